@@ -1,0 +1,70 @@
+"""Tell what class a microscopy image belongs to, in napari and out of it.
+
+Importing this package is cheap: every public name is loaded when it is first used (PEP 562), so
+that neither TensorFlow, napari nor Qt is imported before something needs it.
+
+Examples
+--------
+>>> import napari_cellclf as cc
+>>> image = cc.simulate_site("HUVEC", seed=1)
+>>> image.axes, image.channels[0]
+('CYX', 'w1 Hoechst')
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.bundles.library import list_models
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.core.predictions import Predictions
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.core.simulation import simulate_embryo, simulate_site
+    from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.io.read import read_image
+
+_HOME = {
+    "Classifier": "inference.classifier",
+    "Image": "core.image",
+    "ModelBundle": "bundles.bundle",
+    "Predictions": "core.predictions",
+    "Preprocessing": "core.preprocessing",
+    "list_models": "bundles.library",
+    "load_classifier": "inference.load",
+    "read_image": "io.read",
+    "simulate_embryo": "core.simulation",
+    "simulate_site": "core.simulation",
+}
+
+__all__ = [
+    "Classifier",
+    "Image",
+    "ModelBundle",
+    "Predictions",
+    "Preprocessing",
+    "__version__",
+    "list_models",
+    "load_classifier",
+    "read_image",
+    "simulate_embryo",
+    "simulate_site",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("napari-cellclf")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

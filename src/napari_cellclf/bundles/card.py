@@ -1,0 +1,121 @@
+"""The model card: what `bundle.json` says, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from napari_cellclf.bundles.schema import BundleSpec, ClassSpec, TrainingSpec
+
+_ROLES = {
+    "train": "images it was trained on",
+    "validation": "images used to choose the model",
+    "test": "images kept apart until the end",
+    "leave-one-group-out": "each group in turn kept apart from training",
+}
+
+
+def model_card(spec: BundleSpec) -> str:
+    """Write the model card of a bundle.
+
+    Parameters
+    ----------
+    spec : BundleSpec
+        What is known about the model.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    return "\n".join(_lines(spec)).rstrip() + "\n"
+
+
+def _lines(spec: BundleSpec) -> Iterator[str]:
+    yield from (f"# {spec.title or spec.name}", "")
+    if spec.description:
+        yield from (spec.description, "")
+    yield from _input(spec)
+    yield from ("## Classes", "", *map(_class_line, spec.classes), "")
+    yield from _training(spec.training)
+    yield from _evaluations(spec)
+    yield from ("## Limits", "")
+    yield from (f"- {_one_line(limit)}" for limit in spec.limits or ("None are stated.",))
+    yield from ("", "## Licence and citation", "")
+    yield from (f"Weights: {spec.licence or 'not stated'}.", "")
+    yield from (spec.citation, "")
+
+
+def _input(spec: BundleSpec) -> Iterator[str]:
+    preprocessing = spec.input.preprocessing
+    size = preprocessing.size
+    smallest = spec.input.minimum_size
+    yield from (
+        "## What it looks at",
+        "",
+        "| channel | also known as | required |",
+        "|---|---|---|",
+    )
+    for channel in preprocessing.channels:
+        required = "yes" if channel.required else "no"
+        yield _row((channel.name, ", ".join(channel.aliases), required))
+    yield ""
+    if size is not None:
+        yield f"Every image is resized to {size[0]} x {size[1]} pixels (height x width)."
+    elif smallest is not None:
+        yield f"Images of any size from {smallest[0]} x {smallest[1]} pixels (height x width)."
+    else:
+        yield "Images of any size."
+    yield from (f"Normalisation: {preprocessing.normalization.kind}.", "")
+    yield f"Network: {spec.architecture.name}" + (
+        f", {spec.architecture.n_parameters:,} parameters."
+        if spec.architecture.n_parameters is not None
+        else "."
+    )
+    if spec.architecture.pretrained:
+        yield f"Its first weights came from {spec.architecture.pretrained}."
+    yield ""
+
+
+def _class_line(spec: ClassSpec) -> str:
+    value = "" if spec.value is None else f" = {spec.value:g} {spec.unit or ''}".rstrip()
+    title = "" if spec.title == spec.name else f": {_one_line(spec.title)}"
+    return f"- `{spec.name}`{title}{value}"
+
+
+def _training(training: TrainingSpec) -> Iterator[str]:
+    yield from ("## What it was trained on", "")
+    yield from (f"{training.source or 'Not stated.'}", "")
+    if training.licence:
+        yield from (f"Licence of the data: {training.licence}.", "")
+    splits = sorted({split for counts in training.counts.values() for split in counts})
+    if splits:
+        yield from (_row(("class", *splits)), _row(("---",) * (len(splits) + 1)))
+        for name, counts in training.counts.items():
+            yield _row((name, *(str(counts.get(split, 0)) for split in splits)))
+        yield ""
+    if training.group_column:
+        yield from (f"Images of the same {training.group_column} stayed together.", "")
+
+
+def _evaluations(spec: BundleSpec) -> Iterator[str]:
+    yield from ("## How well it does", "")
+    if not spec.evaluations:
+        yield from ("Not measured.", "")
+        return
+    yield from ("| on | which are | images | result |", "|---|---|---|---|")
+    for evaluation in spec.evaluations:
+        results = ", ".join(f"{key} {value:.4g}" for key, value in evaluation.metrics.items())
+        yield _row((evaluation.name, _ROLES[evaluation.role], str(evaluation.n), results))
+    yield ""
+    if spec.temperature != 1:
+        yield from (f"Probabilities are softened by a temperature of {spec.temperature:.3g}.", "")
+    if spec.unsure_threshold is not None:
+        yield from (f"Below {spec.unsure_threshold:.0%} confidence, read it as unsure.", "")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

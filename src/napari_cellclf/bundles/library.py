@@ -1,0 +1,183 @@
+"""Which models there are: those of the user and those that come with the package."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from napari_cellclf.bundles.bundle import read_spec
+from napari_cellclf.bundles.members import members_of
+from napari_cellclf.bundles.paths import SUFFIX, checked_path, previous_path, refuse_urls
+from napari_cellclf.bundles.schema import NAME_PATTERN
+from napari_cellclf.errors import ModelError, ModelNotFoundError
+
+Where = Literal["bundled", "mine"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a list of models shows of each.
+
+    Parameters
+    ----------
+    name : str
+        What to type.
+    title : str
+        What to read.
+    path : Path
+        Where it lies.
+    where : {'bundled', 'mine'}
+        With the package, or in the user's folder of models.
+    classes : tuple of str
+        Names of the classes.
+    channels : tuple of str
+        Names of the channels it looks at.
+    licence : str
+        Of the weights.
+    size_bytes : int
+        Room on disk.
+    """
+
+    name: str
+    title: str
+    path: Path
+    where: Where
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    licence: str
+    size_bytes: int
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes it tells apart."""
+        return len(self.classes)
+
+
+def models_folder() -> Path:
+    """Return the user's folder of models: `CELLCLF_MODELS`, else where the system keeps data.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
+    from platformdirs import user_data_path
+
+    chosen = os.environ.get("CELLCLF_MODELS")
+    return Path(chosen).expanduser() if chosen else user_data_path("napari-cellclf") / "models"
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the models that come with the package.
+
+    Returns
+    -------
+    Path
+        Inside the installed package.
+    """
+    return Path(__file__).parents[1] / "resources" / "models"
+
+
+def list_models() -> list[ModelInfo]:
+    """List the models that can be used by name.
+
+    Returns
+    -------
+    list of ModelInfo
+        The user's own first, each folder in order of names. A model of the user hides a bundled
+        one of the same name; what cannot be read is left out with a word in the log.
+
+    Examples
+    --------
+    >>> all(model.n_classes >= 2 for model in list_models())
+    True
+    """
+    found: dict[str, ModelInfo] = {}
+    for folder, where in _folders():
+        for path in _bundles(folder):
+            info = _describe(path, where)
+            if info is not None:
+                found.setdefault(info.name, info)
+    return list(found.values())
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """Find a bundle by path or by name.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A path that exists, or the name of one of the user's models or of a bundled one.
+
+    Returns
+    -------
+    Path
+        Of the bundle.
+
+    Raises
+    ------
+    ModelNotFoundError
+        Naming the models there are.
+    UnsafeModelError
+        If it is an address on a network.
+    """
+    refuse_urls(name_or_path)
+    wanted = str(name_or_path)
+    as_path = Path(wanted).expanduser()
+    # A folder that happens to bear a model's name is not meant, unless it is a bundle.
+    if as_path.is_file() or (as_path / "bundle.json").exists() or previous_path(as_path).exists():
+        return checked_path(as_path)
+    if re.match(NAME_PATTERN, wanted):
+        stem = wanted.removesuffix(SUFFIX)
+        for folder, _ in _folders():
+            candidate = folder / f"{stem}{SUFFIX}"
+            if candidate.exists():
+                return candidate
+    if as_path.exists():
+        raise ModelNotFoundError(
+            f"{as_path} holds no bundle.json, so it is no model; give a folder or file whose "
+            f"name ends in {SUFFIX}"
+        )
+    names = ", ".join(model.name for model in list_models()) or "none"
+    raise ModelNotFoundError(
+        f"there is no model {wanted!r}, neither as a path nor by name; models by name: {names}"
+    )
+
+
+def _folders() -> Iterator[tuple[Path, Where]]:
+    yield models_folder(), "mine"
+    yield bundled_folder(), "bundled"
+
+
+def _bundles(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith(".")
+    )
+
+
+def _describe(path: Path, where: Where) -> ModelInfo | None:
+    try:
+        spec = read_spec(path)
+        size = members_of(path).total_size()
+    except (ModelError, OSError) as error:
+        _log.warning("model %s is left out of the list: %s", path, error)
+        return None
+    return ModelInfo(
+        name=path.stem,
+        title=spec.title or spec.name,
+        path=path,
+        where=where,
+        classes=spec.class_names,
+        channels=spec.input.channels,
+        licence=spec.licence,
+        size_bytes=size,
+    )

@@ -1,0 +1,85 @@
+"""Where a bundle lies, and what a path to one may look like."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
+
+SUFFIX = ".cellclf"
+
+# Two letters at least, so that a Windows drive is not taken for a scheme; one slash, because
+# Path makes one of two.
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def refuse_urls(path: str | Path) -> None:
+    """Refuse what looks like an address on a network.
+
+    Parameters
+    ----------
+    path : str or Path
+        What a user typed.
+
+    Raises
+    ------
+    UnsafeModelError
+        If it begins like a URL.
+    """
+    if _URL.match(str(path)):
+        raise UnsafeModelError(
+            f"{str(path)!r} is an address, and models are read from files only; download it and "
+            "give the path of the file"
+        )
+
+
+def previous_path(path: Path) -> Path:
+    """Return where an older bundle stands for the moment in which a newer one replaces it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the bundle.
+
+    Returns
+    -------
+    Path
+        Beside it.
+    """
+    return path.parent / f".{path.name}.previous"
+
+
+def checked_path(path: str | Path) -> Path:
+    """Return the path of a bundle that exists.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or a zip.
+
+    Returns
+    -------
+    Path
+        The same, or the older bundle where the writing of a newer one was cut off at the very
+        moment of the exchange.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is nothing.
+    BundleError
+        If it is a file of another kind.
+    """
+    refuse_urls(path)
+    found = Path(path).expanduser()
+    if not found.exists() and previous_path(found).exists():
+        return previous_path(found)
+    if not found.exists():
+        raise ModelNotFoundError(f"there is no model at {found}; check the path")
+    if not found.is_dir() and found.suffix.lower() in (".keras", ".h5", ".hdf5"):
+        raise BundleError(
+            f"{found.name} is a network without its preprocessing and classes; give a bundle "
+            f"(a folder or file whose name ends in {SUFFIX})"
+        )
+    return found

@@ -1,0 +1,264 @@
+"""What `bundle.json` says of a trained model: a versioned schema without room for typos."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from napari_cellclf.core.preprocessing import Preprocessing
+
+#: Raised when a change would make older versions of this package misread a bundle.
+FORMAT_VERSION: Literal[1] = 1
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=10_000)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+JsonScalar = bool | int | Finite | str | None
+Role = Literal["train", "validation", "test", "leave-one-group-out"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassSpec(_Part):
+    """One class that a model can answer.
+
+    Parameters
+    ----------
+    name : str
+        What stands in tables, such as ``"HUVEC"`` or ``"060"``.
+    display_name : str
+        What people read, such as ``"endothelial cell (HUVEC)"``; empty means `name`.
+    value : float, optional
+        For ordered classes such as stages: where it lies on their scale, such as 60.
+    unit : str, optional
+        The unit of `value`, such as ``"minute"``.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    display_name: str = Field(default="", max_length=200)
+    value: Finite | None = None
+    unit: str | None = Field(default=None, max_length=40)
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return self.display_name or self.name
+
+
+class InputSpec(_Part):
+    """What the network is fed, and how it is made from an image.
+
+    Parameters
+    ----------
+    axes : str
+        Always ``"YXC"``, with the batch in front.
+    dtype : str
+        Always ``"float32"``.
+    preprocessing : Preprocessing
+        From an image to that array, with all its numbers.
+    minimum_size : tuple of int, optional
+        The smallest height and width, in pixels, that the network can take; None if
+        `preprocessing` makes every image the same size.
+    """
+
+    axes: Literal["YXC"] = "YXC"
+    dtype: Literal["float32"] = "float32"
+    preprocessing: Preprocessing
+    minimum_size: tuple[int, int] | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels, in the network's order."""
+        return tuple(channel.name for channel in self.preprocessing.channels)
+
+
+class ArchitectureSpec(_Part):
+    """Which network it is.
+
+    Parameters
+    ----------
+    name : str
+        Name in the registry of architectures.
+    parameters : mapping
+        What it was built with.
+    pretrained : str, optional
+        Where its first weights came from, None if they were random.
+    n_parameters : int, optional
+        Number of weights.
+    """
+
+    name: str = Field(min_length=1, max_length=100)
+    parameters: dict[str, JsonScalar | list[JsonScalar]] = {}
+    pretrained: Text | None = None
+    n_parameters: int | None = Field(default=None, ge=0)
+
+
+class TrainingSpec(_Part):
+    """What a model was trained on, and with what.
+
+    Parameters
+    ----------
+    source : str
+        The data set, in words.
+    licence : str
+        Of the data.
+    counts : mapping of str to mapping of str to int
+        Images by class, then by split (``train``, ``validation``, ``test``).
+    group_column : str, optional
+        The column by which images were kept together in a split, such as ``"plate"``.
+    manifest_sha256 : str, optional
+        Hash of the table of all training images.
+    seed : int, optional
+        Of the random numbers.
+    versions : mapping of str to str
+        Software, such as ``{"keras": "3.15.1"}``.
+    device : str
+        Where it ran, such as ``"cpu"``.
+    """
+
+    source: Text = ""
+    licence: Text = ""
+    counts: dict[str, dict[str, Annotated[int, Field(ge=0)]]] = {}
+    group_column: str | None = Field(default=None, max_length=100)
+    manifest_sha256: Sha256 | None = None
+    seed: int | None = None
+    versions: dict[str, str] = {}
+    device: str = Field(default="", max_length=200)
+
+
+class EvaluationSpec(_Part):
+    """How well a model did on some data, and what part the data played.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"leave one plate out"``.
+    role : {'train', 'validation', 'test', 'leave-one-group-out'}
+        What the data was to the model.
+    n : int
+        Number of images.
+    metrics : mapping of str to float
+        Such as ``{"accuracy": 0.97}``.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    role: Role
+    n: int = Field(ge=0)
+    metrics: dict[str, Finite]
+
+
+class TestImageSpec(_Part):
+    """What the array in `test_input.npy` is.
+
+    Parameters
+    ----------
+    axes : str
+        Of the raw image, such as ``"CYX"``.
+    channels : tuple of str
+        Their names.
+    """
+
+    # Its name begins like a test's; pytest should not collect it.
+    __test__ = False
+
+    axes: str = Field(min_length=2, max_length=8)
+    channels: tuple[str, ...]
+
+
+class BundleSpec(_Part):
+    """Everything that is known about a trained model, the content of `bundle.json`.
+
+    Parameters
+    ----------
+    format_version : int
+        Of this schema.
+    name : str
+        Letters, digits, dots, dashes and underscores, such as ``"rxrx1-celltype"``.
+    title, description : str
+        For people.
+    input : InputSpec
+        What the network is fed.
+    classes : tuple of ClassSpec
+        In the order of the network's output.
+    architecture : ArchitectureSpec
+        Which network.
+    training : TrainingSpec
+        On what and with what.
+    evaluations : tuple of EvaluationSpec
+        How well, on which data.
+    temperature : float
+        Softens probabilities (above 1) so that they mean what they say; 1 changes nothing.
+    unsure_threshold : float, optional
+        Below this confidence an answer should be read as "unsure".
+    licence : str
+        Of the weights.
+    limits : tuple of str
+        What the model cannot do, one plain sentence each.
+    citation : str
+        What to cite.
+    test_image : TestImageSpec
+        What the stored test input is.
+    files : mapping of str to str
+        SHA-256 of every other file of the bundle.
+
+    Examples
+    --------
+    >>> spec = BundleSpec(
+    ...     name="two", input={"preprocessing": {"channels": [{"name": "DNA"}]}},
+    ...     classes=[{"name": "a"}, {"name": "b"}], architecture={"name": "compact-cnn"},
+    ...     test_image={"axes": "YX", "channels": [""]},
+    ... )
+    >>> spec.class_names, spec == BundleSpec.model_validate_json(spec.model_dump_json())
+    (('a', 'b'), True)
+    """
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(pattern=NAME_PATTERN)
+    title: str = Field(default="", max_length=200)
+    description: Text = ""
+    input: InputSpec
+    classes: tuple[ClassSpec, ...] = Field(min_length=2, max_length=10_000)
+    architecture: ArchitectureSpec
+    training: TrainingSpec = TrainingSpec()
+    evaluations: tuple[EvaluationSpec, ...] = ()
+    temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    unsure_threshold: float | None = Field(default=None, ge=0, le=1)
+    licence: Text = ""
+    limits: tuple[Text, ...] = ()
+    citation: Text = ""
+    test_image: TestImageSpec
+    files: dict[str, Sha256] = {}
+
+    @model_validator(mode="after")
+    def _different_classes(self) -> BundleSpec:
+        names = self.class_names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's output."""
+        return tuple(spec.name for spec in self.classes)
+
+    def with_files(self, files: dict[str, str]) -> BundleSpec:
+        """Return the same spec with other hashes.
+
+        Parameters
+        ----------
+        files : dict of str to str
+            Member name to SHA-256.
+
+        Returns
+        -------
+        BundleSpec
+            Validated again.
+        """
+        fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
+        return type(self)(**(fields | {"files": files}))

@@ -1,0 +1,163 @@
+"""The entry point: parse, then run one command and turn how it ended into an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from napari_cellclf.cli import demo, info, models, predict
+from napari_cellclf.cli.backend import chosen_backend
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
+from napari_cellclf.errors import CancelledError, CellclfError
+
+_EXIT_CODES = """\
+exit codes:
+  0    all well
+  1    nothing could be done; one line on standard error says why
+  2    the command line is wrong
+  3    some images could not be classified, all others were
+  130  interrupted by Ctrl-C
+  141  the reader of the output went away (| head)
+"""
+
+#: Errors that name something outside the program: a disk, the memory, a package that is not there.
+_OUTSIDE = (OSError, MemoryError, ImportError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the command's name; those of the process if left out.
+
+    Returns
+    -------
+    int
+        An exit code, see `napari_cellclf.cli.exit_codes.ExitCode`.
+
+    Examples
+    --------
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    cellclf ...
+    0
+    """
+    _never_fail_to_print()
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stopped:
+        # argparse leaves this way after --help (0) and after a wrong command line (2).
+        return int(stopped.code or 0)
+    with quiet_libraries(verbose=args.verbose):
+        return _run(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands; imports nothing heavy.
+
+    Returns
+    -------
+    ArgumentParser
+        Sets `run` to the function of the chosen command.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cellclf",
+        description="Tell what class a microscopy image belongs to.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(verbose=False)
+    add_verbose(parser)
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module, summary in (
+        ("predict", predict, "classify images: files, folders, or a table of paths"),
+        ("models", models, "list the models that are here, or show one"),
+        ("info", info, "show versions, devices and folders"),
+        ("demo", demo, "the whole way on simulated images, in under two minutes"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=module.run)
+        add_verbose(command)
+        module.add_arguments(command)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; asked for only then, since looking it up takes time."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from napari_cellclf import __version__
+
+        print(f"cellclf {__version__}")
+        parser.exit()
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        # Keras itself would answer a misspelt name with a traceback.
+        chosen_backend()
+        code = int(args.run(args))
+        # Here, where a reader that has gone away can still be noticed quietly.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        return ExitCode.BROKEN_PIPE
+    except (KeyboardInterrupt, CancelledError):
+        _say("interrupted", args.verbose)
+        return ExitCode.INTERRUPTED
+    except CellclfError as error:
+        _say(f"error: {error}", args.verbose)
+        return ExitCode.FAILED
+    except _OUTSIDE as error:
+        _say(f"error: {_describe(error)}", args.verbose)
+        return ExitCode.FAILED
+    return code
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller --batch-size, or smaller images"
+    if isinstance(error, ImportError):
+        return f"a package that is needed cannot be imported: {error}; see cellclf info"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _say(message: str, verbose: bool) -> None:
+    if verbose:
+        traceback.print_exc()
+    print(f"cellclf: {' '.join(message.splitlines())}", file=sys.stderr)
+
+
+def _never_fail_to_print() -> None:
+    # File names may hold what the terminal's encoding lacks, or bytes that are no text at all.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    # Python flushes standard output once more at its end, and would complain then.
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)

@@ -1,0 +1,91 @@
+"""Show the demo's new plate in napari, which runs as a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_cellclf.errors import InputError
+
+_PLUGIN = "napari-cellclf"
+
+
+def has_napari() -> bool:
+    """Whether napari is installed; it is not imported."""
+    return importlib.util.find_spec("napari") is not None
+
+
+def napari_command(folder: Path) -> list[str]:
+    """Return the command that opens a folder with the Classify widget beside it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of images in RxRx1's layout.
+
+    Returns
+    -------
+    list of str
+        Its words, the first is ``napari``.
+    """
+    return ["napari", str(folder), "--plugin", _PLUGIN, "--with", _PLUGIN, "Classify"]
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Join words to a line that can be typed as it is, on this system.
+
+    Parameters
+    ----------
+    words : sequence of str
+        A command.
+
+    Returns
+    -------
+    str
+        With quotes where they are needed.
+    """
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def require_napari() -> None:
+    """Make sure that napari is installed, without importing it.
+
+    Raises
+    ------
+    InputError
+        If it is not, saying how to install it.
+    """
+    if not has_napari():
+        raise InputError(
+            'napari is not installed, so --view cannot work; pip install "napari-cellclf[all]" '
+            "or leave --view out"
+        )
+
+
+def open_napari(folder: Path) -> None:
+    """Open a folder of images in napari, and wait until napari is closed.
+
+    Parameters
+    ----------
+    folder : Path
+        Of images in RxRx1's layout.
+
+    Raises
+    ------
+    InputError
+        If napari could not be shown.
+    """
+    words = napari_command(folder)
+    print("Opening napari; close its window to end.", flush=True)
+    code = _run(words)
+    if code:
+        raise InputError(f"napari ended with code {code}; to see why, type: {shell_line(words)}")
+
+
+def _run(words: Sequence[str]) -> int:
+    return subprocess.run([sys.executable, "-m", *words], check=False).returncode

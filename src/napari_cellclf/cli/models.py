@@ -1,0 +1,112 @@
+"""List the models that are on this machine, or show the card of one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.quiet import add_verbose
+from napari_cellclf.cli.text import columns, printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf models``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser(
+        "list",
+        help="all models that can be named",
+        description="List the models that can be used by name: yours, then the bundled ones.",
+    )
+    listing.add_argument("--json", action="store_true", help="print one JSON array")
+    listing.set_defaults(run_action=_list)
+    showing = actions.add_parser(
+        "show",
+        help="the card of one model",
+        description="Show what a model looks at, its classes, how well it does, its limits.",
+    )
+    showing.add_argument("model", metavar="NAME", help="a model's name, or the path of a bundle")
+    showing.add_argument("--json", action="store_true", help="print the whole of bundle.json")
+    showing.set_defaults(run_action=_show)
+    add_verbose(listing)
+    add_verbose(showing)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the action says.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be read.
+    """
+    args.run_action(args)
+    return ExitCode.OK
+
+
+def _list(args: argparse.Namespace) -> None:
+    from napari_cellclf.bundles.library import list_models, models_folder
+
+    models = list_models()
+    if args.json:
+        documents = [{**dataclasses.asdict(model), "path": str(model.path)} for model in models]
+        print(json.dumps(documents, indent=2))
+    elif models:
+        rows = [
+            (
+                model.name,
+                f"{model.n_classes} classes",
+                f"{len(model.channels)} channels",
+                f"{model.size_bytes / 1e6:.1f} MB",
+                model.where,
+                model.title,
+            )
+            for model in models
+        ]
+        print(columns([tuple(map(printable, row)) for row in rows]))
+    else:
+        print(f"no models; bundles in {models_folder()} are listed here")
+
+
+def _show(args: argparse.Namespace) -> None:
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.bundles.card import model_card
+    from napari_cellclf.bundles.library import find_model
+
+    path = find_model(args.model)
+    spec = ModelBundle.load(path).spec
+    if args.json:
+        print(spec.model_dump_json(indent=2))
+        return
+    # A bundle may come from somebody else: nothing in it may steer the terminal.
+    card = "\n".join(map(printable, model_card(spec).splitlines()))
+    if sys.stdout.isatty():
+        _render(card)
+    else:
+        print(card)
+    print(f"\nPath: {printable(str(path))}")
+
+
+def _render(markdown: str) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(markdown, hyperlinks=False))

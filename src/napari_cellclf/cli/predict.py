@@ -1,0 +1,256 @@
+"""Classify images: files, folders, RxRx1 folders (one row a site), or a table of paths.
+
+INPUT is any number of image files, folders of images, RxRx1 folders (a plate, an experiment, or
+the root), and CSV files with a column `path`, whose other columns go into the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.output import JsonLines, Output, Screen
+from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.tables import (
+    BadFiles,
+    TableFile,
+    bad_files_path,
+    check_table,
+    table_columns,
+)
+from napari_cellclf.errors import CancelledError, ChannelMismatchError, InputError, NoImagesError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.predictions import Predictions
+    from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.inference.rows import BadImage
+    from napari_cellclf.io.sources import ImageSource
+
+_Mapping = Mapping[str, str | None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf predict``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model's name, or the path of a bundle")
+    add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
+    _add_output_arguments(parser)
+    add(
+        "--channels",
+        type=_channel,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL=IMAGE",
+        help='which channel of the images feeds which of the model, such as "w1 Hoechst=DNA"; '
+        "nothing after the = leaves that channel out",
+    )
+    add(
+        "--batch-size",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="images at a time (default 16); fewer need less memory",
+    )
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--out",
+        type=_table_path,
+        metavar="TABLE.csv",
+        help="write a table there instead of to the terminal; images that fail are listed in "
+        "bad_files.csv beside it",
+    )
+    add("--overwrite", action="store_true", help="replace the table and bad_files.csv beside it")
+    add(
+        "--top-k",
+        type=_positive,
+        default=3,
+        metavar="K",
+        help="how many classes to show of each image on the terminal and in JSON (default 3); "
+        "the table always holds them all",
+    )
+    add("--json", action="store_true", help="print one JSON document a line for each image")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify what the arguments name.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK` or `ExitCode.SOME_FAILED`.
+
+    Raises
+    ------
+    CellclfError
+        If nothing can be done, or no image could be classified.
+    """
+    # Whatever can be wrong without the model is found before the seconds that loading it takes.
+    mapping = _mapping(args.channels)
+    if args.out is not None:
+        check_table(args.out, overwrite=args.overwrite)
+    sources = _collect(args)
+    on_terminal = sys.stdout.isatty()
+    style = choose_style(
+        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=args.json
+    )
+    with ProgressReporter(style) as reporter:
+        reporter.begin(f"loading {args.model}")
+        classifier = _load(args.model, mapping)
+        if on_terminal and (args.json or args.out is None):
+            # The rows on the same terminal tell how far it is, and a bar would spoil them.
+            reporter.silence()
+        return _classify(classifier, sources, mapping, args, reporter)
+
+
+def _collect(args: argparse.Namespace) -> list[ImageSource]:
+    from napari_cellclf.bundles.library import find_model
+    from napari_cellclf.io.sources import collect_sources
+
+    find_model(args.model)
+    return collect_sources(args.inputs)
+
+
+def _load(model: str, mapping: _Mapping | None) -> Classifier:
+    from napari_cellclf.inference.load import load_classifier
+
+    classifier = load_classifier(model)
+    names = [channel.name for channel in classifier.preprocessing.channels]
+    unknown = [name for name in mapping or () if name not in names]
+    if unknown:
+        raise ChannelMismatchError(
+            f"--channels names {', '.join(map(repr, unknown))}, but {classifier.name} expects "
+            f"{', '.join(map(repr, names))}; write one of those before the ="
+        )
+    return classifier
+
+
+def _classify(
+    classifier: Classifier,
+    sources: Sequence[ImageSource],
+    mapping: _Mapping | None,
+    args: argparse.Namespace,
+    reporter: ProgressReporter,
+) -> int:
+    good = bad = 0
+    with ExitStack() as stack:
+        outputs = _open_outputs(stack, classifier, sources, args, reporter.note)
+        should_stop = stack.enter_context(stop_on_interrupt())
+        answers = classifier.predict_sources(
+            sources,
+            mapping=mapping,
+            batch_size=args.batch_size,
+            on_progress=reporter,
+            should_stop=should_stop,
+        )
+        for answer in answers:
+            done, failed = _deliver(answer, outputs, reporter)
+            good, bad = good + done, bad + failed
+        if should_stop():
+            raise CancelledError("stopped by Ctrl-C")
+        if not good:
+            raise NoImagesError(f"none of the {bad} images could be classified")
+    return _conclude(good, bad, args.out, reporter)
+
+
+def _deliver(
+    answer: Predictions | BadImage, outputs: Sequence[Output], reporter: ProgressReporter
+) -> tuple[int, int]:
+    """Hand an answer to every output; return how many images it holds, and how many failed."""
+    from napari_cellclf.core.predictions import Predictions
+
+    if isinstance(answer, Predictions):
+        for output in outputs:
+            output.write(answer)
+        return len(answer), 0
+    reporter.note(_describe_bad(answer.id, answer.reason))
+    for output in outputs:
+        output.write_bad(answer.id, answer.reason)
+    return 0, 1
+
+
+def _open_outputs(
+    stack: ExitStack,
+    classifier: Classifier,
+    sources: Sequence[ImageSource],
+    args: argparse.Namespace,
+    note: Callable[[str], None],
+) -> list[Output]:
+    outputs: list[Output] = []
+    if args.out is not None:
+        extra = table_columns(classifier.classes, (source.metadata for source in sources))
+        outputs.append(stack.enter_context(BadFiles(args.out)))
+        outputs.append(stack.enter_context(TableFile(args.out, classifier.classes, extra, note)))
+    if args.json:
+        outputs.append(JsonLines(args.top_k))
+    elif args.out is None:
+        outputs.append(Screen(args.top_k, max(len(source.id) for source in sources)))
+    return outputs
+
+
+def _conclude(good: int, bad: int, table: Path | None, reporter: ProgressReporter) -> int:
+    reporter.hide()
+    if table is not None:
+        reporter.note(f"{_count(good)} classified, in {table}")
+    if bad:
+        where = "" if table is None else f", listed in {bad_files_path(table)}"
+        reporter.note(f"{_count(bad)} could not be classified{where}")
+    return ExitCode.SOME_FAILED if bad else ExitCode.OK
+
+
+def _count(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
+
+
+def _describe_bad(image: str, reason: str) -> str:
+    # Most reasons name the file themselves; for a site, the one of its files that is bad.
+    folder = str(Path(image).parent)
+    names_it = image in reason or (folder != "." and folder in reason)
+    return reason if names_it else f"{image}: {reason}"
+
+
+def _mapping(pairs: Sequence[tuple[str, str | None]]) -> _Mapping | None:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise InputError("--channels names a channel of the model twice; say once what feeds it")
+    return mapping or None
+
+
+def _channel(text: str) -> tuple[str, str | None]:
+    expected, equals, source = (part.strip() for part in text.partition("="))
+    if not (expected and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form MODEL=IMAGE")
+    return expected, source or None
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _table_path(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() != ".csv":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .csv, the only kind of table")
+    return path

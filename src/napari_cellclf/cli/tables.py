@@ -1,0 +1,214 @@
+"""The table on disk, and the list of images that failed beside it: both whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.predictions import Predictions
+
+#: Columns before those that names and tables bring.
+_FIRST = ("image", "label", "confidence")
+
+
+def bad_files_path(table: Path) -> Path:
+    """Return where the images that failed are listed: beside the table."""
+    return table.with_name("bad_files.csv")
+
+
+def partial_path(table: Path) -> Path:
+    """Return where rows are written until the table is complete.
+
+    Parameters
+    ----------
+    table : Path
+        What the user asked for.
+
+    Returns
+    -------
+    Path
+        A name in the same folder that tells that rows are missing.
+
+    Examples
+    --------
+    >>> partial_path(Path("predictions.csv")).name
+    'predictions.partial.csv'
+    """
+    return table.with_name(f"{table.stem}.partial{table.suffix}")
+
+
+def check_table(table: Path, *, overwrite: bool) -> None:
+    """Refuse a table that cannot be written, before any work is done.
+
+    Parameters
+    ----------
+    table : Path
+        Where it shall be.
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+
+    Raises
+    ------
+    InputError
+        If its folder is missing or not writable, or a file is in the way.
+    """
+    folder = table.parent
+    if not folder.is_dir():
+        raise InputError(f"the folder of --out {table} does not exist; create {folder} first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"the folder of --out {table} is not writable; choose another one")
+    for path in (table, bad_files_path(table)):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give --out the name of a table")
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"{path} exists; add --overwrite to replace it, or choose another --out"
+            )
+
+
+def table_columns(classes: Sequence[str], metadata: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List what the images' names say beyond the columns that every table has.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        The model's.
+    metadata : iterable of mapping
+        One for each image.
+
+    Returns
+    -------
+    list of str
+        Each name once, in the order of first appearance, without those that no image fills.
+
+    Examples
+    --------
+    >>> table_columns(["a"], [{"plate": 1, "sirna": None}, {"plate": 1, "minute": 60}])
+    ['plate', 'minute']
+    """
+    taken = {*_FIRST, *(f"p_{name}" for name in classes)}
+    # A dict keeps the order and each name once, for 100,000 images too.
+    names = dict.fromkeys(
+        str(key) for row in metadata for key, value in row.items() if value is not None
+    )
+    return [name for name in names if name not in taken]
+
+
+class TableFile:
+    """A CSV table that gets its name when it is complete.
+
+    Until then, and if the work ends early, the rows are in a file named by `partial_path`.
+
+    Parameters
+    ----------
+    path : Path
+        Where the complete table shall be.
+    classes : sequence of str
+        The model's.
+    extra : sequence of str
+        Further columns.
+    note : callable
+        Takes one line for the user.
+    """
+
+    def __init__(
+        self, path: Path, classes: Sequence[str], extra: Sequence[str], note: Callable[[str], None]
+    ) -> None:
+        from napari_cellclf.io.tables import PredictionWriter
+
+        self._path = path
+        self._partial = partial_path(path)
+        self._writer = PredictionWriter(self._partial, classes, extra)
+        self._note = note
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def write(self, predictions: Predictions) -> None:
+        """Append rows."""
+        for row in range(len(predictions)):
+            self._writer.write(predictions.record(row))
+            self._rows += 1
+
+    def write_bad(self, image: str, reason: str) -> None:
+        """Take no notice; `BadFiles` lists them."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            self._partial.replace(self._path)
+        elif self._rows:
+            self._note(f"not complete: the {self._rows} rows so far are in {self._partial}")
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+class BadFiles:
+    """The images that could not be classified, in ``bad_files.csv`` beside the table.
+
+    Parameters
+    ----------
+    table : Path
+        The table they are missing from.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self._path = bad_files_path(table)
+        self._rows: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, predictions: Predictions) -> None:
+        """Take no notice."""
+
+    def write_bad(self, image: str, reason: str) -> None:
+        """Remember an image."""
+        self._rows.append((image, reason))
+
+    def __exit__(self, *exception: object) -> None:
+        # However the work ended: what failed so far is worth knowing.
+        if self._rows:
+            write_bad_files(self._rows, self._path)
+        else:
+            # That of an earlier run, which the user allowed to overwrite, would be untrue now.
+            self._path.unlink(missing_ok=True)
+
+
+def write_bad_files(rows: Sequence[tuple[str, str]], path: Path) -> None:
+    """Write which images failed and why, whole or not at all.
+
+    Parameters
+    ----------
+    rows : sequence of (str, str)
+        Image and reason.
+    path : Path
+        A CSV table with the columns ``image`` and ``reason``.
+    """
+    from napari_cellclf.io.tables import safe_row
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            table = csv.writer(file)
+            table.writerow(("image", "reason"))
+            table.writerows(map(safe_row, rows))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,185 @@
+"""An image as the rest of the package knows it: pixels, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import AxesError, ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Axis letters, those of tifffile: C channel, S sample (of RGB), Z depth, T time, P position
+#: (a site), and others that a file may declare (I sequence, Q unknown, ...).
+CHANNEL_AXES = "CS"
+RGB_NAMES = ("red", "green", "blue", "alpha")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Pixels with named axes and channels.
+
+    Parameters
+    ----------
+    data : array
+        numpy or dask array, any real number type. A dask array is read only where it is used.
+    axes : str
+        One upper-case letter for each dimension, such as ``"CYX"`` or ``"TYX"``; ``Y`` and ``X``
+        must be there, and at most one of ``C`` (channels) and ``S`` (samples of RGB).
+    channels : sequence of str
+        Names along the channel axis; an empty string where a channel has no name. A default of
+        empty names (``red, green, blue`` for samples) is made where none are given.
+    pixel_size : tuple of float, optional
+        Height and width of a pixel in micrometres.
+    source : str, optional
+        Where it came from: a path, or words such as ``"simulated"``.
+    metadata : mapping
+        Whatever the file or its name says, such as ``{"plate": 1, "well": "B02"}``.
+
+    Raises
+    ------
+    AxesError
+        If the axes do not fit the array.
+    ImageError
+        If the array is empty or not of real numbers.
+
+    Examples
+    --------
+    >>> Image(np.zeros((2, 8, 9), "uint8"), "CYX", channels=("DNA", "actin")).n_channels
+    2
+    """
+
+    data: Any
+    axes: str
+    channels: Sequence[str] = ()
+    pixel_size: tuple[float, float] | None = None
+    source: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_axes(self.axes, self.data.ndim)
+        _check_array(self.data)
+        channels = tuple(self.channels) or self._default_channels()
+        if len(channels) != self.n_channels:
+            raise AxesError(
+                f"{len(channels)} channel names ({', '.join(channels)}) were given for an image "
+                f"of {self.n_channels} channels; give one name for each channel"
+            )
+        object.__setattr__(self, "channels", channels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes, in the order of `axes`."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a pixel."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Index of the axis that holds channels or RGB samples, None if there is none."""
+        return next((i for i, letter in enumerate(self.axes) if letter in CHANNEL_AXES), None)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels; 1 where there is no channel axis."""
+        axis = self.channel_axis
+        return 1 if axis is None else int(self.data.shape[axis])
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Sizes of ``Y`` and ``X`` in pixels."""
+        return self.data.shape[self.axes.index("Y")], self.data.shape[self.axes.index("X")]
+
+    @property
+    def leading_axes(self) -> str:
+        """Axes other than channels, ``Y`` and ``X``: each step along them is a plane."""
+        return "".join(letter for letter in self.axes if letter not in CHANNEL_AXES + "YX")
+
+    @property
+    def n_planes(self) -> int:
+        """Number of planes: the product of the sizes of the leading axes."""
+        return int(np.prod([self.shape[self.axes.index(a)] for a in self.leading_axes], dtype=int))
+
+    def planes(self) -> Iterator[tuple[dict[str, int], Image]]:
+        """Go over the planes in order, the last leading axis fastest.
+
+        Yields
+        ------
+        index : dict of str to int
+            Position along each leading axis; empty if there is none.
+        plane : Image
+            That plane, ``"YX"`` with a channel axis where this image has one. Nothing is read
+            from a dask array before the plane is used.
+        """
+        leading = self.leading_axes
+        sizes = [self.shape[self.axes.index(letter)] for letter in leading]
+        axes = "".join(letter for letter in self.axes if letter not in leading)
+        for position in product(*(range(size) for size in sizes)):
+            index = dict(zip(leading, position, strict=True))
+            key = tuple(index.get(letter, slice(None)) for letter in self.axes)
+            yield index, replace(self, data=self.data[key], axes=axes)
+
+    def to_cyx(self) -> NDArray[Any]:
+        """Return one plane's pixels with the channels first.
+
+        Returns
+        -------
+        ndarray, shape (C, Y, X)
+            In the image's own dtype; read now, if it was lazy.
+
+        Raises
+        ------
+        AxesError
+            If the image has several planes.
+        """
+        if self.leading_axes:
+            raise AxesError(
+                f"an image with axes {self.axes} holds {self.n_planes} planes; classify it plane "
+                "by plane (Image.planes)"
+            )
+        pixels = np.asarray(self.data)
+        order = [self.axes.index(letter) for letter in "CSYX" if letter in self.axes]
+        pixels = pixels.transpose(order)
+        return pixels if pixels.ndim == 3 else pixels[np.newaxis]
+
+    def _default_channels(self) -> tuple[str, ...]:
+        count = self.n_channels
+        if "S" in self.axes and count in (3, 4):
+            return RGB_NAMES[:count]
+        return ("",) * count
+
+
+def _check_axes(axes: str, ndim: int) -> None:
+    if len(axes) != ndim:
+        raise AxesError(
+            f"axes {axes!r} name {len(axes)} dimensions, but the array has {ndim}; "
+            "give one letter for each dimension"
+        )
+    if not (axes.isalpha() and axes.isupper() and axes.isascii()) or len(set(axes)) != len(axes):
+        raise AxesError(f"axes {axes!r} must be different upper-case letters, such as 'CYX'")
+    if "Y" not in axes or "X" not in axes:
+        raise AxesError(f"axes {axes!r} lack Y or X; an image needs both, such as 'CYX'")
+    if "C" in axes and "S" in axes:
+        raise AxesError(
+            f"axes {axes!r} have channels (C) and RGB samples (S) at once; "
+            "split the image or convert RGB to grey first"
+        )
+
+
+def _check_array(data: Any) -> None:
+    if 0 in data.shape:
+        raise ImageError(f"an array of shape {tuple(data.shape)} holds no pixels")
+    if np.dtype(data.dtype).kind not in "buif":
+        raise ImageError(
+            f"pixels of type {data.dtype} cannot be classified; "
+            "convert them to integers or floating-point numbers"
+        )

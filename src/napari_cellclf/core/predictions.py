@@ -1,0 +1,172 @@
+"""What a classifier answers: probabilities for each image, and the ways to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Class probabilities of one or more images.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (N, K), float32
+        One row an image, rows sum to 1.
+    classes : tuple of str
+        The K class names, in the order of the columns.
+    ids : tuple of str
+        The N images: paths, or layer names with the position along a stack.
+    metadata : tuple of mapping
+        For each image what its file or its name says (plate, well, minute, ...).
+    model : str
+        Name of the model that answered.
+
+    Examples
+    --------
+    >>> p = Predictions(np.array([[0.1, 0.9]]), ("RPE", "U2OS"), ids=("a.png",))
+    >>> p.label, round(p.confidence, 2), p.top_k(2)
+    ('U2OS', 0.9, [('U2OS', 0.9), ('RPE', 0.1)])
+    """
+
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    metadata: tuple[Mapping[str, Any], ...] = field(default=())
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.probabilities.shape != (len(self.ids), len(self.classes)):
+            raise InputError(
+                f"probabilities of shape {self.probabilities.shape} do not fit {len(self.ids)} "
+                f"images and {len(self.classes)} classes"
+            )
+        if not self.metadata:
+            object.__setattr__(self, "metadata", tuple({} for _ in self.ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The most probable class of each image."""
+        return tuple(self.classes[index] for index in self.probabilities.argmax(axis=1))
+
+    @property
+    def confidences(self) -> NDArray[np.float32]:
+        """The probability of the most probable class of each image, shape (N,)."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def label(self) -> str:
+        """The most probable class of the only image."""
+        self._require_one("label")
+        return self.labels[0]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the most probable class of the only image."""
+        self._require_one("confidence")
+        return float(self.confidences[0])
+
+    def top_k(self, k: int = 3, row: int | None = None) -> list[tuple[str, float]]:
+        """Return the most probable classes of an image, best first.
+
+        Parameters
+        ----------
+        k : int
+            How many; all classes if there are fewer.
+        row : int, optional
+            Which image; may be left out if there is only one.
+
+        Returns
+        -------
+        list of (str, float)
+            Class and probability.
+        """
+        if k < 1:
+            raise InputError(f"top_k({k}) asks for no class; give a number of at least 1")
+        if row is None:
+            self._require_one("top_k", "top_k(k, row)")
+            row = 0
+        probabilities = self.probabilities[row]
+        # A stable sort keeps the order of the classes among equals.
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        return [(self.classes[index], float(probabilities[index])) for index in order]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a table with one row an image.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``image, label, confidence, p_<class> ...`` and what the names say.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([self.record(row) for row in range(len(self))])
+
+    def record(self, row: int) -> dict[str, Any]:
+        """Return one row of the table.
+
+        Parameters
+        ----------
+        row : int
+            Which image.
+
+        Returns
+        -------
+        dict
+            Column to value, in the order of the table.
+        """
+        probabilities = self.probabilities[row]
+        columns: dict[str, Any] = {
+            "image": self.ids[row],
+            "label": self.labels[row],
+            "confidence": float(probabilities.max()),
+        }
+        columns |= {
+            f"p_{name}": float(p) for name, p in zip(self.classes, probabilities, strict=True)
+        }
+        extra = self.metadata[row]
+        return columns | {key: value for key, value in extra.items() if key not in columns}
+
+    def _require_one(self, what: str, instead: str | None = None) -> None:
+        if len(self) != 1:
+            raise InputError(
+                f"{what} is for a single image, but these predictions hold {len(self)}; "
+                f"use {instead or what + 's'} or to_dataframe()"
+            )
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """Join predictions of the same model.
+
+    Parameters
+    ----------
+    parts : sequence of Predictions
+        At least one; all with the same classes.
+
+    Returns
+    -------
+    Predictions
+        All rows in order.
+    """
+    first = parts[0]
+    return Predictions(
+        np.concatenate([part.probabilities for part in parts]),
+        first.classes,
+        tuple(name for part in parts for name in part.ids),
+        tuple(row for part in parts for row in part.metadata),
+        first.model,
+    )

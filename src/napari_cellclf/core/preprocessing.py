@@ -1,0 +1,171 @@
+"""The one way for pixels: from an image to the array that a network is fed.
+
+Training, every engine, the command line and the widget call `Preprocessing`; nothing else scales
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
+from napari_cellclf.core.channels import require_channels as _require
+from napari_cellclf.core.normalization import ImageNet, Normalization, ZeroMeanUnitVariance
+from napari_cellclf.errors import ImageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.image import Image
+
+
+class Preprocessing(BaseModel):
+    """Choose and order channels, resize, normalise: a pure function with all its numbers.
+
+    Parameters
+    ----------
+    channels : tuple of ChannelSpec
+        What the network expects, in order.
+    size : tuple of int, optional
+        Height and width to resize to, in pixels. None keeps each image's own size, for networks
+        that take any.
+    normalization : Normalization
+        How the values are brought to the network's range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_cellclf import Image, Preprocessing
+    >>> prepare = Preprocessing(channels=({"name": "DNA"},), size=(32, 32))
+    >>> array = prepare(Image(np.arange(64.0).reshape(8, 8), "YX"))
+    >>> array.shape, array.dtype, bool(abs(array.mean()) < 1e-6)
+    ((32, 32, 1), dtype('float32'), True)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: tuple[ChannelSpec, ...] = Field(min_length=1)
+    size: tuple[int, int] | None = None
+    normalization: Normalization = ZeroMeanUnitVariance()
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None and not all(0 < side <= 16_384 for side in size):
+            raise ValueError(f"size {size} must be two numbers from 1 to 16384")
+        return size
+
+    @model_validator(mode="after")
+    def _bgr_needs_all(self) -> Preprocessing:
+        swaps = isinstance(self.normalization, ImageNet) and self.normalization.bgr
+        if swaps and not all(channel.required for channel in self.channels):
+            raise ValueError("a network that wants blue first cannot do without a channel")
+        return self
+
+    def match(
+        self, image: Image, mapping: Mapping[str, str | None] | None = None
+    ) -> ChannelMapping:
+        """Find which of the image's channels feeds each expected one.
+
+        Parameters
+        ----------
+        image : Image
+            Any image.
+        mapping : mapping of str to (str or None), optional
+            Decisions of the user: expected channel to the image's channel, or None to leave out.
+
+        Returns
+        -------
+        ChannelMapping
+            With None where the image has nothing that fits.
+        """
+        return match_channels(self.channels, image.channels, mapping)
+
+    def __call__(
+        self, image: Image, mapping: Mapping[str, str | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Prepare one plane for the network.
+
+        Parameters
+        ----------
+        image : Image
+            One plane: axes ``Y`` and ``X``, with or without channels, any order and type.
+        mapping : mapping of str to (str or None), optional
+            As for `match`.
+
+        Returns
+        -------
+        ndarray, shape (Y, X, C), float32
+            The network's input; channels that the image lacks and the model can do without are
+            zero.
+
+        Raises
+        ------
+        ChannelMismatchError
+            If a required channel is missing.
+        ImageError
+            If the pixels are not finite.
+        NormalizationError
+            If the normalisation cannot be applied to such pixels.
+        """
+        matched = self.match(image, mapping)
+        _require(self.channels, matched)
+        used = [index for index, source in enumerate(matched.sources) if source is not None]
+        cyx = image.to_cyx()[[source for source in matched.sources if source is not None]]
+        pixels = np.moveaxis(cyx, 0, -1).astype(np.float32)
+        _check_finite(pixels, image)
+        resized = pixels if self.size is None else resize(pixels, self.size)
+        if len(used) == len(self.channels):
+            return self.normalization(resized, image.dtype)
+        return self._normalize_some(resized, used, image)
+
+    def _normalize_some(
+        self, pixels: NDArray[np.float32], used: list[int], image: Image
+    ) -> NDArray[np.float32]:
+        # Missing channels go through as zeros, so that per-channel numbers stay in their places,
+        # and are zero again afterwards, whatever the normalisation made of them.
+        full = np.zeros((*pixels.shape[:2], len(self.channels)), np.float32)
+        full[..., used] = pixels
+        normalized = self.normalization(full, image.dtype)
+        missing = np.setdiff1d(np.arange(len(self.channels)), used)
+        normalized[..., missing] = 0
+        return normalized
+
+
+def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize ``(Y, X, C)`` pixels, smoothing first when shrinking.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (Y, X, C), float32
+        Any values.
+    size : tuple of int
+        New height and width.
+
+    Returns
+    -------
+    ndarray, shape (size[0], size[1], C), float32
+        Linear interpolation; the input itself if it has that size already.
+    """
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    from skimage.transform import resize as interpolate
+
+    shrinks = size[0] < pixels.shape[0] or size[1] < pixels.shape[1]
+    resized = interpolate(
+        pixels, (*size, pixels.shape[-1]), order=1, anti_aliasing=shrinks, preserve_range=True
+    )
+    return np.asarray(resized, np.float32)
+
+
+def _check_finite(pixels: NDArray[np.float32], image: Image) -> None:
+    if not np.isfinite(pixels).all():
+        bad = int((~np.isfinite(pixels)).sum())
+        raise ImageError(
+            f"{image.source or 'the image'} has {bad} pixels that are not finite numbers; "
+            "replace them before classifying"
+        )

@@ -1,0 +1,185 @@
+"""Where the cells of a simulated field are, and which pixel belongs to which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.core.simulation.fields import ellipses, smooth_noise, soft_step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.simulation.traits import CellTraits
+
+#: Cells are also placed this far outside the field, so that its edge looks like its middle.
+MARGIN = 40.0
+_FAR = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The cells of one field.
+
+    Parameters
+    ----------
+    centres : ndarray, shape (N, 2)
+        ``y, x`` of each cell in pixels.
+    angles : ndarray, shape (N,)
+        Direction in which each cell is long, radians.
+    radii : ndarray, shape (N, 2)
+        Half length and half width of each cell.
+    nucleus_radii : ndarray, shape (N, 2)
+        The same of its nucleus.
+    owner : ndarray of int, shape (Y, X)
+        The cell nearest to each pixel.
+    distance : ndarray, shape (Y, X)
+        From that cell's centre, 1 at the radius of a cell that has room.
+    gap : ndarray, shape (Y, X)
+        How much farther the second nearest cell is: 0 on the border between two.
+    cell, nucleus : ndarray, shape (Y, X)
+        1 inside a cell or a nucleus, 0 outside, with soft edges.
+    """
+
+    centres: NDArray[np.float64]
+    angles: NDArray[np.float64]
+    radii: NDArray[np.float64]
+    nucleus_radii: NDArray[np.float64]
+    owner: NDArray[np.intp]
+    distance: NDArray[np.float32]
+    gap: NDArray[np.float32]
+    cell: NDArray[np.float32]
+    nucleus: NDArray[np.float32]
+
+    @property
+    def size(self) -> int:
+        """Side of the field in pixels."""
+        return len(self.owner)
+
+
+def make_layout(rng: np.random.Generator, traits: CellTraits, size: int) -> Layout:
+    """Place cells and give each pixel to one of them.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of chance.
+    traits : CellTraits
+        How the cells look.
+    size : int
+        Side of the field in pixels.
+
+    Returns
+    -------
+    Layout
+        At least one cell.
+    """
+    centres = _islands(rng, _poisson_disc(rng, traits.spacing, size), traits, size)
+    count = len(centres)
+    angles = _directions(rng, centres, traits, size)
+    radii = _half_axes(traits.radius * rng.lognormal(0, 0.12, count), traits.elongation)
+    stretch = traits.nucleus_elongation * rng.lognormal(0, 0.08, count)
+    nucleus_radii = _half_axes(traits.nucleus_radius * rng.lognormal(0, 0.1, count), stretch)
+    bend = _bend(rng, size, traits.radius / 4)
+    owner, distance, gap = _territories(centres, radii, angles, size)
+    ragged = 0.12 * smooth_noise(rng, (size, size), traits.radius / 3)
+    return Layout(
+        centres,
+        angles,
+        radii,
+        nucleus_radii,
+        owner[bend],
+        distance[bend],
+        gap[bend],
+        soft_step(1.15 + ragged - distance[bend], 0.12),
+        _nuclei(centres, nucleus_radii, angles + rng.normal(0, 0.25, count), size),
+    )
+
+
+def _bend(
+    rng: np.random.Generator, size: int, scale: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Index of a field seen through uneven glass: real borders are not straight."""
+    y, x = np.indices((size, size))
+    shift = [np.rint(0.3 * scale * smooth_noise(rng, (size, size), scale)) for _ in range(2)]
+    moved = (np.clip(axis + by, 0, size - 1) for axis, by in zip((y, x), shift, strict=True))
+    rows, columns = (axis.astype(np.intp) for axis in moved)
+    return rows, columns
+
+
+def _poisson_disc(rng: np.random.Generator, spacing: float, size: int) -> NDArray[np.float64]:
+    """Throw darts; keep those that are `spacing` away from all kept before."""
+    from scipy.spatial import cKDTree
+
+    side = size + 2 * MARGIN
+    darts = rng.uniform(-MARGIN, size + MARGIN, (int(4 * (side / spacing) ** 2) + 1, 2))
+    neighbours = cKDTree(darts).query_ball_point(darts, spacing)
+    free = np.ones(len(darts), bool)
+    kept = []
+    for dart, close in enumerate(neighbours):
+        if free[dart]:
+            kept.append(dart)
+            free[close] = False
+    return np.asarray(darts[kept])
+
+
+def _islands(
+    rng: np.random.Generator, centres: NDArray[np.float64], traits: CellTraits, size: int
+) -> NDArray[np.float64]:
+    """Leave out the cells that would stand in the gaps of a field not fully covered."""
+    ground = smooth_noise(rng, (size, size), 2.5 * traits.spacing)
+    y, x = np.clip(centres, 0, size - 1).astype(int).T
+    height = ground[y, x]
+    covered = height >= np.quantile(height, 1 - traits.coverage)
+    return np.asarray(centres[covered])
+
+
+def _directions(
+    rng: np.random.Generator, centres: NDArray[np.float64], traits: CellTraits, size: int
+) -> NDArray[np.float64]:
+    flow = smooth_noise(rng, (size, size), size / 4)
+    y, x = np.clip(centres, 0, size - 1).astype(int).T
+    common = rng.uniform(0, np.pi) + 0.5 * flow[y, x]
+    own = rng.uniform(-np.pi / 2, np.pi / 2, len(centres))
+    return np.asarray(common + (1 - traits.alignment) * own)
+
+
+def _half_axes(
+    radius: NDArray[np.float64], elongation: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    root = np.sqrt(elongation)
+    return np.stack([radius * root, radius / root], axis=1)
+
+
+def _territories(
+    centres: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    size: int,
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Divide the field among the cells: a Voronoi diagram in each cell's own elliptic measure."""
+    owner = np.zeros((size, size), np.intp)
+    first = np.full((size, size), _FAR, np.float32)
+    second = first.copy()
+    for number, window, distance in ellipses(centres, radii, angles, size, reach=1.7):
+        nearest = first[window]
+        closer = distance < nearest
+        second[window] = np.minimum(second[window], np.maximum(distance, nearest))
+        first[window] = np.where(closer, distance, nearest)
+        owner[window] = np.where(closer, number, owner[window])
+    return owner, first, second - first
+
+
+def _nuclei(
+    centres: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    angles: NDArray[np.float64],
+    size: int,
+) -> NDArray[np.float32]:
+    field = np.zeros((size, size), np.float32)
+    for number, window, distance in ellipses(centres, radii, angles, size, reach=1.4):
+        inside = soft_step((1 - distance) * np.float32(radii[number].min()), 1.2)
+        field[window] = np.maximum(field[window], inside)
+    return field

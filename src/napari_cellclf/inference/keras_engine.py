@@ -1,0 +1,161 @@
+"""Compute a network with Keras, whatever its backend. Keras is imported when this is used."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import BundleError, UnsafeModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.bundle import ModelBundle, PrivateNetwork
+    from napari_cellclf.bundles.schema import BundleSpec
+
+#: What Keras raises when a configuration or its weights do not fit together.
+_BUILD_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+    AssertionError,
+    ArithmeticError,
+    ImportError,
+    MemoryError,
+)
+
+
+class KerasEngine:
+    """Computes with a Keras network.
+
+    Parameters
+    ----------
+    network : keras.Model
+        ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out.
+
+    Examples
+    --------
+    >>> import keras
+    >>> network = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
+    >>> KerasEngine(network)(np.zeros((3, 8, 8, 1), np.float32)).shape
+    (3, 2)
+    """
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    @classmethod
+    def load(cls, bundle: ModelBundle) -> KerasEngine:
+        """Build the network of a bundle from a private, checked copy of its file.
+
+        Parameters
+        ----------
+        bundle : ModelBundle
+            Any.
+
+        Returns
+        -------
+        KerasEngine
+            Its network fits what the bundle says of it.
+
+        Raises
+        ------
+        BundleError
+            If Keras cannot build it, or it does not fit the bundle's channels and classes.
+        UnsafeModelError
+            If the gate refuses it, or it would need more memory than its weights.
+        """
+        import keras
+
+        with bundle.private_network() as private:
+            _check_parameter_count(private, bundle.path.name)
+            try:
+                network = keras.saving.load_model(private.path, compile=False, safe_mode=True)
+            except _BUILD_ERRORS as error:
+                raise BundleError(_cannot_build(bundle.path.name, error)) from error
+        _check_ports(network, bundle.spec, bundle.path.name)
+        if keras.config.backend() == "tensorflow":
+            # XLA would compile anew for every size of image and of batch, for seconds each.
+            network.jit_compile = False
+        return cls(network)
+
+    @property
+    def device(self) -> str:
+        """Where the weights lie, such as ``"cpu:0"`` or ``"gpu:0"``."""
+        weights = self._network.weights
+        place = str(getattr(weights[0].value, "device", "cpu")) if weights else "cpu"
+        return place.lower().rsplit("device:", maxsplit=1)[-1]
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute; see `Engine`."""
+        # Not `predict`, which sets up a data pipeline for every call.
+        return np.asarray(self._network.predict_on_batch(batch), np.float32)
+
+
+def _check_parameter_count(private: PrivateNetwork, name: str) -> None:
+    """Refuse a small file that asks for a large network, before anything is allocated."""
+    # In a thread of its own: Keras keeps the variables of a skeleton in a list of the thread's,
+    # and would allocate them all when the next model of that thread is built.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            wanted = thread.submit(_count_parameters, private.checked.config).result()
+        except _BUILD_ERRORS as error:
+            raise BundleError(_cannot_build(name, error)) from error
+    if wanted > private.checked.n_weights:
+        raise UnsafeModelError(
+            f"the network of {name} asks for {wanted} weights, but its file holds "
+            f"{private.checked.n_weights}; get it again or save it again with Keras"
+        )
+
+
+def _count_parameters(config: dict[str, Any]) -> int:
+    import keras
+
+    # In this scope variables have a shape but no memory.
+    with keras.StatelessScope(initialize_variables=False):
+        skeleton = keras.saving.deserialize_keras_object(
+            {**config, "compile_config": None}, safe_mode=True
+        )
+        return int(skeleton.count_params())
+
+
+def _check_ports(network: Any, spec: BundleSpec, name: str) -> None:
+    channels, classes = len(spec.input.channels), len(spec.classes)
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise BundleError(f"the network of {name} must have one input and one output")
+    taken, given = tuple(network.inputs[0].shape), tuple(network.outputs[0].shape)
+    if len(taken) != 4 or taken[0] is not None or taken[3] != channels:
+        raise BundleError(
+            f"the network of {name} takes arrays of shape {taken}, but its bundle feeds it "
+            f"(None, Y, X, {channels}); write the bundle again"
+        )
+    if given != (None, classes):
+        raise BundleError(
+            f"the network of {name} gives arrays of shape {given}, but its bundle names {classes} "
+            "classes; write the bundle again"
+        )
+    _check_size(taken, spec, name)
+
+
+def _check_size(taken: tuple[int | None, ...], spec: BundleSpec, name: str) -> None:
+    size = spec.input.preprocessing.size or (None, None)
+    wrong = any(
+        fixed is not None and fixed != side for fixed, side in zip(taken[1:3], size, strict=True)
+    )
+    if wrong:
+        raise BundleError(
+            f"the network of {name} takes images of {taken[1]} x {taken[2]} pixels only, but its "
+            f"preprocessing makes {size[0]} x {size[1]}; write the bundle again"
+        )
+
+
+def _cannot_build(name: str, error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"

@@ -1,0 +1,106 @@
+"""From the name of a model to one that answers, having proved that it still can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.library import find_model
+from napari_cellclf.errors import InputError, SelfTestError
+from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.inference.engine import Engine
+
+#: Largest difference of a probability that other processors and backends may make.
+TOLERANCE = 1e-3
+
+
+def load_classifier(name_or_path: str | Path, *, self_test: bool = True) -> Classifier:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A bundle, or the name of a model that `list_models` shows.
+    self_test : bool
+        Whether to predict the stored test image and compare the answer with the stored one.
+
+    Returns
+    -------
+    Classifier
+        Ready to answer.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If there is no such model.
+    BundleError
+        If it is not a complete, valid bundle.
+    IntegrityError
+        If a file is not the one its hash was made from.
+    UnsafeModelError
+        If it holds anything that is not a plain network.
+    SelfTestError
+        If it does not reproduce its stored answer.
+
+    Examples
+    --------
+    >>> import napari_cellclf as cc
+    >>> classifier = cc.load_classifier("rxrx1-celltype")  # doctest: +SKIP
+    >>> classifier.classes  # doctest: +SKIP
+    ('HEPG2', 'HUVEC', 'RPE', 'U2OS')
+    """
+    bundle = ModelBundle.load(find_model(name_or_path))
+    # Keras takes seconds to import: everything that is wrong with the file is said before.
+    from napari_cellclf.inference.keras_engine import KerasEngine
+
+    engine = KerasEngine.load(bundle)
+    if self_test:
+        run_self_test(bundle, engine)
+    return Classifier(bundle, engine)
+
+
+def run_self_test(bundle: ModelBundle, engine: Engine) -> float:
+    """Predict the stored test image and compare.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        With test input and answer.
+    engine : Engine
+        To be tested.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability.
+
+    Raises
+    ------
+    SelfTestError
+        If it is above `TOLERANCE`, or the answer is not probabilities of the classes.
+    """
+    name, expected = bundle.path.name, bundle.test_output
+    try:
+        pixels = bundle.spec.input.preprocessing(bundle.test_image)
+    except InputError as error:
+        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error
+    found = engine(pixels[np.newaxis])
+    if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
+        raise SelfTestError(
+            f"{name} answers its test image with an array of shape {found.shape}, stored is "
+            f"{expected.shape}, and it names {len(bundle.spec.classes)} classes; get it again"
+        )
+    if not (found >= -TOLERANCE).all() or not abs(float(found.sum()) - 1) <= TOLERANCE:
+        raise SelfTestError(
+            f"{name} answers its test image with numbers that are no probabilities; its network "
+            "must end in a softmax"
+        )
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:
+        raise SelfTestError(
+            f"{name} answers its test image {difference:.2g} away from the stored answer (limit "
+            f"{TOLERANCE:g}); get it again, or train it again with this version of Keras"
+        )
+    return difference

@@ -1,0 +1,203 @@
+"""From what users hand over to one prepared array for each plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.errors import AxesError, ImageError, InputError, UnreadableImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.schema import BundleSpec
+
+_RGB = ("red", "green", "blue")
+#: Where the readers of stacks put what is known of each plane, and along which axis it goes.
+_PLANE_ROWS = (("P", "sites"), ("T", "frames"))
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be classified.
+
+    Parameters
+    ----------
+    id : str
+        Which one.
+    reason : str
+        One sentence.
+    error : InputError
+        What was raised.
+    finishes : int
+        How many steps of progress end with it.
+    """
+
+    id: str
+    reason: str
+    error: InputError = field(default_factory=InputError, repr=False, compare=False)
+    finishes: int = field(default=1, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plane, prepared for the network.
+
+    Parameters
+    ----------
+    id : str
+        Which one.
+    metadata : mapping
+        What its file or its name says.
+    pixels : ndarray, shape (Y, X, C), float32
+        The network's input.
+    finishes : int
+        How many steps of progress end with it.
+    """
+
+    id: str
+    metadata: Mapping[str, Any]
+    pixels: NDArray[np.float32]
+    finishes: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to classify, not read yet.
+
+    Parameters
+    ----------
+    id : str
+        Its name; planes add their position.
+    read : callable
+        Gives the image.
+    metadata : mapping, optional
+        What the names say; None takes it from the image.
+    count_planes : bool
+        Whether every plane is a step of progress, or only the whole.
+    """
+
+    id: str
+    read: Callable[[], Image]
+    metadata: Mapping[str, Any] | None = None
+    count_planes: bool = False
+
+
+def prepared_rows(
+    item: Item, spec: BundleSpec, mapping: Mapping[str, str | None] | None
+) -> Iterator[Row | BadImage]:
+    """Read an image and prepare its planes one after the other.
+
+    Parameters
+    ----------
+    item : Item
+        What to read.
+    spec : BundleSpec
+        Of the model.
+    mapping : mapping of str to (str or None), optional
+        Channels chosen by the user.
+
+    Yields
+    ------
+    Row or BadImage
+        One for each plane, or a single `BadImage` if nothing could be read.
+    """
+    try:
+        image = item.read()
+    except (InputError, OSError) as error:
+        yield _bad(item.id, error, 1)
+        return
+    last = image.n_planes - 1
+    for number, (index, plane) in enumerate(image.planes()):
+        name = item.id + _position(index)
+        finishes = int(item.count_planes or number == last)
+        try:
+            pixels = spec.input.preprocessing(plane, mapping)
+            _check_size(pixels, spec)
+        except (InputError, OSError) as error:
+            yield _bad(name, error, finishes)
+        else:
+            yield Row(name, _metadata(item, image, index), pixels, finishes)
+
+
+def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
+    """Take an array whose axes can only mean one thing to a model.
+
+    Parameters
+    ----------
+    array : ndarray, shape (Y, X) or (C, Y, X), or (Y, X, C) for a model of red, green and blue
+        With the model's channels, in its order.
+    preprocessing : Preprocessing
+        Of the model.
+
+    Returns
+    -------
+    Image
+        With the model's channel names.
+
+    Raises
+    ------
+    AxesError
+        If the axes could mean something else.
+    """
+    names = tuple(channel.name for channel in preprocessing.channels)
+    count, shape = len(names), tuple(array.shape)
+    if len(shape) == 2 and count == 1:
+        return Image(array, "YX", names)
+    first = len(shape) == 3 and shape[0] == count
+    is_rgb = tuple(name.lower() for name in names) == _RGB
+    last = len(shape) == 3 and shape[-1] == count and is_rgb
+    if first and not last:
+        return Image(array, "CYX", names)
+    if last and not first:
+        return Image(array, "YXS", names)
+    raise AxesError(
+        f"an array of shape {shape} does not say where its {count} channels "
+        f"({', '.join(names)}) are; say so with Image(array, axes='CYX', channels=[...])"
+    )
+
+
+def _bad(name: str, error: InputError | OSError, finishes: int) -> BadImage:
+    if isinstance(error, OSError):
+        reason = f"{name} cannot be read ({error.strerror or error}); check the file"
+        return BadImage(name, reason, UnreadableImageError(reason), finishes)
+    return BadImage(name, str(error), error, finishes)
+
+
+def _check_size(pixels: NDArray[np.float32], spec: BundleSpec) -> None:
+    smallest = spec.input.minimum_size
+    height, width = pixels.shape[:2]
+    if smallest is not None and (height < smallest[0] or width < smallest[1]):
+        raise ImageError(
+            f"an image of {height} x {width} pixels is too small for {spec.name}; it needs at "
+            f"least {smallest[0]} x {smallest[1]}"
+        )
+
+
+def _position(index: Mapping[str, int]) -> str:
+    steps = ",".join(f"{letter.lower()}={step}" for letter, step in index.items())
+    return f"[{steps}]" if steps else ""
+
+
+def _metadata(item: Item, image: Image, index: Mapping[str, int]) -> dict[str, Any]:
+    known = _scalars(image.metadata) if item.metadata is None else dict(item.metadata)
+    for letter, key in _PLANE_ROWS:
+        rows = image.metadata.get(key)
+        if letter in index and isinstance(rows, list | tuple) and index[letter] < len(rows):
+            known |= _scalars(rows[index[letter]])
+    return known
+
+
+def _scalars(metadata: Any) -> dict[str, Any]:
+    """Keep what fits into a cell of a table."""
+    if not isinstance(metadata, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in metadata.items()
+        if value is None or isinstance(value, str | int | float | bool)
+    }

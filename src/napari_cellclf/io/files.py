@@ -1,0 +1,145 @@
+"""Read exactly one file, told apart by its content, without looking at its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import ImageError, UnreadableImageError
+from napari_cellclf.io.decoding import decoding
+from napari_cellclf.io.headers import sniff
+from napari_cellclf.io.limits import limit_or_default
+from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header
+from napari_cellclf.io.tiff import TiffHeader, read_tiff, read_tiff_header
+
+#: Endings by which folders are searched for images; a file that is named is read whatever its
+#: ending.
+IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+
+# "s3://bucket/x", and "s3:/bucket/x" as pathlib makes of it; one letter is a Windows drive.
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
+_READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg}
+
+
+def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
+    """Read one TIFF, PNG or JPEG file.
+
+    Parameters
+    ----------
+    path : path
+        The file; its content decides what it is, not its ending.
+    limit_bytes : int, optional
+        Bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 4 GiB.
+
+    Returns
+    -------
+    Image
+        With the axes that the file declares.
+
+    Raises
+    ------
+    UnreadableImageError
+        If there is no such file, or it is damaged, incomplete or of another kind.
+    ImageTooLargeError
+        If it declares more pixels than the limit.
+    AxesError
+        If its axes cannot be understood.
+    """
+    file, kind = _identify(path)
+    return _READERS[kind](file, limit_or_default(limit_bytes))
+
+
+def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> TiffHeader:
+    """Read what a file declares without decoding its pixels.
+
+    Parameters
+    ----------
+    path : path
+        A TIFF, PNG or JPEG file.
+    limit_bytes : int, optional
+        As for `read_file`.
+
+    Returns
+    -------
+    TiffHeader
+        Shape, axes and dtype.
+
+    Raises
+    ------
+    UnreadableImageError, ImageTooLargeError, AxesError
+        As `read_file`.
+    """
+    file, kind = _identify(path)
+    limit = limit_or_default(limit_bytes)
+    if kind == "tiff":
+        return read_tiff_header(file, limit)
+    header = read_raster_header(file, kind, limit)
+    return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype)
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path on this computer, refusing what looks like an address on a network.
+
+    Parameters
+    ----------
+    path : path
+        As the user gave it.
+
+    Returns
+    -------
+    Path
+        The same, not resolved.
+
+    Raises
+    ------
+    ImageError
+        If it looks like a URL, or holds a null character.
+    """
+    text = os.fspath(path)
+    if _URL.match(text) or "::" in text:
+        raise ImageError(f"{text!r} looks like a URL; download the file first and give its path")
+    if "\0" in text or not text:
+        raise ImageError(f"{text!r} is not a path; give the path of an image")
+    return Path(text)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that tools leave beside the real ones.
+
+    Parameters
+    ----------
+    name : str
+        Its name, without folders.
+
+    Returns
+    -------
+    bool
+        True for names that begin with a dot (``._x.tif`` of macOS, ``.ipynb_checkpoints``) and for
+        Jupyter's ``x-checkpoint.tif``.
+    """
+    return name.startswith(".") or Path(name).stem.endswith("-checkpoint")
+
+
+def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    file = local_path(path)
+    with decoding(file):
+        if file.is_dir():
+            raise UnreadableImageError(f"{file}: is a folder; give one of the images in it")
+        if not file.is_file():
+            raise UnreadableImageError(f"{file}: there is no such file; check the path")
+        with file.open("rb") as handle:
+            head = handle.read(512)
+    kind = sniff(head)
+    if kind is None:
+        raise UnreadableImageError(f"{file}: {_what_it_is(head)}; give a TIFF, PNG or JPEG image")
+    return file, kind
+
+
+def _what_it_is(head: bytes) -> str:
+    if not head:
+        return "the file is empty (truncated download?)"
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        return "holds a web page, not an image (failed download?)"
+    return "is not a TIFF, PNG or JPEG image, whatever its ending"

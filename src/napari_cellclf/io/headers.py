@@ -1,0 +1,187 @@
+"""What the first bytes of an image file say, read without decoding any pixel."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+JPEG_MAGIC = b"\xff\xd8\xff"
+TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+# A marker inside entropy-coded data is 0xFF and a byte other than 0 (a stuffed 0xFF), a restart
+# (D0..D7) or another 0xFF (fill), ITU-T T.81 section B.1.1.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+_START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+
+# Colour types of PNG (ISO/IEC 15948 table 11.1) and the samples a decoder gives for each.
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """Size of a PNG or JPEG image as its header declares it.
+
+    Parameters
+    ----------
+    height, width : int
+        In pixels.
+    samples : int
+        Values for each pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA or (JPEG) CMYK.
+    bits : int
+        Of each value.
+    """
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the decoded array, grey without an axis of samples."""
+        plane = (self.height, self.width)
+        return plane if self.samples == 1 else (*plane, self.samples)
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """Type of the decoded array."""
+        return np.dtype(np.uint16) if self.bits > 8 else np.dtype(np.uint8)
+
+
+def sniff(head: bytes) -> str | None:
+    """Tell an image format by its first bytes, whatever the file is called.
+
+    Parameters
+    ----------
+    head : bytes
+        At least the first 8 bytes of a file.
+
+    Returns
+    -------
+    str or None
+        ``"tiff"``, ``"png"``, ``"jpeg"``, or None for anything else.
+    """
+    if head.startswith(PNG_MAGIC):
+        return "png"
+    if head.startswith(JPEG_MAGIC):
+        return "jpeg"
+    return "tiff" if head[:4] in TIFF_MAGICS else None
+
+
+def png_header(data: bytes) -> RasterHeader:
+    """Read the size of a PNG image.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, or at least its first 33 bytes.
+
+    Returns
+    -------
+    RasterHeader
+        As declared; transparency outside the header (tRNS) is not counted.
+
+    Raises
+    ------
+    ValueError
+        If the header is not that of a PNG image.
+    """
+    if len(data) < 33 or not data.startswith(PNG_MAGIC) or data[12:16] != b"IHDR":
+        raise ValueError("the PNG header is incomplete")
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    if colour not in _PNG_SAMPLES:
+        raise ValueError(f"the PNG header names colour type {colour}, which does not exist")
+    depth = 8 if colour == 3 else bits
+    return RasterHeader(height, width, _PNG_SAMPLES[colour], depth)
+
+
+def png_is_complete(data: bytes) -> bool:
+    """Whether the chunks of a PNG file go on to its end mark.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bool
+        False where the file was cut short.
+    """
+    position = len(PNG_MAGIC)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        position += 12 + int(length)
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
+
+
+def jpeg_header(data: bytes) -> RasterHeader:
+    """Read the size of a JPEG image.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, or a JPEG stream from inside a TIFF.
+
+    Returns
+    -------
+    RasterHeader
+        As the start-of-frame marker declares.
+
+    Raises
+    ------
+    ValueError
+        If there is no start of frame before the first scan.
+    """
+    for marker, start, _ in _jpeg_segments(data):
+        if marker in _START_OF_FRAME:
+            bits, height, width, samples = struct.unpack(">BHHB", data[start : start + 6])
+            return RasterHeader(height, width, samples, bits)
+        if marker == _START_OF_SCAN:
+            break
+    raise ValueError("the JPEG header is incomplete")
+
+
+def jpeg_is_complete(data: bytes) -> bool:
+    """Whether a JPEG file goes on to its end mark.
+
+    Decoders fill what is missing with grey, so that a file cut short looks like an image.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bool
+        False where the file was cut short.
+    """
+    return any(marker == _END_OF_IMAGE for marker, _, _ in _jpeg_segments(data))
+
+
+def _jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
+    """List marker, start and end of the segments of a JPEG stream, as far as it goes."""
+    found = []
+    position = 2
+    while (match := _NEXT_MARKER.search(data, position)) is not None:
+        marker, start = match.group(1)[0], match.end()
+        if marker == _END_OF_IMAGE:
+            found.append((marker, start, start))
+            break
+        if start + 2 > len(data):
+            break
+        end = start + int.from_bytes(data[start : start + 2], "big")
+        if end > len(data):
+            break
+        found.append((marker, start + 2, end))
+        position = end
+    return found

@@ -1,0 +1,138 @@
+"""How much an image may declare before any of it is decoded."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.errors import ImageTooLargeError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Bytes of pixels that one image may take when nothing else is said: 4 GiB.
+DEFAULT_LIMIT_BYTES = 4 * 2**30
+
+#: Bytes of pixels in one tile. Tiles in use are below 4096x4096; a larger one is decoded whole
+#: even if the image is small, so it is a way to exhaust memory.
+MAX_TILE_BYTES = 256 * 2**20
+
+#: Environment variable that sets another limit, in bytes.
+LIMIT_VARIABLE = "CELLCLF_MAX_IMAGE_BYTES"
+
+
+def limit_or_default(limit_bytes: int | None) -> int:
+    """Return the limit to use: the one given, that of the environment, or 4 GiB.
+
+    Parameters
+    ----------
+    limit_bytes : int, optional
+        Bytes of decoded pixels; None asks the environment variable ``CELLCLF_MAX_IMAGE_BYTES``.
+
+    Returns
+    -------
+    int
+        Bytes of decoded pixels.
+
+    Raises
+    ------
+    InputError
+        If the limit is not a positive whole number.
+    """
+    stated = os.environ.get(LIMIT_VARIABLE, "") if limit_bytes is None else limit_bytes
+    if stated == "":
+        return DEFAULT_LIMIT_BYTES
+    try:
+        limit = int(stated)
+    except ValueError:
+        limit = 0
+    if limit <= 0:
+        raise InputError(
+            f"the limit of pixel bytes is {stated!r} ({LIMIT_VARIABLE} or limit_bytes); "
+            "give a whole number above 0"
+        )
+    return limit
+
+
+def check_declared(
+    path: Path, shape: Sequence[int], dtype: np.dtype[Any], limit_bytes: int
+) -> None:
+    """Refuse an image whose header declares more pixels than the limit allows.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    shape : sequence of int
+        All axes.
+    dtype : dtype
+        Type of a pixel.
+    limit_bytes : int
+        Bytes of decoded pixels.
+
+    Raises
+    ------
+    ImageTooLargeError
+        Naming what is declared and the limit.
+    """
+    declared = math.prod(int(size) for size in shape) * dtype.itemsize
+    if declared > limit_bytes:
+        sizes = "x".join(str(size) for size in shape)
+        raise ImageTooLargeError(
+            f"{path}: image declares {sizes} {dtype} ({human_bytes(declared)}); limit "
+            f"{human_bytes(limit_bytes)}, set {LIMIT_VARIABLE} to a number of bytes to allow more"
+        )
+
+
+def check_tile(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Refuse an image whose single tiles are too large to decode.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    shape : sequence of int
+        Shape of one tile.
+    dtype : dtype
+        Type of a pixel.
+
+    Raises
+    ------
+    ImageTooLargeError
+        Naming the size of a tile.
+    """
+    declared = math.prod(int(size) for size in shape) * dtype.itemsize
+    if declared > MAX_TILE_BYTES:
+        sizes = "x".join(str(size) for size in shape)
+        raise ImageTooLargeError(
+            f"{path}: image declares tiles of {sizes} {dtype} ({human_bytes(declared)}); limit "
+            f"{human_bytes(MAX_TILE_BYTES)} a tile, write it with smaller tiles"
+        )
+
+
+def human_bytes(count: float) -> str:
+    """Say a number of bytes in binary units.
+
+    Parameters
+    ----------
+    count : float
+        Bytes.
+
+    Returns
+    -------
+    str
+        Such as ``"74.5 GiB"``.
+
+    Examples
+    --------
+    >>> human_bytes(200_000 * 200_000 * 2)
+    '74.5 GiB'
+    """
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

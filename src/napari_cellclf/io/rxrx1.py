@@ -1,0 +1,282 @@
+"""RxRx1: six stains of a site in six files, their names, and the sites in a folder.
+
+Files are called as published, ``<experiment>/Plate<p>/<well>_s<site>_w<channel>.png``, such as
+``HUVEC-01/Plate1/B02_s1_w3.png`` (https://www.rxrx.ai/rxrx1). Files that were taken out of their
+folders are known by their names alone; they then belong to no experiment and no plate.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import UnreadableImageError
+from napari_cellclf.io.files import is_hidden, read_file
+from napari_cellclf.io.planes import check_like, collapse_grey
+from napari_cellclf.io.rxrx1_names import (
+    FILE_PATTERN,
+    SiteName,
+    is_site_file,
+    is_site_folder,
+    parse_folder,
+    parse_path,
+)
+from napari_cellclf.io.rxrx1_stains import STAINS, Stain, stain_channels
+from napari_cellclf.io.rxrx1_table import COLUMNS, Table, table_above
+
+__all__ = [
+    "STAINS",
+    "SiteFiles",
+    "SiteName",
+    "Stain",
+    "find_sites",
+    "is_site_file",
+    "is_site_folder",
+    "parse_path",
+    "read_channel",
+    "read_site",
+    "site_metadata",
+    "site_of",
+    "sites_metadata",
+    "stain_channels",
+]
+
+#: From a data set's root down to a plate: images/train/HUVEC-01/Plate1.
+_MAX_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class SiteFiles:
+    """The files of one site.
+
+    Parameters
+    ----------
+    name : SiteName
+        What their paths say; `channel` is that of the first one.
+    files : mapping of int to Path
+        Channel number to file, only those that exist, in order.
+    """
+
+    name: SiteName
+    files: Mapping[int, Path]
+
+    @property
+    def first(self) -> Path:
+        """The file of the lowest channel, which stands for the site."""
+        return next(iter(self.files.values()))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that exist."""
+        return tuple(STAINS[number - 1].name for number in self.files)
+
+    @property
+    def missing_channels(self) -> list[str]:
+        """Names of the channels that do not exist."""
+        return [stain.name for stain in STAINS if stain.number not in self.files]
+
+    @property
+    def _order(self) -> tuple[str, int, str, int, str]:
+        name = self.name
+        return (
+            name.experiment or "",
+            name.plate or 0,
+            name.well,
+            name.site,
+            str(self.first.parent),
+        )
+
+
+def site_of(path: str | os.PathLike[str]) -> SiteFiles:
+    """Find the files of the site that one file belongs to.
+
+    Parameters
+    ----------
+    path : path
+        Any one of a site's files.
+
+    Returns
+    -------
+    SiteFiles
+        With those of ``w1`` to ``w6`` that lie beside it, itself included.
+
+    Raises
+    ------
+    NameParseError
+        If the file name is not that of an RxRx1 image.
+    """
+    file = Path(path)
+    name = parse_path(file)
+    match = FILE_PATTERN.fullmatch(file.name)
+    start, end = match.span(3) if match else (0, 0)
+    files = {}
+    for stain in STAINS:
+        other = file.with_name(f"{file.name[:start]}{stain.number}{file.name[end:]}")
+        if stain.number == name.channel or other.is_file():
+            files[stain.number] = other
+    return SiteFiles(name, files)
+
+
+def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
+    """Find all sites below a folder: a plate, an experiment, or the whole data set.
+
+    Parameters
+    ----------
+    folder : path
+        Searched four levels deep; hidden files and folders are passed over. No image is opened.
+
+    Returns
+    -------
+    list of SiteFiles
+        In order of experiment, plate, well and site; empty if there are none.
+    """
+    found: dict[tuple[Path, str, int], tuple[SiteName, dict[int, Path]]] = {}
+    for parent, names in _folders(Path(folder), _MAX_DEPTH):
+        experiment, plate = parse_folder(parent) if names else (None, None)
+        for file_name, match in names:
+            well, site, channel = match[1].upper(), int(match[2]), int(match[3])
+            key = (parent, well, site)
+            if key not in found:
+                found[key] = (SiteName(experiment, plate, well, site, channel), {})
+            found[key][1][channel] = parent / file_name
+    sites = [SiteFiles(name, dict(sorted(files.items()))) for name, files in found.values()]
+    return sorted(sites, key=lambda site: site._order)
+
+
+def _folders(folder: Path, depth: int) -> Iterator[tuple[Path, list[tuple[str, re.Match[str]]]]]:
+    """Go over folders with the names in them that are RxRx1's."""
+    names, below = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                match = FILE_PATTERN.fullmatch(entry.name)
+                if match is not None:
+                    names.append((entry.name, match))
+                elif depth > 0 and entry.is_dir():
+                    below.append(entry.name)
+    except OSError:
+        # A folder that may not be listed holds nothing for us.
+        return
+    yield folder, names
+    for name in below:
+        yield from _folders(folder / name, depth - 1)
+
+
+def site_metadata(site: SiteFiles) -> dict[str, Any]:
+    """Say what is known of a site.
+
+    Parameters
+    ----------
+    site : SiteFiles
+        Any site.
+
+    Returns
+    -------
+    dict
+        RxRx1's columns in their order. What neither the names nor a ``metadata.csv`` in the
+        folders above say is None. ``missing_channels`` names the stains that have no file.
+    """
+    return sites_metadata([site])[0]
+
+
+def sites_metadata(sites: Sequence[SiteFiles]) -> list[dict[str, Any]]:
+    """Say what is known of many sites, looking for the table once for each folder.
+
+    Parameters
+    ----------
+    sites : sequence of SiteFiles
+        Any sites.
+
+    Returns
+    -------
+    list of dict
+        For each what `site_metadata` returns.
+    """
+    folders = {site.first.parent for site in sites}
+    tables = {folder: table_above(folder) for folder in folders}
+    return [_metadata(site, tables[site.first.parent]) for site in sites]
+
+
+def _metadata(site: SiteFiles, table: Table) -> dict[str, Any]:
+    name = site.name
+    says = {
+        "site_id": name.site_id,
+        "well_id": name.well_id,
+        "experiment": name.experiment,
+        "plate": name.plate,
+        "well": name.well,
+        "site": name.site,
+    }
+    known = table.row(name.site_id)
+    columns = {column: says.get(column, known.get(column)) for column in COLUMNS}
+    return columns | {"missing_channels": site.missing_channels}
+
+
+def read_site(site: SiteFiles, *, limit_bytes: int | None = None) -> Image:
+    """Read all channels of a site.
+
+    Parameters
+    ----------
+    site : SiteFiles
+        From `site_of` or `find_sites`.
+    limit_bytes : int, optional
+        Bytes of decoded pixels allowed in each file.
+
+    Returns
+    -------
+    Image
+        ``"CYX"`` with the channels that exist, in order, and `site_metadata`.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read, is not grey, or differs from the others in size or dtype.
+    """
+    planes = [read_channel(path, limit_bytes=limit_bytes) for path in site.files.values()]
+    for path, plane in zip(site.files.values(), planes, strict=True):
+        check_like(path, plane.shape, plane.dtype, site.first, planes[0].shape, planes[0].dtype)
+    return Image(
+        np.stack(planes),
+        "CYX",
+        site.channels,
+        source=str(site.first),
+        metadata=site_metadata(site),
+    )
+
+
+def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[Any, Any]:
+    """Read the one plane of a file of a site.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+    limit_bytes : int, optional
+        Bytes of decoded pixels allowed.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        As stored.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or is not grey.
+    """
+    image = collapse_grey(read_file(path, limit_bytes=limit_bytes))
+    if image.axes != "YX":
+        raise UnreadableImageError(
+            f"{path}: a channel of a site must be a grey image, but this one has axes "
+            f"{image.axes}; convert it to grey or rename it"
+        )
+    return np.asarray(image.data)

@@ -1,0 +1,219 @@
+"""Folders as one lazy image: all sites of a plate, all times of a movie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import ImageError, NoImagesError
+from napari_cellclf.io.drosophila import EmbryoName, find_frames, is_embryo_file, read_embryo
+from napari_cellclf.io.files import is_hidden, local_path, read_header
+from napari_cellclf.io.planes import check_like
+from napari_cellclf.io.rxrx1 import (
+    STAINS,
+    SiteFiles,
+    find_sites,
+    is_site_file,
+    is_site_folder,
+    read_channel,
+    sites_metadata,
+)
+
+#: Entries of folders that are looked at to tell whether a folder is ours.
+_MAX_LOOKED_AT = 1000
+#: Folders between a data set's root and its experiments.
+_ROOT_FOLDERS = frozenset({"images", "train", "test"})
+
+
+def read_stack(folder: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
+    """Open a folder of RxRx1 sites, or of an embryo's images, as one lazy stack.
+
+    Parameters
+    ----------
+    folder : path
+        An RxRx1 plate, experiment or root, or a folder of files named
+        ``Stage(060)-20230811-Cycle00-embryo03-3.tif``.
+    limit_bytes : int, optional
+        Bytes of decoded pixels allowed in each file.
+
+    Returns
+    -------
+    Image
+        Its data are a dask array with one chunk a file, so that a step of a slider reads the files
+        of that step only.
+
+        RxRx1: ``"PCYX"``, one position a site, with the channels that any site has. A file that a
+        site lacks is black; ``metadata["sites"]`` has a row for each site with RxRx1's columns,
+        ``path`` and ``missing_channels``, and ``metadata["missing_channels"]`` names stains that
+        no site has.
+
+        Embryo: ``"TYX"`` in order of time (``"TYXS"`` if truly coloured); ``metadata["frames"]``
+        has a row for each with what its name says and ``path``. Where types differ, all are
+        widened to one that holds them.
+
+    Raises
+    ------
+    NoImagesError
+        If the folder holds neither.
+    ImageError
+        If the first image cannot be read, or images of a movie differ in size. Files that are
+        opened later raise it when they are read.
+    """
+    path = local_path(folder)
+    if not path.is_dir():
+        raise NoImagesError(f"{path} is not a folder; give a plate, an experiment or a movie")
+    sites = find_sites(path)
+    if sites:
+        return _stack_sites(sites, path, limit_bytes)
+    frames = find_frames(path)
+    if frames:
+        return _stack_frames(frames, path, limit_bytes)
+    raise NoImagesError(
+        f"{path} holds no RxRx1 sites (Plate1/B02_s1_w1.png) and no embryo images "
+        "(Stage(060)-20230811-Cycle00-embryo03-3.tif); open its images one by one"
+    )
+
+
+def looks_like_ours(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds RxRx1 sites or embryo images, at a glance.
+
+    Parameters
+    ----------
+    folder : path
+        Any folder. At most 1000 of its entries are looked at, and only folders named like RxRx1's
+        are entered; no file is opened.
+
+    Returns
+    -------
+    bool
+        True if `read_stack` is meant for it.
+    """
+    return _glance(Path(folder), _MAX_LOOKED_AT)[0]
+
+
+def _glance(folder: Path, budget: int) -> tuple[bool, int]:
+    below = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                budget -= 1
+                if is_site_file(entry.name) or is_embryo_file(entry.name):
+                    return True, budget
+                if budget <= 0:
+                    return False, 0
+                known = entry.name.lower() in _ROOT_FOLDERS or is_site_folder(entry.name)
+                if known and not is_hidden(entry.name) and entry.is_dir():
+                    below.append(entry.name)
+    except OSError:
+        return False, budget
+    for name in sorted(below):
+        found, budget = _glance(folder / name, budget)
+        if found or budget <= 0:
+            return found, budget
+    return False, budget
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Read the file that a chunk of the array stands for."""
+
+    files: Sequence[Sequence[Path | None]]
+    read: Callable[[Path], np.ndarray[Any, Any]]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __call__(self, block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        channel = block_id[1] if len(block_id) == len(self.shape) + 2 else 0
+        path = self.files[block_id[0]][channel]
+        leading = (1,) * (len(block_id) - len(self.shape))
+        if path is None:
+            return np.zeros(leading + self.shape, self.dtype)
+        return self.read(path).astype(self.dtype, copy=False).reshape(leading + self.shape)
+
+
+def _lazy(block: _Block, leading: tuple[int, ...]) -> Any:
+    from dask.array import map_blocks
+
+    chunks = (*((1,) * size for size in leading), *((size,) for size in block.shape))
+    ndim = len(chunks)
+    stack: Any = map_blocks(  # type: ignore[no-untyped-call]
+        block,
+        chunks=chunks,
+        dtype=block.dtype,
+        meta=np.empty((0,) * ndim, block.dtype),
+        # A name of its own keeps dask from hashing thousands of paths.
+        name=f"images-{uuid4().hex}",
+    )
+    return stack
+
+
+def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) -> Image:
+    present = [stain for stain in STAINS if any(stain.number in site.files for site in sites)]
+    first = sites[0].first
+    header = read_header(first, limit_bytes=limit_bytes)
+    shape, dtype = header.shape[:2], header.dtype
+
+    def read(path: Path) -> np.ndarray[Any, Any]:
+        plane = read_channel(path, limit_bytes=limit_bytes)
+        check_like(path, plane.shape, plane.dtype, first, shape, dtype)
+        return plane
+
+    files = [[site.files.get(stain.number) for stain in present] for site in sites]
+    rows = [
+        row | {"path": str(site.first)}
+        for row, site in zip(sites_metadata(sites), sites, strict=True)
+    ]
+    missing = [stain.name for stain in STAINS if stain not in present]
+    return Image(
+        _lazy(_Block(files, read, shape, dtype), (len(sites), len(present))),
+        "PCYX",
+        [stain.name for stain in present],
+        source=str(folder),
+        metadata={"sites": rows, "missing_channels": missing},
+    )
+
+
+def _stack_frames(
+    frames: list[tuple[EmbryoName, Path]], folder: Path, limit_bytes: int | None
+) -> Image:
+    first = frames[0][1]
+    example = read_embryo(first, limit_bytes=limit_bytes)
+    if example.axes not in ("YX", "YXS"):
+        raise ImageError(
+            f"{first}: has axes {example.axes}, but the images of a movie must be single planes; "
+            "open it by itself"
+        )
+    dtype = _common_dtype([path for _, path in frames], example, limit_bytes)
+
+    def read(path: Path) -> np.ndarray[Any, Any]:
+        image = read_embryo(path, limit_bytes=limit_bytes)
+        check_like(path, image.shape, dtype, first, example.shape, dtype)
+        return np.asarray(image.data)
+
+    block = _Block([[path] for _, path in frames], read, example.shape, dtype)
+    return Image(
+        _lazy(block, (len(frames),)),
+        "T" + example.axes,
+        example.channels,
+        pixel_size=example.pixel_size,
+        source=str(folder),
+        metadata={"frames": [name.metadata | {"path": str(path)} for name, path in frames]},
+    )
+
+
+def _common_dtype(paths: list[Path], example: Image, limit_bytes: int | None) -> np.dtype[Any]:
+    """Find a type that holds all frames, and refuse frames of different sizes."""
+    dtype = example.dtype
+    for path in paths[1:]:
+        header = read_header(path, limit_bytes=limit_bytes)
+        plane = [header.shape[header.axes.index(letter)] for letter in "YX"]
+        check_like(path, tuple(plane), dtype, paths[0], example.height_width, dtype)
+        dtype = np.promote_types(dtype, header.dtype)
+    return dtype

@@ -1,0 +1,206 @@
+"""Write predictions as CSV tables that spreadsheets open without running anything in them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.predictions import Predictions
+
+#: Cells that begin with one of these are formulas to a spreadsheet (OWASP, CSV Injection).
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+class PredictionWriter:
+    r"""Write rows of predictions as they come; each is on the disk when `write` returns.
+
+    Parameters
+    ----------
+    path : path
+        The table; replaced if it exists. Its folder must exist.
+    classes : sequence of str
+        The model's classes, in order.
+    extra : sequence of str
+        Columns beyond ``image, label, confidence, p_<class> ...``, such as ``plate`` and ``well``.
+        If none are given, those of the first row are taken; a later row with further ones makes
+        the table be written anew with these columns.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Path(folder, "predictions.csv")
+    ...     with PredictionWriter(table, ["RPE"]) as writer:
+    ...         writer.write({"image": "=a.png", "label": "RPE", "confidence": 1.0, "p_RPE": 1.0})
+    ...     table.read_text()
+    "image,label,confidence,p_RPE\n'=a.png,RPE,1.0,1.0\n"
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], classes: Sequence[str], extra: Sequence[str] = ()
+    ) -> None:
+        self._path = Path(path)
+        fixed = ("image", "label", "confidence", *(f"p_{name}" for name in classes))
+        # A dict keeps the order and each name once.
+        self._columns = list(dict.fromkeys((*fixed, *extra)))
+        self._file: IO[str] | None = None
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._open(self._path)
+        self._put(self._file, self._columns)
+        return self
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append a row.
+
+        Parameters
+        ----------
+        record : mapping
+            Column to value, as `Predictions.record` returns it; columns that it lacks stay empty.
+        """
+        if self._file is None:
+            raise InputError("a row was written to a closed table; write inside the with block")
+        new = [key for key in record if key not in self._columns]
+        if new:
+            self._widen(new)
+        self._put(self._file, [record.get(column) for column in self._columns])
+        self._rows += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self, path: Path) -> IO[str]:
+        try:
+            # Names that are not valid Unicode (surrogates) are written as escapes, not lost.
+            return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise InputError(
+                f"the table {path} cannot be written ({error.strerror}); choose a folder that "
+                "exists and is writable"
+            ) from error
+
+    def _put(self, file: IO[str], values: Iterable[Any]) -> None:
+        try:
+            csv.writer(file).writerow(safe_row(values))
+            file.flush()
+        except OSError as error:
+            raise InputError(
+                f"the table {self._path} cannot be written further ({error.strerror}); free some "
+                "space or choose another place"
+            ) from error
+
+    def _widen(self, new: list[str]) -> None:
+        """Write the table anew with more columns, beside the old one until it is complete."""
+        self._columns += new
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        assert self._file is not None
+        self._file.close()
+        try:
+            wide = self._open(beside)
+            self._put(wide, self._columns)
+            with self._path.open(newline="", encoding="utf-8") as narrow:
+                rows = csv.reader(narrow)
+                next(rows)
+                # These are safe already: a second escape would change them.
+                padded = (row + [""] * len(new) for row in rows)
+                csv.writer(wide).writerows(padded)
+            wide.close()
+            beside.replace(self._path)
+        finally:
+            beside.unlink(missing_ok=True)
+        self._file = self._path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
+
+
+def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:
+    """Write predictions as a CSV table.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        One row each.
+    path : path
+        The table; replaced if it exists.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be written there.
+    """
+    records = [predictions.record(row) for row in range(len(predictions))]
+    extra = dict.fromkeys(key for record in records for key in record)
+    with PredictionWriter(path, predictions.classes, list(extra)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def safe_row(values: Iterable[Any]) -> list[str]:
+    """Turn values into the cells of a row.
+
+    Parameters
+    ----------
+    values : iterable
+        Numbers, text, None, lists.
+
+    Returns
+    -------
+    list of str
+        As `safe_cell` makes them.
+    """
+    return [safe_cell(value) for value in values]
+
+
+def safe_cell(value: Any) -> str:
+    """Turn a value into a cell that a spreadsheet shows and never runs.
+
+    Parameters
+    ----------
+    value : object
+        Numbers keep all their digits; None becomes empty; lists are joined with ``; ``.
+
+    Returns
+    -------
+    str
+        Text that begins like a formula gets an apostrophe in front.
+
+    Examples
+    --------
+    >>> safe_cell("=1+1"), safe_cell(-0.1), safe_cell(None), safe_cell(["w5", "w6"])
+    ("'=1+1", '-0.1', '', 'w5; w6')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        text = "; ".join(str(item) for item in value)
+    elif isinstance(value, Mapping):
+        text = json.dumps(value, default=str)
+    else:
+        text = str(value)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,180 @@
+"""Refuse TIFF files whose pixels are not all there, or would take too much memory to decode."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import ImageTooLargeError, UnreadableImageError
+from napari_cellclf.io.headers import PNG_MAGIC, jpeg_header, png_header
+from napari_cellclf.io.limits import check_declared, check_tile
+from napari_cellclf.io.lzw import lzw_is_sound
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
+
+_LZW = 5
+#: How much of a segment is looked at for the header of an image format inside it.
+_HEAD_BYTES = 4096
+#: Start of a JPEG 2000 code stream: SOC and SIZ markers (ISO/IEC 15444-1 annex A).
+_JPEG2000_SIZE = b"\xff\x4f\xff\x51"
+
+
+def check_series(series: TiffPageSeries, tif: TiffFile, path: Path, limit_bytes: int) -> None:
+    """Check a series before any of its pixels are decoded.
+
+    Parameters
+    ----------
+    series : TiffPageSeries
+        What will be read.
+    tif : TiffFile
+        The open file.
+    path : Path
+        For messages.
+    limit_bytes : int
+        Bytes of decoded pixels allowed.
+
+    Raises
+    ------
+    ImageTooLargeError
+        If the whole, or one tile, declares too many pixels.
+    UnreadableImageError
+        If pages or parts of them are missing.
+    """
+    dtype = np.dtype(series.dtype)
+    check_declared(path, series.shape, dtype, limit_bytes)
+    if dtype.kind not in "buif" or 0 in series.shape:
+        what = f"{dtype} values" if 0 not in series.shape else f"no pixels (shape {series.shape})"
+        raise UnreadableImageError(
+            f"{path}: holds {what}, which cannot be classified; save it as integers or floats"
+        )
+    _check_declared_planes(series, tif, path)
+    size = int(tif.filehandle.size)
+    if series.dataoffset is not None:
+        if series.dataoffset + series.nbytes > size:
+            raise _incomplete(path, f"{series.nbytes} bytes of pixels declared, file of {size}")
+        return
+    pages = list(series)
+    have = sum(1 for page in pages if page is not None) * series.keyframe.size
+    if have != math.prod(series.shape):
+        raise _incomplete(path, f"{len(pages)} planes declared, some of them not in it")
+    if series.keyframe.is_tiled:
+        check_tile(path, series.keyframe.chunks, dtype)
+    for page in pages:
+        if page is not None:
+            _check_page(page, series.keyframe, tif, path)
+
+
+def check_compressed(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
+    """Check compressed data that could crash their decoder; reads them, decodes nothing.
+
+    Parameters
+    ----------
+    series : TiffPageSeries
+        What will be decoded, already checked by `check_series`.
+    tif : TiffFile
+        The open file.
+    path : Path
+        For the message.
+
+    Raises
+    ------
+    UnreadableImageError
+        If they are damaged.
+    """
+    if series.keyframe.compression != _LZW:
+        return
+    for page in series:
+        if page is None:
+            continue
+        for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            tif.filehandle.seek(start)
+            if not lzw_is_sound(tif.filehandle.read(count)):
+                raise UnreadableImageError(
+                    f"{path}: its LZW data are damaged; copy the file again, or save it with "
+                    "another compression"
+                )
+
+
+def _incomplete(path: Path, detail: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"{path}: the file is incomplete ({detail}); it was truncated or written with missing "
+        "planes, copy it again"
+    )
+
+
+def _check_declared_planes(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
+    """Compare with ImageJ's and tifffile's own headers, from which tifffile falls back silently."""
+    declared = _imagej_planes(tif) if tif.is_imagej else _shaped_size(tif)
+    have = math.prod(series.shape)
+    if tif.is_imagej:
+        have //= math.prod(series.keyframe.shape)
+    if declared > have:
+        unit = "planes" if tif.is_imagej else "pixels"
+        raise _incomplete(path, f"its header declares {declared} {unit}, it holds {have}")
+
+
+def _imagej_planes(tif: TiffFile) -> int:
+    header: dict[str, Any] = tif.imagej_metadata or {}
+    if tif.pages.first.shape[-1:] == (header.get("channels"),):
+        # Samples of RGB that Bio-Formats declares as channels.
+        header = header | {"channels": 1, "images": 1}
+    planes = math.prod(int(header.get(key, 1)) for key in ("frames", "slices", "channels"))
+    return max(planes, int(header.get("images", 1)))
+
+
+def _shaped_size(tif: TiffFile) -> int:
+    headers = tif.shaped_metadata if tif.is_shaped else None
+    if not headers or "shape" not in headers[0]:
+        return 0
+    return math.prod(int(size) for size in headers[0]["shape"])
+
+
+def _check_page(page: TiffPage | TiffFrame, keyframe: TiffPage, tif: TiffFile, path: Path) -> None:
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    expected = 1 if keyframe.is_contiguous else math.prod(keyframe.chunked)
+    if len(segments) < expected:
+        raise _incomplete(path, f"{expected} strips or tiles declared, {len(segments)} listed")
+    size = int(tif.filehandle.size)
+    # Tiles of no bytes are how sparse mosaics mark empty places; an empty strip was never written.
+    written = [(start, count) for start, count in segments[:expected] if count > 0]
+    if not written or (len(written) < expected and not keyframe.is_tiled):
+        raise _incomplete(path, "pixels of no bytes")
+    for start, count in written:
+        if start + count > size:
+            raise _incomplete(path, f"pixels up to byte {start + count}, file of {size}")
+    if keyframe.compression > _LZW:
+        _check_embedded(written, keyframe, tif, path)
+
+
+def _check_embedded(
+    segments: list[tuple[int, int]], keyframe: TiffPage, tif: TiffFile, path: Path
+) -> None:
+    """Bound images inside segments, whose own headers a decoder believes more than the TIFF's."""
+    allowed = 4 * math.prod(keyframe.chunks)
+    for start, count in segments:
+        tif.filehandle.seek(start)
+        declared = _embedded_size(tif.filehandle.read(min(count, _HEAD_BYTES)))
+        if declared > max(allowed, 2**20):
+            raise ImageTooLargeError(
+                f"{path}: a compressed part declares {declared} values where the image has room "
+                f"for {allowed // 4}; the file is damaged or hostile, do not use it"
+            )
+
+
+def _embedded_size(head: bytes) -> int:
+    try:
+        if head.startswith(b"\xff\xd8"):
+            return math.prod(jpeg_header(head).shape)
+        if head.startswith(PNG_MAGIC):
+            return math.prod(png_header(head).shape)
+    except ValueError:
+        return 0
+    position = head.find(_JPEG2000_SIZE)
+    if 0 <= position <= len(head) - 16:
+        width = int.from_bytes(head[position + 8 : position + 12], "big")
+        return width * int.from_bytes(head[position + 12 : position + 16], "big")
+    return 0

@@ -1,0 +1,129 @@
+"""The default network: small, for any image size and any number of channels."""
+
+from __future__ import annotations
+
+import keras
+
+from napari_cellclf.errors import ArchitectureError
+
+#: Smallest height and width: two pixels must be left after the last stride.
+MINIMUM_SIZE = 32
+_NORMALIZATIONS = ("batch", "group", "none")
+_CHANNELS_PER_GROUP = 8
+
+
+def build(
+    input_shape: tuple[int | None, int | None, int] = (None, None, 1),
+    n_classes: int = 2,
+    *,
+    width: int = 24,
+    depth: int = 5,
+    dropout: float = 0.3,
+    normalization: str = "batch",
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a convolutional network that ends in a global average.
+
+    A 5x5 convolution of stride 2 and `depth` - 1 convolutions of 3x3, each of stride 2 and with
+    `width` channels more than the one before, each followed by a normalisation and ReLU; the
+    average over the image, dropout, and one dense layer.
+
+    Parameters
+    ----------
+    input_shape : tuple of (int or None)
+        Height, width (None for any size of at least 32 pixels) and number of channels.
+    n_classes : int
+        Outputs.
+    width : int
+        Channels after the first convolution, a multiple of 8.
+    depth : int
+        Number of convolutions, 2 to 5.
+    dropout : float
+        Part of the averaged features that is blanked in training.
+    normalization : {'batch', 'group', 'none'}
+        ``batch`` uses the statistics of the training images, with momentum 0.9 (Keras's 0.99 is
+        too slow for a few hundred steps); ``group`` [1]_ takes them from each image alone, in
+        groups of 8 channels, and learns more slowly.
+    seed : int, optional
+        Makes the initial weights and the dropout reproducible.
+
+    Returns
+    -------
+    keras.Model
+        float32 ``(N, Y, X, C)`` to softmax probabilities, float32 ``(N, n_classes)``.
+
+    Raises
+    ------
+    ArchitectureError
+        If a parameter is out of its range.
+
+    References
+    ----------
+    .. [1] Wu and He, Group Normalization, ECCV 2018.
+
+    Examples
+    --------
+    >>> build((None, None, 6), 4).output_shape
+    (None, 4)
+    """
+    _check(input_shape, n_classes, width, depth, dropout, normalization)
+    seeds = iter(range(seed, seed + 100)) if seed is not None else iter(lambda: None, 0)
+    inputs = keras.Input(input_shape, name="image", dtype="float32")
+    features = inputs
+    for level in range(1, depth + 1):
+        features = keras.layers.Conv2D(
+            width * level,
+            5 if level == 1 else 3,
+            strides=2,
+            padding="same",
+            use_bias=normalization == "none",
+            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            name=f"conv{level}",
+        )(features)
+        features = _normalize(features, normalization, width * level, f"norm{level}")
+        features = keras.layers.ReLU(name=f"relu{level}")(features)
+    features = keras.layers.GlobalAveragePooling2D(name="average")(features)
+    features = keras.layers.Dropout(dropout, seed=next(seeds), name="dropout")(features)
+    outputs = keras.layers.Dense(
+        n_classes,
+        activation="softmax",
+        kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+        dtype="float32",
+        name="probabilities",
+    )(features)
+    return keras.Model(inputs, outputs, name="compact-cnn")
+
+
+def _normalize(
+    features: keras.KerasTensor, normalization: str, channels: int, name: str
+) -> keras.KerasTensor:
+    if normalization == "group":
+        groups = channels // _CHANNELS_PER_GROUP
+        return keras.layers.GroupNormalization(groups, name=name)(features)
+    if normalization == "batch":
+        return keras.layers.BatchNormalization(momentum=0.9, name=name)(features)
+    return features
+
+
+def _check(
+    input_shape: tuple[int | None, int | None, int],
+    n_classes: int,
+    width: int,
+    depth: int,
+    dropout: float,
+    normalization: str,
+) -> None:
+    small = [side for side in input_shape[:2] if side is not None and side < MINIMUM_SIZE]
+    rules = {
+        f"input_shape {input_shape}: use at least {MINIMUM_SIZE} pixels": not small,
+        f"n_classes {n_classes}: use at least 2": n_classes >= 2,
+        f"width {width}: use a multiple of 8 from 8 to 256": width % 8 == 0 and 8 <= width <= 256,
+        f"depth {depth}: use 2 to 5": 2 <= depth <= 5,
+        f"dropout {dropout}: use 0 to below 1": 0 <= dropout < 1,
+        f"normalization {normalization!r}: use one of {', '.join(_NORMALIZATIONS)}": (
+            normalization in _NORMALIZATIONS
+        ),
+    }
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        raise ArchitectureError(f"compact-cnn cannot be built with {'; '.join(broken)}")

@@ -1,0 +1,140 @@
+"""What follows a backbone: an optional hidden layer, optional dropout, class probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.stems import has_rescaling, photograph_range, widen
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.normalization import ImageNet
+
+Shape = tuple[int | None, int | None, int]
+
+
+def add_head(
+    backbone: keras.Model,
+    n_classes: int,
+    *,
+    name: str,
+    hidden_units: int | None,
+    dropout: float,
+    train_backbone: bool,
+) -> keras.Model:
+    """Put a classifying head on a backbone that ends in global pooling.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+        ``(N, Y, X, C)`` to features ``(N, F)``. Its layers become part of the returned network.
+    n_classes : int
+        Number of classes.
+    name : str
+        Name of the new network.
+    hidden_units : int or None
+        Width of a dense layer with ReLU before the last one; None for no such layer.
+    dropout : float
+        Share of the features dropped before the last layer while training, from 0 to below 1.
+    train_backbone : bool
+        Whether training changes the backbone. If not, its batch normalisations also keep their
+        stored statistics.
+
+    Returns
+    -------
+    keras.Model
+        ``(N, Y, X, C)`` to probabilities ``(N, n_classes)``, float32, in one flat graph.
+
+    Raises
+    ------
+    ArchitectureError
+        If a parameter is out of its range.
+    """
+    _check(name, hidden_units, dropout)
+    for layer in backbone.layers:
+        layer.trainable = train_backbone
+    features = backbone.output
+    if hidden_units is not None:
+        features = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(features)
+    if dropout > 0:
+        features = keras.layers.Dropout(dropout, name="head_dropout")(features)
+    # Softmax in 16 bits loses the small probabilities, whatever the precision of the rest.
+    last = keras.layers.Dense(
+        n_classes, activation="softmax", dtype="float32", name="probabilities"
+    )
+    return keras.Model(backbone.input, last(features), name=name)
+
+
+def assemble(
+    source: keras.Model,
+    input_shape: Shape,
+    n_classes: int,
+    *,
+    name: str,
+    normalization: ImageNet,
+    pretrained: bool,
+    hidden_units: int | None = None,
+    dropout: float = 0.0,
+    train_backbone: bool | None = None,
+) -> keras.Model:
+    """Fit a backbone of three channels to the images at hand and give it a head.
+
+    Parameters
+    ----------
+    source : keras.Model
+        Backbone for three channels that ends in global pooling.
+    input_shape : tuple of (int or None)
+        Height, width and number of channels of the images.
+    n_classes : int
+        Number of classes.
+    name : str
+        Name of the new network.
+    normalization : ImageNet
+        What the backbone's authors did to photographs before feeding them.
+    pretrained : bool
+        Whether `source` holds weights to keep.
+    hidden_units, dropout
+        As for `add_head`.
+    train_backbone : bool, optional
+        Whether training changes the backbone; by default only if it is not pretrained.
+
+    Returns
+    -------
+    keras.Model
+        The whole network.
+
+    Raises
+    ------
+    ArchitectureError
+        If a parameter is out of its range, or the backbone cannot take so many channels.
+    """
+    channels = input_shape[2]
+    # Photographs with their own numbers go in as they are. Everything else comes standardised,
+    # which a network that knows photographs, or scales pixels itself, must first undo.
+    standardised = channels != 3 if pretrained else has_rescaling(source)
+    if standardised or channels != 3:
+        rescale = photograph_range(normalization) if standardised else None
+        source = widen(source, channels, rescale=rescale, copy_weights=pretrained)
+    return add_head(
+        source,
+        n_classes,
+        name=name,
+        hidden_units=hidden_units,
+        dropout=dropout,
+        train_backbone=not pretrained if train_backbone is None else train_backbone,
+    )
+
+
+def _check(name: str, hidden_units: object, dropout: object) -> None:
+    is_number = isinstance(hidden_units, int) and not isinstance(hidden_units, bool)
+    if hidden_units is not None and not (is_number and hidden_units in range(1, 65_537)):
+        raise ArchitectureError(
+            f"{name} received hidden_units={hidden_units!r}; give a number from 1 to 65536, "
+            "or None for no hidden layer"
+        )
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ArchitectureError(
+            f"{name} received dropout={dropout!r}; give a number from 0 to below 1"
+        )

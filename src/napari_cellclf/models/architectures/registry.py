@@ -1,0 +1,397 @@
+"""The networks that can be trained, by name.
+
+Listing them loads no Keras, so that the command line and the widgets can do it at once; building
+one does. Names are compared without regard to case, hyphens and underscores.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import keras
+
+    from napari_cellclf.core.channels import ChannelSpec
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+_PACKAGE = "napari_cellclf.models.architectures"
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True)
+class ArchitectureInfo:
+    """What there is to know of an architecture before building it.
+
+    Parameters
+    ----------
+    name : str
+        The name it is known by.
+    description : str
+        One sentence.
+    parameters : mapping of str to object
+        What `build_network` takes for it beyond shape, classes and weights, with defaults.
+    default_size : tuple of int, optional
+        Height and width in pixels that images are resized to; None keeps each image's own size.
+    any_size : bool
+        Whether it can be built for images of any size, ``(None, None, C)``.
+    pretrained : str, optional
+        Where weights that it can start from come from; None if there are none.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    default_size: tuple[int, int] | None
+    any_size: bool
+    pretrained: str | None
+
+
+@dataclass(frozen=True)
+class _Own:
+    """An architecture written out in this package."""
+
+    module: str
+    description: str
+    default_size: tuple[int, int] | None
+    any_size: bool = True
+    pretrained: str | None = None
+
+
+_OWN = {
+    "compact-cnn": _Own(
+        "compact_cnn",
+        "a small network with global pooling, for any image size and any channels: the default",
+        default_size=None,
+    ),
+    "seed-cnn": _Own(
+        "seed_cnn",
+        "two convolutions and two dense layers on a fixed size, 130 million parameters at 512",
+        default_size=(512, 512),
+        any_size=False,
+    ),
+    "efficientnet-lite0": _Own(
+        "efficientnet_lite0",
+        "a network of 3.4 million parameters pretrained on photographs, weights in this package",
+        default_size=(224, 224),
+        pretrained="ImageNet, in this package (Apache-2.0)",
+    ),
+}
+# The Drosophila project put two dense layers, 128 and one per class, on ResNet50.
+_HEADS: Mapping[str, Mapping[str, Any]] = {"resnet50": {"hidden_units": 128}}
+_FETCHED = "ImageNet, fetched by Keras when first used"
+
+
+def list_architectures() -> list[str]:
+    """List the names of all architectures, without loading Keras.
+
+    Returns
+    -------
+    list of str
+        This package's own first, then those of ``keras.applications`` in alphabetical order.
+
+    Examples
+    --------
+    >>> names = list_architectures()
+    >>> names[0], "resnet50" in names, "vgg16" in names
+    ('compact-cnn', True, True)
+    """
+    return [*_OWN, *_application_names()]
+
+
+def architecture_info(name: str) -> ArchitectureInfo:
+    """Describe an architecture; this loads Keras.
+
+    Parameters
+    ----------
+    name : str
+        Any way of writing one of `list_architectures`.
+
+    Returns
+    -------
+    ArchitectureInfo
+        Its parameters, default size and so on.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> architecture_info("ResNet-50").parameters["hidden_units"]
+    128
+    """
+    name = canonical_name(name)
+    parameters = {key: value for key, value in _parameters(name).items() if key != "weights"}
+    if name in _OWN:
+        own = _OWN[name]
+        return ArchitectureInfo(
+            name, own.description, parameters, own.default_size, own.any_size, own.pretrained
+        )
+    applications = importlib.import_module(f"{_PACKAGE}.applications")
+    return ArchitectureInfo(
+        name,
+        f"{name} of keras.applications with a head for these classes",
+        parameters,
+        default_size=applications.default_size(name),
+        any_size=True,
+        pretrained=_FETCHED,
+    )
+
+
+def build_network(
+    architecture: str,
+    *,
+    input_shape: tuple[int | None, int | None, int],
+    n_classes: int,
+    weights: str | Path | None = None,
+    **parameters: Any,
+) -> keras.Model:
+    """Build a network for images of a shape and a number of classes.
+
+    Parameters
+    ----------
+    architecture : str
+        Any way of writing one of `list_architectures`.
+    input_shape : tuple of (int or None)
+        Height and width in pixels (None for any, where the architecture allows it) and number of
+        channels.
+    n_classes : int
+        Number of classes, at least 2.
+    weights : str, path or None
+        ``"imagenet"``, a file ``.weights.h5`` or ``.keras`` of the backbone, or None for random
+        ones. Pretrained backbones are widened to the number of channels (see `stems`) and, unless
+        ``train_backbone=True``, are not changed by training.
+    **parameters
+        Those that `architecture_info` names.
+
+    Returns
+    -------
+    keras.Model
+        Prepared images ``(N, Y, X, C)`` float32 to probabilities ``(N, n_classes)`` float32. Feed
+        it what `default_preprocessing` makes, given the same `weights`.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is no such architecture, or it cannot be built so.
+    DownloadError
+        If weights were to be fetched and could not be.
+
+    Examples
+    --------
+    >>> network = build_network("seed-cnn", input_shape=(32, 32, 1), n_classes=4)
+    >>> network.output_shape
+    (None, 4)
+    """
+    name = canonical_name(architecture)
+    _check_request(name, input_shape, n_classes)
+    accepted = _parameters(name)
+    unknown = sorted(set(parameters) - set(accepted) - {"weights"})
+    if unknown:
+        known = ", ".join(key for key in accepted if key != "weights") or "none"
+        raise ArchitectureError(
+            f"{name} has no parameter {', '.join(unknown)}; its parameters are: {known}"
+        )
+    defaults = dict(_HEADS.get(name, {}))
+    if "weights" in accepted:
+        defaults["weights"] = None if weights is None else str(weights)
+    elif weights is not None:
+        raise ArchitectureError(
+            f"{name} has no pretrained weights, but weights={str(weights)!r} was received; "
+            "give weights=None"
+        )
+    return _builder(name)(input_shape, n_classes, **(defaults | parameters))
+
+
+def default_preprocessing(
+    architecture: str,
+    channels: Sequence[ChannelSpec],
+    *,
+    weights: str | Path | None = "imagenet",
+) -> Preprocessing:
+    """Choose size and normalisation for an architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        Any way of writing one of `list_architectures`.
+    channels : sequence of ChannelSpec
+        What the network will be fed, in order.
+    weights : str, path or None
+        As for `build_network`; only its being None matters, and only to pretrained architectures.
+
+    Returns
+    -------
+    Preprocessing
+        Three required channels into a pretrained network: what its authors did to photographs.
+        `seed-cnn`: values divided by 255, as the project did. Anything else: zero mean and unit
+        variance, per image and channel.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is no such architecture.
+
+    Examples
+    --------
+    >>> from napari_cellclf.core.channels import ChannelSpec
+    >>> prepare = default_preprocessing("seed-cnn", [ChannelSpec(name="w2 ConA")])
+    >>> prepare.size, prepare.normalization.kind
+    ((512, 512), 'scale_linear')
+    """
+    from napari_cellclf.core.normalization import ScaleLinear, ZeroMeanUnitVariance
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+    info = architecture_info(architecture)
+    photographs = len(channels) == 3 and all(channel.required for channel in channels)
+    normalization: Any = ZeroMeanUnitVariance()
+    if info.name == "seed-cnn":
+        normalization = ScaleLinear()
+    elif info.pretrained and weights is not None and photographs:
+        normalization = _photograph_normalization(info.name)
+    return Preprocessing(
+        channels=tuple(channels), size=info.default_size, normalization=normalization
+    )
+
+
+def weights_origin(architecture: str, weights: str | Path | None, channels: int) -> str | None:
+    """Say where a network's first weights came from, for the record that a bundle keeps.
+
+    Parameters
+    ----------
+    architecture : str
+        Any way of writing one of `list_architectures`.
+    weights : str, path or None
+        As given to `build_network`.
+    channels : int
+        Number of channels it was built for.
+
+    Returns
+    -------
+    str or None
+        One line; None for random weights.
+
+    Examples
+    --------
+    >>> weights_origin("efficientnet-lite0", "imagenet", 6)[:45]
+    'efficientnet-lite0: ImageNet, in this package'
+    """
+    if weights is None:
+        return None
+    name = canonical_name(architecture)
+    if weights == "imagenet":
+        source = _OWN[name].pretrained if name in _OWN else _FETCHED
+    else:
+        path = Path(weights)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source = f"file {path.name}, SHA-256 {digest}"
+    widened = (
+        f"; first convolution widened from 3 to {channels} channels by averaging, input rescaled "
+        "from unit variance to the range of photographs"
+    )
+    return f"{name}: {source}{'' if channels == 3 else widened}"
+
+
+def canonical_name(architecture: str) -> str:
+    """Find the name that an architecture is known by.
+
+    Parameters
+    ----------
+    architecture : str
+        In any case, with or without hyphens and underscores.
+
+    Returns
+    -------
+    str
+        One of `list_architectures`.
+
+    Raises
+    ------
+    ArchitectureError
+        If there is none, naming those that come close.
+
+    Examples
+    --------
+    >>> canonical_name("EfficientNet_Lite0")
+    'efficientnet-lite0'
+    """
+    names = {_key(name): name for name in list_architectures()}
+    key = _key(str(architecture))
+    if key in names:
+        return names[key]
+    close = [names[match] for match in difflib.get_close_matches(key, names, n=3)]
+    hint = " or ".join(close) if close else f"one of {', '.join(_OWN)}, resnet50, vgg16, ..."
+    raise ArchitectureError(f"there is no architecture {architecture!r}; did you mean {hint}?")
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name.lower())
+
+
+@lru_cache(maxsize=1)
+def _application_names() -> tuple[str, ...]:
+    """Read Keras's own list of its applications, its source, without importing it."""
+    spec = importlib.util.find_spec("keras")
+    if spec is None or not spec.submodule_search_locations:
+        return ()
+    source = Path(spec.submodule_search_locations[0], "applications", "__init__.py")
+    imports = [
+        node
+        for node in ast.parse(source.read_text("utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+    ]
+    names = {alias.asname or alias.name for node in imports for alias in node.names}
+    # Its modules are in lower case, its networks begin with a capital.
+    return tuple(sorted(name.lower() for name in names if name[0].isupper()))
+
+
+def _builder(name: str) -> Callable[..., keras.Model]:
+    if name in _OWN:
+        builder = importlib.import_module(f"{_PACKAGE}.{_OWN[name].module}").build
+    else:
+        builder = partial(importlib.import_module(f"{_PACKAGE}.applications").build, name)
+    return builder  # type: ignore[no-any-return]
+
+
+def _parameters(name: str) -> dict[str, Any]:
+    signature = inspect.signature(_builder(name)).parameters.values()
+    defaults = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
+    return defaults | dict(_HEADS.get(name, {}))
+
+
+def _photograph_normalization(name: str) -> Any:
+    module = importlib.import_module(
+        f"{_PACKAGE}.{_OWN[name].module if name in _OWN else 'applications'}"
+    )
+    return module.NORMALIZATION if name in _OWN else module.imagenet_normalization(name)
+
+
+def _check_request(name: str, input_shape: Sequence[object], n_classes: object) -> None:
+    sides = tuple(input_shape)
+    whole = all(isinstance(side, int) and side > 0 for side in sides if side is not None)
+    if len(sides) != 3 or sides[-1] is None or not whole:
+        raise ArchitectureError(
+            f"{name} received input_shape={sides}; give height, width (or None) and the number of "
+            "channels, such as (224, 224, 3)"
+        )
+    if not isinstance(n_classes, int) or not 2 <= n_classes <= _MOST_CLASSES:
+        raise ArchitectureError(
+            f"{name} received n_classes={n_classes!r}; a classifier needs at least 2 classes"
+        )

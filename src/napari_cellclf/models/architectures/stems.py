@@ -1,0 +1,212 @@
+"""Networks pretrained on photographs, fitted to images of any number of channels.
+
+A pretrained network wants three channels. `widen` makes the same network for `n` channels: every
+layer is cloned, every weight copied, and the kernel of the first convolution becomes the mean over
+red, green and blue, times ``3 / n``, for each channel, so that the response to channels that are
+all equal stays what it was for a grey photograph.
+
+Microscopy channels are normalised to zero mean and unit variance, each image for itself, while
+such a network was trained on pixels as its own ``preprocess_input`` leaves them: for ResNet50,
+minus 124 to 151. A `Rescaling` layer in front brings unit variance to the spread and mean that
+photographs had there; without it ResNet50 would see images of one sixtieth of the contrast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from napari_cellclf.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.normalization import ImageNet
+
+#: Mean and standard deviation of ImageNet's training photographs (0..255), averaged over red,
+#: green and blue: (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) times 255, the numbers that
+#: Keras's and torchvision's "torch" preprocessing state.
+PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
+PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
+
+
+def photograph_range(normalization: ImageNet) -> tuple[float, float]:
+    """Find what brings zero mean and unit variance to what a network saw in training.
+
+    Parameters
+    ----------
+    normalization : ImageNet
+        How the network's photographs were normalised.
+
+    Returns
+    -------
+    scale, offset : float
+        The network's input is ``scale * standardised + offset``.
+
+    Examples
+    --------
+    >>> from napari_cellclf.core.normalization import ImageNet
+    >>> scale, offset = photograph_range(ImageNet(mean=(0, 0, 0), std=(1, 1, 1)))
+    >>> round(scale, 1), round(offset, 1)
+    (57.6, 114.5)
+    """
+    mean, std = np.mean(normalization.mean), np.mean(normalization.std)
+    return float(PHOTOGRAPH_STD / std), float((PHOTOGRAPH_MEAN - mean) / std)
+
+
+def has_rescaling(network: keras.Model) -> bool:
+    """Whether a network scales pixels itself.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Any network.
+
+    Returns
+    -------
+    bool
+        True if there is a `Rescaling` or `Normalization` layer in it.
+    """
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, scaling) for _, layer in _leaves(network))
+
+
+def widen(
+    network: keras.Model,
+    channels: int,
+    *,
+    rescale: tuple[float, float] | None = None,
+    copy_weights: bool = True,
+) -> keras.Model:
+    """Make the same network for another number of channels.
+
+    Parameters
+    ----------
+    network : keras.Model
+        A functional network of three channels.
+    channels : int
+        Channels of the new network.
+    rescale : tuple of float, optional
+        Scale and offset of a `Rescaling` layer to put in front.
+    copy_weights : bool
+        Whether to bring the weights along; otherwise they are new and random.
+
+    Returns
+    -------
+    keras.Model
+        A new network; the old one is left as it is.
+
+    Raises
+    ------
+    ArchitectureError
+        If a weight depends on the channels in a way that averaging cannot express.
+    """
+    inputs = keras.Input((*network.input_shape[1:3], channels), name="image")
+    front = _front(rescale)
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        fed = [front(arg) if arg is inputs else arg for arg in args]
+        return layer(*fed, **kwargs)
+
+    wide = keras.models.clone_model(
+        network,
+        input_tensors=inputs,
+        clone_function=partial(_clone, channels=channels),
+        call_function=call,
+    )
+    if copy_weights:
+        targets = dict(_leaves(wide))
+        for path, layer in _leaves(network):
+            _copy(layer, targets.get(path), path)
+    return wide
+
+
+def widen_kernel(kernel: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Average a first convolution over its input channels and spread it over `channels`.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (h, w, c, filters)
+        Of a network of `c` channels.
+    channels : int
+        Wanted input channels.
+
+    Returns
+    -------
+    ndarray, shape (h, w, channels, filters)
+        Same dtype; its sum over input channels is that of `kernel`.
+
+    Examples
+    --------
+    >>> widen_kernel(np.ones((3, 3, 3, 8)), 6).sum(axis=2)[0, 0, 0]
+    np.float64(3.0)
+    """
+    mean = kernel.mean(axis=2, keepdims=True) * (kernel.shape[2] / channels)
+    return np.repeat(mean, channels, axis=2).astype(kernel.dtype)
+
+
+def _front(rescale: tuple[float, float] | None) -> Any:
+    if rescale is None or np.allclose(rescale, (1, 0), atol=1e-3):
+        return lambda tensor: tensor
+    return keras.layers.Rescaling(*rescale, name="to_photograph_range")
+
+
+def _leaves(network: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Layer]]:
+    for layer in network.layers:
+        path = f"{prefix}{layer.name}"
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer, f"{path}/")
+        else:
+            yield path, layer
+
+
+def _clone(layer: keras.Layer, channels: int) -> keras.Layer:
+    if isinstance(layer, keras.Sequential):
+        # From its configuration it would be built for three channels again.
+        inner = [_clone(child, channels) for child in layer.layers]
+        return keras.Sequential(inner, name=layer.name)
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+        for key in ("scale", "offset", "mean", "variance"):
+            if np.size(config.get(key)) == 3:
+                config[key] = [float(np.mean(config[key]))] * channels
+    return type(layer).from_config(config)
+
+
+def _copy(source: keras.Layer, target: keras.Layer | None, path: str) -> None:
+    old = _variables(source)
+    if not old:
+        return
+    new = {} if target is None else _variables(target)
+    if target is None or old.keys() != new.keys():
+        raise ArchitectureError(
+            f"layer {path} of {type(source).__name__} cannot be rebuilt for another number of "
+            "channels; give three channels, or weights=None"
+        )
+    target.load_own_variables(
+        {key: _fit(value, new[key].shape, path) for key, value in old.items()}
+    )
+
+
+def _variables(layer: keras.Layer) -> dict[str, NDArray[Any]]:
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    return {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
+
+
+def _fit(value: NDArray[Any], shape: tuple[int, ...], path: str) -> NDArray[Any]:
+    if value.shape == shape:
+        return value
+    if value.ndim == 4 and value.shape[:2] == shape[:2] and value.shape[3] == shape[3]:
+        return widen_kernel(value, shape[2])
+    if value.shape == (3,) and len(shape) == 1:
+        # The mean and variance that a Normalization layer learnt for red, green and blue.
+        return np.full(shape, value.mean(), value.dtype)
+    raise ArchitectureError(
+        f"weights of layer {path} have shape {value.shape} and cannot be widened to {shape}; "
+        "give three channels, or weights=None"
+    )

@@ -1,0 +1,267 @@
+"""Change training crops the way the next batch of plates will: an augmenter of Keras layers.
+
+Everything that differs between two experiments of the same cells (focus, background, staining,
+illumination, noise, density, missing stains) is varied here, so that a network learns what stays.
+The augmenter sees prepared arrays, of mean 0 and deviation 1, and is never saved with a network.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AugmentationConfig(BaseModel):
+    """How strongly each thing is varied; 0 turns one off.
+
+    Units are those of prepared pixels, that is standard deviations of a channel.
+
+    Parameters
+    ----------
+    flips : bool
+        Mirror along both axes at random.
+    rotation : float
+        Largest angle as a part of a full turn, either way; 0.5 is any angle.
+    zoom : float
+        Largest logarithm of the magnification; 0.22 is 0.8 to 1.25.
+    gaps : float
+        Probability that patches of a crop are emptied to the background, as if fewer cells grew.
+    bleed_through : float
+        Largest part of one other channel that is added to a channel.
+    sharpness : float
+        Largest part of a 5x5 blur that is added (out of focus) or subtracted (sharper).
+    illumination : float
+        Deviation of the logarithm of a smooth uneven illumination.
+    haze : float
+        Deviation of a smooth additive background.
+    gamma : float
+        Largest logarithm of the exponent of the intensity curve.
+    gain : float
+        Deviation of the logarithm of a channel's contrast.
+    offset : float
+        Deviation of a channel's brightness.
+    noise : float
+        Largest deviation of pixel noise.
+    grey_steps : float
+        Largest distance of neighbouring grey levels: dim images in 8 bits have few of them.
+    channel_dropout : float
+        Probability that one channel, any but those of `drop_together`, is blanked.
+    drop_together : tuple of int
+        Channels that are often missing together.
+    drop_together_probability : float
+        Probability that those are blanked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flips: bool = True
+    rotation: float = Field(default=0.5, ge=0, le=0.5)
+    zoom: float = Field(default=0.22, ge=0, le=1)
+    gaps: float = Field(default=0.25, ge=0, le=1)
+    bleed_through: float = Field(default=0.2, ge=0, le=1)
+    sharpness: float = Field(default=0.9, ge=0, le=1)
+    illumination: float = Field(default=0.25, ge=0, le=1)
+    haze: float = Field(default=0.2, ge=0, le=2)
+    gamma: float = Field(default=0.5, ge=0, le=1.5)
+    gain: float = Field(default=0.2, ge=0, le=1)
+    offset: float = Field(default=0.2, ge=0, le=2)
+    noise: float = Field(default=0.2, ge=0, le=2)
+    grey_steps: float = Field(default=0.4, ge=0, le=2)
+    channel_dropout: float = Field(default=0.2, ge=0, le=1)
+    drop_together: tuple[int, ...] = ()
+    drop_together_probability: float = Field(default=0.5, ge=0, le=1)
+
+
+def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequential:
+    """Make the layers that vary training crops.
+
+    Parameters
+    ----------
+    config : AugmentationConfig
+        How strongly.
+    seed : int
+        Start of the random numbers.
+
+    Returns
+    -------
+    keras.Sequential
+        Takes and gives float32 ``(N, Y, X, C)`` of at least 8 x 8 pixels; does nothing unless
+        called with ``training=True``. A channel that is blank stays blank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> augment = build_augmenter(AugmentationConfig(), seed=1)
+    >>> tuple(augment(np.ones((2, 16, 16, 3), "float32"), training=True).shape)
+    (2, 16, 16, 3)
+    """
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000))
+    layers: list[keras.layers.Layer] = []
+    if config.flips:
+        layers.append(keras.layers.RandomFlip("horizontal_and_vertical", seed=next(seeds)))
+    if config.rotation:
+        layers.append(
+            keras.layers.RandomRotation(config.rotation, fill_mode="reflect", seed=next(seeds))
+        )
+    if config.zoom:
+        # Keras counts the field's width, not the magnification: negative zooms in.
+        span = (math.exp(-config.zoom) - 1, math.exp(config.zoom) - 1)
+        layers.append(keras.layers.RandomZoom(span, fill_mode="reflect", seed=next(seeds)))
+    layers += [layer(config, next(seeds)) for layer in _OWN]
+    return keras.Sequential(layers, name="augmentation")
+
+
+class _PixelLayer(keras.layers.Layer):
+    """Base: varies present channels in training, leaves blank ones blank."""
+
+    def __init__(self, config: AugmentationConfig, seed: int) -> None:
+        # A leading underscore is no valid name of a TensorFlow scope.
+        super().__init__(name=type(self).__name__.strip("_").lower())
+        self.config = config
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        present = ops.cast(ops.any(inputs != 0, axis=(1, 2), keepdims=True), inputs.dtype)
+        return self.vary(inputs) * present
+
+    def vary(self, pixels: Any) -> Any:
+        """Return varied pixels of the same shape; each subclass says how."""
+        return pixels
+
+    def uniform(self, shape: tuple[Any, ...], low: float = 0.0, high: float = 1.0) -> Any:
+        """Draw evenly between two bounds."""
+        return keras.random.uniform(shape, low, high, seed=self.generator)
+
+    def normal(self, shape: tuple[Any, ...], deviation: float) -> Any:
+        """Draw around zero."""
+        return keras.random.normal(shape, 0.0, deviation, seed=self.generator)
+
+    def per_channel(self, pixels: Any) -> tuple[Any, ...]:
+        """Return the shape of one number for each image and channel."""
+        shape = ops.shape(pixels)
+        return (shape[0], 1, 1, shape[-1])
+
+    def smooth_field(self, pixels: Any, channels: Any, knots: int = 4) -> Any:
+        """Draw a smooth field of deviation about 1 over each image."""
+        shape = ops.shape(pixels)
+        field = self.normal((shape[0], knots, knots, channels), 1.3)
+        return ops.image.resize(field, shape[1:3], "bilinear", data_format="channels_last")
+
+
+class _Gaps(_PixelLayer):
+    """Empty smooth patches to the background, in all channels at once."""
+
+    def vary(self, pixels: Any) -> Any:
+        shape = ops.shape(pixels)
+        chosen = self.uniform((shape[0], 1, 1, 1)) < self.config.gaps
+        # A level between 0.3 and 1.5 deviations empties about 40 to 5 % of the crop.
+        level = self.uniform((shape[0], 1, 1, 1), 0.3, 1.5)
+        field = self.smooth_field(pixels, 1, knots=6)
+        empty = ops.sigmoid(8 * (field - level)) * ops.cast(chosen, pixels.dtype)
+        return pixels + empty * (ops.min(pixels, axis=(1, 2), keepdims=True) - pixels)
+
+
+class _BleedThrough(_PixelLayer):
+    """Add a little of the neighbouring channel, on either side, as broad filters do."""
+
+    def vary(self, pixels: Any) -> Any:
+        limit = self.config.bleed_through
+        up = self.uniform(self.per_channel(pixels), -limit / 2, limit)
+        down = self.uniform(self.per_channel(pixels), -limit / 2, limit)
+        up, down = ops.relu(up), ops.relu(down)
+        return pixels + up * ops.roll(pixels, 1, axis=-1) + down * ops.roll(pixels, -1, axis=-1)
+
+
+class _Sharpness(_PixelLayer):
+    """Move each channel towards its blur, or away from it."""
+
+    def vary(self, pixels: Any) -> Any:
+        limit = self.config.sharpness
+        # The focus of a field is shared by its channels, up to a little.
+        shape = ops.shape(pixels)
+        amount = self.uniform((shape[0], 1, 1, 1), -limit, limit)
+        amount = amount + self.uniform(self.per_channel(pixels), -limit / 4, limit / 4)
+        return pixels + ops.clip(amount, -limit, limit) * (_blur(pixels) - pixels)
+
+
+class _Illumination(_PixelLayer):
+    """Light the field unevenly, and add an uneven haze."""
+
+    def vary(self, pixels: Any) -> Any:
+        channels = pixels.shape[-1]
+        low = ops.min(pixels, axis=(1, 2), keepdims=True)
+        # Scaled as a whole by a random amount, so that some fields are nearly even.
+        amount = self.uniform(self.per_channel(pixels), 0.0, 1.5)
+        light = ops.exp(self.config.illumination * amount * self.smooth_field(pixels, channels))
+        haze = self.config.haze * amount * self.smooth_field(pixels, channels)
+        return low + (pixels - low) * light + haze
+
+
+class _Curve(_PixelLayer):
+    """Bend the intensities, restore mean and deviation, then vary those a little."""
+
+    def vary(self, pixels: Any) -> Any:
+        each = self.per_channel(pixels)
+        mean = ops.mean(pixels, axis=(1, 2), keepdims=True)
+        deviation = ops.std(pixels, axis=(1, 2), keepdims=True)
+        low = ops.min(pixels, axis=(1, 2), keepdims=True)
+        exponent = ops.exp(self.uniform(each, -self.config.gamma, self.config.gamma))
+        # 4 deviations above the darkest pixel is a bright cell; debris lies beyond.
+        bent = ops.power((pixels - low) / 4 + 1e-3, exponent)
+        spread = ops.std(bent, axis=(1, 2), keepdims=True) + 1e-6
+        bent = (bent - ops.mean(bent, axis=(1, 2), keepdims=True)) / spread
+        gain = ops.exp(self.normal(each, self.config.gain))
+        return bent * deviation * gain + mean + self.normal(each, self.config.offset)
+
+
+class _Grain(_PixelLayer):
+    """Add pixel noise, and round to few grey levels in half of the channels."""
+
+    def vary(self, pixels: Any) -> Any:
+        each = self.per_channel(pixels)
+        # Squared: mostly little noise, sometimes much.
+        amount = self.config.noise * ops.square(self.uniform(each))
+        noisy = pixels + amount * keras.random.normal(ops.shape(pixels), seed=self.generator)
+        step = self.config.grey_steps * ops.square(self.uniform(each)) + 1e-3
+        phase = self.uniform(each)
+        rounded = (ops.floor(noisy / step + phase) - phase + 0.5) * step
+        return ops.where(self.uniform(each) < 0.5, rounded, noisy)
+
+
+class _ChannelDropout(_PixelLayer):
+    """Blank the channels that are often missing, and sometimes any one."""
+
+    def vary(self, pixels: Any) -> Any:
+        count, channels = ops.shape(pixels)[0], pixels.shape[-1]
+        kept = ops.ones((count, 1, 1, channels), pixels.dtype)
+        numbers = ops.arange(channels)
+        if self.config.channel_dropout and channels > 1:
+            which = keras.random.randint((count, 1, 1, 1), 0, channels, seed=self.generator)
+            happens = self.uniform((count, 1, 1, 1)) < self.config.channel_dropout
+            lost = ops.logical_and(ops.cast(which, "int32") == ops.cast(numbers, "int32"), happens)
+            kept = kept * (1 - ops.cast(lost, pixels.dtype))
+        if self.config.drop_together:
+            group = [float(i in self.config.drop_together) for i in range(channels)]
+            happens = self.uniform((count, 1, 1, 1)) < self.config.drop_together_probability
+            kept = kept * (1 - ops.cast(happens, pixels.dtype) * ops.convert_to_tensor(group))
+        return pixels * kept
+
+
+#: In the order in which light, lens, camera and file change a scene.
+_OWN = (_Gaps, _BleedThrough, _Illumination, _Sharpness, _Curve, _Grain, _ChannelDropout)
+
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def _blur(pixels: Any) -> Any:
+    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes."""
+    height, width = pixels.shape[1:3]
+    padded = ops.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    rows = sum(w * padded[:, k : k + height] for k, w in enumerate(_BINOMIAL))
+    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(_BINOMIAL))

@@ -1,0 +1,176 @@
+"""Save a trained network as a bundle that has proved it can be loaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from pydantic import ValidationError
+
+from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.members import NETWORK, TEST_INPUT, TEST_OUTPUT
+from napari_cellclf.bundles.schema import (
+    ArchitectureSpec,
+    BundleSpec,
+    ClassSpec,
+    InputSpec,
+    TestImageSpec,
+    TrainingSpec,
+)
+from napari_cellclf.bundles.write import write_bundle
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.errors import AxesError, BundleError
+from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.inference.load import run_self_test
+
+
+def save_bundle(
+    network: keras.Model,
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing,
+    classes: Sequence[str | ClassSpec],
+    architecture: str | ArchitectureSpec,
+    test_image: Image,
+    training: TrainingSpec | None = None,
+    overwrite: bool = False,
+    as_zip: bool = False,
+    **described: Any,
+) -> ModelBundle:
+    """Write a network with all it takes to use it, and load it once before it takes its place.
+
+    Parameters
+    ----------
+    network : keras.Model
+        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. Saved without optimizer.
+    path : str or Path
+        Where to; the name ends in ``.cellclf``.
+    preprocessing : Preprocessing
+        How its input is made.
+    classes : sequence of (str or ClassSpec)
+        In the order of the output.
+    architecture : str or ArchitectureSpec
+        Its name in the registry, with parameters where there are any.
+    test_image : Image
+        One raw plane, stored with the answer to it. It travels with the bundle: take one that
+        may be passed on.
+    training : TrainingSpec, optional
+        What it was trained on; the versions of the software are filled in.
+    overwrite, as_zip : bool
+        As for `write_bundle`.
+    **described
+        Other fields of `BundleSpec`, such as ``title``, ``evaluations`` or ``limits``. The name
+        is the file's unless one is given.
+
+    Returns
+    -------
+    ModelBundle
+        The bundle in its place.
+
+    Raises
+    ------
+    BundleError
+        If a field is wrong, or the network does not fit its description.
+    SelfTestError
+        If the network, loaded again, answers something else.
+    AxesError
+        If the test image has several planes.
+    """
+    if test_image.leading_axes:
+        raise AxesError(
+            f"a test image with axes {test_image.axes} holds {test_image.n_planes} planes; "
+            "give one of them"
+        )
+    pixels = preprocessing(test_image)
+    fields = {
+        "name": Path(path).name.removesuffix(".cellclf"),
+        "input": InputSpec(
+            preprocessing=preprocessing, minimum_size=_minimum_size(network, preprocessing, pixels)
+        ),
+        "classes": [ClassSpec(name=c) if isinstance(c, str) else c for c in classes],
+        "architecture": _architecture(architecture, network),
+        "training": _with_versions(training or TrainingSpec()),
+        "test_image": TestImageSpec(axes=test_image.axes, channels=tuple(test_image.channels)),
+    }
+    spec = _spec(fields | described)
+    raw = np.asarray(test_image.data)
+    with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
+        file = Path(folder) / NETWORK
+        _without_optimizer(network).save(file)
+        files: dict[str, bytes | Path] = {
+            NETWORK: file,
+            TEST_INPUT: dump_array(raw),
+            TEST_OUTPUT: dump_array(KerasEngine(network)(pixels[np.newaxis])),
+        }
+        return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
+
+
+def _verify(path: Path) -> None:
+    bundle = ModelBundle.load(path)
+    run_self_test(bundle, KerasEngine.load(bundle))
+
+
+def _spec(fields: dict[str, Any]) -> BundleSpec:
+    try:
+        return BundleSpec(**fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(step) for step in problem["loc"])
+        raise BundleError(f"a bundle cannot say {where}: {problem['msg']}") from error
+
+
+def _architecture(architecture: str | ArchitectureSpec, network: keras.Model) -> ArchitectureSpec:
+    if isinstance(architecture, str):
+        architecture = ArchitectureSpec(name=architecture)
+    return architecture.model_copy(update={"n_parameters": int(network.count_params())})
+
+
+def _with_versions(training: TrainingSpec) -> TrainingSpec:
+    versions = {
+        "napari-cellclf": version("napari-cellclf"),
+        "keras": keras.version(),
+        "backend": keras.config.backend(),
+    }
+    return training.model_copy(update={"versions": versions | training.versions})
+
+
+def _without_optimizer(network: keras.Model) -> keras.Model:
+    """Copy a compiled network, since the state of its optimizer would triple the file."""
+    if not network.compiled:
+        return network
+    copy = type(network).from_config(network.get_config())
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _minimum_size(
+    network: keras.Model, preprocessing: Preprocessing, pixels: np.ndarray[Any, Any]
+) -> tuple[int, int] | None:
+    """Find the smallest square the network can take, no larger than the test image."""
+    if preprocessing.size is not None:
+        return None
+    low, high = 1, min(pixels.shape[:2])
+    while low < high:
+        middle = (low + high) // 2
+        if _takes(network, middle, pixels.shape[-1]):
+            high = middle
+        else:
+            low = middle + 1
+    return low, low
+
+
+def _takes(network: keras.Model, side: int, channels: int) -> bool:
+    shape = (1, side, side, channels)
+    try:
+        network.compute_output_spec(keras.KerasTensor(shape))
+    except ValueError:
+        return False
+    # Pooling an image away entirely is no error, but its mean is no number.
+    return bool(keras.ops.all(keras.ops.isfinite(network(np.zeros(shape, np.float32)))))

@@ -1,0 +1,1 @@
+"""The napari front end: reader, sample data and dock widgets."""

@@ -1,0 +1,1 @@
+"""The dock widget Classify: decisions in pure modules, Qt around them."""

@@ -1,0 +1,203 @@
+"""Which layers make up which image: decided from plain descriptions, without napari or Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from napari_cellclf.plugin.classify.layer_info import LayerInfo, fill, known_letters, layer_axes
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """Layers that are one image.
+
+    Parameters
+    ----------
+    title : str
+        What the user is shown.
+    layers : tuple of LayerInfo
+        One for each channel, or a single one that holds them all.
+    axes : str
+        Letters of each layer's axes, with ``C`` or ``S`` if a single layer holds the channels.
+    channels : tuple of str
+        What each channel is called, all different.
+    path : str, optional
+        The file or folder that a command line could be given instead.
+    problem : str
+        Why these layers cannot be used; empty if they can.
+    """
+
+    title: str
+    layers: tuple[LayerInfo, ...]
+    axes: str
+    channels: tuple[str, ...]
+    path: str | None = None
+    problem: str = ""
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Indices of a layer's axes along which there are planes."""
+        return tuple(i for i, letter in enumerate(self.axes) if letter not in "CSYX")
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """Number of planes along each leading axis; empty for a single image."""
+        return tuple(self.layers[0].shape[i] for i in self.leading)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the channels for matching; empty strings where they have none of their own."""
+        if len(self.layers) == 1 and "C" in self.axes:
+            return ("",) * len(self.channels)
+        return self.channels
+
+    @property
+    def named_by_reader(self) -> bool:
+        """Whether the channels are called as reading the file elsewhere would call them."""
+        return all(layer.known("channel") for layer in self.layers)
+
+    @property
+    def keys(self) -> frozenset[Hashable]:
+        """Identities of the layers."""
+        return frozenset(layer.key for layer in self.layers)
+
+    @property
+    def candidate_axes(self) -> tuple[int, ...]:
+        """Axes that the user may declare to be the channels; empty if there is no question."""
+        if len(self.layers) != 1 or self.layers[0].rgb or self.layers[0].known("axes"):
+            return ()
+        return tuple(range(len(self.layers[0].shape) - 2))
+
+
+def list_choices(
+    layers: Sequence[LayerInfo], selected: Collection[Hashable], n_channels: int = 1
+) -> tuple[list[ImageChoice], int]:
+    """List the images that the layers make up, and say which of them is meant.
+
+    Layers that one file or folder was read into belong together. One selected layer means its whole
+    image; several selected layers mean exactly those.
+
+    Parameters
+    ----------
+    layers : sequence of LayerInfo
+        All image layers, in the order of the layer list.
+    selected : collection
+        Identities of the layers that are selected.
+    n_channels : int
+        How many channels the model expects, to recognise an unnamed axis of channels.
+
+    Returns
+    -------
+    choices : list of ImageChoice
+        The newest first, as in napari's layer list.
+    current : int
+        Index of the one that is meant; -1 if there is none.
+    """
+    groups: dict[Hashable, list[LayerInfo]] = {}
+    for layer in layers:
+        groups.setdefault(_group(layer), []).append(layer)
+    choices = [_choice(group, n_channels) for group in reversed(groups.values())]
+    loose = [group[0] for group in groups.values() if len(group) == 1 and not group[0].rgb]
+    chosen = [layer for layer in layers if layer.key in selected]
+    extra = _selection(chosen, choices, n_channels)
+    if extra is not None:
+        choices.insert(0, extra)
+        return choices, 0
+    if len(loose) > 1 and len({layer.shape for layer in loose}) == 1:
+        together = _choice(loose, n_channels)
+        title = f"all {len(loose)} single layers together"
+        choices.append(replace(together, title=title, path=None))
+    return choices, _index_of(chosen, choices)
+
+
+def with_channel_axis(choice: ImageChoice, axis: int | None) -> ImageChoice:
+    """Declare which axis of a single layer holds the channels.
+
+    Parameters
+    ----------
+    choice : ImageChoice
+        With ``candidate_axes``.
+    axis : int or None
+        One of these axes, or None if the layer holds a single channel.
+
+    Returns
+    -------
+    ImageChoice
+        With other axes and channels.
+    """
+    layer = choice.layers[0]
+    letters = known_letters(layer)
+    letters = ["" if letter == "C" else letter for letter in letters]
+    if axis is not None:
+        letters[axis] = "C"
+    axes = fill(letters)
+    return replace(choice, axes=axes, channels=_channels((layer,), axes))
+
+
+def _group(layer: LayerInfo) -> Hashable:
+    group = layer.known("group")
+    if group is not None:
+        return "group", group
+    return ("path", layer.path, layer.shape) if layer.path else ("layer", layer.key)
+
+
+def _selection(
+    chosen: list[LayerInfo], choices: list[ImageChoice], n_channels: int
+) -> ImageChoice | None:
+    """Return the selected layers as an image, if they are not one of those listed already."""
+    keys = frozenset(layer.key for layer in chosen)
+    if len(chosen) < 2 or any(choice.keys == keys for choice in choices):
+        return None
+    choice = _choice(chosen, n_channels)
+    return replace(choice, title=f"{len(chosen)} selected layers", path=None)
+
+
+def _index_of(chosen: list[LayerInfo], choices: list[ImageChoice]) -> int:
+    if not choices:
+        return -1
+    if not chosen:
+        return 0
+    keys = {layer.key for layer in chosen}
+    return next((i for i, choice in enumerate(choices) if keys <= choice.keys), 0)
+
+
+def _choice(group: Sequence[LayerInfo], n_channels: int) -> ImageChoice:
+    first = group[0]
+    path = first.known("path") or first.path
+    title = first.known("title") or first.name
+    if len(group) > 1:
+        axes = layer_axes(first)
+        choice = ImageChoice(title, tuple(group), axes, _channels(group, axes), path)
+        return replace(choice, problem=_why_not_together(group))
+    choice = ImageChoice(title, (first,), layer_axes(first), (), path)
+    choice = replace(choice, channels=_channels((first,), choice.axes))
+    guess = [i for i in choice.candidate_axes if first.shape[i] == n_channels > 1]
+    if "C" not in choice.axes and len(guess) == 1:
+        return with_channel_axis(choice, guess[0])
+    return choice
+
+
+def _why_not_together(group: Sequence[LayerInfo]) -> str:
+    holders = [layer.name for layer in group if set(layer_axes(layer)) & set("CS")]
+    if holders:
+        return (
+            f"“{holders[0]}” holds several channels by itself and cannot be one channel among "
+            "others; select it alone."
+        )
+    shapes = {layer.shape for layer in group}
+    if len(shapes) > 1:
+        sizes = " and ".join("x".join(map(str, shape)) for shape in sorted(shapes))
+        return f"the selected layers differ in size ({sizes}); select the layers of one image."
+    return ""
+
+
+def _channels(group: Sequence[LayerInfo], axes: str) -> tuple[str, ...]:
+    if len(group) == 1 and "S" in axes:
+        return ("red", "green", "blue", "alpha")[: group[0].shape[-1]]
+    if len(group) == 1 and "C" in axes:
+        return tuple(f"channel {i}" for i in range(group[0].shape[axes.index("C")]))
+    names = [str(layer.known("channel") or layer.name) for layer in group]
+    if len(set(names)) < len(names):
+        names = [layer.name for layer in group]
+    return tuple(names)

@@ -1,0 +1,137 @@
+"""The part of the form that chooses a model: bundled ones by name, others by their path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
+
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.classify.paths import dropped_path
+from napari_cellclf.plugin.classify.request import ModelChoice
+
+
+class ModelPicker(QWidget):
+    """A combo box of models, and a button to add one from disk."""
+
+    #: Another model was chosen.
+    changed = Signal()
+    #: A model could not be used; carries one sentence.
+    failed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAcceptDrops(True)
+        self._box = QComboBox()
+        self._box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self._box.setMinimumContentsLength(14)
+        self._box.setToolTip("The model that answers; drop a .cellclf model here to add it.")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._box, 1)
+        row.addWidget(self._open_button())
+        for choice in bundled_models():
+            self._box.addItem(choice.title, choice)
+        self._box.currentIndexChanged.connect(self._on_change)
+
+    def current(self) -> ModelChoice | None:
+        """Return the chosen model, None if there is none."""
+        choice = self._box.currentData()
+        return choice if isinstance(choice, ModelChoice) else None
+
+    def choose(self, reference: str) -> bool:
+        """Choose a model, adding it if it is not listed yet.
+
+        Parameters
+        ----------
+        reference : str
+            A bundled name, or the path of a ``.cellclf`` folder or file.
+
+        Returns
+        -------
+        bool
+            False if it cannot be used; then `failed` says why and the choice stays as it was.
+        """
+        listed = [self._box.itemData(index).reference for index in range(self._box.count())]
+        if reference in listed:
+            self._box.setCurrentIndex(listed.index(reference))
+            return True
+        try:
+            choice = describe_model(reference)
+        except CellclfError as error:
+            self.failed.emit(f"{error}")
+            return False
+        self._box.addItem(choice.title, choice)
+        self._box.setCurrentIndex(self._box.count() - 1)
+        return True
+
+    def dragEnterEvent(self, event: Any) -> None:
+        """Take models that are dragged here."""
+        if dropped_path(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        """Add the model that was dropped."""
+        path = dropped_path(event)
+        if path is not None:
+            self.choose(path)
+
+    def _open_button(self) -> QPushButton:
+        button = QPushButton("Open…")
+        button.setToolTip("Use a model from disk.")
+        menu = QMenu(button)
+        menu.addAction("Model folder (.cellclf)…", self._ask_for_folder)
+        menu.addAction("Model file (.cellclf)…", self._ask_for_file)
+        button.setMenu(menu)
+        return button
+
+    def _ask_for_folder(self) -> None:
+        self._ask(QFileDialog.FileMode.Directory)
+
+    def _ask_for_file(self) -> None:
+        self._ask(QFileDialog.FileMode.ExistingFile)
+
+    def _ask(self, mode: QFileDialog.FileMode) -> None:
+        from napari_cellclf.plugin.classify.paths import ask_for_path
+
+        ask_for_path(self, "Choose a model", self.choose, mode=mode)
+
+    def _on_change(self) -> None:
+        self.changed.emit()
+
+
+def bundled_models() -> list[ModelChoice]:
+    """List the models that come with this package."""
+    from napari_cellclf.bundles.library import list_models
+
+    return [describe_model(model.name) for model in list_models()]
+
+
+def describe_model(reference: str) -> ModelChoice:
+    """Read what the form needs of a model, without loading its network.
+
+    Parameters
+    ----------
+    reference : str
+        A bundled name, or a path.
+
+    Returns
+    -------
+    ModelChoice
+        Its channels and classes.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be used.
+    """
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.bundles.library import find_model
+
+    # The hashes of all files are checked when the model is loaded, off the GUI's thread.
+    spec = read_spec(find_model(reference))
+    title = spec.title or spec.name
+    return ModelChoice(reference, title, spec.input.preprocessing.channels, spec.class_names)

@@ -1,0 +1,172 @@
+"""From the layers of a request to images that the classifier takes, one a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.request import ClassifyRequest
+
+if TYPE_CHECKING:
+    from napari_cellclf.io.sources import ImageSource
+
+#: Position along the leading axes of a layer's data; empty for a single image.
+Position = tuple[int, ...]
+
+
+def positions(choice: ImageChoice) -> list[Position]:
+    """List where the planes of an image are.
+
+    Parameters
+    ----------
+    choice : ImageChoice
+        The image.
+
+    Returns
+    -------
+    list of tuple of int
+        The last leading axis fastest; a single empty tuple for a single image.
+    """
+    return list(product(*(range(size) for size in choice.planes)))
+
+
+def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[ImageSource]:
+    """Make one source of each plane of an image.
+
+    Parameters
+    ----------
+    request : ClassifyRequest
+        Which layers are the image, and which channel is which.
+    arrays : sequence of array
+        The data of its layers, in the same order; lazy ones are read plane by plane.
+
+    Returns
+    -------
+    list of ImageSource
+        In the order of `positions`.
+    """
+    from napari_cellclf.io.sources import ImageSource
+
+    choice = _image_of(request)
+    return [
+        ImageSource(
+            plane_id(choice, number, position),
+            plane_metadata(choice, number, position),
+            read=partial(read_plane, request, tuple(arrays), number, position),
+        )
+        for number, position in enumerate(positions(choice))
+    ]
+
+
+def plane_id(choice: ImageChoice, number: int, position: Position) -> str:
+    """Name a plane as the command line does: its file, or ``"title[t=3]"``.
+
+    Parameters
+    ----------
+    choice : ImageChoice
+        The image.
+    number : int
+        Of the plane, in the order of `positions`.
+    position : tuple of int
+        Along its leading axes.
+
+    Returns
+    -------
+    str
+        The title alone for a single image.
+    """
+    row = _described(choice, number) or {}
+    name = str(row.get("path") or choice.path or choice.title)
+    if not position or "path" in row:
+        return name
+    letters = [choice.axes[axis].lower() for axis in choice.leading]
+    inside = ",".join(f"{a}={i}" for a, i in zip(letters, position, strict=True))
+    return f"{name}[{inside}]"
+
+
+def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict[str, Any]:
+    """Return what is known of a plane, for its row in the table.
+
+    Parameters
+    ----------
+    choice : ImageChoice
+        The image.
+    number : int
+        Of the plane, in the order of `positions`.
+    position : tuple of int
+        Along its leading axes.
+
+    Returns
+    -------
+    dict
+        What its file names say, or else its position along each axis.
+    """
+    row = _described(choice, number)
+    if row is not None:
+        return {k: v for k, v in row.items() if k != "path" and v is not None and v != []}
+    letters = [choice.axes[axis].lower() for axis in choice.leading]
+    return dict(zip(letters, position, strict=True))
+
+
+def read_plane(
+    request: ClassifyRequest, arrays: Sequence[Any], number: int, position: Position
+) -> Image:
+    """Read the channels of one plane that the model uses, under the model's names.
+
+    Parameters
+    ----------
+    request : ClassifyRequest
+        Which layers are the image, and which channel is which.
+    arrays : sequence of array
+        The data of its layers.
+    number : int
+        Of the plane, in the order of `positions`.
+    position : tuple of int
+        Along its leading axes.
+
+    Returns
+    -------
+    Image
+        Axes ``"CYX"``. Channels that this plane was not imaged in are left out, since zeros in
+        their place would be taken for a dark image.
+    """
+    choice = _image_of(request)
+    absent = (_described(choice, number) or {}).get("missing_channels", ())
+    picked = [
+        (spec.name, source)
+        for spec, source in zip(request.model.channels, request.sources, strict=True)
+        if source is not None and choice.channels[source] not in absent
+    ]
+    planes = [_channel_plane(choice, arrays, source, position) for _, source in picked]
+    names = tuple(name for name, _ in picked)
+    return Image(np.stack(planes), "CYX", names, source=plane_id(choice, number, position))
+
+
+def _channel_plane(
+    choice: ImageChoice, arrays: Sequence[Any], channel: int, position: Position
+) -> Any:
+    at = dict(zip(choice.leading, position, strict=True))
+    several = len(arrays) > 1
+    array = arrays[channel if several else 0]
+    if not several:
+        at |= {axis: channel for axis, letter in enumerate(choice.axes) if letter in "CS"}
+    key = tuple(at.get(axis, slice(None)) for axis in range(len(choice.axes)))
+    return np.asarray(array[key])
+
+
+def _described(choice: ImageChoice, number: int) -> dict[str, Any] | None:
+    rows = choice.layers[0].known("planes") or []
+    count = int(np.prod(choice.planes, dtype=int))
+    return rows[number] if len(rows) == count else None
+
+
+def _image_of(request: ClassifyRequest) -> ImageChoice:
+    if request.image is None:
+        raise ValueError("a request for a folder has no layers")
+    return request.image

@@ -1,0 +1,282 @@
+"""What a click on *Classify* will do: decided before it is done, without napari or Qt."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
+from napari_cellclf.errors import ChannelMismatchError
+from napari_cellclf.plugin.classify.choices import ImageChoice
+
+#: For each channel of the model the index of the image's channel that feeds it.
+Sources = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the form needs to know of a model, without loading it.
+
+    Parameters
+    ----------
+    reference : str
+        What `load_classifier` and the command line take: a bundled name or a path.
+    title : str
+        What the user is shown.
+    channels : tuple of ChannelSpec
+        What the model expects, in order.
+    classes : tuple of str
+        What it answers.
+    """
+
+    reference: str
+    title: str
+    channels: tuple[ChannelSpec, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for the form."""
+        shown = ", ".join(self.classes[:6]) + (", …" if len(self.classes) > 6 else "")
+        plural = "" if len(self.channels) == 1 else "s"
+        return f"{len(self.classes)} classes ({shown}) from {len(self.channels)} channel{plural}"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A channel mapping that was filled in, and what is to be said about it.
+
+    Parameters
+    ----------
+    sources : tuple of (int or None)
+        For each channel of the model the index of the image's channel; None for none.
+    message : str
+        Which channels are missing; empty if none is.
+    """
+
+    sources: Sources
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ClassifyRequest:
+    """Everything that one run needs.
+
+    Parameters
+    ----------
+    model : ModelChoice
+        With what to classify.
+    image : ImageChoice, optional
+        The layers to classify.
+    folder : str, optional
+        Or the folder (or table) whose images to classify.
+    sources : tuple of (int or None)
+        The channel mapping of `image`.
+    command : str
+        The command line that does the same; empty if there is none.
+    """
+
+    model: ModelChoice
+    image: ImageChoice | None = None
+    folder: str | None = None
+    sources: Sources = field(default=())
+    command: str = ""
+
+    @property
+    def mapping(self) -> dict[str, str | None] | None:
+        """The channel mapping by names; None for folders, where each image's names decide."""
+        if self.image is None:
+            return None
+        names = [spec.name for spec in self.model.channels]
+        chosen = [None if i is None else self.image.channels[i] for i in self.sources]
+        return dict(zip(names, chosen, strict=True))
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a click would do nothing.
+
+    Parameters
+    ----------
+    message : str
+        What was received and what to do.
+    """
+
+    message: str
+
+
+def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:
+    """Fill in a channel mapping from names.
+
+    Parameters
+    ----------
+    expected : sequence of ChannelSpec
+        What the model expects.
+    available : sequence of str
+        What the image's channels are called.
+
+    Returns
+    -------
+    Proposal
+        As far as names allow, and what is missing.
+
+    Examples
+    --------
+    >>> dna, actin = ChannelSpec(name="DNA"), ChannelSpec(name="actin")
+    >>> propose_mapping([dna, actin], ["dna", "GFP"]).sources
+    (0, None)
+    """
+    try:
+        found = match_channels(expected, available)
+    except ChannelMismatchError as error:
+        return Proposal(tuple(_find_one(spec, available) for spec in expected), f"{error}.")
+    return Proposal(found.sources, missing_message(expected, found))
+
+
+def missing_message(expected: Sequence[ChannelSpec], found: ChannelMapping) -> str:
+    """Say which channels have no source, and what follows.
+
+    Parameters
+    ----------
+    expected : sequence of ChannelSpec
+        What the model expects.
+    found : ChannelMapping
+        What feeds it.
+
+    Returns
+    -------
+    str
+        One sentence; empty if nothing is missing.
+    """
+    if not found.missing:
+        return ""
+    names = ", ".join(found.missing)
+    needed = [
+        spec.name
+        for spec, source in zip(expected, found.sources, strict=True)
+        if spec.required and source is None
+    ]
+    if len(found.missing) == len(expected):
+        return f"No channel was found for {names}; choose which of the image's channels to use."
+    if needed:
+        return (
+            f"No channel was found for {names}; the model needs {', '.join(needed)}: choose below."
+        )
+    return f"No channel was found for {names}; the model can do without."
+
+
+def plan(
+    model: ModelChoice | None, image: ImageChoice | None, sources: Sources
+) -> ClassifyRequest | Refusal:
+    """Decide what a click on *Classify* will do with layers.
+
+    Parameters
+    ----------
+    model : ModelChoice, optional
+        None if no model is chosen.
+    image : ImageChoice, optional
+        None if there is no image layer.
+    sources : tuple of (int or None)
+        The channel mapping.
+
+    Returns
+    -------
+    ClassifyRequest or Refusal
+        The work, or why there is none.
+    """
+    if model is None:
+        return Refusal("No model is chosen; choose one above.")
+    if image is None:
+        return Refusal(
+            "No image is open; open one with File > Open, or try File > Open Sample > "
+            "Cell Classifier."
+        )
+    if image.problem:
+        return Refusal(image.problem[0].upper() + image.problem[1:])
+    used = [source for source in sources if source is not None]
+    lacking = [
+        spec.name
+        for spec, source in zip(model.channels, sources, strict=True)
+        if spec.required and source is None
+    ]
+    if lacking or not used:
+        names = ", ".join(lacking or [spec.name for spec in model.channels])
+        return Refusal(f"The model needs {names}; choose which channels of the image to use.")
+    return ClassifyRequest(model, image, None, sources, _layer_command(model, image, sources))
+
+
+def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Refusal:
+    """Decide what a click on *Classify* will do with a folder.
+
+    Parameters
+    ----------
+    model : ModelChoice, optional
+        None if no model is chosen.
+    folder : str
+        A folder of images, or a table with a ``path`` column.
+
+    Returns
+    -------
+    ClassifyRequest or Refusal
+        The work, or why there is none.
+    """
+    if model is None:
+        return Refusal("No model is chosen; choose one above.")
+    if not folder.strip():
+        return Refusal("No folder is chosen; choose one with Browse, or drop it on the field.")
+    path = Path(folder.strip()).expanduser()
+    if not path.exists():
+        return Refusal(f"There is nothing at {path}; choose a folder that exists.")
+    return ClassifyRequest(model, None, str(path), (), command_line(model, str(path)))
+
+
+def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) -> str:
+    """Return the command line that classifies a file or folder.
+
+    Parameters
+    ----------
+    model : ModelChoice
+        With what.
+    path : str
+        The input.
+    channels : sequence of str
+        A mapping made by hand, as ``MODEL=IMAGE``.
+
+    Returns
+    -------
+    str
+        Quoted for a POSIX shell.
+
+    Examples
+    --------
+    >>> command_line(ModelChoice("rxrx1-celltype", "", (), ()), "my plate")
+    "cellclf predict rxrx1-celltype 'my plate' --out predictions.csv"
+    """
+    parts = ["cellclf", "predict", model.reference, path, "--out", "predictions.csv"]
+    return shlex.join([*parts, "--channels", *channels] if channels else parts)
+
+
+def _layer_command(model: ModelChoice, image: ImageChoice, sources: Sources) -> str:
+    if image.path is None:
+        return ""
+    proposed = propose_mapping(model.channels, image.names).sources
+    changed = [
+        f"{spec.name}={'' if source is None else image.channels[source]}"
+        for spec, source, usual in zip(model.channels, sources, proposed, strict=True)
+        if source != usual
+    ]
+    # By hand, the command line can only be told of channels that have names in the file itself.
+    if changed and not image.named_by_reader:
+        return ""
+    return command_line(model, image.path, changed)
+
+
+def _find_one(spec: ChannelSpec, available: Sequence[str]) -> int | None:
+    if len(available) < 2:
+        return None
+    try:
+        return match_channels([spec], available).sources[0]
+    except ChannelMismatchError:
+        return None

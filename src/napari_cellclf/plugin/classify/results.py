@@ -1,0 +1,269 @@
+"""What a run answered, and where along a stack each answer belongs: no napari, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_cellclf.errors import InputError
+from napari_cellclf.plugin.classify.pixels import Position, positions
+from napari_cellclf.plugin.classify.request import ClassifyRequest
+from napari_cellclf.plugin.classify.worker import Row, Summary
+
+
+@dataclass
+class Results:
+    """The answers of one run, filled as they come.
+
+    Parameters
+    ----------
+    request : ClassifyRequest
+        What was asked.
+    rows : list of Row
+        One an image, in the order of the images.
+    """
+
+    request: ClassifyRequest
+    rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        image = self.request.image
+        self._positions = [] if image is None else positions(image)
+        self._numbers = {position: number for number, position in enumerate(self._positions)}
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is more than one image: a table is worth showing."""
+        return self.request.image is None or bool(self.request.image.planes)
+
+    @property
+    def keys(self) -> frozenset[Hashable]:
+        """Identities of the layers that were classified; empty for a folder."""
+        return frozenset() if self.request.image is None else self.request.image.keys
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The model's classes."""
+        return self.request.model.classes
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of the table to save, without images that failed."""
+        return [row.record for row in self.rows if not row.error]
+
+    def position(self, number: int) -> Position | None:
+        """Return where along the stack a row belongs, None for a folder's rows."""
+        return self._positions[number] if number < len(self._positions) else None
+
+    def at(self, position: Position) -> int | None:
+        """Return the number of the row at a position, None where there is no answer (yet)."""
+        number = self._numbers.get(position)
+        return number if number is not None and number < len(self.rows) else None
+
+
+def percent(probability: float) -> str:
+    """Write a probability for people.
+
+    Parameters
+    ----------
+    probability : float
+        0 to 1.
+
+    Returns
+    -------
+    str
+        Never ``100 %`` for what is not certain, nor ``0 %`` for what is not impossible.
+
+    Examples
+    --------
+    >>> percent(0.8455), percent(0.99999), percent(0.0001)
+    ('84.6 %', '> 99.9 %', '< 0.1 %')
+    """
+    if probability > 0.9995:
+        return "> 99.9 %"
+    return "< 0.1 %" if probability < 0.0005 else f"{probability:.1%}".replace("%", " %")
+
+
+def canvas_text(results: Results, number: int) -> str:
+    """Write an answer for the canvas.
+
+    Parameters
+    ----------
+    results : Results
+        All answers of the run.
+    number : int
+        Which row.
+
+    Returns
+    -------
+    str
+        The winner with its probability, and below it what was classified.
+    """
+    row = results.rows[number]
+    below = full_name(results, number)
+    if row.error:
+        return f"not classified\n{below}"
+    label, probability = row.top[0]
+    return f"{label}  {percent(probability)}\n{below}"
+
+
+def full_name(results: Results, number: int) -> str:
+    """Name what a row is about: the image, and which plane of it.
+
+    Parameters
+    ----------
+    results : Results
+        All answers of the run.
+    number : int
+        Which row.
+
+    Returns
+    -------
+    str
+        Such as ``"movie: time 3"``; no name twice.
+    """
+    title = "" if results.request.image is None else results.request.image.title
+    if not results.is_stack:
+        return title
+    where = plane_name(results, number)
+    return f"{title}: {where}" if title and title not in where else where
+
+
+def plane_name(results: Results, number: int) -> str:
+    """Name a row in a few words.
+
+    Parameters
+    ----------
+    results : Results
+        All answers of the run.
+    number : int
+        Which row.
+
+    Returns
+    -------
+    str
+        Such as ``"HUVEC-01 Plate1 B02 s1"``, ``"60 min"`` or ``"time 3"``; a file's name for the
+        rows of a folder.
+    """
+    image = results.request.image
+    record = results.rows[number].record
+    described = _describe(record)
+    if described:
+        return described
+    position = results.position(number)
+    if image is None or not position:
+        return _file_name(str(record["image"]))
+    names = [AXIS_WORDS.get(image.axes[axis], image.axes[axis].lower()) for axis in image.leading]
+    return ", ".join(f"{name} {index}" for name, index in zip(names, position, strict=True))
+
+
+#: Words for the axes that have one.
+AXIS_WORDS = {"T": "time", "Z": "z", "P": "site", "I": "plane"}
+
+
+def layer_summary(results: Results) -> dict[str, Any]:
+    """Return what is written into the metadata of each layer that was used.
+
+    Parameters
+    ----------
+    results : Results
+        All answers of the run.
+
+    Returns
+    -------
+    dict
+        Plain: ``model``, ``channels`` (the model's to the image's), ``classes`` and ``rows``; for a
+        single image also ``label``, ``confidence`` and ``probabilities``.
+    """
+    summary: dict[str, Any] = {
+        "model": results.request.model.reference,
+        "channels": results.request.mapping,
+        "classes": list(results.classes),
+        "rows": results.records,
+    }
+    if not results.is_stack and results.records:
+        row = results.rows[0]
+        summary |= {
+            "label": row.top[0][0],
+            "confidence": row.top[0][1],
+            "probabilities": dict(row.top),
+        }
+    return summary
+
+
+def save_table(results: Results, path: str) -> None:
+    """Write the answers as CSV, the same table as the command line's.
+
+    Parameters
+    ----------
+    results : Results
+        All answers of the run.
+    path : str
+        Where to; replaced if it exists.
+
+    Raises
+    ------
+    CellclfError
+        If there is no answer to write.
+    OSError
+        If it cannot be written.
+    """
+    from napari_cellclf.io.tables import PredictionWriter
+
+    if not results.records:
+        raise InputError("none of the images was classified, so there is no row to write")
+    with PredictionWriter(path, results.classes) as writer:
+        for record in results.records:
+            writer.write(record)
+
+
+def summary_message(
+    results: Results, summary: Summary, seconds: float, *, removed: bool = False
+) -> str:
+    """Say how a run ended.
+
+    Parameters
+    ----------
+    results : Results
+        Its answers.
+    summary : Summary
+        How it ended.
+    seconds : float
+        How long it took.
+    removed : bool
+        Whether the layers were removed from the viewer meanwhile.
+
+    Returns
+    -------
+    str
+        One or two sentences.
+    """
+    images = f"{summary.done} image" + ("" if summary.done == 1 else "s")
+    if summary.cancelled:
+        text = f"Stopped: {summary.done} of {summary.total} images were classified."
+    else:
+        text = f"Classified {images} in {seconds:.1f} s on {summary.device}."
+    if summary.failed == 1 and summary.total == 1:
+        text = f"The image was not classified: {results.rows[0].error}"
+    elif summary.failed:
+        text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
+    if removed:
+        title = "The image" if results.request.image is None else results.request.image.title
+        text += f" {title} was removed meanwhile; its answers are only here, to be saved."
+    return text
+
+
+def _describe(record: dict[str, Any]) -> str:
+    if "well" in record and "site" in record:
+        place = [str(record[key]) for key in ("experiment",) if record.get(key)]
+        place += [f"Plate{record['plate']}"] if record.get("plate") is not None else []
+        return " ".join([*place, str(record["well"]), f"s{record['site']}"])
+    if record.get("minute") is not None:
+        embryo = record.get("embryo")
+        return f"{record['minute']} min" + ("" if embryo is None else f", embryo {embryo}")
+    return ""
+
+
+def _file_name(identity: str) -> str:
+    return identity.replace("\\", "/").rsplit("/", 1)[-1]

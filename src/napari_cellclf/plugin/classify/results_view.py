@@ -1,0 +1,179 @@
+"""The part of the widget that shows answers: the winner, bars, and a table for many images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QModelIndex, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QGridLayout,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cellclf.plugin.classify.results import Results, full_name, percent
+from napari_cellclf.plugin.classify.table import AnswerTable
+
+#: As many of the best classes have a bar.
+N_BARS = 6
+_STEPS = 1000
+
+
+class ResultsView(QWidget):
+    """Bars for the image that is looked at, a table of all images of a run."""
+
+    #: A row of the table was clicked; carries its number.
+    row_clicked = Signal(int)
+    #: The table is to be saved.
+    save_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._winner = QLabel()
+        self._winner.setObjectName("winner")
+        font = self._winner.font()
+        font.setBold(True)
+        font.setPointSizeF(font.pointSizeF() * 1.4)
+        self._winner.setFont(font)
+        self._about = QLabel()
+        self._about.setWordWrap(True)
+        self.bars = Bars()
+        self._model = AnswerTable(self)
+        self.table = _make_table(self._model)
+        self.table.clicked.connect(self._on_click)
+        self._save = QPushButton("Save table as CSV…")
+        self._save.clicked.connect(self._on_save)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self._winner, self._about, self.bars, self.table, self._save):
+            column.addWidget(widget)
+        self.show_results(None)
+
+    def show_results(self, results: Results | None) -> None:
+        """Show a run's answers.
+
+        Parameters
+        ----------
+        results : Results, optional
+            None to show nothing.
+        """
+        self._model.show(results)
+        self.table.setVisible(results is not None and results.is_stack)
+        self._save.setVisible(results is not None)
+        self._save.setEnabled(results is not None and bool(results.rows))
+        self.show_row(results, None)
+
+    def grow(self, results: Results) -> None:
+        """Show the answers that have come since."""
+        self._model.grow()
+        self._save.setEnabled(bool(results.records))
+
+    def show_row(self, results: Results | None, number: int | None) -> None:
+        """Show one answer as bars, and select its row.
+
+        Parameters
+        ----------
+        results : Results, optional
+            The answers of a run.
+        number : int, optional
+            Which row; None where there is none to show.
+        """
+        row = None if results is None or number is None else results.rows[number]
+        top = () if row is None else row.top
+        label = f"{top[0][0]}  {percent(top[0][1])}" if top else ""
+        self._winner.setText("Not classified" if row is not None and row.error else label)
+        self._winner.setVisible(row is not None)
+        self._about.setText("" if row is None else row.error or _about(results, number))
+        self._about.setVisible(row is not None)
+        self.bars.show_classes(top[:N_BARS])
+        if number is not None and self.table.currentIndex().row() != number:
+            self.table.selectRow(number)
+
+    def selected_row(self) -> int | None:
+        """Return the number of the row that is selected in the table."""
+        index = self.table.currentIndex()
+        return index.row() if index.isValid() else None
+
+    def _on_click(self, index: QModelIndex) -> None:
+        self.row_clicked.emit(index.row())
+
+    def _on_save(self) -> None:
+        self.save_wanted.emit()
+
+
+class Bars(QWidget):
+    """A labelled bar with a percentage for each of the best classes."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setVerticalSpacing(3)
+        self._grid.setColumnStretch(1, 1)
+        self._rows: list[tuple[QLabel, QProgressBar, QLabel]] = []
+
+    def show_classes(self, top: Sequence[tuple[str, float]]) -> None:
+        """Show classes and their probabilities.
+
+        Parameters
+        ----------
+        top : sequence of (str, float)
+            Best first.
+        """
+        while len(self._rows) < len(top):
+            self._add_row()
+        for number, widgets in enumerate(self._rows):
+            for widget in widgets:
+                widget.setVisible(number < len(top))
+        for (label, bar, value), (name, probability) in zip(self._rows, top, strict=False):
+            label.setText(name)
+            bar.setValue(round(probability * _STEPS))
+            value.setText(percent(probability))
+        self.setVisible(bool(top))
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Return what is shown: class and percentage of each bar."""
+        return [
+            (label.text(), value.text()) for label, _, value in self._rows if not label.isHidden()
+        ]
+
+    def _add_row(self) -> None:
+        label, bar, value = QLabel(), QProgressBar(), QLabel()
+        bar.setRange(0, _STEPS)
+        bar.setTextVisible(False)
+        bar.setFixedHeight(10)
+        value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        value.setMinimumWidth(value.fontMetrics().horizontalAdvance("> 99.9 %"))
+        for column, widget in enumerate((label, bar, value)):
+            self._grid.addWidget(widget, len(self._rows), column)
+        self._rows.append((label, bar, value))
+
+
+def _about(results: Results | None, number: int | None) -> str:
+    if results is None or number is None:
+        return ""
+    return f"{full_name(results, number)}, by {results.request.model.title}"
+
+
+def _make_table(model: AnswerTable) -> QTableView:
+    table = QTableView()
+    table.setModel(model)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setWordWrap(False)
+    table.setMinimumHeight(160)
+    rows, header = table.verticalHeader(), table.horizontalHeader()
+    if rows is None or header is None:
+        return table
+    rows.setVisible(False)
+    rows.setDefaultSectionSize(24)
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
+    return table

@@ -1,0 +1,198 @@
+"""All that the widget reads from and writes to a napari viewer, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.pixels import Position
+from napari_cellclf.plugin.layers import KEY
+
+if TYPE_CHECKING:
+    import napari
+
+#: Events of the layer list after which the choice of images may be another one.
+_LAYER_EVENTS = ("inserted", "removed", "reordered", "name", "data", "axis_labels", "visible")
+_TEXT = "napari_cellclf"
+
+
+class ViewerLink:
+    """A viewer as this widget sees it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    on_layers : callable
+        Called without arguments when layers or their selection changed.
+    on_slider : callable
+        Called without arguments when another plane is looked at.
+    """
+
+    def __init__(
+        self,
+        viewer: napari.Viewer,
+        on_layers: Callable[[], None],
+        on_slider: Callable[[], None],
+    ) -> None:
+        self._viewer = viewer
+        self._on_layers = on_layers
+        self._on_slider = on_slider
+        viewer.layers.events.connect(self._layers_changed)
+        viewer.layers.selection.events.changed.connect(self._selection_changed)
+        viewer.dims.events.point.connect(self._slider_moved)
+        viewer.dims.events.ndisplay.connect(self._slider_moved)
+
+    def disconnect(self) -> None:
+        """Let go of the viewer: no more calls, no text on the canvas."""
+        self._viewer.layers.events.disconnect(self._layers_changed)
+        self._viewer.layers.selection.events.changed.disconnect(self._selection_changed)
+        self._viewer.dims.events.point.disconnect(self._slider_moved)
+        self._viewer.dims.events.ndisplay.disconnect(self._slider_moved)
+        self._viewer.canvas.overlays.pop(_TEXT, None)
+
+    def layers(self) -> list[LayerInfo]:
+        """Describe the image layers, in the order of the layer list."""
+        from napari.layers import Image
+
+        return [_describe(layer) for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def selected(self) -> set[Hashable]:
+        """Return the identities of the selected layers."""
+        return {layer.unique_id for layer in self._viewer.layers.selection}
+
+    def arrays(self, choice: ImageChoice) -> tuple[Any, ...] | None:
+        """Return the data of an image's layers at full resolution.
+
+        Parameters
+        ----------
+        choice : ImageChoice
+            The image.
+
+        Returns
+        -------
+        tuple of array or None
+            In the order of the choice's layers; None if one of them is not in the viewer any more.
+        """
+        found = [self._find(info.key) for info in choice.layers]
+        if any(layer is None for layer in found):
+            return None
+        return tuple(layer.data[0] if layer.multiscale else layer.data for layer in found)
+
+    def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> int:
+        """Write a run's answers into the metadata of layers.
+
+        Parameters
+        ----------
+        keys : iterable
+            Identities of the layers.
+        summary : dict
+            See `napari_cellclf.plugin.classify.results.layer_summary`.
+
+        Returns
+        -------
+        int
+            In how many layers; those that were removed are passed over.
+        """
+        layers = [layer for layer in map(self._find, keys) if layer is not None]
+        for layer in layers:
+            known = layer.metadata.get(KEY) or {}
+            layer.metadata = {**layer.metadata, KEY: {**known, "result": summary}}
+        return len(layers)
+
+    def position(self, choice: ImageChoice) -> Position | None:
+        """Return which plane of an image is looked at.
+
+        Parameters
+        ----------
+        choice : ImageChoice
+            The image.
+
+        Returns
+        -------
+        tuple of int or None
+            Along its leading axes; None if none of its layers is to be seen, or the view shows
+            several planes at once.
+        """
+        layer = next((self._find(info.key) for info in choice.layers if self._seen(info.key)), None)
+        if layer is None:
+            return None
+        dims = self._viewer.dims
+        offset = dims.ndim - layer.ndim
+        if any(axis + offset in dims.displayed for axis in choice.leading):
+            return None
+        data = layer.world_to_data(dims.point[-layer.ndim :])
+        return tuple(int(np.round(data[axis])) for axis in choice.leading)
+
+    def go_to(self, choice: ImageChoice, position: Position) -> None:
+        """Move the sliders to a plane.
+
+        Parameters
+        ----------
+        choice : ImageChoice
+            The image; nothing happens if its first layer was removed.
+        position : tuple of int
+            Along its leading axes.
+        """
+        layer = self._find(choice.layers[0].key)
+        if layer is None:
+            return
+        data = np.zeros(layer.ndim)
+        data[list(choice.leading)] = position
+        world = layer.data_to_world(data)
+        offset = self._viewer.dims.ndim - layer.ndim
+        axes = [axis + offset for axis in choice.leading]
+        self._viewer.dims.set_point(axes, [world[axis] for axis in choice.leading])
+
+    def show_text(self, text: str) -> None:
+        """Show a text on the canvas, beside whatever text others show.
+
+        Parameters
+        ----------
+        text : str
+            Empty to show none.
+        """
+        from napari.components.overlays import TextOverlay
+
+        overlays = self._viewer.canvas.overlays
+        if _TEXT not in overlays:
+            overlays[_TEXT] = TextOverlay(position="top_left", font_size=14, visible=False)
+        overlay = overlays[_TEXT]
+        if text:
+            overlay.text = text
+        overlay.visible = bool(text)
+
+    def _find(self, key: Hashable) -> Any:
+        return next((layer for layer in self._viewer.layers if layer.unique_id == key), None)
+
+    def _seen(self, key: Hashable) -> bool:
+        layer = self._find(key)
+        return layer is not None and bool(layer.visible)
+
+    def _layers_changed(self, event: Any) -> None:
+        if event.type in _LAYER_EVENTS:
+            self._on_layers()
+
+    def _selection_changed(self, event: Any) -> None:
+        self._on_layers()
+
+    def _slider_moved(self, event: Any) -> None:
+        self._on_slider()
+
+
+def _describe(layer: Any) -> LayerInfo:
+    data = layer.data[0] if layer.multiscale else layer.data
+    known = layer.metadata.get(KEY) or {}
+    return LayerInfo(
+        layer.unique_id,
+        layer.name,
+        tuple(data.shape),
+        bool(layer.rgb),
+        tuple(layer.axis_labels),
+        tuple(known.items()),
+        None if layer.source.path is None else str(layer.source.path),
+    )

@@ -1,0 +1,329 @@
+"""The dock widget *Classify*."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
+from napari_cellclf.plugin.classify.image_form import ImageForm
+from napari_cellclf.plugin.classify.paths import ask_for_path
+from napari_cellclf.plugin.classify.remote_engine import ModelProcess
+from napari_cellclf.plugin.classify.request import (
+    ClassifyRequest,
+    Refusal,
+    plan,
+    plan_folder,
+)
+from napari_cellclf.plugin.classify.results import (
+    Results,
+    canvas_text,
+    layer_summary,
+    save_table,
+    summary_message,
+)
+from napari_cellclf.plugin.classify.runner import JobRunner
+from napari_cellclf.plugin.classify.viewer_link import ViewerLink
+from napari_cellclf.plugin.classify.worker import Job, Row, Status, Summary
+
+if TYPE_CHECKING:
+    import napari
+
+
+class ClassifyWidget(QWidget):
+    """Choose a model and an image, press *Classify*, see the answer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Whose layers are classified; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.form = ClassifyForm()
+        self.runner = JobRunner(self)
+        self._image = ImageForm(self.form)
+        self._link: ViewerLink | None = None
+        self._model = ModelProcess()
+        self._answers: dict[frozenset[Hashable], Results] = {}
+        self._folder_answers: Results | None = None
+        self._running: Results | None = None
+        self._shown: Results | None = None
+        self._orphan: Results | None = None
+        self._started = 0.0
+        self._docked = False
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.form)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        # Six layers that are added at once ask for one refresh, not for six.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self.refresh)
+        self._connect()
+        link = ViewerLink(napari_viewer, self._soon.start, self._show_answer)
+        self._link = link
+        self.destroyed.connect(link.disconnect)
+        self.destroyed.connect(self._model.close)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the viewer's layers anew and fill in the form."""
+        if self._link is None:
+            return
+        layers = self._link.layers()
+        known = {layer.key for layer in layers}
+        self._answers = {keys: r for keys, r in self._answers.items() if keys & known}
+        self._image.refresh(layers, self._link.selected(), self.form.model.current())
+        self._on_form()
+
+    def classify(self) -> bool:
+        """Do what the button does.
+
+        Returns
+        -------
+        bool
+            Whether a job was started; if not, the message says why.
+        """
+        if self.runner.running:
+            self._say("A classification is running; press Cancel to start another.", wrong=True)
+            return False
+        self._soon.stop()
+        self.refresh()
+        request = self._plan()
+        if isinstance(request, Refusal):
+            self._say(request.message, wrong=True)
+            return False
+        arrays = self._arrays(request)
+        if arrays is None:
+            self._say("The image was removed; choose another one.", wrong=True)
+            return False
+        self._start(Job(request, arrays, self._model))
+        return True
+
+    def save_csv(self, path: str) -> bool:
+        """Write the answers that are shown as a CSV table.
+
+        Parameters
+        ----------
+        path : str
+            Where to.
+
+        Returns
+        -------
+        bool
+            Whether it was written; if not, the message says why.
+        """
+        if self._shown is None:
+            self._say("There is nothing to save yet; press Classify first.", wrong=True)
+            return False
+        try:
+            save_table(self._shown, path)
+        except (CellclfError, OSError) as error:
+            self._say(f"The table was not saved: {error}", wrong=True)
+            return False
+        self._say(f"Saved {len(self._shown.records)} rows to {path}.")
+        return True
+
+    def shut_down(self) -> None:
+        """Stop working and let go of the viewer: the widget was closed."""
+        self.runner.stop()
+        self._model.close()
+        self._soon.stop()
+        if self._link is not None:
+            self._link.disconnect()
+            self._link = None
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being docked, and being taken out of the dock for good."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.shut_down()
+        return bool(super().event(event))
+
+    def _connect(self) -> None:
+        form, runner = self.form, self.runner
+        form.model.changed.connect(self.refresh)
+        form.model.failed.connect(self._on_model_failed)
+        form.tabs.currentChanged.connect(self._on_form)
+        form.folder.changed.connect(self._on_form)
+        form.classify.clicked.connect(self.classify)
+        form.cancel.clicked.connect(self._on_cancel)
+        form.results.row_clicked.connect(self._on_row_clicked)
+        form.results.save_wanted.connect(self._on_save)
+        self._image.changed.connect(self._on_form)
+        runner.status.connect(self._on_status)
+        runner.progress.connect(self._on_progress)
+        runner.row.connect(self._on_row)
+        runner.ended.connect(self._on_ended)
+        runner.failed.connect(self._on_failed)
+
+    def _plan(self) -> ClassifyRequest | Refusal:
+        model = self.form.model.current()
+        if self.form.tabs.currentIndex() == FOLDER_TAB:
+            return plan_folder(model, self.form.folder.path())
+        return plan(model, self._image.choice(), self._image.sources())
+
+    def _arrays(self, request: ClassifyRequest) -> tuple[object, ...] | None:
+        if request.image is None:
+            return ()
+        return None if self._link is None else self._link.arrays(request.image)
+
+    def _start(self, job: Job) -> None:
+        results = Results(job.request)
+        self._running = results
+        if job.request.image is None:
+            self._folder_answers = results
+        else:
+            self._answers[results.keys] = results
+        self._started = time.perf_counter()
+        self._set_running(True)
+        self._show_answer()
+        self.runner.start(job)
+
+    def _set_running(self, running: bool) -> None:
+        self.form.classify.setEnabled(not running)
+        self.form.cancel.setEnabled(running)
+        self.form.progress.setVisible(running)
+        self.form.progress.setRange(0, 0)
+        if not running:
+            self._running = None
+
+    def _on_form(self) -> None:
+        """Say how things stand, unless a job is telling."""
+        model = self.form.model.current()
+        self.form.model_summary.setText("" if model is None else model.summary)
+        self._orphan = None
+        self._show_answer()
+        if self.runner.running:
+            return
+        request = self._plan()
+        refused = isinstance(request, Refusal)
+        self.form.classify.setEnabled(not refused)
+        if isinstance(request, Refusal):
+            self._say(request.message)
+        elif request.image is not None:
+            self._say(self._image.note)
+        else:
+            self._say("")
+
+    def _on_model_failed(self, message: str) -> None:
+        self._say(message, wrong=True)
+
+    def _on_cancel(self) -> None:
+        self.runner.stop()
+        if not self.form.progress.maximum():
+            # Nothing is being classified yet: there is nothing to wait for.
+            self._model.close()
+        self.form.cancel.setEnabled(False)
+        self._say("Stopping after the images in hand…")
+
+    def _on_status(self, status: Status) -> None:
+        self._say(status.text)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.form.progress.setRange(0, progress.total)
+        self.form.progress.setValue(progress.done)
+
+    def _on_row(self, row: Row) -> None:
+        results = self._running
+        if results is None:
+            return
+        results.rows.append(row)
+        if results is self._shown:
+            self.form.results.grow(results)
+        if self._number(results) == len(results.rows) - 1:
+            self._show_answer()
+
+    def _on_ended(self, summary: Summary) -> None:
+        results, seconds = self._running, time.perf_counter() - self._started
+        self._set_running(False)
+        if results is None:
+            return
+        removed = not self._write(results)
+        self._orphan = results if removed else None
+        self._show_answer()
+        self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
+        wrong = bool(summary.failed) or removed
+        self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
+
+    def _on_failed(self, message: str) -> None:
+        results = self._running
+        self._set_running(False)
+        if results is not None:
+            self._answers.pop(results.keys, None)
+            self._folder_answers = None if results is self._folder_answers else self._folder_answers
+        self._show_answer()
+        self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
+        self._say(message, wrong=True)
+
+    def _write(self, results: Results) -> bool:
+        """Write answers into the layers; False if all of them were removed meanwhile."""
+        if results.request.image is None:
+            return True
+        if self._link is None:
+            return False
+        return bool(self._link.write_metadata(results.keys, layer_summary(results)))
+
+    def _on_row_clicked(self, number: int) -> None:
+        results = self._shown
+        if results is None:
+            return
+        position = results.position(number)
+        if results.request.image is not None and position is not None and self._link is not None:
+            self._link.go_to(results.request.image, position)
+        self.form.results.show_row(results, number)
+
+    def _on_save(self) -> None:
+        ask_for_path(self, "Save the table", self.save_csv, save_as="predictions.csv")
+
+    def _show_answer(self) -> None:
+        """Show what is known of the plane that is looked at, on the canvas too."""
+        results = self._wanted()
+        if results is not self._shown:
+            self._shown = results
+            self.form.results.show_results(results)
+        number = None if results is None else self._number(results)
+        self.form.results.show_row(results, number)
+        self.form.command.show_command("" if results is None else results.request.command)
+        if self._link is not None:
+            self._link.show_text(self._canvas_text(results, number))
+
+    def _wanted(self) -> Results | None:
+        if self.form.tabs.currentIndex() == FOLDER_TAB:
+            return self._folder_answers
+        choice = self._image.choice()
+        if self._orphan is not None or choice is None:
+            return self._orphan
+        fitting = [r for keys, r in self._answers.items() if choice.keys <= keys]
+        return fitting[-1] if fitting else None
+
+    def _number(self, results: Results) -> int | None:
+        """Return which row is looked at."""
+        image = results.request.image
+        if image is None:
+            clicked = self.form.results.selected_row()
+            return (clicked or 0) if results.rows else None
+        position = None if self._link is None else self._link.position(image)
+        if position is None:
+            return 0 if results is self._orphan and results.rows else None
+        return results.at(position)
+
+    def _canvas_text(self, results: Results | None, number: int | None) -> str:
+        on_canvas = results is not None and results is not self._orphan
+        if results is None or number is None or not on_canvas or results.request.image is None:
+            return ""
+        return canvas_text(results, number)
+
+    def _say(self, text: str, *, wrong: bool = False) -> None:
+        self.form.message.say(text, wrong=wrong)

@@ -1,0 +1,173 @@
+"""The work behind the button, in a thread: load the model, read, classify, tell.
+
+The thread reads and prepares the images; the network itself runs in a child process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.plugin.classify.remote_engine import ModelProcess
+from napari_cellclf.plugin.classify.request import ClassifyRequest
+
+if TYPE_CHECKING:
+    from napari_cellclf.inference.rows import BadImage
+    from napari_cellclf.io.sources import ImageSource
+
+LOADING = "Loading the model (the first time takes some seconds)…"
+
+
+@dataclass(frozen=True)
+class Status:
+    """A line for the status label.
+
+    Parameters
+    ----------
+    text : str
+        What is being done.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image's answer.
+
+    Parameters
+    ----------
+    record : dict
+        A row of the table, see `Predictions.record`; only ``image`` for one that failed.
+    top : tuple of (str, float)
+        All classes and their probabilities, best first.
+    error : str
+        Why there is no answer; empty if there is one.
+    """
+
+    record: dict[str, Any]
+    top: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Parameters
+    ----------
+    done, failed, total : int
+        Images classified, not classified, and asked for.
+    cancelled : bool
+        Whether the user stopped it.
+    device : str
+        Where the network ran.
+    """
+
+    done: int
+    failed: int
+    total: int
+    cancelled: bool
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request with the pixels it is about.
+
+    Parameters
+    ----------
+    request : ClassifyRequest
+        What to do.
+    arrays : tuple of array
+        The data of the request's layers; empty for a folder.
+    model : ModelProcess
+        Where the model may be already.
+    stop : threading.Event
+        Set to end the work after the batch in hand.
+    """
+
+    request: ClassifyRequest
+    arrays: tuple[Any, ...]
+    model: ModelProcess
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
+    """Do a job, telling of it as it goes.
+
+    Parameters
+    ----------
+    job : Job
+        What to do.
+
+    Yields
+    ------
+    Status, Progress or Row
+        What is being done, how far it has come, and each answer as soon as it is there.
+
+    Returns
+    -------
+    Summary
+        How it ended.
+
+    Raises
+    ------
+    CellclfError
+        If nothing can be classified at all.
+    """
+    yield Status(LOADING)
+    classifier = job.model.get(job.request.model.reference)
+    yield Status("Listing the images…")
+    sources = _sources(job)
+    total = len(sources)
+    yield Status(f"Classifying {total} image{'s' * (total != 1)} on {classifier.device}…")
+    yield Progress(0, total)
+    told: list[Progress] = []
+    done = failed = 0
+    for answer in classifier.predict_sources(
+        sources, on_progress=told.append, should_stop=job.stop.is_set
+    ):
+        yield from told
+        told.clear()
+        for row in to_rows(answer):
+            failed += bool(row.error)
+            done += not row.error
+            yield row
+    # predict_sources ends early and without a word when it is asked to stop.
+    return Summary(done, failed, total, job.stop.is_set(), classifier.device)
+
+
+def to_rows(answer: Predictions | BadImage) -> list[Row]:
+    """Turn what the classifier yields into rows.
+
+    Parameters
+    ----------
+    answer : Predictions or BadImage
+        Of one or more images.
+
+    Returns
+    -------
+    list of Row
+        One an image.
+    """
+    if not isinstance(answer, Predictions):
+        return [Row({"image": answer.id}, error=answer.reason)]
+    count = len(answer.classes)
+    return [
+        Row(answer.record(index), tuple(answer.top_k(count, index))) for index in range(len(answer))
+    ]
+
+
+def _sources(job: Job) -> Sequence[ImageSource]:
+    if job.request.folder is not None:
+        from napari_cellclf.io.sources import collect_sources
+
+        return collect_sources([job.request.folder])
+    from napari_cellclf.plugin.classify.pixels import plane_sources
+
+    return plane_sources(job.request, job.arrays)

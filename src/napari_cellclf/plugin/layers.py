@@ -1,0 +1,210 @@
+"""From an `Image` to napari layers: one layer a channel, named, coloured and scaled to be seen.
+
+Every layer carries the plain dict ``layer.metadata["cellclf"]``:
+
+``group``
+    A number that the layers of one opened image share.
+``title``
+    What the image is called.
+``path``
+    The file or folder it came from; None for simulated images.
+``channel``
+    The name of the layer's channel; empty where it has none.
+``axes``
+    Letters of the layer's axes, such as ``"PYX"``.
+``planes``
+    One dict a plane with what its file names say; empty for stacks without such names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.image import Image
+
+#: Key of this plugin's dict in a layer's metadata.
+KEY = "cellclf"
+
+#: Names that napari's sliders show.
+AXIS_NAMES = {"P": "site", "T": "time", "Z": "z", "C": "channel", "Y": "y", "X": "x"}
+
+#: Percentiles that become black and white.
+_LOW, _HIGH = 0.5, 99.8
+#: Channels are added up on the screen: each further one leaves the others so much more room.
+_HEADROOM = 0.2
+#: At most so many planes and about so many pixels of each are looked at for contrast limits.
+_SAMPLED_PLANES, _SAMPLED_PIXELS = 3, 65_536
+
+_groups = count(1)
+
+
+def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[LayerData]:
+    """Turn an image into layers for napari.
+
+    Parameters
+    ----------
+    image : Image
+        Any number of leading axes and channels, in memory or lazy.
+    title : str
+        What the image is called.
+    path : str, optional
+        The file or folder it came from.
+
+    Returns
+    -------
+    list of (array, dict, "image")
+        One a channel; one for the whole image if its channels are the samples of RGB.
+    """
+    shared = {
+        "group": next(_groups),
+        "title": title,
+        "path": path,
+        "planes": plane_rows(image),
+    }
+    if "S" in image.axes:
+        return [_rgb_layer(image, shared)]
+    return [_channel_layer(image, index, shared) for index in range(image.n_channels)]
+
+
+def plane_rows(image: Image) -> list[dict[str, Any]]:
+    """Return what is known of each plane of a stack.
+
+    Parameters
+    ----------
+    image : Image
+        With ``sites`` (RxRx1) or ``frames`` (Drosophila) in its metadata for stacks.
+
+    Returns
+    -------
+    list of dict
+        One a plane, in order; empty for stacks of which nothing is known.
+    """
+    rows = image.metadata.get("sites") or image.metadata.get("frames") or ()
+    if not image.leading_axes:
+        rows = [image.metadata]
+    return [dict(row) for row in rows]
+
+
+def _rgb_layer(image: Image, shared: dict[str, Any]) -> LayerData:
+    order = [image.axes.index(letter) for letter in image.leading_axes + "YXS"]
+    data = image.data.transpose(order)
+    axes = image.leading_axes + "YX"
+    settings = _settings(image, axes, shared, channel="")
+    return data, settings | {"name": shared["title"], "rgb": True}, "image"
+
+
+def _channel_layer(image: Image, index: int, shared: dict[str, Any]) -> LayerData:
+    axis = image.channel_axis
+    data = image.data if axis is None else image.data[(slice(None),) * axis + (index,)]
+    axes = "".join(letter for letter in image.axes if letter != "C")
+    channel = image.channels[index]
+    settings = _settings(image, axes, shared, channel)
+    several = image.n_channels > 1
+    settings |= {
+        "name": f"{channel or f'channel {index}'} | {shared['title']}"
+        if several
+        else shared["title"],
+        "colormap": colormap_of(channel, index) if several else "gray",
+        "blending": "additive",
+        "contrast_limits": contrast_limits(data, image.n_channels),
+    }
+    return data, settings, "image"
+
+
+def _settings(image: Image, axes: str, shared: dict[str, Any], channel: str) -> dict[str, Any]:
+    metadata = {
+        key: value for key, value in image.metadata.items() if key not in ("sites", "frames")
+    }
+    settings: dict[str, Any] = {
+        "axis_labels": tuple(AXIS_NAMES.get(letter, letter.lower()) for letter in axes),
+        "metadata": metadata | {KEY: {**shared, "channel": channel, "axes": axes}},
+    }
+    if image.pixel_size is not None:
+        leading = len(axes) - 2
+        settings["scale"] = (1.0,) * leading + tuple(image.pixel_size)
+        settings["units"] = ("pixel",) * leading + ("um", "um")
+    return settings
+
+
+def colormap_of(channel: str, index: int) -> str:
+    """Choose a colormap for a channel among others.
+
+    Parameters
+    ----------
+    channel : str
+        Its name; a stain of RxRx1 always has the same colour, whichever others are missing.
+    index : int
+        Its number, which decides for all others.
+
+    Returns
+    -------
+    str
+        Name of one of napari's colormaps.
+
+    Examples
+    --------
+    >>> colormap_of("w3 Phalloidin", 0)
+    'red'
+    """
+    from napari_cellclf.io.rxrx1 import STAINS
+
+    named = {stain.name: stain.colormap for stain in STAINS}
+    return named.get(channel, STAINS[index % len(STAINS)].colormap)
+
+
+def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
+    """Choose what is shown black and white from a sample of the pixels.
+
+    Parameters
+    ----------
+    data : array, shape (..., Y, X)
+        numpy or dask; of a lazy stack only the first, middle and last plane are read.
+    n_channels : int
+        How many are shown on top of each other; with more, each is shown darker.
+
+    Returns
+    -------
+    tuple of float
+        The 0.5th and the 99.8th percentile, or the range of the type where these are equal.
+
+    Examples
+    --------
+    >>> contrast_limits(np.arange(256, dtype="uint8").reshape(16, 16))
+    (1.0, 254.0)
+    """
+    dtype = np.dtype(data.dtype)
+    white = float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
+    sampled = [_thin(plane) for plane in _some_planes(data)]
+    finite = [plane[np.isfinite(plane)] for plane in sampled]
+    # A plane that is constant is a channel that was not imaged, or an empty well.
+    telling = [plane for plane in finite if plane.size and plane.min() < plane.max()]
+    if telling:
+        values = np.concatenate(telling)
+        low, high = (float(value) for value in np.percentile(values, (_LOW, _HIGH)).round(6))
+        if low == high:
+            low, high = float(values.min()), float(values.max())
+        return low, min(low + (high - low) * (1 + _HEADROOM * (n_channels - 1)), white)
+    return 0.0, white if dtype.kind in "iu" else 1.0
+
+
+def _some_planes(data: Any) -> list[NDArray[Any]]:
+    leading = tuple(data.shape[:-2])
+    total = int(np.prod(leading, dtype=int))
+    chosen: Sequence[int] = sorted({0, total // 2, total - 1})[:_SAMPLED_PLANES]
+    return [
+        np.asarray(data[np.unravel_index(index, leading)] if leading else data) for index in chosen
+    ]
+
+
+def _thin(plane: NDArray[Any]) -> NDArray[Any]:
+    step = max(1, int(np.sqrt(plane.size / _SAMPLED_PIXELS)))
+    thinned = plane[::step, ::step]
+    return thinned.astype(np.uint8) if thinned.dtype == bool else thinned

@@ -1,0 +1,206 @@
+"""napari's reader: RxRx1 sites, plates and experiments, and Drosophila embryos.
+
+The manifest's patterns are narrow and this module looks again, so that plain files and folders stay
+with napari's own reader.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.plugin.layers import to_layer_data
+
+if TYPE_CHECKING:
+    from napari.types import LayerData
+
+    from napari_cellclf.core.image import Image
+
+PathOrPaths = str | Sequence[str]
+Reader = Callable[[PathOrPaths], "list[LayerData]"]
+
+#: What npe2 takes for "read, and there is nothing to add".
+_NOTHING: list[Any] = [(None,)]
+
+#: Files read within so many seconds of each other were dropped together.
+_BURST_SECONDS = 5.0
+_told_at: dict[str, float] = {}
+
+
+def get_reader(path: PathOrPaths) -> Reader | None:
+    """Return a reader for paths that are ours, None for all others.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        What the user opened or dropped; a sequence if it was to be opened as a stack.
+
+    Returns
+    -------
+    callable or None
+        Takes the same argument and returns layer data tuples.
+    """
+    paths = _as_list(path)
+    return read if paths and all(_is_ours(Path(one)) for one in paths) else None
+
+
+def read(path: PathOrPaths) -> list[LayerData]:
+    """Open sites, plates, experiments or embryos as layers.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        Files of one site given together open that site once.
+
+    Returns
+    -------
+    list of layer data tuples
+        One layer a channel.
+
+    Raises
+    ------
+    CellclfError
+        If a file cannot be read; napari shows its one sentence.
+    """
+    by_title: dict[str, Path] = {}
+    for one in map(Path, _as_list(path)):
+        by_title.setdefault(image_title(one), one)
+    found: list[LayerData] = []
+    for title, one in by_title.items():
+        found += _read_one(one, title)
+    return found or _NOTHING
+
+
+def image_title(path: Path) -> str:
+    """Say in a few words what is opened: the same for all files of one site.
+
+    Parameters
+    ----------
+    path : Path
+        A file or a folder of ours.
+
+    Returns
+    -------
+    str
+        Such as ``"HUVEC-01 Plate1 B02 s1"``, or the name of the file or folder.
+    """
+    from napari_cellclf.errors import NameParseError
+    from napari_cellclf.io.rxrx1 import parse_path
+
+    if path.is_dir():
+        return path.resolve().name
+    try:
+        name = parse_path(path)
+    except NameParseError:
+        return path.stem
+    place = [] if name.experiment is None else [name.experiment]
+    place += [] if name.plate is None else [f"Plate{name.plate}"]
+    return " ".join([*place, name.well, f"s{name.site}"])
+
+
+def _read_one(path: Path, title: str) -> list[LayerData]:
+    if _already_open(path, title):
+        return []
+    image = _read_image(path)
+    message = what_is_missing(image, title)
+    if message:
+        _notify(message)
+    source = Path(image.source or path).resolve()
+    return to_layer_data(image, title=title, path=str(source))
+
+
+def _read_image(path: Path) -> Image:
+    from napari_cellclf.io.read import read_image
+    from napari_cellclf.io.stacks import read_stack
+
+    return read_stack(path) if path.is_dir() else read_image(path)
+
+
+def what_is_missing(image: Image, title: str) -> str:
+    """Say which channels have no file.
+
+    Parameters
+    ----------
+    image : Image
+        As it was read.
+    title : str
+        What it is called.
+
+    Returns
+    -------
+    str
+        One sentence; empty if nothing is missing.
+    """
+    everywhere = image.metadata.get("missing_channels") or ()
+    if everywhere:
+        return f"{title} has no file for {', '.join(everywhere)}; the other channels were opened."
+    sites = image.metadata.get("sites") or ()
+    lacking = [site for site in sites if site.get("missing_channels")]
+    if not lacking:
+        return ""
+    names = sorted({name for site in lacking for name in site["missing_channels"]})
+    return (
+        f"{len(lacking)} of the {len(sites)} sites in {title} lack files for {', '.join(names)}; "
+        "there they are shown black."
+    )
+
+
+def _already_open(path: Path, title: str) -> bool:
+    """Whether another file of the same site was opened just before.
+
+    napari hands files that are dropped together to a reader one by one; without this, six files
+    would open their site six times.
+    """
+    from napari import current_viewer
+
+    from napari_cellclf.plugin.layers import KEY
+
+    viewer = current_viewer()
+    if path.is_dir() or viewer is None:
+        return False
+    folder = path.resolve().parent
+    for layer in viewer.layers:
+        known = layer.metadata.get(KEY) or {}
+        opened = known.get("path")
+        if known.get("title") == title and opened and Path(opened).parent == folder:
+            _tell_once(
+                f"{title} is open already, since all files of a site open together; remove its "
+                "layers first to read it again."
+            )
+            return True
+    return False
+
+
+def _tell_once(message: str) -> None:
+    """Say something once for all files that were dropped together."""
+    now = time.monotonic()
+    if now - _told_at.get(message, -_BURST_SECONDS) >= _BURST_SECONDS:
+        _notify(message)
+    _told_at[message] = now
+
+
+def _notify(message: str) -> None:
+    from napari.utils.notifications import show_info
+
+    show_info(message)
+
+
+def _is_ours(path: Path) -> bool:
+    from napari_cellclf.errors import NameParseError
+    from napari_cellclf.io import drosophila, rxrx1, stacks
+
+    if path.is_dir():
+        return stacks.looks_like_ours(path)
+    for parse in (rxrx1.parse_path, drosophila.parse_name):
+        try:
+            parse(path)
+        except NameParseError:
+            continue
+        return True
+    return False
+
+
+def _as_list(path: PathOrPaths) -> list[str]:
+    return [path] if isinstance(path, str) else [str(one) for one in path]

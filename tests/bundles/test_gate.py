@@ -1,0 +1,346 @@
+"""What the gate lets pass, and forty files that it does not."""
+
+from __future__ import annotations
+
+import json
+import stat
+import struct
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hostile import CONFIG, METADATA, config_with, layer, weights, write
+
+from napari_cellclf.bundles import gate, hdf5
+from napari_cellclf.bundles.gate import check_network
+from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
+
+Make = Callable[[Path], Path]
+
+
+def _raw(content: bytes, name: str = "model.keras") -> Make:
+    def make(folder: Path) -> Path:
+        path = folder / name
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def _config(config: object) -> Make:
+    return lambda folder: write(folder / "model.keras", config=config)
+
+
+def _layer(class_name: str, module: str | None = "keras.layers", **config: object) -> Make:
+    return _config(config_with(layer(class_name, module, **config)))
+
+
+def _weights(spoil: Callable[[h5py.File], None]) -> Make:
+    return lambda folder: write(folder / "model.keras", h5=weights(spoil))
+
+
+def _extra(name: str, content: bytes = b"x", mode: int = 0) -> Make:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return lambda folder: write(folder / "model.keras", extra=((info, content),))
+
+
+def _link_instead_of_weights(folder: Path) -> Path:
+    info = zipfile.ZipInfo("model.weights.h5")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = folder / "model.keras"
+    return write(path, leave_out="model.weights.h5", extra=((info, b"/etc/passwd"),))
+
+
+def _duplicate(folder: Path) -> Path:
+    path = folder / "model.keras"
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        return write(path, extra=(("config.json", b"{}"),))
+
+
+def _without(member: str) -> Make:
+    return lambda folder: write(folder / "model.keras", leave_out=member)
+
+
+def _deflated(folder: Path) -> Path:
+    return write(folder / "model.keras", compression=zipfile.ZIP_DEFLATED)
+
+
+def _huge_config(folder: Path) -> Path:
+    spaces = b" " * (1 << 20)
+    return write(folder / "model.keras", config=spaces * 17 + json.dumps(CONFIG).encode())
+
+
+def _encrypted(folder: Path) -> Path:
+    path = write(folder / "model.keras")
+    content = bytearray(path.read_bytes())
+    start = content.index(b"PK\x01\x02")
+    struct.pack_into("<H", content, start + 8, 1)
+    path.write_bytes(content)
+    return path
+
+
+def _flipped(member: bytes) -> Make:
+    """Flip a byte of a member's data, so that its CRC no longer fits."""
+
+    def make(folder: Path) -> Path:
+        path = write(folder / "model.keras")
+        content = bytearray(path.read_bytes())
+        content[content.index(member) + len(member) + 40] ^= 0x10
+        path.write_bytes(content)
+        return path
+
+    return make
+
+
+def _declares_too_much(folder: Path) -> Path:
+    """Let the weights' central directory entry claim a gigabyte."""
+    path = write(folder / "model.keras")
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    struct.pack_into("<II", content, entry + 20, 1 << 30, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+def _truncated(folder: Path) -> Path:
+    path = write(folder / "model.keras")
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def _saved_model(folder: Path) -> Path:
+    path = folder / "saved_model"
+    path.mkdir()
+    return path
+
+
+def _external(file: h5py.File) -> None:
+    file.create_dataset("e", (4,), "f4", external=[("/etc/hostname", 0, 16)])
+
+
+def _virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (4,))
+    file.create_virtual_dataset("v", layout)
+
+
+def _chunked(file: h5py.File) -> None:
+    file.create_dataset("c", (1 << 20, 1 << 12), "f4", chunks=(1024, 1024))
+
+
+def _compressed(file: h5py.File) -> None:
+    file.create_dataset("z", data=np.zeros(1 << 20, "f4"), compression="gzip")
+
+
+def _never_written(file: h5py.File) -> None:
+    file.create_dataset("w", (1 << 32,), "f4")
+
+
+def _deep_groups(file: h5py.File) -> None:
+    file.create_group("/".join("g" * 60))
+
+
+def _deep_json() -> bytes:
+    return b'{"a":' * 80 + b"1" + b"}" * 80
+
+
+def _with(key: str, value: object) -> dict[str, object]:
+    return {**CONFIG, key: value}
+
+
+TRUNCATED = r"not a complete model file \(truncated download\?\)"
+PLAIN = "not on the list of plain layers"
+
+HOSTILE: dict[str, tuple[Make, type[ModelError], str]] = {
+    # what is not a Keras file at all
+    "empty": (_raw(b""), BundleError, TRUNCATED),
+    "html": (_raw(b"<!DOCTYPE html><html>Not found</html>"), BundleError, TRUNCATED),
+    "git-lfs": (_raw(b"version https://git-lfs.github.com/spec/v1"), BundleError, TRUNCATED),
+    "truncated": (_truncated, BundleError, TRUNCATED),
+    "only-a-header": (_raw(b"PK\x03\x04"), BundleError, TRUNCATED),
+    "pickle-inside": (_raw(b"\x80\x04K\x01."), UnsafeModelError, "pickle"),
+    "pickle-name": (_raw(b"x", "model.pkl"), UnsafeModelError, "pickle"),
+    "torch-name": (_raw(b"x", "model.pt"), UnsafeModelError, "pickle"),
+    "h5-name": (_raw(b"x", "model.h5"), UnsafeModelError, "save it again"),
+    "h5-inside": (_raw(weights()), UnsafeModelError, "save it again"),
+    "other-name": (_raw(b"x", "model.tflite"), UnsafeModelError, "not a .keras file"),
+    "saved-model": (_saved_model, UnsafeModelError, "SavedModel"),
+    # the zip
+    "no-config": (_without("config.json"), BundleError, "lacks config.json"),
+    "no-metadata": (_without("metadata.json"), BundleError, "lacks metadata.json"),
+    "no-weights": (_without("model.weights.h5"), BundleError, "lacks model.weights.h5"),
+    "duplicate": (_duplicate, UnsafeModelError, "same name"),
+    "assets": (_extra("assets/vocabulary.txt"), UnsafeModelError, "does not belong"),
+    "parent": (_extra("../evil.py"), UnsafeModelError, "does not belong"),
+    "absolute": (_extra("/etc/cron.d/evil"), UnsafeModelError, "does not belong"),
+    "npz-weights": (_extra("model.weights.npz"), UnsafeModelError, "does not belong"),
+    "symlink": (_link_instead_of_weights, UnsafeModelError, "link"),
+    "encrypted": (_encrypted, UnsafeModelError, "encrypted"),
+    "deflated": (_deflated, UnsafeModelError, "compressed"),
+    "config-too-large": (_huge_config, UnsafeModelError, "limit 16777216"),
+    "declares-too-much": (_declares_too_much, UnsafeModelError, "more data"),
+    "crc-of-weights": (_flipped(b"model.weights.h5"), BundleError, "damaged"),
+    "crc-of-config": (_flipped(b"config.json"), BundleError, "damaged"),
+    # the JSON
+    "deep": (_config(_deep_json()), UnsafeModelError, "nested deeper"),
+    "no-json": (_config(b"{"), UnsafeModelError, "not readable JSON"),
+    "not-utf8": (_config(b'{"a": "\xff\xfe"}'), UnsafeModelError, "not readable JSON"),
+    "list": (_config([]), UnsafeModelError, "does not describe"),
+    "twice": (_config(b'{"class_name": 1, "class_name": 2}'), UnsafeModelError, "a key twice"),
+    "nan": (_config(b'{"a": NaN}'), UnsafeModelError, "NaN"),
+    "infinity": (_config(b'{"a": -Infinity}'), UnsafeModelError, "-Infinity"),
+    # the configuration
+    "lambda": (_layer("Lambda", function="x"), UnsafeModelError, PLAIN),
+    "python-lambda": (_layer("__lambda__", None, value="x"), UnsafeModelError, PLAIN),
+    "tfsm": (_layer("TFSMLayer", filepath="/tmp/x"), UnsafeModelError, PLAIN),
+    "vocabulary": (_layer("StringLookup", vocabulary="/etc/passwd"), UnsafeModelError, PLAIN),
+    "text": (_layer("TextVectorization"), UnsafeModelError, PLAIN),
+    "os": (_layer("system", "os"), UnsafeModelError, "'os.system'"),
+    "keras-tool": (_layer("get_file", "keras.utils"), UnsafeModelError, PLAIN),
+    "function": (_layer("function", "builtins"), UnsafeModelError, PLAIN),
+    "typespec": (_layer("__typespec__", "tensorflow"), UnsafeModelError, PLAIN),
+    "legacy-layer": (_layer("Dense", None), UnsafeModelError, PLAIN),
+    "module-is-a-list": (
+        _config(config_with({"class_name": "Dense", "module": ["keras"]})),
+        UnsafeModelError,
+        PLAIN,
+    ),
+    "class-is-a-list": (_config(config_with({"class_name": ["Dense"]})), UnsafeModelError, PLAIN),
+    "registered": (
+        _config(config_with(layer("Dense") | {"registered_name": "evil>Dense"})),
+        UnsafeModelError,
+        "custom object",
+    ),
+    "hidden-in-an-argument": (
+        _layer("Dense", kernel_initializer={"a": [layer("Lambda")]}),
+        UnsafeModelError,
+        PLAIN,
+    ),
+    "compiled-layer": (
+        _config(config_with(layer("Dense") | {"compile_config": {"loss": "mse"}})),
+        UnsafeModelError,
+        "compiled",
+    ),
+    "subclassed": (_config(_with("class_name", "MyModel")), UnsafeModelError, "only Functional"),
+    "units": (_layer("Dense", units=1 << 40), UnsafeModelError, "units"),
+    "filters": (_layer("Conv2D", filters=1 << 17), UnsafeModelError, "filters"),
+    "kernel": (_layer("Conv2D", kernel_size=[3, 1 << 20]), UnsafeModelError, "kernel_size"),
+    "upsampling": (_layer("UpSampling2D", size=[1000, 1]), UnsafeModelError, "size"),
+    # the weights
+    "h5-is-html": (lambda f: write(f / "m.keras", h5=b"<html>"), BundleError, "damaged"),
+    "h5-truncated": (lambda f: write(f / "m.keras", h5=weights()[:900]), BundleError, "damaged"),
+    "soft-link": (_weights(lambda f: _set(f, h5py.SoftLink("/layers"))), UnsafeModelError, "link"),
+    "external-link": (
+        _weights(lambda f: _set(f, h5py.ExternalLink("/etc/passwd", "/"))),
+        UnsafeModelError,
+        "link",
+    ),
+    "external-data": (_weights(_external), UnsafeModelError, "another file"),
+    "virtual-data": (_weights(_virtual), UnsafeModelError, "another file"),
+    "chunked": (_weights(_chunked), UnsafeModelError, "not stored plainly"),
+    "gzip": (_weights(_compressed), UnsafeModelError, "not stored plainly"),
+    "never-written": (_weights(_never_written), UnsafeModelError, "does not hold"),
+    "strings": (
+        _weights(lambda f: _set(f, np.array([b"a", b"b"], dtype=object), h5py.string_dtype())),
+        UnsafeModelError,
+        "instead of numbers",
+    ),
+    "references": (
+        _weights(lambda f: _set(f, np.array([f["layers"].ref], dtype=h5py.ref_dtype))),
+        UnsafeModelError,
+        "instead of numbers",
+    ),
+    "compound": (
+        _weights(lambda f: _set(f, np.zeros(2, [("a", "f4"), ("b", "i4")]))),
+        UnsafeModelError,
+        "instead of numbers",
+    ),
+    "named-type": (_weights(lambda f: _set(f, np.dtype("f4"))), UnsafeModelError, "Datatype"),
+    "no-space": (_weights(lambda f: _set(f, h5py.Empty("f4"))), UnsafeModelError, "not stored"),
+    "nan-weights": (_weights(lambda f: _set(f, np.array([np.nan]))), BundleError, "NaN"),
+    "inf-scalar": (_weights(lambda f: _set(f, np.float32(np.inf))), BundleError, "NaN or inf"),
+    "deep-groups": (_weights(_deep_groups), UnsafeModelError, "nested"),
+}
+
+
+def _set(file: h5py.File, value: object, dtype: object = None) -> None:
+    if dtype is None:
+        file["evil"] = value
+    else:
+        file.create_dataset("evil", data=value, dtype=dtype)
+
+
+def test_a_plain_network_passes(tmp_path: Path) -> None:
+    checked = check_network(write(tmp_path / "model.keras"))
+    assert checked.config == CONFIG
+    assert checked.n_weights == 34
+    assert checked.keras_version == METADATA["keras_version"]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files_are_refused(kind: str, tmp_path: Path) -> None:
+    make, error, message = HOSTILE[kind]
+    path = make(tmp_path)
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        with pytest.raises(error, match=message) as caught:
+            check_network(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 5
+    assert peak < 200e6
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_too_many_groups_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def many(file: h5py.File) -> None:
+        for number in range(100):
+            file.create_group(f"g{number}")
+
+    monkeypatch.setattr(hdf5, "MAX_OBJECTS", 50)
+    with pytest.raises(UnsafeModelError, match="over 50 objects"):
+        check_network(write(tmp_path / "model.keras", h5=weights(many)))
+
+
+def test_large_weights_are_checked_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_IN_MEMORY", 100)
+    assert check_network(write(tmp_path / "model.keras")).n_weights == 34
+
+
+def test_cyclic_groups_end(tmp_path: Path) -> None:
+    def cycle(file: h5py.File) -> None:
+        file["layers/again"] = file["/"]
+
+    path = write(tmp_path / "model.keras", h5=weights(cycle))
+    assert check_network(path).n_weights == 34
+
+
+def test_an_array_seen_twice_counts_once(tmp_path: Path) -> None:
+    def twice(file: h5py.File) -> None:
+        file["again"] = file["layers/dense/vars/0"]
+
+    path = write(tmp_path / "model.keras", h5=weights(twice))
+    assert check_network(path).n_weights == 34
+
+
+def test_what_an_optimizer_left_is_not_read(tmp_path: Path) -> None:
+    config = config_with(compile_config={"optimizer": {"class_name": "Adam", "module": "x"}})
+    path = write(tmp_path / "model.keras", config=config)
+    assert check_network(path).config["class_name"] == "Sequential"
+
+
+def test_the_published_model_of_an_older_keras_is_refused_with_advice(real_data: Path) -> None:
+    path = real_data / "keras-models" / "dna_only_cellcycle_model.keras"
+    with pytest.raises(UnsafeModelError, match=r"older Keras.*save it again as \.keras"):
+        check_network(path)

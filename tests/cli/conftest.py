@@ -1,0 +1,133 @@
+"""A tiny real network in a bundle, and small images in RxRx1's layout."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.bundles.write import write_bundle
+from napari_cellclf.cli import main
+from napari_cellclf.core.image import Image
+
+#: The network compares the mean of w1 with that of w2.
+CHANNELS = [
+    {"name": "w1 Hoechst", "aliases": ["DNA"]},
+    {"name": "w2 ConA"},
+    {"name": "w5 MitoTracker", "required": False},
+]
+
+
+#: A sentence of the test model's card.
+LIMIT = "It was made for tests and knows nothing of cells."
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a real Keras network: brighter w1 is nuclei, brighter w2 reticulum."""
+    import keras
+
+    network = keras.Sequential(
+        [
+            keras.layers.Input((None, None, len(CHANNELS))),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    network.layers[-1].set_weights(
+        [np.array([[4, -4], [-4, 4], [0, 0]], np.float32), np.zeros(2, np.float32)]
+    )
+    folder = tmp_path_factory.mktemp("models")
+    network.save(folder / "network.keras")
+    spec = BundleSpec.model_validate(
+        {
+            "name": "tiny",
+            "title": "Bright nuclei or bright reticulum",
+            "input": {
+                "preprocessing": {
+                    "channels": CHANNELS,
+                    "normalization": {"kind": "scale_linear"},
+                }
+            },
+            "classes": [{"name": "nuclei"}, {"name": "reticulum"}],
+            "architecture": {"name": "compact-cnn"},
+            "evaluations": [
+                {"name": "made up", "role": "test", "n": 2, "metrics": {"accuracy": 1.0}}
+            ],
+            "licence": "CC0-1.0",
+            "limits": [LIMIT],
+            "test_image": {"axes": "CYX", "channels": [c["name"] for c in CHANNELS]},
+        }
+    )
+    test_input = np.stack([np.full((8, 8), value, np.uint8) for value in (200, 50, 0)])
+    prepared = spec.input.preprocessing(Image(test_input, "CYX", spec.test_image.channels))
+    answer = network.predict_on_batch(prepared[np.newaxis])
+    files: dict[str, bytes | Path] = {
+        "model.keras": folder / "network.keras",
+        "test_input.npy": _npy(test_input),
+        "test_output.npy": _npy(answer),
+    }
+    write_bundle(folder / "tiny.cellclf", spec, files)
+    return folder / "tiny.cellclf"
+
+
+@pytest.fixture
+def write_png() -> Callable[[Path, int], None]:
+    """Write a small image of one grey level."""
+
+    def write(path: Path, level: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(np.full((16, 16), level, np.uint8)).save(path)
+
+    return write
+
+
+@pytest.fixture
+def plate(tmp_path: Path, write_png: Callable[[Path, int], None]) -> Path:
+    """An RxRx1 root with two sites: B02 has bright nuclei, B03 a bright reticulum, no w5."""
+    for well, levels in (("B02", (200, 50)), ("B03", (50, 200))):
+        for channel, level in enumerate(levels, start=1):
+            path = tmp_path / f"images/HUVEC-01/Plate1/{well}_s1_w{channel}.png"
+            write_png(path, level)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def cellclf(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process."""
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_cellclf.cli.output import JsonLines, Screen, plain
+from napari_cellclf.core.predictions import Predictions
+
+PREDICTIONS = Predictions(
+    np.array([[0.25, 0.75], [1.0, 0.0]], np.float32),
+    ("RPE", "HEPG2"),
+    ("a.png", "b\n.png"),
+    ({"plate": np.int64(1), "minute": float("nan")}, {}),
+)
+
+
+def test_one_json_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = JsonLines(top_k=1)
+    lines.write(PREDICTIONS)
+    lines.write_bad("c.png", "damaged")
+    first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {
+        "image": "a.png",
+        "label": "HEPG2",
+        "confidence": 0.75,
+        "top": [{"label": "HEPG2", "probability": 0.75}],
+        "probabilities": {"RPE": 0.25, "HEPG2": 0.75},
+        "metadata": {"plate": 1, "minute": None},
+    }
+    assert second["image"] == "b\n.png"
+    assert third == {"image": "c.png", "error": "damaged"}
+
+
+def test_the_screen_shows_the_best_classes_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(top_k=3, image_width=8)
+    screen.write(PREDICTIONS)
+    assert capsys.readouterr().out.splitlines() == [
+        "image     1.             2.",
+        "a.png     HEPG2   75.0%  RPE     25.0%",
+        "b\\n.png   RPE    100.0%  HEPG2    0.0%",
+    ]
+
+
+def test_plain_values() -> None:
+    value = {"n": np.float32(2), "a": np.array([1, 2]), "p": Path("x"), "d": date(2023, 8, 11)}
+    assert plain(value) == {"n": 2.0, "a": [1, 2], "p": "x", "d": "2023-08-11"}
+    assert plain([np.inf, None, True]) == [None, None, True]

@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_cellclf.cli.interrupt import stop_on_interrupt
+
+#: Arguments to a result with `code`, `out`, `err` and `lines`.
+Run = Callable[..., Any]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def damaged(plate: Path, write_png: Callable[[Path, int], None]) -> Path:
+    """A third site, of which one file is cut short."""
+    write_png(plate / "HUVEC-01/Plate1/B04_s1_w1.png", 9)
+    path = plate / "HUVEC-01/Plate1/B04_s1_w2.png"
+    write_png(path, 9)
+    path.write_bytes(path.read_bytes()[:40])
+    return path
+
+
+def test_a_table_has_a_row_for_each_site(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    result = cellclf("predict", bundle, plate, "--out", table)
+    assert result.code == 0
+    assert result.out == ""
+    assert f"2 images classified, in {table}" in result.err
+    first, second = read_table(table)
+    assert list(first)[:5] == ["image", "label", "confidence", "p_nuclei", "p_reticulum"]
+    assert {"experiment", "plate", "well", "site"} <= set(first)
+    assert (first["label"], first["well"], first["plate"]) == ("nuclei", "B02", "1")
+    assert (second["label"], second["well"]) == ("reticulum", "B03")
+    assert float(first["confidence"]) == pytest.approx(float(first["p_nuclei"]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "p.csv"]
+
+
+def test_columns_are_the_union_over_all_inputs(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "listed.csv"
+    site = plate / "HUVEC-01/Plate1/B02_s1_w1.png"
+    listed.write_text(f"path,treatment\n{site},heat\n")
+    table = tmp_path / "p.csv"
+    assert cellclf("predict", bundle, listed, plate, "--out", table).code == 0
+    rows = read_table(table)
+    assert "treatment" in rows[0]
+    assert [row["treatment"] for row in rows if row["treatment"]] == ["heat"]
+
+
+def test_without_a_table_the_best_classes_are_shown(
+    cellclf: Run, bundle: Path, plate: Path
+) -> None:
+    result = cellclf("predict", bundle, plate, "--top-k", "1")
+    assert result.code == 0
+    heading, first, second = result.lines
+    assert heading.split() == ["image", "1."]
+    assert "B02" in first
+    assert "nuclei" in first
+    assert "reticulum" not in first
+    assert "reticulum" in second
+    assert result.err == ""
+
+
+def test_json_is_one_document_a_line(cellclf: Run, bundle: Path, plate: Path) -> None:
+    result = cellclf("predict", bundle, plate, "--json")
+    first, second = map(json.loads, result.lines)
+    assert first["label"] == "nuclei"
+    assert second["top"][0]["label"] == "reticulum"
+    assert sum(first["probabilities"].values()) == pytest.approx(1)
+    assert first["metadata"]["well"] == "B02"
+    assert result.err == ""
+
+
+def test_table_and_json_agree(cellclf: Run, bundle: Path, plate: Path, tmp_path: Path) -> None:
+    result = cellclf("predict", bundle, plate, "--json", "--out", tmp_path / "p.csv")
+    documents = [json.loads(line) for line in result.lines]
+    for document, row in zip(documents, read_table(tmp_path / "p.csv"), strict=True):
+        assert document["image"] == row["image"]
+        for name, value in document["probabilities"].items():
+            assert float(row[f"p_{name}"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_one_bad_file_is_reported_and_not_fatal(
+    cellclf: Run, bundle: Path, plate: Path, damaged: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    result = cellclf("predict", bundle, plate, "--out", table)
+    assert result.code == 3
+    assert damaged.name in result.err
+    assert "1 image could not be classified" in result.err
+    assert "Traceback" not in result.err
+    assert [row["label"] for row in read_table(table)] == ["nuclei", "reticulum"]
+    (bad,) = read_table(tmp_path / "bad_files.csv")
+    assert "B04" in bad["image"]
+    assert damaged.name in bad["reason"]
+
+
+def test_a_bad_file_is_a_json_document_with_an_error(
+    cellclf: Run, bundle: Path, plate: Path, damaged: Path
+) -> None:
+    result = cellclf("predict", bundle, plate, "--json")
+    documents = [json.loads(line) for line in result.lines]
+    (bad,) = [document for document in documents if "error" in document]
+    assert result.code == 3
+    assert damaged.name in bad["error"]
+    assert "label" not in bad
+
+
+def test_if_every_image_fails_nothing_could_be_done(
+    cellclf: Run, bundle: Path, damaged: Path, tmp_path: Path
+) -> None:
+    result = cellclf("predict", bundle, damaged, "--out", tmp_path / "p.csv")
+    assert result.code == 1
+    assert "none of the 1 images could be classified" in result.err
+    assert (tmp_path / "bad_files.csv").exists()
+    assert not list(tmp_path.glob("p*.csv"))
+
+
+def test_an_older_list_of_bad_files_goes_when_overwriting(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad_files.csv").write_text("image,reason\nx,y\n")
+    (tmp_path / "p.csv").write_text("old")
+    refused = cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv")
+    assert (refused.code, (tmp_path / "p.csv").read_text()) == (1, "old")
+    assert "add --overwrite" in refused.err
+    done = cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv", "--overwrite")
+    assert done.code == 0
+    assert len(read_table(tmp_path / "p.csv")) == 2
+    assert not (tmp_path / "bad_files.csv").exists()
+
+
+def test_channels_can_be_named(cellclf: Run, bundle: Path, plate: Path) -> None:
+    swapped = ["w1 Hoechst=w2 ConA", "w2 ConA = w1 Hoechst", "w5 MitoTracker="]
+    result = cellclf("predict", bundle, plate, "--json", "--channels", *swapped)
+    assert [json.loads(line)["label"] for line in result.lines] == ["reticulum", "nuclei"]
+
+
+def test_an_unknown_channel_of_the_model_is_named(cellclf: Run, bundle: Path, plate: Path) -> None:
+    result = cellclf("predict", bundle, plate, "--channels", "w9=DNA")
+    assert result.code == 1
+    assert "'w9'" in result.err
+    assert "'w1 Hoechst'" in result.err
+
+
+def test_a_channel_named_twice_is_refused(cellclf: Run, bundle: Path, plate: Path) -> None:
+    result = cellclf("predict", bundle, plate, "--channels", "w1 Hoechst=a", "w1 Hoechst=b")
+    assert (result.code, "twice" in result.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "p.xlsx"], ".csv"),
+        (["--top-k", "0"], "at least 1"),
+        (["--top-k", "two"], "whole number"),
+        (["--batch-size", "-1"], "whole number"),
+        (["--channels", "DNA"], "MODEL=IMAGE"),
+        (["--channels", "=DNA"], "MODEL=IMAGE"),
+        (["--no-such-option"], "unrecognized"),
+    ],
+)
+def test_a_wrong_command_line_is_two(cellclf: Run, arguments: list[str], says: str) -> None:
+    result = cellclf("predict", "tiny", "folder", *arguments)
+    assert result.code == 2
+    assert says in result.err
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model fails the test."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("napari_cellclf.inference.load.load_classifier", load)
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize(
+    ("make", "out", "says"),
+    [
+        (lambda folder: (folder / "p.csv").touch(), "p.csv", "--overwrite"),
+        (lambda folder: (folder / "bad_files.csv").touch(), "p.csv", "bad_files.csv exists"),
+        (lambda folder: (folder / "p.csv").mkdir(), "p.csv", "is a folder"),
+        (lambda folder: None, "missing/p.csv", "create"),
+    ],
+)
+def test_what_is_wrong_with_the_table_is_said_before_the_work(
+    cellclf: Run,
+    bundle: Path,
+    plate: Path,
+    tmp_path: Path,
+    make: Callable[[Path], Any],
+    out: str,
+    says: str,
+) -> None:
+    make(tmp_path)
+    result = cellclf("predict", bundle, plate, "--out", tmp_path / out)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("cellclf: error: ")
+    assert says in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("no_model")
+def test_missing_inputs_and_models_are_said_before_the_work(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for model, source in (
+        (bundle, tmp_path / "empty"),
+        (bundle, tmp_path / "not here.png"),
+        ("no-such-model", plate),
+        ("https://example.org/a.cellclf", plate),
+    ):
+        result = cellclf("predict", model, source)
+        assert result.code == 1
+        assert result.err.startswith("cellclf: error: ")
+        assert result.err.count("\n") == 1
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is pressed when the first row is written."""
+    from napari_cellclf.io.tables import PredictionWriter
+
+    write = PredictionWriter.write
+
+    def press(self: PredictionWriter, record: dict[str, Any]) -> None:
+        write(self, record)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PredictionWriter, "write", press)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_interrupted_the_rows_so_far_are_kept_and_marked(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    result = cellclf("predict", bundle, plate, "--out", table, "--batch-size", "1")
+    assert result.code == 130
+    assert "interrupted" in result.err
+    assert "p.partial.csv" in result.err
+    assert not table.exists()
+    assert [row["label"] for row in read_table(tmp_path / "p.partial.csv")] == ["nuclei"]
+
+
+def test_the_second_interrupt_is_not_held_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_interrupt() as should_stop:
+        assert not should_stop()
+        signal.raise_signal(signal.SIGINT)
+        assert should_stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupted_while_loading_it_ends_without_a_traceback(
+    cellclf: Run, bundle: Path, plate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_cellclf.inference.load.load_classifier", load)
+    result = cellclf("predict", bundle, plate)
+    assert (result.code, result.err) == (130, "cellclf: interrupted\n")
+
+
+def test_a_full_disk_is_one_line_and_the_rows_so_far_stay(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_cellclf.io.tables import PredictionWriter
+
+    write = PredictionWriter.write
+    written = []
+
+    def fill(self: PredictionWriter, record: dict[str, Any]) -> None:
+        if written:
+            raise OSError(28, "No space left on device", "p.partial.csv")
+        written.append(record)
+        write(self, record)
+
+    monkeypatch.setattr(PredictionWriter, "write", fill)
+    result = cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv")
+    assert result.code == 1
+    assert "cellclf: error: p.partial.csv: No space left on device" in result.err
+    assert len(read_table(tmp_path / "p.partial.csv")) == 1

@@ -1,0 +1,192 @@
+"""The demo at a small size; its figures at full size stand in the guide."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import re
+import shlex
+import signal
+from functools import partial
+
+import numpy as np
+import pytest
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.cli import main
+from napari_cellclf.cli.demo import plates, tour, training, view
+from napari_cellclf.core.progress import ignore_progress, never_stop
+from napari_cellclf.core.simulation import simulate_plate
+from napari_cellclf.core.stains import CELL_TYPES, STAINS
+from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.io.read import read_image
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Make the demo small enough for a test: 4 wells of each type, few and small batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tour, "WELLS", 4)
+        patch.setattr(tour, "NEW_WELLS", 1)
+        patch.setattr(tour, "simulate_plate", partial(simulate_plate, size=128))
+        patch.setattr(training, "STEPS", 50)
+        patch.setattr(training, "CROP", 64)
+        yield
+
+
+@pytest.fixture(scope="module")
+def demo(small, tmp_path_factory):
+    """A demo that has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "a folder"
+    capture = pytest.MonkeyPatch()
+    printed: list[str] = []
+    with capture.context() as patch:
+        patch.setattr(tour, "_say", printed.append)
+        assert main(["demo", "--out", str(folder)]) == 0
+    return folder, "\n".join(printed)
+
+
+def test_it_leaves_images_table_plots_and_model(demo):
+    folder, _ = demo
+    sites = 4 * 4 * 2
+    assert len(list((folder / "plate/images").rglob("*.png"))) == sites * len(STAINS)
+    for name in (tour.CONFUSION, tour.MONTAGE):
+        assert (folder / name).stat().st_size > 10_000
+    with (folder / tour.TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["cell_type"] for row in rows] == list(CELL_TYPES)
+    assert {row["experiment"] for row in rows} == {f"{name}-02" for name in CELL_TYPES}
+
+
+def test_it_learns(demo):
+    folder, text = demo
+    [evaluation] = ModelBundle.load(folder / tour.MODEL).spec.evaluations
+    assert evaluation.n == 8
+    assert evaluation.role == "test"
+    assert evaluation.metrics["accuracy"] >= 0.6
+    assert f"{evaluation.metrics['accuracy']:.0%} (guessing gives 25%)" in " ".join(text.split())
+
+
+def test_it_says_that_nothing_is_real(demo):
+    folder, text = demo
+    assert "made-up pictures, not real cells" in " ".join(text.split())
+    [limit] = ModelBundle.load(folder / tour.MODEL).spec.limits
+    assert "knows nothing of real cells" in limit
+
+
+def test_its_wells_and_sites_are_counted(demo):
+    _, text = demo
+    assert "set 4 wells (8 sites) aside; the other 12 wells (24 sites)" in " ".join(text.split())
+
+
+def test_the_commands_that_it_names_work(demo, capsys):
+    _, text = demo
+    commands = [line for line in text.splitlines() if line.startswith("    cellclf ")]
+    here = [line for line in commands if "FOLDER" not in line]
+    assert len(here) == 2
+    for line in here:
+        assert main(shlex.split(line)[1:]) == 0
+    assert "HEPG2" in capsys.readouterr().out
+
+
+def test_it_replaces_an_earlier_demo_and_leaves_other_files(demo, small, monkeypatch):
+    folder, _ = demo
+    monkeypatch.setattr(training, "STEPS", 1)
+    before = (folder / tour.TABLE).read_bytes()
+    (folder / "notes.txt").write_text("mine")
+    assert main(["demo", "--out", str(folder)]) == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / tour.TABLE).read_bytes() != before
+
+
+def test_the_same_seed_trains_the_same_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "STEPS", 2)
+    plate = simulate_plate(wells_per_type=1, sites_per_well=1, size=32)
+    plates.write_plate(plate, tmp_path, on_progress=ignore_progress, should_stop=never_stop)
+    sites = training.read_sites(tmp_path)
+    first, again = (training.train_network(sites, ignore_progress, never_stop) for _ in range(2))
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_folder_of_other_files_is_refused_in_one_line(cellclf, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    result = cellclf("demo", "--out", tmp_path)
+    assert result.code == 1
+    assert re.fullmatch(r"cellclf: error: .* choose a new folder with --out\n", result.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_ctrl_c_leaves_one_line(cellclf, small, tmp_path, monkeypatch):
+    drawn = []
+
+    def interrupt(*args, **kwargs):
+        drawn.append(args)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(plates, "_write_site", interrupt)
+    result = cellclf("demo", "--out", tmp_path / "demo")
+    assert (result.code, result.err) == (130, "cellclf: interrupted\n")
+    assert len(drawn) == 1
+
+
+def test_view_without_napari_says_so_before_any_work(cellclf, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = cellclf("demo", "--view", "--out", tmp_path / "demo")
+    assert result.code == 1
+    assert 'pip install "napari-cellclf[all]"' in result.err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_view_opens_the_new_plate(cellclf, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tour, "run_tour", lambda out: None)
+    monkeypatch.setattr(view, "has_napari", lambda: True)
+    monkeypatch.setattr(view, "_run", lambda words: asked.append(words) or 0)
+    assert cellclf("demo", "--view", "--out", tmp_path).code == 0
+    assert asked == [view.napari_command(tmp_path / "new-plate" / "images")]
+
+
+def test_a_napari_that_fails_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(view, "_run", lambda words: 3)
+    with pytest.raises(InputError, match="napari ended with code 3; to see why, type: napari "):
+        view.open_napari(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="quotes of a POSIX shell")
+def test_lines_to_type_are_quoted():
+    assert view.shell_line(["cellclf", "a folder/$x"]) == "cellclf 'a folder/$x'"
+
+
+def test_without_napari_the_last_hint_is_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tour, "has_napari", lambda: False)
+    assert tour.what_next(tmp_path).endswith('pip install "napari-cellclf[all]"')
+
+
+def test_a_written_plate_is_read_back_pixel_by_pixel(tmp_path):
+    plate = simulate_plate(wells_per_type=1, sites_per_well=1, cell_types=("RPE",), size=32)
+    plates.write_plate(plate, tmp_path, on_progress=ignore_progress, should_stop=never_stop)
+    written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert written == sorted(plates.file_names(plate))
+    image = read_image(tmp_path / "images/RPE-01/Plate1/B02_s1_w3.png")
+    np.testing.assert_array_equal(image.data, plate[0].draw().data)
+    assert image.channels == STAINS
+    assert image.metadata["cell_type"] == "RPE"
+    assert image.metadata["dataset"] == "simulated"
+
+
+def test_writing_a_plate_stops_when_asked(tmp_path):
+    plate = simulate_plate(wells_per_type=1, sites_per_well=1, size=32)
+    with pytest.raises(CancelledError, match="stopped after 1 of 4 sites"):
+        plates.write_plate(plate, tmp_path, on_progress=ignore_progress, should_stop=lambda: True)
+
+
+def test_held_out_wells_are_no_training_wells(tmp_path):
+    plate = simulate_plate(wells_per_type=4, sites_per_well=2, size=32)
+    plates.write_plate(plate, tmp_path, on_progress=ignore_progress, should_stop=never_stop)
+    sites = training.read_sites(tmp_path)
+    learned, held_out = training.hold_out_wells(sites)
+    assert not set(learned.wells) & set(held_out.wells)
+    assert len(learned) + len(held_out) == len(sites) == 32
+    assert np.bincount(held_out.truth).tolist() == [2, 2, 2, 2]

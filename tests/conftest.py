@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real images; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("CELLCLF_DATA", _DEFAULT))
+    if not folder.is_dir():
+        pytest.skip("the real images are not here (set CELLCLF_DATA to their folder)")
+    return folder

@@ -1,0 +1,370 @@
+"""What a classifier answers, however the images are handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.core.calibration import apply_temperature
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import (
+    AxesError,
+    CancelledError,
+    ChannelMismatchError,
+    ImageError,
+    InputError,
+    NoImagesError,
+    UnreadableImageError,
+)
+from napari_cellclf.inference import classifier as module
+from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.inference.rows import BadImage, image_from_array
+
+MakeImage = Callable[..., Image]
+
+
+@dataclass
+class _Source:
+    """Stands for what `collect_sources` gives."""
+
+    id: str
+    image: Image | Exception
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> Image:
+        if isinstance(self.image, Exception):
+            raise self.image
+        return self.image
+
+
+@dataclass
+class _Engine:
+    """Answers without a network, and keeps count."""
+
+    answer: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+    batches: list[tuple[int, ...]] = field(default_factory=list)
+    device: str = "cpu:0"
+
+    def __call__(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        self.batches.append(batch.shape)
+        return self.answer(batch)
+
+
+def _thirds(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.full((len(batch), 3), 1 / 3, np.float32)
+
+
+def _direct(network: Any, classifier: Classifier, image: Image) -> Any:
+    pixels = classifier.preprocessing(image)[np.newaxis]
+    return np.asarray(network(pixels, training=False))[0]
+
+
+def test_the_numbers_are_the_networks(
+    network: Any, classifier: Classifier, make_image: MakeImage
+) -> None:
+    images = [make_image(seed) for seed in range(5)]
+    found = classifier.predict(images)
+    wanted = np.stack([_direct(network, classifier, image) for image in images])
+    np.testing.assert_allclose(found.probabilities, wanted, atol=1e-6)
+    assert found.classes == ("a", "b", "c")
+    assert found.model == "tiny"
+    assert found.probabilities.dtype == np.float32
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
+    # the images differ, and so do the answers: the test would see rows exchanged
+    assert len(np.unique(found.probabilities[:, 0])) == 5
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    sizes=st.lists(st.sampled_from([(8, 8), (9, 12), (20, 24)]), min_size=1, max_size=9),
+    batch_size=st.integers(1, 10),
+)
+def test_an_answer_does_not_depend_on_the_batch(
+    classifier: Classifier,
+    make_image: MakeImage,
+    sizes: list[tuple[int, int]],
+    batch_size: int,
+) -> None:
+    images = [make_image(seed, size) for seed, size in enumerate(sizes)]
+    together = classifier.predict(images, batch_size=batch_size).probabilities
+    alone = np.concatenate([classifier.predict(image).probabilities for image in images])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_every_plane_is_a_row(network: Any, classifier: Classifier, make_image: MakeImage) -> None:
+    planes = [make_image(seed) for seed in range(6)]
+    data = np.stack([plane.data for plane in planes]).reshape(2, 3, 2, 20, 24)
+    stack = Image(data, "TZCYX", planes[0].channels, source="film.tif")
+    found = classifier.predict(stack, batch_size=4)
+    assert found.ids[0] == "film.tif[t=0,z=0]"
+    assert found.ids[-1] == "film.tif[t=1,z=2]"
+    wanted = np.stack([_direct(network, classifier, plane) for plane in planes])
+    np.testing.assert_allclose(found.probabilities, wanted, atol=1e-6)
+
+
+def test_a_lazy_stack_is_read_plane_by_plane(classifier: Classifier, make_image: MakeImage) -> None:
+    import dask.array as da
+
+    most = 0
+    alive = 0
+
+    def load(seed: int) -> np.ndarray[Any, Any]:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        return np.asarray(make_image(seed).data)[np.newaxis]
+
+    class _Counting(_Engine):
+        def __call__(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            nonlocal alive
+            alive = 0
+            return super().__call__(batch)
+
+    blocks = [
+        da.from_delayed(_delayed(load, seed), (1, 2, 20, 24), dtype="uint16") for seed in range(9)
+    ]
+    stack = Image(da.concatenate(blocks), "PCYX", ("DNA", "actin"), source="plate")
+    counting = Classifier(classifier.bundle, _Counting(_thirds))
+    assert len(counting.predict(stack, batch_size=2)) == 9
+    # one more than a batch: the plane that showed the batch to be full
+    assert most <= 3
+
+
+def _delayed(load: Callable[[int], Any], seed: int) -> Any:
+    from dask import delayed
+
+    return delayed(load)(seed)
+
+
+def test_what_is_known_of_each_plane_goes_into_its_row(classifier: Classifier) -> None:
+    sites = [{"well": "B02", "site": 1, "files": ["a"]}, {"well": "B02", "site": 2}]
+    stack = Image(
+        np.random.default_rng(0).normal(size=(2, 2, 8, 8)),
+        "PCYX",
+        ("DNA", "actin"),
+        metadata={"sites": sites, "plate": 3},
+    )
+    assert classifier.predict(stack).metadata == (
+        {"plate": 3, "well": "B02", "site": 1},
+        {"plate": 3, "well": "B02", "site": 2},
+    )
+
+
+def test_arrays_are_taken_where_they_mean_one_thing(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    image = make_image(1)
+    wanted = classifier.predict(image).probabilities
+    found = classifier.predict(image.data)
+    assert found.ids == ("image",)
+    np.testing.assert_array_equal(found.probabilities, wanted)
+    both = classifier.predict([image.data, make_image(2).data])
+    assert both.ids == ("image[0]", "image[1]")
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 8, 8), (8, 8, 2), (2, 2, 8, 8), (8,)])
+def test_arrays_that_could_mean_something_else_are_refused(
+    classifier: Classifier, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(AxesError, match=r"say so with Image\(array, axes="):
+        classifier.predict(np.ones(shape))
+
+
+def test_arrays_of_one_channel_and_of_colours() -> None:
+    one = Preprocessing(channels=({"name": "DNA"},))
+    assert image_from_array(np.ones((8, 9)), one).axes == "YX"
+    assert image_from_array(np.ones((1, 8, 9)), one).axes == "CYX"
+    colours = Preprocessing(channels=tuple({"name": n} for n in ("red", "green", "blue")))
+    assert image_from_array(np.ones((8, 9, 3)), colours).axes == "YXS"
+    assert image_from_array(np.ones((3, 8, 9)), colours).axes == "CYX"
+    with pytest.raises(AxesError, match="does not say where"):
+        image_from_array(np.ones((3, 8, 3)), colours)
+
+
+def test_channels_are_matched_by_name_and_by_the_user(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    image = make_image(3)
+    wanted = classifier.predict(image).probabilities
+    turned = Image(image.data[::-1], "CYX", ("actin", "DNA"))
+    np.testing.assert_array_equal(classifier.predict(turned).probabilities, wanted)
+    odd = Image(image.data[::-1], "CYX", ("red", "blue"))
+    with pytest.raises(ChannelMismatchError, match="no channel for DNA, actin"):
+        classifier.predict(odd)
+    mapped = classifier.predict(odd, mapping={"DNA": "blue", "actin": "red"})
+    np.testing.assert_array_equal(mapped.probabilities, wanted)
+
+
+def test_too_small_an_image_is_told_what_size_it_needs(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    assert len(classifier.predict(make_image(0, (4, 4)))) == 1
+    with pytest.raises(ImageError, match="3 x 9 pixels is too small for tiny; it needs at least 4"):
+        classifier.predict(make_image(0, (3, 9)))
+
+
+def test_the_temperature_is_applied_once(
+    save: Callable[..., ModelBundle], tmp_path: Path, classifier: Classifier, make_image: MakeImage
+) -> None:
+    bundle = save(tmp_path / "warm.cellclf", temperature=2.5)
+    np.testing.assert_allclose(bundle.test_output, classifier.bundle.test_output, atol=1e-6)
+    warm = Classifier(bundle, classifier.engine)
+    image = make_image(4)
+    cold = classifier.predict(image).probabilities
+    np.testing.assert_allclose(
+        warm.predict(image).probabilities, apply_temperature(cold, 2.5), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_nothing_to_classify(classifier: Classifier, nothing: Any) -> None:
+    with pytest.raises(NoImagesError, match="no image was given"):
+        classifier.predict(nothing)
+
+
+def test_other_things_are_refused(classifier: Classifier, make_image: MakeImage) -> None:
+    with pytest.raises(InputError, match="a dict cannot be classified"):
+        classifier.predict({})
+    with pytest.raises(InputError, match="batch_size=0"):
+        classifier.predict(make_image(0), batch_size=0)
+
+
+def test_the_bad_one_of_several_is_named(classifier: Classifier, make_image: MakeImage) -> None:
+    bad = Image(np.full((2, 8, 8), np.nan), "CYX", ("DNA", "actin"), source="bad.tif")
+    with pytest.raises(ImageError, match=r"bad\.tif"):
+        classifier.predict([make_image(0), bad])
+    with pytest.raises(ChannelMismatchError, match=r"image\[1\]: the image has no channel"):
+        classifier.predict([make_image(0), Image(np.ones((2, 8, 8)), "CYX", ("x", "y"))])
+
+
+def test_progress_counts_planes_to_the_end(classifier: Classifier, make_image: MakeImage) -> None:
+    told: list[Progress] = []
+    stack = Image(np.stack([make_image(0).data] * 5), "TCYX", ("DNA", "actin"))
+    classifier.predict([stack, make_image(1)], batch_size=2, on_progress=told.append)
+    assert [(p.done, p.total) for p in told] == [(2, 6), (4, 6), (6, 6)]
+
+
+def test_a_stop_is_honoured_within_a_batch(classifier: Classifier, make_image: MakeImage) -> None:
+    engine = _Engine(_thirds)
+    stopping = Classifier(classifier.bundle, engine)
+    stack = Image(np.stack([make_image(0).data] * 50), "TCYX", ("DNA", "actin"))
+    with pytest.raises(CancelledError, match="stopped as asked"):
+        stopping.predict(stack, batch_size=2, should_stop=lambda: len(engine.batches) == 3)
+    assert len(engine.batches) == 3
+
+
+def test_a_stream_goes_on_past_bad_images(
+    network: Any, classifier: Classifier, make_image: MakeImage
+) -> None:
+    told: list[Progress] = []
+    sources = [
+        _Source("0", make_image(0), {"well": "B02"}),
+        _Source("1", make_image(1)),
+        _Source("missing", FileNotFoundError(2, "No such file or directory", "x")),
+        _Source("2", make_image(2)),
+        _Source("broken", UnreadableImageError("broken is cut short; copy it again")),
+        _Source("odd", Image(np.ones((2, 8, 8)), "CYX", ("x", "y"))),
+        _Source("3", make_image(3, (9, 9))),
+        _Source("4", make_image(4)),
+    ]
+    found = list(classifier.predict_sources(sources, batch_size=2, on_progress=told.append))
+    assert [part.ids if isinstance(part, Predictions) else part.id for part in found] == [
+        ("0", "1"),
+        "missing",
+        ("2",),
+        "broken",
+        "odd",
+        ("3",),
+        ("4",),
+    ]
+    bad = [part for part in found if isinstance(part, BadImage)]
+    assert bad[0].reason == "missing cannot be read (No such file or directory); check the file"
+    assert bad[1] == BadImage("broken", "broken is cut short; copy it again")
+    assert "no channel for DNA" in bad[2].reason
+    assert isinstance(found[0], Predictions)
+    assert found[0].metadata == ({"well": "B02"}, {})
+    np.testing.assert_allclose(
+        found[0].probabilities[1], _direct(network, classifier, make_image(1)), atol=1e-6
+    )
+    assert [p.done for p in told] == [2, 3, 4, 5, 6, 7, 8]
+    assert {p.total for p in told} == {8}
+
+
+def test_a_bad_plane_does_not_lose_the_others(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    data = np.stack([make_image(0).data] * 3).astype(np.float32)
+    data[1, 0, 0, 0] = np.nan
+    stack = _Source("film", Image(data, "TCYX", ("DNA", "actin")))
+    told: list[Progress] = []
+    found = list(classifier.predict_sources([stack], on_progress=told.append))
+    assert [part.ids if isinstance(part, Predictions) else part.id for part in found] == [
+        ("film[t=0]",),
+        "film[t=1]",
+        ("film[t=2]",),
+    ]
+    assert told[-1] == Progress(1, 1, "classified film[t=2]")
+
+
+def test_a_stream_stops_when_asked(classifier: Classifier, make_image: MakeImage) -> None:
+    engine = _Engine(_thirds)
+    stopping = Classifier(classifier.bundle, engine)
+    sources = [_Source(str(i), make_image(i)) for i in range(20)]
+    stream = stopping.predict_sources(
+        sources, batch_size=4, should_stop=lambda: len(engine.batches) >= 2
+    )
+    assert sum(len(part) for part in stream if isinstance(part, Predictions)) == 8
+
+
+def test_an_answer_that_is_no_number_is_a_bad_image(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    def spoil(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        answer = _thirds(batch)
+        answer[1] = np.nan
+        return answer
+
+    spoiled = Classifier(classifier.bundle, _Engine(spoil))
+    sources = [_Source(str(i), make_image(i)) for i in range(3)]
+    found = list(spoiled.predict_sources(sources))
+    assert isinstance(found[0], Predictions)
+    assert found[0].ids == ("0", "2")
+    assert found[1] == BadImage("1", "tiny has no finite answer to 1; check its pixels")
+
+
+def test_large_images_make_small_batches(
+    classifier: Classifier, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Engine(_thirds)
+    monkeypatch.setattr(module, "_MAX_BATCH_BYTES", 3 * 20 * 24 * 2 * 4)
+    Classifier(classifier.bundle, engine).predict([make_image(i) for i in range(7)])
+    assert [shape[0] for shape in engine.batches] == [3, 3, 1]
+
+
+def test_paths_are_read(classifier: Classifier, make_image: MakeImage, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("napari_cellclf.io.read")
+    image = make_image(8)
+    file = tmp_path / "site.tif"
+    tifffile.imwrite(
+        file,
+        image.data,
+        photometric="minisblack",
+        metadata={"axes": "CYX", "Channel": {"Name": ["DNA", "actin"]}},
+        ome=True,
+    )
+    found = classifier.predict([file, str(file)])
+    assert found.ids == (str(file), str(file))
+    wanted = classifier.predict(image).probabilities
+    np.testing.assert_allclose(found.probabilities, np.repeat(wanted, 2, axis=0), atol=1e-6)

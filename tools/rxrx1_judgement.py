@@ -1,0 +1,98 @@
+"""Judge networks by their answers to left-out plates, and calibrate on those answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.bundles.schema import EvaluationSpec
+from napari_cellclf.core.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+)
+
+#: Answers at or above the "unsure" threshold were right this often on left-out, shifted fields.
+TRUSTED = 0.97
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Answers to left-out plates: for each view, of each seed and of the seeds together."""
+
+    truth: np.ndarray[Any, Any]
+    by_seed: dict[str, np.ndarray[Any, Any]]
+
+    def together(self, view: str) -> np.ndarray[Any, Any]:
+        """Return the mean answer of all seeds, as the final model gives it, shape (N, K)."""
+        return np.asarray(self.by_seed[view].mean(axis=0))
+
+    def right(self, probabilities: np.ndarray[Any, Any]) -> int:
+        """Count the right answers."""
+        return int((probabilities.argmax(axis=1) == self.truth).sum())
+
+
+def collect(files: Sequence[Sequence[Path]]) -> Judgement:
+    """Put the answers of all seeds (outer) and plates (inner) together."""
+    loaded = [[dict(np.load(file)) for file in of_seed] for of_seed in files]
+    truth = np.concatenate([part["truth"] for part in loaded[0]])
+    by_seed = {
+        name: np.stack([np.concatenate([part[name] for part in parts]) for parts in loaded])
+        for name in loaded[0][0]
+        if name != "truth"
+    }
+    return Judgement(truth, by_seed)
+
+
+def calibrate(judgement: Judgement) -> tuple[float, float]:
+    """Fit temperature and "unsure" threshold on all views of the left-out plates."""
+    pooled = np.concatenate([judgement.together(name) for name in judgement.by_seed])
+    truth = np.tile(judgement.truth, len(judgement.by_seed))
+    # Never sharper than what was trained: a new batch differs by more than was simulated.
+    temperature = max(1.0, fit_temperature(pooled, truth))
+    softened = apply_temperature(pooled, temperature)
+    confidence, right = softened.max(axis=1), softened.argmax(axis=1) == truth
+    # An answer that is less likely than all others together is unsure in any case.
+    candidates = np.arange(0.5, 0.91, 0.05)
+    good = [t for t in candidates if right[confidence >= t].mean() >= TRUSTED]
+    return round(temperature, 3), round(float(good[0] if good else candidates[-1]), 2)
+
+
+def evaluations(judgement: Judgement, temperature: float) -> list[EvaluationSpec]:
+    """Say how well each view was answered."""
+    found = []
+    for name in judgement.by_seed:
+        answers = apply_temperature(judgement.together(name), temperature)
+        of_seeds = [judgement.right(each) for each in judgement.by_seed[name]]
+        metrics = {
+            "accuracy": judgement.right(answers) / len(answers),
+            "accuracy of the worst single seed": min(of_seeds) / len(answers),
+            "mean confidence": float(answers.max(axis=1).mean()),
+            "calibration error": expected_calibration_error(answers, judgement.truth),
+        }
+        found.append(
+            EvaluationSpec(
+                name=f"leave one plate out, {name}",
+                role="leave-one-group-out",
+                n=len(answers),
+                metrics={key: round(value, 4) for key, value in metrics.items()},
+            )
+        )
+    return found
+
+
+def report(judgement: Judgement) -> None:
+    """Print the table of all views."""
+    temperature, threshold = calibrate(judgement)
+    print(f"temperature {temperature}, unsure below {threshold}")
+    for name, answers in judgement.by_seed.items():
+        together = apply_temperature(judgement.together(name), temperature)
+        seeds = " ".join(f"{judgement.right(each):2d}" for each in answers)
+        print(
+            f"{name:32s} seeds: {seeds}   together: {judgement.right(together):2d} of "
+            f"{len(together)}, mean confidence {together.max(axis=1).mean():.2f}"
+        )

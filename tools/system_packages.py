@@ -1,0 +1,94 @@
+"""Install the system packages that the tests with a window need: a virtual display, OpenGL, Qt's.
+
+Run by tox before the tests. As root on Debian and its relatives it installs what is missing; on
+any other Linux it names what is missing in one line and goes on, since most tests need none of
+it; on macOS and Windows there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+
+# What the wheel of PyQt6 links against or loads at run time and does not carry itself.
+LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libGLX_mesa.so.0": "libglx-mesa0",
+    "libX11-xcb.so.1": "libx11-xcb1",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-xfixes.so.0": "libxcb-xfixes0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+}
+PROGRAMS = {"Xvfb": "xvfb"}
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages of the libraries and programs that are not here."""
+    absent = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
+    return absent + [package for name, package in LIBRARIES.items() if not _loads(name)]
+
+
+def can_install() -> bool:
+    """Whether this is root on a system with Debian's package manager."""
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
+def install(packages: list[str]) -> bool:
+    """Install packages with apt-get, asking nothing.
+
+    Parameters
+    ----------
+    packages : list of str
+        Names of Debian packages.
+
+    Returns
+    -------
+    bool
+        Whether they are installed now; if not, apt-get has said why.
+    """
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return all(
+        subprocess.call(["apt-get", "-q", *command], env=environment, stdin=subprocess.DEVNULL) == 0
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *packages])
+    )
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def main() -> int:
+    """Install what is missing, or say what is."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    packages = missing_packages()
+    if not packages:
+        return 0
+    names = " ".join(packages)
+    if not can_install():
+        print(f"The tests with a window need these system packages (Debian's names): {names}")
+        return 0
+    print(f"Installing system packages for the tests with a window: {names}", flush=True)
+    return 0 if install(packages) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""Train, judge, calibrate and write the bundled model ``rxrx1-celltype``.
+
+    python tools/train_rxrx1_celltype.py DATA --out src/napari_cellclf/resources/models
+
+DATA is a folder of RxRx1 sites with their published names (``images/<experiment>/Plate<p>/``).
+Each plate is left out once, by networks that are trained on the others; they answer the plate as
+it is and as another batch might have photographed it (`batch_shifts`). Temperature and "unsure"
+threshold come from those answers. The model itself is then trained on all plates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from batch_shifts import SHIFTS, shift_image
+from rxrx1_judgement import Judgement, calibrate, collect, evaluations, report
+
+from napari_cellclf.bundles.schema import (
+    ArchitectureSpec,
+    ClassSpec,
+    TrainingSpec,
+)
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.simulation import simulate_site
+from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
+from napari_cellclf.models.architectures.compact_cnn import build
+from napari_cellclf.models.augmentation import AugmentationConfig
+from napari_cellclf.models.fit import FitConfig, fit
+from napari_cellclf.models.save import save_bundle
+
+CLASSES = ("HEPG2", "HUVEC", "RPE", "U2OS")
+DISPLAY_NAMES = {
+    "HEPG2": "liver cancer (HepG2)",
+    "HUVEC": "umbilical vein endothelium (HUVEC)",
+    "RPE": "retinal pigment epithelium (RPE)",
+    "U2OS": "bone cancer (U2OS)",
+}
+#: Half of RxRx1's 512 pixels: nuclei are still 8 pixels wide, and the pixel noise and the few grey
+#: levels, by which experiments are told apart more easily than by their cells, average out.
+PREPROCESSING = Preprocessing(channels=stain_channels(optional=(5, 6)), size=(256, 256))
+ARCHITECTURE: dict[str, Any] = {"width": 32, "depth": 4, "dropout": 0.2, "normalization": "batch"}
+FIT = FitConfig(steps=500, batch_size=24, crop=96, learning_rate=3e-3)
+AUGMENTATION = AugmentationConfig(
+    gaps=0.2,
+    bleed_through=0.15,
+    illumination=0.2,
+    haze=0.15,
+    gamma=0.4,
+    gain=0.15,
+    offset=0.15,
+    channel_dropout=0.15,
+    drop_together=(4, 5),
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A field with its class and plate."""
+
+    image: Image
+    label: int
+    plate: int
+
+
+def read_sites(data: Path) -> list[Site]:
+    """Read all sites; the class is the experiment's name up to the dash."""
+    sites = []
+    for files in find_sites(data):
+        experiment, plate = files.name.experiment, files.name.plate
+        if experiment is None or plate is None:
+            sys.exit(f"{files.first} does not lie in an experiment's and a plate's folder")
+        label = CLASSES.index(experiment.rpartition("-")[0])
+        sites.append(Site(read_site(files), label, plate))
+    return sites
+
+
+def without(image: Image, channels: Sequence[int]) -> Image:
+    """Leave out channels, counted from 0, as a site with missing files does."""
+    kept = [i for i in range(image.n_channels) if i not in channels]
+    names = [image.channels[i] for i in kept]
+    return Image(image.to_cyx()[kept], "CYX", names, source=image.source)
+
+
+def trained(sites: Sequence[Site], seed: int, weights: Path) -> keras.Model:
+    """Train one network, unless it was trained before."""
+    shape = (None, None, len(PREPROCESSING.channels))
+    network = build(shape, len(CLASSES), seed=seed, **ARCHITECTURE)
+    if weights.exists():
+        network.load_weights(weights)
+        return network
+    images = [PREPROCESSING(site.image) for site in sites]
+    labels = [site.label for site in sites]
+    fit(network, images, labels, FIT.model_copy(update={"seed": seed}), AUGMENTATION)
+    network.save_weights(weights)
+    return network
+
+
+def views() -> dict[str, Callable[[Image, int], Image]]:
+    """Return the ways in which a left-out field is looked at, by name."""
+    found: dict[str, Callable[[Image, int], Image]] = {
+        "as it is": lambda image, seed: image,
+        "without w5, w6": lambda image, seed: without(image, (4, 5)),
+    }
+    for name in SHIFTS:
+        found[name] = partial(_shifted, name)
+    found["all of these, without w5, w6"] = _worst
+    return found
+
+
+def _shifted(name: str, image: Image, seed: int) -> Image:
+    return shift_image(image, name, seed)
+
+
+def _worst(image: Image, seed: int) -> Image:
+    return without(shift_image(image, "all of these", seed + 500), (4, 5))
+
+
+def answer(network: keras.Model, images: Sequence[Image]) -> np.ndarray[Any, Any]:
+    """Return probabilities, shape (N, K)."""
+    prepared = np.stack([PREPROCESSING(image) for image in images])
+    return np.asarray(network(prepared, training=False))
+
+
+def leave_plate_out(data: Path, folder: Path, plate: int, seed: int) -> Path:
+    """Train without a plate, answer it in all views, and write the answers to a file."""
+    done = folder / f"lopo-{plate}-{seed}.npz"
+    if done.exists():
+        return done
+    sites = read_sites(data)
+    kept = [site for site in sites if site.plate != plate]
+    network = trained(kept, 10 * seed + plate, done.with_suffix(".weights.h5"))
+    left_out = [site for site in sites if site.plate == plate]
+    answers = {
+        name: answer(network, [view(s.image, 1000 * plate + i) for i, s in enumerate(left_out)])
+        for name, view in views().items()
+    }
+    np.savez(done, truth=np.array([site.label for site in left_out]), **answers)
+    return done
+
+
+def train_final(data: Path, folder: Path, seed: int) -> Path:
+    """Train one member on all plates and write its weights to a file."""
+    done = folder / f"final-{seed}.weights.h5"
+    trained(read_sites(data), 900 + seed, done)
+    return done
+
+
+def join(networks: Sequence[keras.Model]) -> keras.Model:
+    """Average the probabilities of several networks in one."""
+    inputs = keras.Input((None, None, len(PREPROCESSING.channels)), name="image")
+    members = []
+    for number, network in enumerate(networks):
+        network.name = f"member{number + 1}"
+        members.append(network(inputs))
+    outputs = members[0] if len(members) == 1 else keras.layers.Average(name="mean")(members)
+    return keras.Model(inputs, outputs, name="rxrx1-celltype")
+
+
+def manifest_hash(data: Path) -> str:
+    """Hash names and contents of all files that were trained on."""
+    lines = []
+    for site in find_sites(data):
+        for path in site.files.values():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            lines.append("/".join(path.parts[-3:]) + " " + digest)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def describe(data: Path, seeds: int) -> dict[str, Any]:
+    """Return what the bundle says of itself."""
+    labels = [site.label for site in read_sites(data)]
+    counts = {name: {"train": labels.count(i)} for i, name in enumerate(CLASSES)}
+    texts = json.loads(Path(__file__).with_name("rxrx1_celltype_card.json").read_text("utf-8"))
+    return {
+        **texts["bundle"],
+        "classes": [ClassSpec(name=name, display_name=DISPLAY_NAMES[name]) for name in CLASSES],
+        "architecture": ArchitectureSpec(
+            name="compact-cnn", parameters={**ARCHITECTURE, "members": seeds}
+        ),
+        "training": TrainingSpec(
+            source=texts["source"],
+            licence=texts["data_licence"],
+            counts=counts,
+            group_column="plate",
+            manifest_sha256=manifest_hash(data),
+            seed=0,
+            device="cpu",
+        ),
+    }
+
+
+def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) -> Path:
+    """Save the final model as a bundle that was loaded once."""
+    temperature, threshold = calibrate(judgement)
+    networks = []
+    for file in weights:
+        shape = (None, None, len(PREPROCESSING.channels))
+        network = build(shape, len(CLASSES), **ARCHITECTURE)
+        network.load_weights(file)
+        networks.append(network)
+    bundle = save_bundle(
+        join(networks),
+        out / "rxrx1-celltype.cellclf",
+        preprocessing=PREPROCESSING,
+        # Simulated, since real images may not travel with the package.
+        test_image=simulate_site("HUVEC", seed=1, size=96),
+        evaluations=evaluations(judgement, temperature),
+        temperature=temperature,
+        unsure_threshold=threshold,
+        overwrite=True,
+        **describe(data, len(networks)),
+    )
+    return Path(bundle.path)
+
+
+def main() -> None:
+    """Run all of it; parts that are done in the work folder are not done again."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path, help="folder of RxRx1 sites")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the bundle")
+    parser.add_argument("--work", type=Path, default=Path("runs/rxrx1-celltype"))
+    parser.add_argument("--seeds", type=int, default=2, help="networks that are averaged")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    plates = sorted({site.name.plate for site in find_sites(arguments.data)})
+    # Fresh processes: a copy of one that has started TensorFlow's threads would hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        left_out = [
+            [
+                pool.submit(leave_plate_out, arguments.data, arguments.work, plate, seed)
+                for plate in plates
+            ]
+            for seed in range(arguments.seeds)
+        ]
+        final = [
+            pool.submit(train_final, arguments.data, arguments.work, seed)
+            for seed in range(arguments.seeds)
+        ]
+        judgement = collect([[job.result() for job in of_seed] for of_seed in left_out])
+        weights = [job.result() for job in final]
+    report(judgement)
+    bundle = write(arguments.data, arguments.out, weights, judgement)
+    size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
+    print(f"{bundle}: {size / 1e6:.2f} MB, {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
