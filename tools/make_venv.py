@@ -13,7 +13,7 @@ import sys
 
 import system_packages
 
-OLDEST = (3, 11)
+OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def main(folder: str) -> int:
@@ -22,6 +22,8 @@ def main(folder: str) -> int:
     if sys.version_info < OLDEST:
         print(f"This is Python {version}; napari-cellclf needs 3.11 or newer.")
         return 1
+    if sys.version_info[:2] > NEWEST:
+        print(f"This is Python {version}; if TensorFlow is not to be had for it, use 3.11 to 3.13.")
     if importlib.util.find_spec("ensurepip") is None:
         package = f"python3.{sys.version_info.minor}-venv"
         if not (system_packages.can_install() and system_packages.install([package])):

@@ -38,6 +38,7 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
 from napari_cellclf.models.architectures.compact_cnn import build
+from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation import AugmentationConfig
 from napari_cellclf.models.fit import FitConfig, fit
 from napari_cellclf.models.save import save_bundle
@@ -159,15 +160,24 @@ def train_final(data: Path, folder: Path, seed: int) -> Path:
     return done
 
 
-def join(networks: Sequence[keras.Model]) -> keras.Model:
-    """Average the probabilities of several networks in one."""
-    inputs = keras.Input((None, None, len(PREPROCESSING.channels)), name="image")
-    members = []
-    for number, network in enumerate(networks):
-        network.name = f"member{number + 1}"
-        members.append(network(inputs))
-    outputs = members[0] if len(members) == 1 else keras.layers.Average(name="mean")(members)
-    return keras.Model(inputs, outputs, name="rxrx1-celltype")
+def join(files: Sequence[Path]) -> keras.Model:
+    """Build the network of as many members as there are files of weights, and fill it."""
+    shape = (None, None, len(PREPROCESSING.channels))
+    joined = build_network(
+        "compact-cnn",
+        input_shape=shape,
+        n_classes=len(CLASSES),
+        members=len(files),
+        **ARCHITECTURE,
+    )
+    weights: list[Any] = []
+    for file in files:
+        member = build(shape, len(CLASSES), **ARCHITECTURE)
+        member.load_weights(file)
+        # The weights of the whole are those of its members, one after the other.
+        weights += member.get_weights()
+    joined.set_weights(weights)
+    return joined
 
 
 def manifest_hash(data: Path) -> str:
@@ -206,14 +216,8 @@ def describe(data: Path, seeds: int) -> dict[str, Any]:
 def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) -> Path:
     """Save the final model as a bundle that was loaded once."""
     temperature, threshold = calibrate(judgement)
-    networks = []
-    for file in weights:
-        shape = (None, None, len(PREPROCESSING.channels))
-        network = build(shape, len(CLASSES), **ARCHITECTURE)
-        network.load_weights(file)
-        networks.append(network)
     bundle = save_bundle(
-        join(networks),
+        join(weights),
         out / "rxrx1-celltype.cellclf",
         preprocessing=PREPROCESSING,
         # Simulated, since real images may not travel with the package.
@@ -222,7 +226,7 @@ def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) 
         temperature=temperature,
         unsure_threshold=threshold,
         overwrite=True,
-        **describe(data, len(networks)),
+        **describe(data, len(weights)),
     )
     return Path(bundle.path)
 

@@ -102,6 +102,22 @@ def test_the_folder_of_the_system_is_the_default(monkeypatch: pytest.MonkeyPatch
     assert "napari-cellclf" in str(library.models_folder())
 
 
+def test_models_lie_beside_what_was_fetched_also_on_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from platformdirs import unix, windows
+
+    from napari_cellclf.io.cache import cache_folder
+
+    monkeypatch.delenv("CELLCLF_MODELS", raising=False)
+    monkeypatch.delenv("CELLCLF_CACHE", raising=False)
+    # Only Windows has folders of authors; there the name stood twice, one inside the other.
+    monkeypatch.setattr(windows, "get_win_folder", lambda name: f"/{name}")
+    monkeypatch.setattr("platformdirs.PlatformDirs", windows.Windows)
+    assert windows.Windows is not unix.Unix
+    assert library.models_folder().parent == cache_folder().parent
+
+
 def test_listing_loads_neither_keras_nor_h5py(folders: tuple[Path, Path]) -> None:
     import subprocess
 

@@ -129,7 +129,7 @@ def test_a_spec_is_frozen_and_says_titles() -> None:
 
 def test_hashes_are_replaced_and_checked() -> None:
     made = spec(description="kept")
-    assert made.with_files({"model.keras": "1" * 64}).files == {"model.keras": "1" * 64}
-    assert made.with_files({"model.keras": "1" * 64}).description == "kept"
+    assert made.sealed({"model.keras": "1" * 64}).files == {"model.keras": "1" * 64}
+    assert made.sealed({"model.keras": "1" * 64}).description == "kept"
     with pytest.raises(ValidationError):
-        made.with_files({"model.keras": "short"})
+        made.sealed({"model.keras": "short"})

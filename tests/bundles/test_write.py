@@ -162,8 +162,15 @@ def test_the_card_says_what_the_spec_says(tmp_path: Path) -> None:
                 "name": "new plate",
                 "role": "leave-one-group-out",
                 "n": 24,
-                "metrics": {"accuracy": 1},
-            }
+                "metrics": {"accuracy": 0.96021, "mean error in minutes": 3.14159},
+            },
+            {
+                "name": "stage",
+                "role": "leave-one-group-out",
+                "n": 8,
+                "metrics": {"accuracy": 1, "calibration error": 0.0398},
+            },
+            {"name": "seen", "role": "train", "n": 7, "metrics": {"accuracy": 1}},
         ],
     }
     path = samples.bundle(tmp_path, fields=fields).path
@@ -174,10 +181,25 @@ def test_the_card_says_what_the_spec_says(tmp_path: Path) -> None:
         "- `060` = 60 minute",
         "| 060 | 1 | 3 |",
         "| 069 | 0 | 4 |",
-        "| new plate | each group in turn kept apart from training | 24 | accuracy 1 |",
+        "On each group in turn kept apart from training:",
+        "| on | images | accuracy | mean error in minutes | calibration error |",
+        "| new plate | 24 | 96.0 % | 3.14 |  |",
+        "| stage | 8 | 100.0 % |  | 4.0 % |",
+        "On images it was trained on:",
+        "| seen | 7 | 100.0 % |",
         "- Seen on one microscope | only. Never outside.",
         "Weights: CC BY-NC-SA 4.0.",
         "Network: compact-cnn, 12,345 parameters.",
-        "Below 60% confidence, read it as unsure.",
     ):
         assert line in card.splitlines()
+    assert "Advice: read an answer below 60 % confidence as unsure. The threshold is stored" in card
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_sentences_of_the_card_end_with_one_dot(tmp_path: Path, end: str) -> None:
+    fields = {
+        "licence": f"MIT{end}",
+        "training": {"source": f"Made up{end}", "licence": f"CC0{end}"},
+    }
+    card = (samples.bundle(tmp_path, fields=fields).path / "README.md").read_text().splitlines()
+    assert {"Weights: MIT.", "Made up.", "Licence of the data: CC0."} <= set(card)

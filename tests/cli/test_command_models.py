@@ -35,6 +35,22 @@ def test_list_as_json(cellclf: Run, my_models: Path) -> None:
     assert Path(first["path"]) == my_models / "tiny.cellclf"
 
 
+@pytest.mark.parametrize("option", [(), ("--json",), ("-v",)])
+def test_list_says_which_bundles_cannot_be_used(
+    cellclf: Run, my_models: Path, option: tuple[str, ...]
+) -> None:
+    for name in ("broken", "empty"):
+        (my_models / f"{name}.cellclf").mkdir()
+    (my_models / "broken.cellclf" / "bundle.json").write_text("{")
+    result = cellclf("models", "list", *option)
+    assert result.code == 0
+    assert "tiny" in result.out
+    first, second = result.err.splitlines()
+    assert first.startswith("cellclf: ")
+    assert "broken.cellclf" in first
+    assert "empty.cellclf" in second
+
+
 def test_without_models_it_says_where_they_go(
     cellclf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 
@@ -37,7 +39,7 @@ def test_a_table_has_a_row_for_each_site(
     result = cellclf("predict", bundle, plate, "--out", table)
     assert result.code == 0
     assert result.out == ""
-    assert f"2 images classified, in {table}" in result.err
+    assert result.err == f"cellclf: 2 images classified on cpu:0, in {table}\n"
     first, second = read_table(table)
     assert list(first)[:5] == ["image", "label", "confidence", "p_nuclei", "p_reticulum"]
     assert {"experiment", "plate", "well", "site"} <= set(first)
@@ -71,7 +73,7 @@ def test_without_a_table_the_best_classes_are_shown(
     assert "nuclei" in first
     assert "reticulum" not in first
     assert "reticulum" in second
-    assert result.err == ""
+    assert result.err == "cellclf: 2 images classified on cpu:0\n"
 
 
 def test_json_is_one_document_a_line(cellclf: Run, bundle: Path, plate: Path) -> None:
@@ -103,7 +105,8 @@ def test_one_bad_file_is_reported_and_not_fatal(
     assert "1 image could not be classified" in result.err
     assert "Traceback" not in result.err
     assert [row["label"] for row in read_table(table)] == ["nuclei", "reticulum"]
-    (bad,) = read_table(tmp_path / "bad_files.csv")
+    assert "classified on cpu:0" in result.err.splitlines()[-1]
+    (bad,) = read_table(tmp_path / "p.bad_files.csv")
     assert "B04" in bad["image"]
     assert damaged.name in bad["reason"]
 
@@ -124,15 +127,14 @@ def test_if_every_image_fails_nothing_could_be_done(
 ) -> None:
     result = cellclf("predict", bundle, damaged, "--out", tmp_path / "p.csv")
     assert result.code == 1
-    assert "none of the 1 images could be classified" in result.err
-    assert (tmp_path / "bad_files.csv").exists()
-    assert not list(tmp_path.glob("p*.csv"))
+    assert "the only image could not be classified" in result.err
+    assert [path.name for path in tmp_path.glob("p*.csv")] == ["p.bad_files.csv"]
 
 
 def test_an_older_list_of_bad_files_goes_when_overwriting(
     cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "bad_files.csv").write_text("image,reason\nx,y\n")
+    (tmp_path / "p.bad_files.csv").write_text("image,reason\nx,y\n")
     (tmp_path / "p.csv").write_text("old")
     refused = cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv")
     assert (refused.code, (tmp_path / "p.csv").read_text()) == (1, "old")
@@ -140,7 +142,96 @@ def test_an_older_list_of_bad_files_goes_when_overwriting(
     done = cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv", "--overwrite")
     assert done.code == 0
     assert len(read_table(tmp_path / "p.csv")) == 2
-    assert not (tmp_path / "bad_files.csv").exists()
+    assert not (tmp_path / "p.bad_files.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["bad_files.csv", "p.bad_files.csv"])
+def test_a_table_called_like_a_list_of_bad_files_stays(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, name: str
+) -> None:
+    assert cellclf("predict", bundle, plate, "--out", tmp_path / name).code == 0
+    assert len(read_table(tmp_path / name)) == 2
+
+
+def test_two_tables_of_a_folder_have_lists_of_their_own(
+    cellclf: Run, bundle: Path, plate: Path, damaged: Path, tmp_path: Path
+) -> None:
+    assert cellclf("predict", bundle, plate, "--out", tmp_path / "p.csv").code == 3
+    good = plate / "HUVEC-01/Plate1/B02_s1_w1.png"
+    assert cellclf("predict", bundle, good, "--out", tmp_path / "q.csv").code == 0
+    assert len(read_table(tmp_path / "p.bad_files.csv")) == 1
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("given", ["p.csv", "p.bad_files.csv", "p.partial.csv", "link.csv"])
+def test_an_input_is_never_replaced(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, given: str
+) -> None:
+    table = tmp_path / given
+    target = tmp_path / "p.csv" if given == "link.csv" else table
+    target.write_text(f"path\n{plate}/HUVEC-01/Plate1/B02_s1_w1.png\n")
+    before = target.read_text()
+    if given == "link.csv":
+        table.symlink_to(target)
+    result = cellclf("predict", bundle, table, "--out", tmp_path / "p.csv", "--overwrite")
+    assert (result.code, target.read_text()) == (1, before)
+    assert "would replace the input" in result.err
+
+
+def test_one_bad_row_of_a_table_is_reported_and_not_fatal(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "listed.csv"
+    good = plate / "HUVEC-01/Plate1/B02_s1_w1.png"
+    listed.write_text(f"path\nhttps://example.org/x.png\n{'x' * 300}/y.png\n{good}\n")
+    result = cellclf("predict", bundle, listed, "--out", tmp_path / "p.csv")
+    assert result.code == 3
+    assert [row["label"] for row in read_table(tmp_path / "p.csv")] == ["nuclei"]
+    bad = read_table(tmp_path / "p.bad_files.csv")
+    assert ["URL" in bad[0]["reason"], "too long" in bad[1]["reason"]] == [True, True]
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> list[Path]:
+    """Stacks of three channels without names: the second is the brightest."""
+    paths = [tmp_path / f"{letter}.tif" for letter in "abc"]
+    for path in paths:
+        pixels = np.stack([np.full((16, 16), level, np.uint8) for level in (50, 200, 0)])
+        tifffile.imwrite(path, pixels, metadata={"axes": "CYX"}, photometric="minisblack")
+    return paths
+
+
+def test_channels_taken_in_order_are_said_once(
+    cellclf: Run, bundle: Path, nameless: list[Path]
+) -> None:
+    result = cellclf("predict", bundle, *nameless, "--json")
+    assert [json.loads(line)["label"] for line in result.lines] == ["reticulum"] * 3
+    (line,) = result.err.splitlines()
+    assert f"{nameless[0]} have no names and are taken as w1 Hoechst, w2 ConA, w5 Mito" in line
+
+
+def test_channels_without_names_can_be_named_by_number(
+    cellclf: Run, bundle: Path, nameless: list[Path]
+) -> None:
+    swapped = ["w1=2", "ConA=1", "w5 MitoTracker=3"]
+    result = cellclf("predict", bundle, *nameless, "--json", "--channels", *swapped)
+    assert [json.loads(line)["label"] for line in result.lines] == ["nuclei"] * 3
+    assert result.err == ""
+
+
+def test_a_reason_is_said_once_and_how_often(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    for letter in "abc":
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        tifffile.imwrite(tmp_path / f"{letter}.tif", pixels, photometric="rgb")
+    images = sorted(tmp_path.glob("*.tif"))
+    result = cellclf("predict", bundle, *images, plate, "--out", tmp_path / "p.csv")
+    first, more, *_ = result.err.splitlines()
+    assert first.startswith(f"cellclf: {images[0]}: the image has no channel for w1 Hoechst")
+    assert "it has red, green, blue;" in first
+    assert more == f"cellclf: ... and 2 more images for the same reason as {images[0]}"
+    assert len(read_table(tmp_path / "p.bad_files.csv")) == 3
 
 
 def test_channels_can_be_named(cellclf: Run, bundle: Path, plate: Path) -> None:
@@ -153,7 +244,7 @@ def test_an_unknown_channel_of_the_model_is_named(cellclf: Run, bundle: Path, pl
     result = cellclf("predict", bundle, plate, "--channels", "w9=DNA")
     assert result.code == 1
     assert "'w9'" in result.err
-    assert "'w1 Hoechst'" in result.err
+    assert "w1 Hoechst" in result.err
 
 
 def test_a_channel_named_twice_is_refused(cellclf: Run, bundle: Path, plate: Path) -> None:
@@ -194,7 +285,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     ("make", "out", "says"),
     [
         (lambda folder: (folder / "p.csv").touch(), "p.csv", "--overwrite"),
-        (lambda folder: (folder / "bad_files.csv").touch(), "p.csv", "bad_files.csv exists"),
+        (lambda folder: (folder / "p.bad_files.csv").touch(), "p.csv", "p.bad_files.csv exists"),
         (lambda folder: (folder / "p.csv").mkdir(), "p.csv", "is a folder"),
         (lambda folder: None, "missing/p.csv", "create"),
     ],

@@ -110,22 +110,66 @@ def test_an_override_of_what_is_not_there_is_refused(overrides, message):
         match_channels(specs("DNA"), ["a", "b"], overrides)
 
 
+@pytest.mark.parametrize("source", ["2", "channel 2", "Channel 2"])
+def test_a_channel_without_a_name_is_called_by_its_number(source):
+    assert match_channels(specs("DNA", "b"), ["", "", "b"], {"DNA": source}).sources == (1, 2)
+
+
+def test_a_name_wins_over_a_number():
+    assert match_channels(specs("DNA", "b"), ["", "1"], {"DNA": "1", "b": None}).sources[0] == 1
+
+
+@pytest.mark.parametrize("source", ["0", "4", "", "3", "-1", "\u0661"])
+def test_numbers_of_no_nameless_channel_are_refused(source):
+    with pytest.raises(ChannelMismatchError, match="it has channel 1, channel 2, b;"):
+        match_channels(specs("DNA"), ["", "", "b"], {"DNA": source})
+
+
+@pytest.mark.parametrize("given", ["w1 Hoechst", "w1", "W1_hoechst", "DNA", "hoechst"])
+def test_the_models_channel_may_be_called_by_its_words_and_aliases(given):
+    expected = [ChannelSpec(name="w1 Hoechst", aliases=("DNA",)), ChannelSpec(name="w2 ConA")]
+    assert match_channels(expected, ["x", "y"], {given: "y"}).sources == (1, None)
+
+
+def test_words_that_mean_several_of_the_models_channels_are_refused():
+    with pytest.raises(
+        ChannelMismatchError, match="'DNA', which could be any of the model's DNA old"
+    ):
+        match_channels(specs("DNA old", "DNA new"), ["x"], {"DNA": "x"})
+
+
+def test_two_names_for_one_of_the_models_channels_are_refused():
+    with pytest.raises(ChannelMismatchError, match="'w1 Hoechst' twice"):
+        match_channels(specs("w1 Hoechst", "w2"), ["x", "y"], {"w1": "x", "w1 Hoechst": "y"})
+
+
 def test_a_missing_required_channel_is_refused_by_name():
     mapping = match_channels(STAIN_SPECS, STAINS[1:])
     with pytest.raises(ChannelMismatchError, match="no channel for w1 Hoechst;"):
-        require_channels(STAIN_SPECS, mapping)
+        require_channels(STAIN_SPECS, mapping, STAINS[1:])
+
+
+def test_the_message_names_what_the_image_has_and_both_front_ends_remedies():
+    names = ["red", "", "blue"]
+    with pytest.raises(ChannelMismatchError) as raised:
+        require_channels(specs("DNA", "actin"), match_channels(specs("DNA", "actin"), names), names)
+    says = str(raised.value)
+    assert "no channel for DNA, actin; it has red, channel 2, blue;" in says
+    assert "mapping={'DNA': ...}" in says
+    assert '--channels "DNA=..."' in says
+    assert says.count(". ") == 0
 
 
 def test_missing_optional_channels_are_accepted():
     mapping = match_channels(STAIN_SPECS, STAINS[:4])
-    require_channels(STAIN_SPECS, mapping)
+    require_channels(STAIN_SPECS, mapping, STAINS[:4])
     assert mapping.missing == STAINS[4:]
 
 
 def test_an_image_that_feeds_nothing_is_refused_even_if_all_is_optional():
     optional = [ChannelSpec(name=name, required=False) for name in ("a", "b")]
     with pytest.raises(ChannelMismatchError, match="no channel for a, b"):
-        require_channels(optional, match_channels(optional, ["x", "y"]))
+        require_channels(optional, match_channels(optional, ["x", "y"]), ["x", "y"])
 
 
 def test_stains_are_six_different_names_in_file_order():

@@ -23,13 +23,14 @@ from napari_cellclf.errors import (
     CancelledError,
     ChannelMismatchError,
     ImageError,
+    ImageTooLargeError,
     InputError,
     NoImagesError,
     UnreadableImageError,
 )
 from napari_cellclf.inference import classifier as module
 from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.inference.rows import BadImage, image_from_array
+from napari_cellclf.inference.rows import BadImage, Item, distinct, image_from_array
 
 MakeImage = Callable[..., Image]
 
@@ -173,12 +174,44 @@ def test_arrays_are_taken_where_they_mean_one_thing(
     assert both.ids == ("image[0]", "image[1]")
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (3, 8, 8), (8, 8, 2), (2, 2, 8, 8), (8,)])
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((8, 8), "stack the channels as (2, Y, X)"),
+        ((3, 8, 8), "axes='CYX', channels=[its 3 names])"),
+        ((8, 8, 2), "axes='YXC', channels=['DNA', 'actin'])"),
+        ((8, 8, 3), "axes='YXS')"),
+        ((2, 2, 8, 8), "axes='TCYX', channels=['DNA', 'actin'])"),
+        ((2, 5, 8, 8), "axes='CTYX', channels=['DNA', 'actin'])"),
+        ((3, 5, 2, 8, 8), "axes='TZCYX', channels=['DNA', 'actin'])"),
+        ((8,), "give an array (2, Y, X)"),
+    ],
+)
 def test_arrays_that_could_mean_something_else_are_refused(
-    classifier: Classifier, shape: tuple[int, ...]
+    classifier: Classifier, shape: tuple[int, ...], remedy: str
 ) -> None:
-    with pytest.raises(AxesError, match=r"say so with Image\(array, axes="):
+    with pytest.raises(AxesError) as raised:
         classifier.predict(np.ones(shape))
+    assert remedy in str(raised.value)
+
+
+@settings(deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=3, max_size=6).map(tuple), count=st.integers(1, 5)
+)
+def test_the_axes_that_a_remedy_names_fit_the_array(shape: tuple[int, ...], count: int) -> None:
+    prepare = Preprocessing(channels=tuple({"name": f"c{i}"} for i in range(count)))
+    try:
+        image_from_array(np.ones(shape), prepare)
+    except AxesError as error:
+        axes = str(error).partition("axes='")[2].partition("'")[0]
+        assert Image(np.ones(shape), axes).shape == shape
+
+
+def test_things_of_one_name_get_names_of_their_own() -> None:
+    names = ["a", "b", "a", "a (2)", "a"]
+    items = distinct([Item(name, lambda: Image(np.ones((2, 2)), "YX")) for name in names])
+    assert [item.id for item in items] == ["a", "b", "a (3)", "a (2)", "a (4)"]
 
 
 def test_arrays_of_one_channel_and_of_colours() -> None:
@@ -368,3 +401,46 @@ def test_paths_are_read(classifier: Classifier, make_image: MakeImage, tmp_path:
     assert found.ids == (str(file), str(file))
     wanted = classifier.predict(image).probabilities
     np.testing.assert_allclose(found.probabilities, np.repeat(wanted, 2, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [MemoryError, ImageTooLargeError])
+def test_one_image_too_large_for_the_memory_does_not_lose_the_others(
+    classifier: Classifier, make_image: MakeImage, error: type[Exception]
+) -> None:
+    def answer(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if len(batch) > 1:
+            raise error("no more")
+        return _thirds(batch)
+
+    engine = _Engine(answer)
+    small = Classifier(classifier.bundle, engine)
+    images = [make_image(seed) for seed in range(3)]
+    answers = list(small.predict_sources([_Source(f"i{n}", m) for n, m in enumerate(images)]))
+    assert [part.ids for part in answers] == [("i0",), ("i1",), ("i2",)]
+    assert engine.batches == [(3, 20, 24, 2), *[(1, 20, 24, 2)] * 3]
+
+    engine.answer = _refuse(error)
+    bad = list(small.predict_sources([_Source("i0", images[0]), _Source("i1", images[1])]))
+    assert [(type(part), part.id) for part in bad] == [(BadImage, "i0"), (BadImage, "i1")]
+    assert bad[0].reason.startswith("i0 (20 x 24 pixels) needs more memory than is free; give")
+    with pytest.raises(ImageTooLargeError, match="needs more memory"):
+        small.predict(images[0])
+
+
+def _refuse(error: type[Exception]) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+    def answer(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        raise error("no more")
+
+    return answer
+
+
+def test_an_image_that_does_not_fit_while_it_is_read_is_a_bad_image(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    sources = [_Source("large", MemoryError()), _Source("good", make_image())]
+    bad, good = classifier.predict_sources(sources)
+    assert isinstance(bad, BadImage)
+    assert bad.reason.startswith("large needs more memory than is free")
+    assert isinstance(bad.error, ImageTooLargeError)
+    assert isinstance(good, Predictions)
+    assert good.ids == ("good",)

@@ -17,6 +17,7 @@ import pytest
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import ArchitectureSpec, ClassSpec, TrainingSpec
+from napari_cellclf.bundles.seal import seal_of
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -36,10 +37,11 @@ MakeImage = Callable[..., Image]
 
 
 def _replace(bundle: ModelBundle, member: str, content: bytes, **changes: Any) -> Path:
-    """Change a file of a bundle together with its hash."""
+    """Change a file of a bundle together with its hash, and seal the description anew."""
     (bundle.path / member).write_bytes(content)
     described = json.loads((bundle.path / "bundle.json").read_text()) | changes
     described["files"][member] = hashlib.sha256(content).hexdigest()
+    described["spec_sha256"] = seal_of(described)
     (bundle.path / "bundle.json").write_text(json.dumps(described))
     return bundle.path
 

@@ -110,11 +110,82 @@ def test_a_table_without_paths_is_refused(tmp_path: Path, content: bytes) -> Non
         collect_sources([table])
 
 
-def test_a_table_may_not_name_addresses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("https://example.org/x.tif", "URL"),
+        ("s3://bucket/x.tif", "URL"),
+        (f"{'x' * 300}.tif", "too long"),
+        (f"{'x' * 300}/B02_s1_w1.png", "too long"),
+    ],
+)
+def test_a_bad_row_of_a_table_is_one_bad_image(tmp_path: Path, row: str, says: str) -> None:
+    image(tmp_path / "good.tif")
     table = tmp_path / "table.csv"
-    table.write_text("path\nhttps://example.org/x.tif\n")
-    with pytest.raises(ImageError, match="URL"):
-        collect_sources([table])
+    table.write_text(f"path,dose\n{row},1\ngood.tif,2\n")
+    bad, good = collect_sources([table])
+    assert bad.id.endswith(row)
+    assert bad.metadata["dose"] == 1
+    assert good.read().shape == (5, 7)
+    with pytest.raises(ImageError, match=says):
+        bad.read()
+
+
+def test_a_row_that_may_not_be_looked_at_is_one_bad_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("napari_cellclf.io.sources.is_site_file", refuse)
+    (tmp_path / "table.csv").write_text("path\nx.tif\n")
+    (bad,) = collect_sources([tmp_path / "table.csv"])
+    with pytest.raises(
+        UnreadableImageError, match=r"x\.tif .*Permission denied.*; correct its path"
+    ):
+        bad.read()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("path,name\na.tif,Zürich\n".encode("latin-1"), "save it as UTF-8"),
+        (b"path;well\na.tif;B02\n", "commas"),
+        (b"path\twell\na.tif\tB02\n", "commas"),
+    ],
+)
+def test_a_table_of_another_program_is_refused_with_a_remedy(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        collect_sources([tmp_path / "table.csv"])
+
+
+@pytest.mark.parametrize("header", ["Path", "PATH", " path "])
+def test_the_column_of_paths_may_be_spelt_otherwise(tmp_path: Path, header: str) -> None:
+    image(tmp_path / "a.tif")
+    (tmp_path / "table.csv").write_text(f"{header},well\na.tif,B02\n")
+    (source,) = collect_sources([tmp_path / "table.csv"])
+    assert source.metadata == {"well": "B02"}
+    assert source.read().shape == (5, 7)
+
+
+def test_an_image_named_by_a_way_round_is_there_once(tmp_path: Path) -> None:
+    image(tmp_path / "a" / "x.tif")
+    around = tmp_path / "a" / ".." / "a" / "x.tif"
+    assert len(collect_sources([tmp_path / "a" / "x.tif", around])) == 1
+
+
+def test_linked_folders_are_searched_and_circles_end(make_site: MakeSite, tmp_path: Path) -> None:
+    plate = make_site("elsewhere/HUVEC-01/Plate1")
+    image(tmp_path / "elsewhere" / "x.tif")
+    wanted = tmp_path / "wanted"
+    wanted.mkdir()
+    (wanted / "link").symlink_to(tmp_path / "elsewhere")
+    (plate / "circle").symlink_to(wanted)
+    sources = collect_sources([wanted])
+    assert sorted(Path(source.id).name for source in sources) == ["B02_s1_w1.png", "x.tif"]
 
 
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:

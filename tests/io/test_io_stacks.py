@@ -33,7 +33,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def frame(folder: Path, minute: int, pixels: np.ndarray, more: str = "") -> None:
     folder.mkdir(exist_ok=True)
     name = f"Stage({minute:03d})-20230811-Cycle00-embryo03-3{more}.tif"
-    rgb = "rgb" if pixels.ndim == 3 else "minisblack"
+    rgb = "rgb" if pixels.shape[2:] == (3,) else "minisblack"
     tifffile.imwrite(folder / name, pixels, photometric=rgb)
 
 
@@ -130,10 +130,54 @@ def test_true_colour_frames_keep_their_samples(tmp_path: Path) -> None:
     assert read_stack(tmp_path).axes == "TYXS"
 
 
-def test_frames_of_different_sizes_are_refused(tmp_path: Path) -> None:
+def test_of_frames_of_different_sizes_the_most_common_is_stacked(tmp_path: Path) -> None:
+    frame(tmp_path, 9, np.zeros((7, 5), np.uint16), more="-ROTATED-90")
+    frame(tmp_path, 9, np.ones((5, 7), np.uint8))
+    frame(tmp_path, 51, np.ones((5, 7), np.uint8))
+    frame(tmp_path, 60, np.zeros((2, 5, 7), np.uint8))
+    damaged = tmp_path / "Stage(070)-20230811-Cycle00-embryo03-3.tif"
+    damaged.write_bytes(b"II*\0")
+    image = read_stack(tmp_path)
+    assert (image.shape, image.dtype) == ((2, 5, 7), np.uint8)
+    assert np.asarray(image.data).all()
+    assert [row["minute"] for row in image.metadata["frames"]] == [9, 51]
+    assert image.metadata["left_out"] == [
+        "Stage(009)-20230811-Cycle00-embryo03-3-ROTATED-90.tif",
+        "Stage(060)-20230811-Cycle00-embryo03-3.tif",
+        damaged.name,
+    ]
+
+
+def test_frames_of_one_size_leave_nothing_out(tmp_path: Path) -> None:
     frame(tmp_path, 9, np.zeros((5, 7), np.uint8))
-    frame(tmp_path, 9, np.zeros((7, 5), np.uint8), more="-ROTATED-90")
-    with pytest.raises(ImageError, match=r"ROTATED-90\.tif: is 7x5.*is 5x7"):
+    assert read_stack(tmp_path).metadata["left_out"] == []
+
+
+def test_a_damaged_first_frame_does_not_close_the_movie(tmp_path: Path) -> None:
+    for minute in (9, 51):
+        frame(tmp_path, minute, np.full((50, 70), minute, np.uint8))
+    first = tmp_path / "Stage(009)-20230811-Cycle00-embryo03-3.tif"
+    first.write_bytes(first.read_bytes()[:2000])
+    image = read_stack(tmp_path)
+    assert np.asarray(image.data[-1])[0, 0] == 51
+
+
+def test_a_damaged_first_file_does_not_close_the_plate(make_site: MakeSite, tmp_path: Path) -> None:
+    plate = make_site(well="B02", channels=(1, 2))
+    make_site(well="B03", channels=(1, 2))
+    (plate / "B02_s1_w1.png").write_bytes(b"")
+    image = read_stack(tmp_path)
+    assert image.shape == (2, 2, 6, 6)
+    assert np.asarray(image.data[1, 0])[0, 0] == 101
+    with pytest.raises(ImageError, match=r"B02_s1_w1\.png"):
+        np.asarray(image.data[0, 0])
+
+
+def test_a_plate_of_damaged_files_only_is_refused(make_site: MakeSite, tmp_path: Path) -> None:
+    plate = make_site(channels=(1, 2))
+    for path in plate.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ImageError, match=r"B02_s1_w1\.png: the file is empty"):
         read_stack(tmp_path)
 
 

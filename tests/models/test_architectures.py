@@ -16,13 +16,13 @@ from napari_cellclf.bundles.gate import check_network
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.models.architectures import applications
+from napari_cellclf.models.architectures.names import canonical_name
+from napari_cellclf.models.architectures.origin import weights_origin
 from napari_cellclf.models.architectures.registry import (
     architecture_info,
     build_network,
-    canonical_name,
     default_preprocessing,
     list_architectures,
-    weights_origin,
 )
 
 # One of every kind: plain, caffe and torch pixels, own rescaling three ways, own layer classes.
@@ -67,6 +67,13 @@ def test_every_architecture(name: str, n_channels: int, tmp_path: Path) -> None:
     check_network(path)
     np.testing.assert_array_equal(np.asarray(keras.models.load_model(path)(images)), before)
 
+
+# One that is built here of each kind, and one with the head that all of keras.applications get.
+@pytest.mark.parametrize("name", ["seed-cnn", "compact-cnn", "efficientnet-lite0", "mobilenetv2"])
+def test_every_weight_learns(name: str) -> None:
+    keras.utils.set_random_seed(0)
+    network = build_network(name, input_shape=(32, 32, 2), n_classes=3)
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 2)).astype("float32")
     weights = [value.copy() for value in network.get_weights()]
     network.compile(
         optimizer=keras.optimizers.SGD(0.01),
@@ -147,8 +154,9 @@ def test_head_parameters() -> None:
 def test_listing_loads_no_keras() -> None:
     code = (
         "import sys, napari_cellclf.models.architectures.registry as r;"
+        "from napari_cellclf.models.architectures.names import canonical_name;"
         "assert 'resnet50' in r.list_architectures();"
-        "assert r.canonical_name('VGG_16') == 'vgg16';"
+        "assert canonical_name('VGG_16') == 'vgg16';"
         "assert not {'keras', 'tensorflow', 'pydantic'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -169,7 +169,8 @@ def test_weights_from_a_file(name: str, ending: str, tmp_path: Path) -> None:
     source = _application(name)(weights=None, include_top=False, input_shape=(32, 32, 3))
     path = tmp_path / f"backbone{ending}"
     (source.save_weights if ending == ".weights.h5" else source.save)(path)
-    for channels in (3, 2):
+    # Two channels start from three: the wide network gets what the narrow one has loaded.
+    for channels in (3, 2) if name == "mobilenetv2" else (2,):
         network = build_network(name, input_shape=(32, 32, channels), n_classes=2, weights=path)
         kernels = [
             next(w for w in model.weights if len(w.shape) == 4) for model in (source, network)

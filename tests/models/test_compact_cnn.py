@@ -61,6 +61,30 @@ def test_default_network_for_six_channels_is_small():
     assert build((None, None, 6), 4).count_params() * 4 < 1_000_000
 
 
+def test_members_answer_their_mean():
+    joined = build((None, None, 2), 3, width=8, depth=2, members=3, seed=1)
+    members = [joined.get_layer(f"member{number}") for number in (1, 2, 3)]
+    images = np.random.default_rng(0).normal(size=(2, 40, 33, 2)).astype("float32")
+    answers = [np.asarray(member(images, training=False)) for member in members]
+    joint = np.asarray(joined(images, training=False))
+    np.testing.assert_allclose(joint, np.mean(answers, axis=0), atol=1e-6)
+    assert not np.allclose(answers[0], answers[1])
+    assert not np.allclose(answers[1], answers[2])
+    alone = build((None, None, 2), 3, width=8, depth=2, seed=1)
+    np.testing.assert_array_equal(members[0].get_weights()[0], alone.get_weights()[0])
+    assert joined.count_params() == 3 * alone.count_params()
+
+
+def test_weights_of_members_follow_one_another():
+    joined = build((None, None, 1), 2, width=8, depth=2, members=2)
+    first, second = (build((None, None, 1), 2, width=8, depth=2, seed=s) for s in (5, 6))
+    joined.set_weights(first.get_weights() + second.get_weights())
+    for number, network in enumerate((first, second), start=1):
+        found = joined.get_layer(f"member{number}").get_weights()
+        for ours, theirs in zip(found, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_survives_saving(tmp_path):
     network = build((None, None, 2), 3, width=8, seed=1)
     network.save(tmp_path / "network.keras")
@@ -79,6 +103,7 @@ def test_survives_saving(tmp_path):
         ((None, None, 1), 2, {"width": 10}, "width 10"),
         ((None, None, 1), 2, {"depth": 9}, "depth 9"),
         ((None, None, 1), 2, {"dropout": 1.0}, "dropout 1.0"),
+        ((None, None, 1), 2, {"members": 0}, "members 0"),
         ((None, None, 1), 2, {"normalization": "layer"}, "'layer'"),
     ],
 )

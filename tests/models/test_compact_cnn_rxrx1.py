@@ -1,5 +1,6 @@
 """The bundled model on the real fields it was trained on, and what it says of itself."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import ChannelMismatchError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.rxrx1 import find_sites, read_site
+from napari_cellclf.models.architectures.registry import build_network
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,48 @@ def test_names_its_data_licence_and_limits(classifier):
     plain = next(e for e in spec.evaluations if e.name == "leave one plate out, as it is")
     assert (plain.n, plain.metrics["accuracy"]) == (24, 1.0)
     assert spec.temperature >= 1
+
+
+def test_its_network_can_be_built_again_from_what_it_says(classifier):
+    bundle = classifier.bundle
+    spec = bundle.spec
+    again = build_network(
+        spec.architecture.name,
+        input_shape=(None, None, len(spec.input.channels)),
+        n_classes=len(spec.classes),
+        **spec.architecture.parameters,
+    )
+    with bundle.private_network() as private:
+        shipped = keras.saving.load_model(private.path, compile=False)
+    assert [w.shape for w in again.weights] == [w.shape for w in shipped.weights]
+    assert [w.name for w in again.weights] == [w.name for w in shipped.weights]
+    assert again.count_params() == spec.architecture.n_parameters
+    again.set_weights(shipped.get_weights())
+    pixels = spec.input.preprocessing(bundle.test_image)[np.newaxis]
+    answer = np.asarray(again(pixels, training=False))
+    np.testing.assert_allclose(answer, bundle.test_output, atol=1e-5)
+
+
+def test_says_what_was_simulated(classifier):
+    names = [evaluation.name for evaluation in classifier.bundle.spec.evaluations]
+    assert len(names) == 15
+    untouched = [name for name in names if "(" not in name]
+    assert untouched == ["leave one plate out, as it is"]
+    assert sum(name.endswith("(simulated change)") for name in names) == 13
+
+
+def test_licences_lie_beside_the_weights(classifier):
+    resources = classifier.bundle.path.parents[1]
+    ours = (resources / "models" / "LICENSE-rxrx1-celltype.txt").read_text("utf-8")
+    for part in (
+        "creativecommons.org/licenses/by-nc-sa/4.0/legalcode",
+        "Sypetkowski",
+        "2301.05768",
+    ):
+        assert part in ours
+    lite0 = (resources / "weights" / "LICENSE-efficientnet-lite0.txt").read_text("utf-8")
+    for part in ("ML Illustrated", "9. Accepting Warranty", "END OF TERMS AND CONDITIONS"):
+        assert part in lite0
 
 
 def test_needs_w1_to_w4_only(classifier):

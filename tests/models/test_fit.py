@@ -14,7 +14,21 @@ from napari_cellclf.models.augmentation import AugmentationConfig
 from napari_cellclf.models.fit import CropSampler, FitConfig, fit
 
 SHORT = FitConfig(steps=6, batch_size=4, crop=16)
-FEW = AugmentationConfig(rotation=0, zoom=0, gaps=0, illumination=0, haze=0)
+# Noise only: random all the same, and quick to trace.
+FEW = AugmentationConfig(
+    rotation=0,
+    zoom=0,
+    gaps=0,
+    bleed_through=0,
+    sharpness=0,
+    illumination=0,
+    haze=0,
+    gamma=0,
+    gain=0,
+    offset=0,
+    grey_steps=0,
+    channel_dropout=0,
+)
 
 
 def stripes(count=3, size=32):

@@ -12,7 +12,7 @@ import sys
 os.environ["NAPARI_STRICT_QT"] = "1"
 os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,17 @@ def in_child(code: str, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _no_tensorflow_beside_opengl() -> None:
+    """Keep a run of the whole suite in one process from dying.
+
+    Mesa's OpenGL and TensorFlow each bring an LLVM and cannot be loaded together, see
+    `napari_cellclf.plugin.classify.remote_engine`; these tests are run on their own.
+    """
+    if sys.platform.startswith("linux") and "tensorflow" in sys.modules:
+        pytest.skip("other tests have loaded TensorFlow here; run pytest tests/plugin by itself")
 
 
 @pytest.fixture(scope="session")
@@ -122,21 +133,14 @@ def site_pixels() -> np.ndarray[Any, Any]:
 
 
 @pytest.fixture
-def open_widget(
-    make_napari_viewer: Callable[..., Any], models: Path
-) -> Iterator[Callable[..., Any]]:
+def open_widget(make_napari_viewer: Callable[..., Any], models: Path) -> Callable[..., Any]:
     """Open a viewer with the widget docked as a user would."""
     from napari_cellclf.plugin.classify.widget import ClassifyWidget
-
-    opened: list[ClassifyWidget] = []
 
     def opener(model: str = "stains") -> tuple[Any, ClassifyWidget]:
         viewer = make_napari_viewer()
         _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
         assert widget.form.model.choose(model)
-        opened.append(widget)
         return viewer, widget
 
-    yield opener
-    for widget in opened:
-        widget.runner.stop()
+    return opener

@@ -162,6 +162,17 @@ def test_simulated_samples(function: Any, shape: tuple[int, ...], count: int) ->
         assert "simulated" in settings["name"]
 
 
+def test_real_sample_is_the_site_that_was_fetched(
+    plate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(plate.glob("B02_s1_*.png"))
+    monkeypatch.setattr("napari_cellclf.io.samples.fetch_rxrx1_site", lambda cell_type: files)
+    layers = sample_data.rxrx1_site()
+    assert [settings["metadata"][KEY]["channel"] for _, settings, _ in layers] == list(STAINS)
+    assert layers[0][1]["name"] == "w1 Hoechst | HUVEC-01 Plate1 B02 s1"
+    assert layers[0][1]["metadata"][KEY]["path"] == str(files[0])
+
+
 def test_samples_are_in_the_menu(make_napari_viewer: Any) -> None:
     viewer = make_napari_viewer()
     viewer.open_sample("napari-cellclf", "simulated_embryo")

@@ -174,7 +174,7 @@ def test_mapping_is_filled_in_and_can_be_changed(
     channels = widget.form.channels
     assert channels.sources() == (0, 1, None, 3, None, None)
     assert "w3 Phalloidin" in widget.form.message.text()
-    assert channels.isExpanded()
+    assert channels.is_unfolded()
     assert not widget.classify()
     channels.box(2).setCurrentText("GFP")
     assert widget.form.classify.isEnabled()
@@ -231,7 +231,7 @@ def test_cancel_ends_a_folder_early(
     widget.form.tabs.setCurrentIndex(FOLDER_TAB)
     widget.form.folder.set_path(str(plate))
     assert widget.classify()
-    qtbot.waitUntil(lambda: len(widget._running.rows) > 0, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: widget.form.results.table.model().rowCount() > 0, timeout=PATIENCE)
     widget.form.cancel.click()
     qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
     assert widget.form.message.text().startswith("Stopped: ")
@@ -297,15 +297,15 @@ def test_widget_closed_during_a_run(open_widget: OpenWidget, qtbot: Any, site_pi
     viewer, widget = open_widget()
     add_stains(viewer, site_pixels)
     assert widget.classify()
-    engine = widget._model
-    viewer.window.remove_dock_widget(widget)
-    qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
-    assert engine.is_idle()
-    assert canvas_text(viewer) == ""
+    qtbot.waitUntil(lambda: not widget._model.is_idle(), timeout=PATIENCE)
+    model = widget._model
+    with qtbot.waitSignal(widget.destroyed, timeout=20_000):
+        viewer.window.remove_dock_widget(widget)
+    qtbot.waitUntil(model.is_idle, timeout=20_000)
+    # The viewer goes on without it.
     viewer.add_image(np.zeros((8, 8)))
     viewer.layers.clear()
-    widget.close()
-    widget.deleteLater()
+    assert canvas_text(viewer) == ""
 
 
 def test_viewer_closed_during_a_run(open_widget: OpenWidget, qtbot: Any, site_pixels: Any) -> None:
@@ -313,7 +313,7 @@ def test_viewer_closed_during_a_run(open_widget: OpenWidget, qtbot: Any, site_pi
     add_stains(viewer, site_pixels)
     assert widget.classify()
     model = widget._model
-    qtbot.wait(50)
+    qtbot.waitUntil(lambda: not model.is_idle(), timeout=PATIENCE)
     viewer.close()
     qtbot.waitUntil(model.is_idle, timeout=20_000)
 
@@ -383,6 +383,29 @@ def test_widget_console_and_command_line_agree(
         for name, probability in answer.items():
             assert row[f"p_{name}"] == pytest.approx(probability, abs=1e-5)
             assert float(line[f"p_{name}"]) == pytest.approx(probability, abs=1e-5)
+
+
+def test_real_sites_with_the_bundled_model(
+    open_widget: OpenWidget, qtbot: Any, real_data: Path
+) -> None:
+    viewer, widget = open_widget("rxrx1-celltype")
+    images = real_data / "rxrx1" / "images"
+    for cell_type in ("HEPG2", "HUVEC", "RPE", "U2OS"):
+        site = images / f"{cell_type}-01" / "Plate1" / "B02_s1_w1.png"
+        viewer.open(site, plugin="napari-cellclf")
+        finish(qtbot, widget)
+        assert viewer.layers[-1].metadata[KEY]["result"]["label"] == cell_type
+        assert canvas_text(viewer).startswith(cell_type)
+        assert f"{cell_type}-01 Plate1 B02 s1" in canvas_text(viewer)
+    # Each site keeps its own answer, and the selected layer says which is shown.
+    viewer.layers.selection = {viewer.layers[0]}
+    settle(qtbot, widget)
+    assert canvas_text(viewer).startswith("HEPG2")
+    viewer.open(images, plugin="napari-cellclf")
+    finish(qtbot, widget)
+    rows = viewer.layers[-1].metadata[KEY]["result"]["rows"]
+    assert len(rows) == 24
+    assert all(row["label"] == row["cell_type"] for row in rows)
 
 
 def test_file_dialogs_are_not_modal(open_widget: OpenWidget, qtbot: Any, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from napari_cellclf.bundles.members import (
 )
 from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec
+from napari_cellclf.bundles.seal import seal_of
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import BundleError, InputError, IntegrityError
 
@@ -93,9 +94,10 @@ class ModelBundle:
         BundleError
             If it is not a complete, valid bundle.
         IntegrityError
-            If a file is not the one its hash was made from.
+            If a file is not the one its hash was made from, or the description was edited.
         UnsafeModelError
-            If the zip holds anything that does not belong there.
+            If the zip holds anything that does not belong there, or it is a model of another
+            kind that may run code when it is opened.
         """
         found = checked_path(path)
         bundle = cls(found, read_spec(found))
@@ -176,6 +178,8 @@ def read_spec(path: Path) -> BundleSpec:
     ------
     BundleError
         If it is missing, of another version, or not valid.
+    IntegrityError
+        If it was edited after the bundle was written.
     """
     name = f"{SPEC} of {path.name}"
     raw = parse_json(read_all(members_of(path), SPEC), name)
@@ -190,6 +194,11 @@ def read_spec(path: Path) -> BundleSpec:
     except ValidationError as error:
         raise BundleError(f"{name} is not valid: {_first(error)}") from error
     _check_files(spec, path)
+    if spec.spec_sha256 != seal_of(raw):
+        raise IntegrityError(
+            f"{name} was edited after the bundle was written (its spec_sha256 differs); get the "
+            "bundle again, or write it again with the changes"
+        )
     return spec
 
 

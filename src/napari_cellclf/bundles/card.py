@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from napari_cellclf.bundles.schema import BundleSpec, ClassSpec, TrainingSpec
+from napari_cellclf.bundles.schema import BundleSpec, ClassSpec, EvaluationSpec, TrainingSpec
 
 _ROLES = {
     "train": "images it was trained on",
@@ -12,6 +12,9 @@ _ROLES = {
     "test": "images kept apart until the end",
     "leave-one-group-out": "each group in turn kept apart from training",
 }
+
+#: Metrics whose name holds one of these lie between 0 and 1 and are read as percentages.
+_SHARES = ("accuracy", "confidence", "calibration error")
 
 
 def model_card(spec: BundleSpec) -> str:
@@ -41,7 +44,7 @@ def _lines(spec: BundleSpec) -> Iterator[str]:
     yield from ("## Limits", "")
     yield from (f"- {_one_line(limit)}" for limit in spec.limits or ("None are stated.",))
     yield from ("", "## Licence and citation", "")
-    yield from (f"Weights: {spec.licence or 'not stated'}.", "")
+    yield from (f"Weights: {_sentence(spec.licence or 'not stated')}", "")
     yield from (spec.citation, "")
 
 
@@ -84,9 +87,9 @@ def _class_line(spec: ClassSpec) -> str:
 
 def _training(training: TrainingSpec) -> Iterator[str]:
     yield from ("## What it was trained on", "")
-    yield from (f"{training.source or 'Not stated.'}", "")
+    yield from (_sentence(training.source or "Not stated"), "")
     if training.licence:
-        yield from (f"Licence of the data: {training.licence}.", "")
+        yield from (f"Licence of the data: {_sentence(training.licence)}", "")
     splits = sorted({split for counts in training.counts.values() for split in counts})
     if splits:
         yield from (_row(("class", *splits)), _row(("---",) * (len(splits) + 1)))
@@ -102,15 +105,39 @@ def _evaluations(spec: BundleSpec) -> Iterator[str]:
     if not spec.evaluations:
         yield from ("Not measured.", "")
         return
-    yield from ("| on | which are | images | result |", "|---|---|---|---|")
-    for evaluation in spec.evaluations:
-        results = ", ".join(f"{key} {value:.4g}" for key, value in evaluation.metrics.items())
-        yield _row((evaluation.name, _ROLES[evaluation.role], str(evaluation.n), results))
-    yield ""
+    roles = dict.fromkeys(evaluation.role for evaluation in spec.evaluations)
+    for role in roles:
+        yield from _evaluation_table([e for e in spec.evaluations if e.role == role])
     if spec.temperature != 1:
         yield from (f"Probabilities are softened by a temperature of {spec.temperature:.3g}.", "")
     if spec.unsure_threshold is not None:
-        yield from (f"Below {spec.unsure_threshold:.0%} confidence, read it as unsure.", "")
+        advised = f"{100 * spec.unsure_threshold:.0f} %"
+        yield (
+            f"Advice: read an answer below {advised} confidence as unsure. The threshold is stored "
+            "with the model; predictions name the likeliest class all the same."
+        )
+        yield ""
+
+
+def _evaluation_table(evaluations: Sequence[EvaluationSpec]) -> Iterator[str]:
+    """Write the evaluations on data of one kind, a column for each metric."""
+    metrics = list(dict.fromkeys(key for e in evaluations for key in e.metrics))
+    yield from (f"On {_ROLES[evaluations[0].role]}:", "")
+    yield from (_row(("on", "images", *metrics)), _row(("---",) * (2 + len(metrics))))
+    for evaluation in evaluations:
+        values = evaluation.metrics
+        cells = (_number(key, values[key]) if key in values else "" for key in metrics)
+        yield _row((evaluation.name, str(evaluation.n), *cells))
+    yield ""
+
+
+def _number(metric: str, value: float) -> str:
+    is_share = any(word in metric for word in _SHARES)
+    return f"{100 * value:.1f} %" if is_share else f"{value:.3g}"
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip().removesuffix(".") + "."
 
 
 def _row(cells: Sequence[str]) -> str:

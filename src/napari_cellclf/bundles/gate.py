@@ -14,6 +14,7 @@ from typing import IO, Any
 from napari_cellclf.bundles.archive import TRUNCATED, copy_member, open_archive, read_member
 from napari_cellclf.bundles.hdf5 import check_weights
 from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.bundles.kinds import refuse_other_kinds
 from napari_cellclf.bundles.layers import check_config
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
@@ -22,11 +23,6 @@ WEIGHTS = "model.weights.h5"
 _LIMITS = {"metadata.json": 1 << 16, "config.json": 1 << 24, WEIGHTS: 1 << 32}
 #: Weights of at most this many bytes are checked in memory, larger ones in a temporary file.
 _IN_MEMORY = 1 << 26
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-_H5_ADVICE = (
-    "is an HDF5 file of an older Keras, which may hold code; load it where you trust it with "
-    "keras.models.load_model and save it again as .keras with Keras 3"
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,9 @@ def check_network(path: Path) -> CheckedNetwork:
     UnsafeModelError
         If it holds anything that is not a plain network with its weights.
     """
-    _refuse_other_kinds(path)
+    refuse_other_kinds(path)
+    if path.is_dir() or path.suffix.lower() != ".keras":
+        raise UnsafeModelError(f"{path.name} is not a .keras file; save it as .keras with Keras 3")
     with path.open("rb") as handle:
         _check_start(handle, path.name)
         with open_archive(handle, path.name, _LIMITS) as archive:
@@ -88,30 +86,8 @@ def _check_members(archive: zipfile.ZipFile, name: str) -> CheckedNetwork:
     return CheckedNetwork(config, n_weights, str(metadata.get("keras_version", "")))
 
 
-def _refuse_other_kinds(path: Path) -> None:
-    if path.is_dir():
-        raise UnsafeModelError(
-            f"{path.name} is a folder, perhaps a SavedModel, which may hold code; load it where "
-            "you trust it and save it again as .keras with Keras 3"
-        )
-    suffix = path.suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        raise UnsafeModelError(f"{path.name} {_H5_ADVICE}")
-    if suffix in (".pkl", ".pickle", ".joblib", ".pt", ".pth"):
-        raise UnsafeModelError(
-            f"{path.name} is a pickle, which runs code when it is opened; save the network as "
-            ".keras with Keras 3"
-        )
-    if suffix != ".keras":
-        raise UnsafeModelError(f"{path.name} is not a .keras file; save it as .keras with Keras 3")
-
-
 def _check_start(handle: IO[bytes], name: str) -> None:
-    start = handle.read(8)
+    start = handle.read(4)
     handle.seek(0)
-    if start == _HDF5_MAGIC:
-        raise UnsafeModelError(f"{name} {_H5_ADVICE}")
-    if start[:1] == b"\x80":
-        raise UnsafeModelError(f"{name} is a pickle, which runs code when it is opened")
-    if start[:4] != b"PK\x03\x04":
+    if start != b"PK\x03\x04":
         raise BundleError(f"{name} {TRUNCATED}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_cellclf.bundles.bundle import read_spec
+from napari_cellclf.bundles.kinds import refuse_other_kinds
 from napari_cellclf.bundles.members import members_of
 from napari_cellclf.bundles.paths import SUFFIX, checked_path, previous_path, refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN
@@ -68,10 +69,15 @@ def models_folder() -> Path:
     Path
         It need not exist.
     """
+    chosen = os.environ.get("CELLCLF_MODELS")
+    return Path(chosen).expanduser() if chosen else _data() / "models"
+
+
+def _data() -> Path:
     from platformdirs import user_data_path
 
-    chosen = os.environ.get("CELLCLF_MODELS")
-    return Path(chosen).expanduser() if chosen else user_data_path("napari-cellclf") / "models"
+    # Without an author, as the folder of fetched files: both lie side by side on Windows.
+    return user_data_path("napari-cellclf", appauthor=False)
 
 
 def bundled_folder() -> Path:
@@ -126,10 +132,16 @@ def find_model(name_or_path: str | Path) -> Path:
     ModelNotFoundError
         Naming the models there are.
     UnsafeModelError
-        If it is an address on a network.
+        If it is an address on a network, or a model of a kind that may run code when opened.
+    BundleError
+        If it is a network without a bundle.
     """
     refuse_urls(name_or_path)
     wanted = str(name_or_path)
+    if not wanted.strip():
+        raise ModelNotFoundError(
+            f"no model was named; give a path or one of these names: {_names()}"
+        )
     as_path = Path(wanted).expanduser()
     # A folder that happens to bear a model's name is not meant, unless it is a bundle.
     if as_path.is_file() or (as_path / "bundle.json").exists() or previous_path(as_path).exists():
@@ -141,14 +153,18 @@ def find_model(name_or_path: str | Path) -> Path:
             if candidate.exists():
                 return candidate
     if as_path.exists():
+        refuse_other_kinds(as_path)
         raise ModelNotFoundError(
             f"{as_path} holds no bundle.json, so it is no model; give a folder or file whose "
             f"name ends in {SUFFIX}"
         )
-    names = ", ".join(model.name for model in list_models()) or "none"
     raise ModelNotFoundError(
-        f"there is no model {wanted!r}, neither as a path nor by name; models by name: {names}"
+        f"there is no model {wanted!r}, neither as a path nor by name; models by name: {_names()}"
     )
+
+
+def _names() -> str:
+    return ", ".join(model.name for model in list_models()) or "none"
 
 
 def _folders() -> Iterator[tuple[Path, Where]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from napari_cellclf.bundles.kinds import refuse_other_kinds
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
 
 SUFFIX = ".cellclf"
@@ -69,17 +70,23 @@ def checked_path(path: str | Path) -> Path:
     ModelNotFoundError
         If there is nothing.
     BundleError
-        If it is a file of another kind.
+        If it is a network without a bundle.
+    UnsafeModelError
+        If it is an address, or a model of a kind that may run code when it is opened.
     """
     refuse_urls(path)
+    if not str(path).strip():
+        raise ModelNotFoundError("no model was named; give the path of one")
     found = Path(path).expanduser()
     if not found.exists() and previous_path(found).exists():
         return previous_path(found)
     if not found.exists():
         raise ModelNotFoundError(f"there is no model at {found}; check the path")
-    if not found.is_dir() and found.suffix.lower() in (".keras", ".h5", ".hdf5"):
+    refuse_other_kinds(found)
+    if not found.is_dir() and found.suffix.lower() == ".keras":
         raise BundleError(
-            f"{found.name} is a network without its preprocessing and classes; give a bundle "
-            f"(a folder or file whose name ends in {SUFFIX})"
+            f"{found.name} is a network without its preprocessing and classes; make a bundle "
+            f"(a folder or file whose name ends in {SUFFIX}) of it with "
+            "napari_cellclf.models.save.save_bundle"
         )
     return found

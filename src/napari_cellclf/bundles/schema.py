@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from napari_cellclf.bundles.seal import SEAL, seal_of
 from napari_cellclf.core.preprocessing import Preprocessing
 
 #: Raised when a change would make older versions of this package misread a bundle.
@@ -205,6 +207,9 @@ class BundleSpec(_Part):
         What the stored test input is.
     files : mapping of str to str
         SHA-256 of every other file of the bundle.
+    spec_sha256 : str, optional
+        SHA-256 of all of this but `files` and itself (see `seal`); written with the bundle and
+        compared when it is read.
 
     Examples
     --------
@@ -233,6 +238,7 @@ class BundleSpec(_Part):
     citation: Text = ""
     test_image: TestImageSpec
     files: dict[str, Sha256] = {}
+    spec_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _different_classes(self) -> BundleSpec:
@@ -247,8 +253,8 @@ class BundleSpec(_Part):
         """Names of the classes, in the order of the network's output."""
         return tuple(spec.name for spec in self.classes)
 
-    def with_files(self, files: dict[str, str]) -> BundleSpec:
-        """Return the same spec with other hashes.
+    def sealed(self, files: dict[str, str]) -> BundleSpec:
+        """Return the same spec with the hashes of its files and of itself.
 
         Parameters
         ----------
@@ -260,5 +266,6 @@ class BundleSpec(_Part):
         BundleSpec
             Validated again.
         """
+        seal = seal_of(json.loads(self.model_dump_json()))
         fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
-        return type(self)(**(fields | {"files": files}))
+        return type(self)(**(fields | {"files": files, SEAL: seal}))

@@ -94,7 +94,7 @@ def _write_beside(
     folder.mkdir()
     contents = {**files, CARD: model_card(spec).encode()}
     hashes = {member: _write(folder / member, contents[member]) for member in sorted(contents)}
-    described = spec.with_files(hashes).model_dump_json(indent=1)
+    described = spec.sealed(hashes).model_dump_json(indent=1)
     _write(folder / SPEC, described.encode())
     _sync_folder(folder)
     return _zip(folder) if as_zip else folder

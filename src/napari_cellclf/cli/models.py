@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.quiet import add_verbose
@@ -65,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> None:
     from napari_cellclf.bundles.library import list_models, models_folder
 
-    models = list_models()
+    with _left_out_on_stderr():
+        models = list_models()
     if args.json:
         documents = [{**dataclasses.asdict(model), "path": str(model.path)} for model in models]
         print(json.dumps(documents, indent=2))
@@ -84,6 +88,22 @@ def _list(args: argparse.Namespace) -> None:
         print(columns([tuple(map(printable, row)) for row in rows]))
     else:
         print(f"no models; bundles in {models_folder()} are listed here")
+
+
+@contextmanager
+def _left_out_on_stderr() -> Iterator[None]:
+    """Say which bundles are not listed; the library only logs it."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"cellclf: {printable(record.getMessage())}", file=sys.stderr)
+
+    library, lines = logging.getLogger("napari_cellclf.bundles.library"), Lines(logging.WARNING)
+    library.addHandler(lines)
+    try:
+        yield
+    finally:
+        library.removeHandler(lines)
 
 
 def _show(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.failures import Failures, note_channels_by_order
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.output import JsonLines, Output, Screen
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
@@ -24,7 +25,7 @@ from napari_cellclf.cli.tables import (
     check_table,
     table_columns,
 )
-from napari_cellclf.errors import CancelledError, ChannelMismatchError, InputError, NoImagesError
+from napari_cellclf.errors import CancelledError, InputError, NoImagesError
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
@@ -54,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="MODEL=IMAGE",
-        help='which channel of the images feeds which of the model, such as "w1 Hoechst=DNA"; '
-        "nothing after the = leaves that channel out",
+        help='which channel of the images feeds which of the model, such as "w1 Hoechst=DNA" or '
+        "w1=DNA; channels without names are 1, 2, ...; nothing after the = leaves that channel out",
     )
     add(
         "--batch-size",
@@ -73,9 +74,13 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         type=_table_path,
         metavar="TABLE.csv",
         help="write a table there instead of to the terminal; images that fail are listed in "
-        "bad_files.csv beside it",
+        "TABLE.bad_files.csv beside it",
     )
-    add("--overwrite", action="store_true", help="replace the table and bad_files.csv beside it")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace the table, and the list of images that failed beside it",
+    )
     add(
         "--top-k",
         type=_positive,
@@ -108,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     # Whatever can be wrong without the model is found before the seconds that loading it takes.
     mapping = _mapping(args.channels)
     if args.out is not None:
-        check_table(args.out, overwrite=args.overwrite)
+        check_table(args.out, args.inputs, overwrite=args.overwrite)
     sources = _collect(args)
     on_terminal = sys.stdout.isatty()
     style = choose_style(
@@ -132,16 +137,12 @@ def _collect(args: argparse.Namespace) -> list[ImageSource]:
 
 
 def _load(model: str, mapping: _Mapping | None) -> Classifier:
+    from napari_cellclf.core.channels import name_overrides
     from napari_cellclf.inference.load import load_classifier
 
     classifier = load_classifier(model)
-    names = [channel.name for channel in classifier.preprocessing.channels]
-    unknown = [name for name in mapping or () if name not in names]
-    if unknown:
-        raise ChannelMismatchError(
-            f"--channels names {', '.join(map(repr, unknown))}, but {classifier.name} expects "
-            f"{', '.join(map(repr, names))}; write one of those before the ="
-        )
+    # Before the first image is read: a channel that the model lacks is wrong for all of them.
+    name_overrides(classifier.preprocessing.channels, mapping or {})
     return classifier
 
 
@@ -153,7 +154,13 @@ def _classify(
     reporter: ProgressReporter,
 ) -> int:
     good = bad = 0
+    failures = Failures(reporter.note)
+    if not mapping:
+        expected = classifier.preprocessing.channels
+        sources = note_channels_by_order(sources, expected, reporter.note)
     with ExitStack() as stack:
+        # Also if the work ends early.
+        stack.callback(failures.conclude)
         outputs = _open_outputs(stack, classifier, sources, args, reporter.note)
         should_stop = stack.enter_context(stop_on_interrupt())
         answers = classifier.predict_sources(
@@ -164,17 +171,21 @@ def _classify(
             should_stop=should_stop,
         )
         for answer in answers:
-            done, failed = _deliver(answer, outputs, reporter)
+            done, failed = _deliver(answer, outputs, failures)
             good, bad = good + done, bad + failed
         if should_stop():
             raise CancelledError("stopped by Ctrl-C")
         if not good:
-            raise NoImagesError(f"none of the {bad} images could be classified")
-    return _conclude(good, bad, args.out, reporter)
+            raise NoImagesError(
+                "the only image could not be classified"
+                if bad == 1
+                else f"none of the {bad} images could be classified"
+            )
+    return _conclude(good, bad, args, reporter, classifier.device)
 
 
 def _deliver(
-    answer: Predictions | BadImage, outputs: Sequence[Output], reporter: ProgressReporter
+    answer: Predictions | BadImage, outputs: Sequence[Output], failures: Failures
 ) -> tuple[int, int]:
     """Hand an answer to every output; return how many images it holds, and how many failed."""
     from napari_cellclf.core.predictions import Predictions
@@ -183,7 +194,7 @@ def _deliver(
         for output in outputs:
             output.write(answer)
         return len(answer), 0
-    reporter.note(_describe_bad(answer.id, answer.reason))
+    failures.add(answer.id, answer.reason)
     for output in outputs:
         output.write_bad(answer.id, answer.reason)
     return 0, 1
@@ -208,25 +219,23 @@ def _open_outputs(
     return outputs
 
 
-def _conclude(good: int, bad: int, table: Path | None, reporter: ProgressReporter) -> int:
+def _conclude(
+    good: int, bad: int, args: argparse.Namespace, reporter: ProgressReporter, device: str
+) -> int:
     reporter.hide()
-    if table is not None:
-        reporter.note(f"{_count(good)} classified, in {table}")
+    table: Path | None = args.out
     if bad:
-        where = "" if table is None else f", listed in {bad_files_path(table)}"
+        unlisted = "" if args.json or bad == 1 else "; --out lists them"
+        where = unlisted if table is None else f", listed in {bad_files_path(table)}"
         reporter.note(f"{_count(bad)} could not be classified{where}")
+    if table is not None or not args.json:
+        where = "" if table is None else f", in {table}"
+        reporter.note(f"{_count(good)} classified on {device}{where}")
     return ExitCode.SOME_FAILED if bad else ExitCode.OK
 
 
 def _count(images: int) -> str:
     return "1 image" if images == 1 else f"{images} images"
-
-
-def _describe_bad(image: str, reason: str) -> str:
-    # Most reasons name the file themselves; for a site, the one of its files that is bad.
-    folder = str(Path(image).parent)
-    names_it = image in reason or (folder != "." and folder in reason)
-    return reason if names_it else f"{image}: {reason}"
 
 
 def _mapping(pairs: Sequence[tuple[str, str | None]]) -> _Mapping | None:

@@ -19,8 +19,24 @@ _FIRST = ("image", "label", "confidence")
 
 
 def bad_files_path(table: Path) -> Path:
-    """Return where the images that failed are listed: beside the table."""
-    return table.with_name("bad_files.csv")
+    """Return where the images that failed are listed.
+
+    Parameters
+    ----------
+    table : Path
+        The table they are missing from.
+
+    Returns
+    -------
+    Path
+        In the same folder, with a name that no other table's list has.
+
+    Examples
+    --------
+    >>> bad_files_path(Path("predictions.csv")).name
+    'predictions.bad_files.csv'
+    """
+    return table.with_name(f"{table.stem}.bad_files.csv")
 
 
 def partial_path(table: Path) -> Path:
@@ -44,13 +60,15 @@ def partial_path(table: Path) -> Path:
     return table.with_name(f"{table.stem}.partial{table.suffix}")
 
 
-def check_table(table: Path, *, overwrite: bool) -> None:
+def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
     """Refuse a table that cannot be written, before any work is done.
 
     Parameters
     ----------
     table : Path
         Where it shall be.
+    inputs : iterable of str
+        What is to be classified; none of it is ever replaced.
     overwrite : bool
         Whether files of an earlier run may be replaced.
 
@@ -59,12 +77,17 @@ def check_table(table: Path, *, overwrite: bool) -> None:
     InputError
         If its folder is missing or not writable, or a file is in the way.
     """
+    outputs = (table, bad_files_path(table), partial_path(table))
+    for one in inputs:
+        # By their real paths: a link to an input is that input.
+        if any(path.resolve() == Path(one).resolve() for path in outputs):
+            raise InputError(f"--out {table} would replace the input {one}; choose another --out")
     folder = table.parent
     if not folder.is_dir():
         raise InputError(f"the folder of --out {table} does not exist; create {folder} first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"the folder of --out {table} is not writable; choose another one")
-    for path in (table, bad_files_path(table)):
+    for path in outputs[:2]:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give --out the name of a table")
         if path.exists() and not overwrite:
@@ -158,7 +181,7 @@ class TableFile:
 
 
 class BadFiles:
-    """The images that could not be classified, in ``bad_files.csv`` beside the table.
+    """The images that could not be classified, in a table of their own beside it.
 
     Parameters
     ----------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_cellclf.core.channel_names import contains, listed, position_of, remedy, words
 from napari_cellclf.errors import ChannelMismatchError
 
 
@@ -50,7 +50,7 @@ class ChannelSpec(BaseModel):
         bool
             True if one of this channel's names stands in `name` as whole words.
         """
-        return any(_contains(name, mine) for mine in (self.name, *self.aliases))
+        return any(contains(name, mine) for mine in (self.name, *self.aliases))
 
 
 @dataclass(frozen=True)
@@ -75,35 +75,6 @@ class ChannelMapping:
         return tuple(name for name, source in pairs if source is None)
 
 
-def words(name: str) -> tuple[str, ...]:
-    """Split a name into lower-case words, digits kept with their letters.
-
-    Parameters
-    ----------
-    name : str
-        Any name.
-
-    Returns
-    -------
-    tuple of str
-        Its words.
-
-    Examples
-    --------
-    >>> words("B02_s1 [w1-Hoechst]")
-    ('b02', 's1', 'w1', 'hoechst')
-    """
-    return tuple(re.findall(r"[^\W_]+", name.lower()))
-
-
-def _contains(name: str, wanted: str) -> bool:
-    inside, sought = words(name), words(wanted)
-    if not sought:
-        return False
-    length = len(sought)
-    return any(inside[i : i + length] == sought for i in range(len(inside) - length + 1))
-
-
 def match_channels(
     expected: Sequence[ChannelSpec],
     available: Sequence[str],
@@ -122,7 +93,8 @@ def match_channels(
     available : sequence of str
         Names of the image's channels, in order; an empty string where a channel has no name.
     overrides : mapping of str to (str or None), optional
-        For expected channels by name, the image's channel to use, or None to leave it out.
+        For expected channels (see `name_overrides`) the image's channel to use, or None to leave it
+        out. A channel without a name is called by its number, counted from 1: ``"2"``.
 
     Returns
     -------
@@ -142,20 +114,22 @@ def match_channels(
     ChannelMapping(sources=(1, 0), expected=('DNA', 'actin'))
     """
     names = tuple(spec.name for spec in expected)
-    overrides = dict(overrides or {})
-    _check_overrides(overrides, names, available)
-    if not overrides and (len(expected) == len(available) == 1 or _nameless(expected, available)):
+    chosen = {
+        wanted: None if source is None else position_of(source, available)
+        for wanted, source in name_overrides(expected, overrides or {}).items()
+    }
+    single = len(expected) == len(available) == 1
+    if not chosen and (single or taken_in_order(expected, available)):
         return ChannelMapping(tuple(range(len(expected))), names)
     sources = tuple(
-        _override(overrides[spec.name], available)
-        if spec.name in overrides
-        else _find(spec, available)
-        for spec in expected
+        chosen[spec.name] if spec.name in chosen else _find(spec, available) for spec in expected
     )
     return ChannelMapping(sources, names)
 
 
-def require_channels(expected: Sequence[ChannelSpec], mapping: ChannelMapping) -> None:
+def require_channels(
+    expected: Sequence[ChannelSpec], mapping: ChannelMapping, available: Sequence[str]
+) -> None:
     """Refuse a mapping that leaves a required channel, or every channel, without a source.
 
     Parameters
@@ -164,11 +138,13 @@ def require_channels(expected: Sequence[ChannelSpec], mapping: ChannelMapping) -
         What the network expects.
     mapping : ChannelMapping
         What was found.
+    available : sequence of str
+        Names of the image's channels, for the message.
 
     Raises
     ------
     ChannelMismatchError
-        Naming the channels that are missing.
+        Naming the channels that are missing and those that the image has.
     """
     pairs = list(zip(expected, mapping.sources, strict=True))
     lacking = [spec.name for spec, source in pairs if spec.required and source is None]
@@ -176,39 +152,94 @@ def require_channels(expected: Sequence[ChannelSpec], mapping: ChannelMapping) -
         lacking = [spec.name for spec in expected]
     if lacking:
         raise ChannelMismatchError(
-            f"the image has no channel for {', '.join(lacking)}; say which of its channels to use "
-            "for each in the channel mapping"
+            f"the image has no channel for {', '.join(lacking)}; it has {listed(available)}; "
+            f"{remedy(lacking[0])}"
         )
 
 
-def _nameless(expected: Sequence[ChannelSpec], available: Sequence[str]) -> bool:
+def taken_in_order(expected: Sequence[ChannelSpec], available: Sequence[str]) -> bool:
+    """Whether an image's channels are matched by their order, since none of them has a name.
+
+    Parameters
+    ----------
+    expected : sequence of ChannelSpec
+        What the network expects.
+    available : sequence of str
+        Names of the image's channels.
+
+    Returns
+    -------
+    bool
+        True if there are as many as expected and all names are empty.
+    """
     return len(available) == len(expected) and not any(available)
 
 
-def _check_overrides(
-    overrides: Mapping[str, str | None], names: Sequence[str], available: Sequence[str]
-) -> None:
-    for wanted, source in overrides.items():
-        if wanted not in names:
+def name_overrides(
+    expected: Sequence[ChannelSpec], overrides: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """Call the expected channels in a user's mapping by their full names.
+
+    Parameters
+    ----------
+    expected : sequence of ChannelSpec
+        What the network expects.
+    overrides : mapping of str to (str or None)
+        Keyed by names, aliases or words of names, such as ``"w1"``.
+
+    Returns
+    -------
+    dict of str to (str or None)
+        The same, keyed by `ChannelSpec.name`.
+
+    Raises
+    ------
+    ChannelMismatchError
+        If a key means none of the expected channels, or several, or two keys mean one.
+
+    Examples
+    --------
+    >>> name_overrides([ChannelSpec(name="w1 Hoechst")], {"W1": "blue"})
+    {'w1 Hoechst': 'blue'}
+    """
+    named: dict[str, str | None] = {}
+    for given, source in overrides.items():
+        name = _expected_name(expected, given)
+        if name in named:
             raise ChannelMismatchError(
-                f"the mapping names channel {wanted!r}, but the model expects {', '.join(names)}"
+                f"the mapping names the model's channel {name!r} twice; say once what feeds it"
             )
-        if source is not None and source not in available:
-            raise ChannelMismatchError(
-                f"the mapping asks for the image's channel {source!r}, but it has "
-                f"{', '.join(available) or 'none'}"
-            )
+        named[name] = source
+    return named
 
 
-def _override(source: str | None, available: Sequence[str]) -> int | None:
-    return None if source is None else list(available).index(source)
+def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
+    if any(spec.name == given for spec in expected):
+        return given
+    tests = (
+        lambda spec: spec.matches(given),
+        lambda spec: any(contains(mine, given) for mine in (spec.name, *spec.aliases)),
+    )
+    for test in tests:
+        hits = [spec.name for spec in expected if test(spec)]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise ChannelMismatchError(
+                f"the mapping names channel {given!r}, which could be any of the model's "
+                f"{', '.join(hits)}; write the whole name"
+            )
+    raise ChannelMismatchError(
+        f"the mapping names channel {given!r}, but the model expects "
+        f"{', '.join(spec.name for spec in expected)}; use one of those"
+    )
 
 
 def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
     """Prefer the same name, then the full name inside a longer one, then an alias."""
     tests = (
         lambda name: words(name) == words(spec.name),
-        lambda name: _contains(name, spec.name),
+        lambda name: contains(name, spec.name),
         spec.matches,
     )
     for test in tests:
@@ -218,6 +249,6 @@ def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
         if hits:
             found = ", ".join(available[index] for index in hits)
             raise ChannelMismatchError(
-                f"channel {spec.name!r} could be any of {found}; say which in the channel mapping"
+                f"channel {spec.name!r} could be any of {found}; {remedy(spec.name)}"
             )
     return None

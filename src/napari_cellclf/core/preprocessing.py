@@ -113,7 +113,7 @@ class Preprocessing(BaseModel):
             If the normalisation cannot be applied to such pixels.
         """
         matched = self.match(image, mapping)
-        _require(self.channels, matched)
+        _require(self.channels, matched, image.channels)
         used = [index for index, source in enumerate(matched.sources) if source is not None]
         cyx = image.to_cyx()[[source for source in matched.sources if source is not None]]
         pixels = np.moveaxis(cyx, 0, -1).astype(np.float32)

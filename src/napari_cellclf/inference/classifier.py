@@ -21,17 +21,25 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, ImageError, InputError, NoImagesError
+from napari_cellclf.errors import (
+    CancelledError,
+    ImageError,
+    ImageTooLargeError,
+    InputError,
+    NoImagesError,
+)
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.rows import BadImage, Item, Row, image_from_array, prepared_rows
 
 if TYPE_CHECKING:
+    from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.io.sources import ImageSource
 
 Mappings = Mapping[str, str | None]
 
 #: A batch is cut short where its pixels would take more memory than this, in bytes.
 _MAX_BATCH_BYTES = 1 << 27
+_TOO_LARGE = "needs more memory than is free; give a smaller image, or close other programs"
 
 
 class Classifier:
@@ -47,9 +55,12 @@ class Classifier:
     Examples
     --------
     >>> import napari_cellclf as cc
-    >>> classifier = cc.load_classifier("rxrx1-celltype")  # doctest: +SKIP
-    >>> prediction = classifier.predict(cc.simulate_site("HUVEC", seed=1))  # doctest: +SKIP
-    >>> prediction.label, prediction.top_k(3)  # doctest: +SKIP
+    >>> classifier = cc.load_classifier("rxrx1-celltype")
+    >>> classifier.classes
+    ('HEPG2', 'HUVEC', 'RPE', 'U2OS')
+    >>> prediction = classifier.predict(cc.simulate_site("HUVEC", seed=1, size=64))
+    >>> prediction.probabilities.shape, prediction.label in classifier.classes
+    ((1, 4), True)
     """
 
     def __init__(self, bundle: ModelBundle, engine: Engine) -> None:
@@ -189,7 +200,7 @@ class Classifier:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} holds no image; give at least 1")
         spec = self.bundle.spec
-        rows = (row for item in items for row in prepared_rows(item, spec, mapping))
+        rows = (row for item in items for row in _rows(item, spec, mapping))
         done = 0
         for batch in _batches(rows, batch_size, should_stop):
             answers = [batch] if isinstance(batch, BadImage) else self._answer(batch)
@@ -199,7 +210,10 @@ class Classifier:
             yield from answers
 
     def _answer(self, batch: list[Row]) -> list[Predictions | BadImage]:
-        probabilities = self.engine(np.stack([row.pixels for row in batch]))
+        try:
+            probabilities = self.engine(np.stack([row.pixels for row in batch]))
+        except (MemoryError, ImageTooLargeError):
+            return self._answer_one_by_one(batch)
         finite = [bool(np.isfinite(answer).all()) for answer in probabilities]
         answers: list[Predictions | BadImage] = []
         if any(finite):
@@ -210,6 +224,15 @@ class Classifier:
                 reason = f"{self.name} has no finite answer to {row.id}; check its pixels"
                 answers.append(BadImage(row.id, reason, ImageError(reason)))
         return answers
+
+    def _answer_one_by_one(self, batch: list[Row]) -> list[Predictions | BadImage]:
+        """Answer the images of a batch that was too large for the memory."""
+        if len(batch) > 1:
+            return [answer for row in batch for answer in self._answer([row])]
+        (row,) = batch
+        height, width = row.pixels.shape[:2]
+        reason = f"{row.id} ({height} x {width} pixels) {_TOO_LARGE}"
+        return [BadImage(row.id, reason, ImageTooLargeError(reason))]
 
     def _predictions(self, rows: list[Row], probabilities: np.ndarray[Any, Any]) -> Predictions:
         temperature = self.bundle.spec.temperature
@@ -222,6 +245,15 @@ class Classifier:
             tuple(row.metadata for row in rows),
             self.name,
         )
+
+
+def _rows(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Iterator[Row | BadImage]:
+    """Prepare the planes of an image; one that does not fit into memory is a bad image."""
+    try:
+        yield from prepared_rows(item, spec, mapping)
+    except MemoryError:
+        reason = f"{item.id} {_TOO_LARGE}"
+        yield BadImage(item.id, reason, ImageTooLargeError(reason))
 
 
 def _batches(

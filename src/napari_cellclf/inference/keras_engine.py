@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import BundleError, UnsafeModelError
+from napari_cellclf.errors import BundleError, ImageTooLargeError, ModelError, UnsafeModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +31,9 @@ _BUILD_ERRORS = (
     AssertionError,
     ArithmeticError,
     ImportError,
-    MemoryError,
 )
+#: What the errors of PyTorch's and JAX's allocators say, which are plain RuntimeErrors.
+_FULL = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
 
 
 class KerasEngine:
@@ -69,6 +74,8 @@ class KerasEngine:
         ------
         BundleError
             If Keras cannot build it, or it does not fit the bundle's channels and classes.
+        ModelError
+            If there is not enough memory for it.
         UnsafeModelError
             If the gate refuses it, or it would need more memory than its weights.
         """
@@ -78,8 +85,8 @@ class KerasEngine:
             _check_parameter_count(private, bundle.path.name)
             try:
                 network = keras.saving.load_model(private.path, compile=False, safe_mode=True)
-            except _BUILD_ERRORS as error:
-                raise BundleError(_cannot_build(bundle.path.name, error)) from error
+            except _or_exhausted(*_BUILD_ERRORS) as error:
+                raise _build_error(bundle.path.name, error) from error
         _check_ports(network, bundle.spec, bundle.path.name)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
@@ -94,9 +101,66 @@ class KerasEngine:
         return place.lower().rsplit("device:", maxsplit=1)[-1]
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`."""
-        # Not `predict`, which sets up a data pipeline for every call.
-        return np.asarray(self._network.predict_on_batch(batch), np.float32)
+        """Compute; see `Engine`.
+
+        Raises
+        ------
+        ImageTooLargeError
+            If the memory does not suffice.
+        """
+        try:
+            # Not `predict`, which sets up a data pipeline for every call.
+            with _without_retracing_advice():
+                return np.asarray(self._network.predict_on_batch(batch), np.float32)
+        except _or_exhausted(RuntimeError) as error:
+            if not _is_exhausted(error):
+                raise
+            count, height, width = batch.shape[:3]
+            raise ImageTooLargeError(
+                f"{count} x {height} x {width} pixels need more memory than the {self.device} has "
+                "free; give a smaller batch_size, or smaller images"
+            ) from error
+
+
+@contextmanager
+def _without_retracing_advice() -> Iterator[None]:
+    """Keep back TensorFlow's advice on retracing: several models in one process are no mistake."""
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_no_retracing_advice)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_retracing_advice)
+
+
+def _is_no_retracing_advice(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)
+
+
+def _or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
+    """Add to a list of errors those that mean a want of memory."""
+    tensorflow = sys.modules.get("tensorflow")
+    # TensorFlow's is no RuntimeError; it can only be raised where TensorFlow is loaded.
+    own = () if tensorflow is None else (tensorflow.errors.ResourceExhaustedError,)
+    return (MemoryError, *own, *errors)
+
+
+def _is_exhausted(error: BaseException) -> bool:
+    if isinstance(error, _or_exhausted()):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)
+
+
+def _build_error(name: str, error: BaseException) -> ModelError:
+    if _is_exhausted(error):
+        return ModelError(
+            f"the network of {name} needs more memory than is free; close other programs, or use a "
+            "smaller model"
+        )
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BundleError(
+        f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"
+    )
 
 
 def _check_parameter_count(private: PrivateNetwork, name: str) -> None:
@@ -106,8 +170,8 @@ def _check_parameter_count(private: PrivateNetwork, name: str) -> None:
     with ThreadPoolExecutor(max_workers=1) as thread:
         try:
             wanted = thread.submit(_count_parameters, private.checked.config).result()
-        except _BUILD_ERRORS as error:
-            raise BundleError(_cannot_build(name, error)) from error
+        except _or_exhausted(*_BUILD_ERRORS) as error:
+            raise _build_error(name, error) from error
     if wanted > private.checked.n_weights:
         raise UnsafeModelError(
             f"the network of {name} asks for {wanted} weights, but its file holds "
@@ -154,8 +218,3 @@ def _check_size(taken: tuple[int | None, ...], spec: BundleSpec, name: str) -> N
             f"the network of {name} takes images of {taken[1]} x {taken[2]} pixels only, but its "
             f"preprocessing makes {size[0]} x {size[1]}; write the bundle again"
         )
-
-
-def _cannot_build(name: str, error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"

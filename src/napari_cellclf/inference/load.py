@@ -8,15 +8,18 @@ import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.library import find_model
-from napari_cellclf.errors import InputError, SelfTestError
+from napari_cellclf.errors import CellclfError, InputError, SelfTestError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.engine import Engine
+from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
 
 #: Largest difference of a probability that other processors and backends may make.
 TOLERANCE = 1e-3
 
 
-def load_classifier(name_or_path: str | Path, *, self_test: bool = True) -> Classifier:
+def load_classifier(
+    name_or_path: str | Path, *, self_test: bool = True, own_process: bool | None = None
+) -> Classifier:
     """Load a trained model.
 
     Parameters
@@ -24,7 +27,11 @@ def load_classifier(name_or_path: str | Path, *, self_test: bool = True) -> Clas
     name_or_path : str or Path
         A bundle, or the name of a model that `list_models` shows.
     self_test : bool
-        Whether to predict the stored test image and compare the answer with the stored one.
+        Whether to predict the stored test image and compare the answer with the stored one. A
+        process of its own always does.
+    own_process : bool, optional
+        Whether the network runs in a child process, as it must beside an OpenGL window on some
+        drivers. None decides: in napari yes, elsewhere no. The numbers are the same.
 
     Returns
     -------
@@ -47,11 +54,14 @@ def load_classifier(name_or_path: str | Path, *, self_test: bool = True) -> Clas
     Examples
     --------
     >>> import napari_cellclf as cc
-    >>> classifier = cc.load_classifier("rxrx1-celltype")  # doctest: +SKIP
-    >>> classifier.classes  # doctest: +SKIP
+    >>> classifier = cc.load_classifier("rxrx1-celltype")
+    >>> classifier.classes
     ('HEPG2', 'HUVEC', 'RPE', 'U2OS')
     """
-    bundle = ModelBundle.load(find_model(name_or_path))
+    path = find_model(name_or_path)
+    bundle = ModelBundle.load(path)
+    if window_is_open() if own_process is None else own_process:
+        return Classifier(bundle, _ready(ProcessEngine(str(path))))
     # Keras takes seconds to import: everything that is wrong with the file is said before.
     from napari_cellclf.inference.keras_engine import KerasEngine
 
@@ -59,6 +69,15 @@ def load_classifier(name_or_path: str | Path, *, self_test: bool = True) -> Clas
     if self_test:
         run_self_test(bundle, engine)
     return Classifier(bundle, engine)
+
+
+def _ready(engine: ProcessEngine) -> ProcessEngine:
+    try:
+        engine.wait_until_ready()
+    except (CellclfError, MemoryError, KeyboardInterrupt):
+        engine.close()
+        raise
+    return engine
 
 
 def run_self_test(bundle: ModelBundle, engine: Engine) -> float:

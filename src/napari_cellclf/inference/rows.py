@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.core.image import Image
@@ -124,6 +125,32 @@ def prepared_rows(
             yield Row(name, _metadata(item, image, index), pixels, finishes)
 
 
+def distinct(items: Sequence[Item]) -> list[Item]:
+    """Give things of one name names of their own, so that their rows can be told apart.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        In order.
+
+    Returns
+    -------
+    list of Item
+        The second ``simulated`` is ``simulated (2)``.
+    """
+    taken = {item.id for item in items}
+    seen: Counter[str] = Counter()
+    renamed = []
+    for item in items:
+        seen[item.id] += 1
+        name, number = item.id, seen[item.id]
+        while number > 1 and name in taken:
+            name, number = f"{item.id} ({number})", number + 1
+        taken.add(name)
+        renamed.append(replace(item, id=name))
+    return renamed
+
+
 def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
     """Take an array whose axes can only mean one thing to a model.
 
@@ -157,8 +184,43 @@ def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
         return Image(array, "YXS", names)
     raise AxesError(
         f"an array of shape {shape} does not say where its {count} channels "
-        f"({', '.join(names)}) are; say so with Image(array, axes='CYX', channels=[...])"
+        f"({', '.join(names)}) are; {_remedy(shape, names)}"
     )
+
+
+def _remedy(shape: tuple[int, ...], names: tuple[str, ...]) -> str:
+    """Say what to write instead, with as many axes and channels as the array has."""
+    if len(shape) == 2:
+        return (
+            f"stack the channels as ({len(names)}, Y, X), or say which one it is with "
+            f"Image(array, axes='YX', channels=[{names[0]!r}])"
+        )
+    if not 3 <= len(shape) <= 6:
+        return f"give an array ({len(names)}, Y, X) for each image"
+    axes = _likely_axes(shape, len(names))
+    letter = next((letter for letter in "CS" if letter in axes), None)
+    size = 1 if letter is None else shape[axes.index(letter)]
+    if letter == "S":
+        listed = ""
+    elif size == len(names):
+        listed = f", channels={list(names)}"
+    else:
+        listed = f", channels=[its {size} names]"
+    return f"say so with Image(array, axes={axes!r}{listed}) if that is what its axes are"
+
+
+def _likely_axes(shape: tuple[int, ...], count: int) -> str:
+    """Guess axes for a message; nothing is classified by them."""
+    places = [len(shape) - 3, *range(len(shape) - 3), len(shape) - 1]
+    place = next((place for place in places if shape[place] == count), None)
+    if place is None and count == 1:
+        return ["T", "TZ", "PTZ", "PTZQ"][len(shape) - 3] + "YX"
+    letter = "C"
+    if place is None and shape[-1] in (3, 4):
+        letter, place = "S", len(shape) - 1
+    others = ["", "T", "TZ", "PTZ"][len(shape) - 3] + "YX"
+    place = len(shape) - 3 if place is None else place
+    return others[:place] + letter + others[place:]
 
 
 def _bad(name: str, error: InputError | OSError, finishes: int) -> BadImage:

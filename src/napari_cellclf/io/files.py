@@ -31,7 +31,7 @@ def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
     path : path
         The file; its content decides what it is, not its ending.
     limit_bytes : int, optional
-        Bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 4 GiB.
+        Bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
 
     Returns
     -------
@@ -95,8 +95,10 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ImageError
-        If it looks like a URL, or holds a null character.
+        If it is no path, looks like a URL, or holds a null character.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"{path!r} ({type(path).__name__}) is not a path; give one as text")
     text = os.fspath(path)
     if _URL.match(text) or "::" in text:
         raise ImageError(f"{text!r} looks like a URL; download the file first and give its path")
@@ -120,6 +122,35 @@ def is_hidden(name: str) -> bool:
         Jupyter's ``x-checkpoint.tif``.
     """
     return name.startswith(".") or Path(name).stem.endswith("-checkpoint")
+
+
+class Seen:
+    """Folders that were visited, so that links between folders cannot lead in circles."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[int, int]] = set()
+
+    def is_new(self, folder: Path) -> bool:
+        """Whether a folder was not visited yet; it is from now on.
+
+        Parameters
+        ----------
+        folder : Path
+            Links count as what they point to.
+
+        Returns
+        -------
+        bool
+            False too for what cannot be looked at.
+        """
+        try:
+            status = folder.stat()
+        except OSError:
+            return False
+        key = (status.st_dev, status.st_ino)
+        is_new = key not in self._keys
+        self._keys.add(key)
+        return is_new
 
 
 def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:

@@ -13,8 +13,9 @@ from napari_cellclf.errors import ImageTooLargeError, InputError
 if TYPE_CHECKING:
     import numpy as np
 
-#: Bytes of pixels that one image may take when nothing else is said: 4 GiB.
-DEFAULT_LIMIT_BYTES = 4 * 2**30
+#: Bytes of pixels that one image may take when nothing else is said: 1 GiB.
+#: Files are read whole, multi-page ones too, so that it is also the memory that one may need.
+DEFAULT_LIMIT_BYTES = 2**30
 
 #: Bytes of pixels in one tile. Tiles in use are below 4096x4096; a larger one is decoded whole
 #: even if the image is small, so it is a way to exhaust memory.
@@ -25,7 +26,7 @@ LIMIT_VARIABLE = "CELLCLF_MAX_IMAGE_BYTES"
 
 
 def limit_or_default(limit_bytes: int | None) -> int:
-    """Return the limit to use: the one given, that of the environment, or 4 GiB.
+    """Return the limit to use: the one given, that of the environment, or 1 GiB.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) 
 
     limit_bytes : int, optional
         Bytes of decoded pixels that one file may take; by default the number in the environment
-        variable ``CELLCLF_MAX_IMAGE_BYTES``, or 4 GiB.
+        variable ``CELLCLF_MAX_IMAGE_BYTES``, or 1 GiB.
 
     Returns
     -------
@@ -64,7 +64,8 @@ def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) 
     >>> folder.cleanup()
     """
     file = local_path(path)
-    if file.is_file():
+    # Not Path.is_file, which raises where a name is too long or a folder is closed to us.
+    if os.path.isfile(file):  # noqa: PTH113
         if is_site_file(file.name):
             return read_site(site_of(file), limit_bytes=limit_bytes)
         if is_embryo_file(file.name):

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
-from napari_cellclf.io.files import is_hidden, read_file
+from napari_cellclf.io.files import Seen, is_hidden, read_file
 from napari_cellclf.io.planes import check_like, collapse_grey
 from napari_cellclf.io.rxrx1_names import (
     FILE_PATTERN,
@@ -138,7 +138,7 @@ def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
         In order of experiment, plate, well and site; empty if there are none.
     """
     found: dict[tuple[Path, str, int], tuple[SiteName, dict[int, Path]]] = {}
-    for parent, names in _folders(Path(folder), _MAX_DEPTH):
+    for parent, names in _folders(Path(folder), _MAX_DEPTH, Seen()):
         experiment, plate = parse_folder(parent) if names else (None, None)
         for file_name, match in names:
             well, site, channel = match[1].upper(), int(match[2]), int(match[3])
@@ -150,9 +150,13 @@ def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
     return sorted(sites, key=lambda site: site._order)
 
 
-def _folders(folder: Path, depth: int) -> Iterator[tuple[Path, list[tuple[str, re.Match[str]]]]]:
-    """Go over folders with the names in them that are RxRx1's."""
+def _folders(
+    folder: Path, depth: int, seen: Seen
+) -> Iterator[tuple[Path, list[tuple[str, re.Match[str]]]]]:
+    """Go over folders with the names in them that are RxRx1's; links after real folders."""
     names, below = [], []
+    if not seen.is_new(folder):
+        return
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -162,13 +166,13 @@ def _folders(folder: Path, depth: int) -> Iterator[tuple[Path, list[tuple[str, r
                 if match is not None:
                     names.append((entry.name, match))
                 elif depth > 0 and entry.is_dir():
-                    below.append(entry.name)
+                    below.append((entry.is_symlink(), entry.name))
     except OSError:
         # A folder that may not be listed holds nothing for us.
         return
     yield folder, names
-    for name in below:
-        yield from _folders(folder / name, depth - 1)
+    for _, name in sorted(below):
+        yield from _folders(folder / name, depth - 1, seen)
 
 
 def site_metadata(site: SiteFiles) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import InputError, NoImagesError
+from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.drosophila import is_embryo_file, parse_name
-from napari_cellclf.io.files import IMAGE_SUFFIXES, is_hidden, local_path
+from napari_cellclf.io.files import IMAGE_SUFFIXES, Seen, is_hidden, local_path
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.rxrx1 import (
     SiteFiles,
@@ -58,8 +58,8 @@ def collect_sources(inputs: Sequence[str | os.PathLike[str]]) -> list[ImageSourc
     -------
     list of ImageSource
         In the order given, folders sorted by path, every image once. A file with several planes is
-        one source whose image has leading axes. A file that a table names but that does not exist
-        is a source that cannot be read.
+        one source whose image has leading axes. A row of a table whose path cannot be used
+        (no such file, an address, a name too long) is a source that cannot be read.
 
     Raises
     ------
@@ -83,10 +83,11 @@ def collect_sources(inputs: Sequence[str | os.PathLike[str]]) -> list[ImageSourc
     """
     if not inputs:
         raise NoImagesError("no images were given; name files, folders or a CSV table of paths")
-    by_path: dict[Path, ImageSource] = {}
+    by_path: dict[str, ImageSource] = {}
     for one in inputs:
         for source in _collect(local_path(one)):
-            by_path.setdefault(Path(source.id).absolute(), source)
+            # Absolute and without "..": one file is one image, however it is called.
+            by_path.setdefault(os.path.abspath(source.id), source)  # noqa: PTH100
     return list(by_path.values())
 
 
@@ -131,8 +132,13 @@ def _from_folder(folder: Path) -> list[ImageSource]:
 
 
 def _image_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+    seen = Seen()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if not seen.is_new(Path(parent)):
+            folders.clear()
+            continue
+        kept = ((Path(parent, name).is_symlink(), name) for name in folders if not is_hidden(name))
+        folders[:] = [name for _, name in sorted(kept)]
         for name in sorted(names):
             if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(parent, name)
@@ -142,29 +148,63 @@ def _from_table(table: Path) -> list[ImageSource]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            if "path" not in columns:
-                raise InputError(
-                    f"{table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); "
-                    "name the column of image paths 'path'"
-                )
-            sources = list(_from_rows(reader, table.parent))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            column = _path_column(table, list(reader.fieldnames or ()))
+            sources = list(_from_rows(reader, column, table.parent))
+    except UnicodeDecodeError as error:
+        raise InputError(f"the table {table} is not UTF-8 text; save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as a CSV table: {error}") from error
     if not sources:
         raise NoImagesError(f"the table {table} names no images; fill its column 'path'")
     return sources
 
 
-def _from_rows(rows: Iterable[dict[str, str]], folder: Path) -> Iterator[ImageSource]:
+def _path_column(table: Path, columns: list[str]) -> str:
+    found = [column for column in columns if column.strip().lower() == "path"]
+    if found:
+        return "path" if "path" in found else found[0]
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        raise InputError(
+            f"the table {table} separates its columns with semicolons or tabs; separate them with "
+            "commas"
+        )
+    raise InputError(
+        f"{table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); "
+        "name the column of image paths 'path'"
+    )
+
+
+def _from_rows(rows: Iterable[dict[str, str]], column: str, folder: Path) -> Iterator[ImageSource]:
     for row in rows:
-        text = (row.pop("path") or "").strip()
+        text = (row.pop(column) or "").strip()
         if not text:
             continue
-        source = _from_file(folder / local_path(text))
+        source = _from_row(text, folder)
         # Without a name are values beyond the table's columns.
         extra = {key: _natural(value) for key, value in row.items() if key and value}
         yield ImageSource(source.id, {**source.metadata, **extra}, read=source.read)
+
+
+def _from_row(text: str, folder: Path) -> ImageSource:
+    name = text
+    try:
+        path = folder / local_path(text)
+        name = str(path)
+        return _from_file(path)
+    except (InputError, OSError, ValueError) as error:
+        # Not the other rows' fault: this one is reported when its turn comes.
+        return ImageSource(name, read=partial(_fail, _reason(name, error)))
+
+
+def _reason(name: str, error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    why = getattr(error, "strerror", None) or error
+    return f"{name} cannot be opened ({why}); correct its path in the table"
+
+
+def _fail(reason: str) -> Image:
+    raise UnreadableImageError(reason)
 
 
 def _natural(text: str) -> str | int | float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -25,6 +27,9 @@ from napari_cellclf.io.rxrx1 import (
     read_channel,
     sites_metadata,
 )
+from napari_cellclf.io.tiff import TiffHeader
+
+T = TypeVar("T")
 
 #: Entries of folders that are looked at to tell whether a folder is ours.
 _MAX_LOOKED_AT = 1000
@@ -56,15 +61,17 @@ def read_stack(folder: str | os.PathLike[str], *, limit_bytes: int | None = None
 
         Embryo: ``"TYX"`` in order of time (``"TYXS"`` if truly coloured); ``metadata["frames"]``
         has a row for each with what its name says and ``path``. Where types differ, all are
-        widened to one that holds them.
+        widened to one that holds them. Where sizes differ, the most common size is stacked;
+        ``metadata["left_out"]`` names the other files, those of several planes, and those whose
+        header cannot be read.
 
     Raises
     ------
     NoImagesError
         If the folder holds neither.
     ImageError
-        If the first image cannot be read, or images of a movie differ in size. Files that are
-        opened later raise it when they are read.
+        If none of the images can be read. Otherwise files that cannot be are passed over to learn
+        size and type, and raise it when they are read.
     """
     path = local_path(folder)
     if not path.is_dir():
@@ -156,8 +163,8 @@ def _lazy(block: _Block, leading: tuple[int, ...]) -> Any:
 
 def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) -> Image:
     present = [stain for stain in STAINS if any(stain.number in site.files for site in sites)]
-    first = sites[0].first
-    header = read_header(first, limit_bytes=limit_bytes)
+    paths = (path for site in sites for path in site.files.values())
+    first, header = _first_readable(paths, partial(read_header, limit_bytes=limit_bytes))
     shape, dtype = header.shape[:2], header.dtype
 
     def read(path: Path) -> np.ndarray[Any, Any]:
@@ -180,40 +187,73 @@ def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) 
     )
 
 
+def _first_readable(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[Path, T]:
+    """Read the first file that can be read; a damaged one must not close the whole folder."""
+    failed: ImageError | None = None
+    for path in paths:
+        try:
+            return path, read(path)
+        except ImageError as error:
+            failed = failed or error
+    raise failed or NoImagesError("there is no image to read; give a folder that holds some")
+
+
 def _stack_frames(
     frames: list[tuple[EmbryoName, Path]], folder: Path, limit_bytes: int | None
 ) -> Image:
-    first = frames[0][1]
-    example = read_embryo(first, limit_bytes=limit_bytes)
-    if example.axes not in ("YX", "YXS"):
-        raise ImageError(
-            f"{first}: has axes {example.axes}, but the images of a movie must be single planes; "
-            "open it by itself"
-        )
-    dtype = _common_dtype([path for _, path in frames], example, limit_bytes)
+    kept, dtypes = _alike(frames, limit_bytes)
+    paths = [path for _, path in kept]
+    stacked = set(paths)
+    first, example = _first_readable(paths, partial(read_embryo, limit_bytes=limit_bytes))
+    dtype = np.result_type(example.dtype, *dtypes)
 
     def read(path: Path) -> np.ndarray[Any, Any]:
         image = read_embryo(path, limit_bytes=limit_bytes)
         check_like(path, image.shape, dtype, first, example.shape, dtype)
         return np.asarray(image.data)
 
-    block = _Block([[path] for _, path in frames], read, example.shape, dtype)
+    block = _Block([[path] for path in paths], read, example.shape, dtype)
     return Image(
-        _lazy(block, (len(frames),)),
+        _lazy(block, (len(kept),)),
         "T" + example.axes,
         example.channels,
         pixel_size=example.pixel_size,
         source=str(folder),
-        metadata={"frames": [name.metadata | {"path": str(path)} for name, path in frames]},
+        metadata={
+            "frames": [name.metadata | {"path": str(path)} for name, path in kept],
+            "left_out": [path.name for _, path in frames if path not in stacked],
+        },
     )
 
 
-def _common_dtype(paths: list[Path], example: Image, limit_bytes: int | None) -> np.dtype[Any]:
-    """Find a type that holds all frames, and refuse frames of different sizes."""
-    dtype = example.dtype
-    for path in paths[1:]:
-        header = read_header(path, limit_bytes=limit_bytes)
-        plane = [header.shape[header.axes.index(letter)] for letter in "YX"]
-        check_like(path, tuple(plane), dtype, paths[0], example.height_width, dtype)
-        dtype = np.promote_types(dtype, header.dtype)
-    return dtype
+def _alike(
+    frames: list[tuple[EmbryoName, Path]], limit_bytes: int | None
+) -> tuple[list[tuple[EmbryoName, Path]], list[np.dtype[Any]]]:
+    """Choose the single planes of the most common size; the earliest where two are as common."""
+    headers: dict[Path, TiffHeader] = {}
+    failed: ImageError | None = None
+    for _, path in frames:
+        try:
+            headers[path] = _plane_header(path, limit_bytes)
+        except ImageError as error:
+            failed = failed or error
+    if failed and not headers:
+        raise failed
+    sizes = {path: _height_width(header) for path, header in headers.items()}
+    (wanted, _), *_ = Counter(sizes.values()).most_common(1)
+    kept = [(name, path) for name, path in frames if sizes.get(path) == wanted]
+    return kept, [headers[path].dtype for _, path in kept]
+
+
+def _plane_header(path: Path, limit_bytes: int | None) -> TiffHeader:
+    header = read_header(path, limit_bytes=limit_bytes)
+    if header.axes.strip("S") != "YX":
+        raise ImageError(
+            f"{path}: has axes {header.axes}, but the images of a movie must be single planes; "
+            "open it by itself"
+        )
+    return header
+
+
+def _height_width(header: TiffHeader) -> tuple[int, int]:
+    return header.shape[header.axes.index("Y")], header.shape[header.axes.index("X")]

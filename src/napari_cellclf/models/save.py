@@ -82,6 +82,23 @@ def save_bundle(
         If the network, loaded again, answers something else.
     AxesError
         If the test image has several planes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import napari_cellclf as cc
+    >>> from napari_cellclf.models.architectures.registry import build_network
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     bundle = save_bundle(
+    ...         build_network("compact-cnn", input_shape=(None, None, 1), n_classes=2, width=8),
+    ...         Path(folder, "mine.cellclf"),
+    ...         preprocessing=Preprocessing(channels=[{"name": "DNA"}]),
+    ...         classes=["round", "long"],
+    ...         architecture=ArchitectureSpec(name="compact-cnn", parameters={"width": 8}),
+    ...         test_image=cc.Image(np.arange(1600.0).reshape(40, 40), "YX"),
+    ...     )
+    >>> bundle.spec.name, bundle.spec.class_names
+    ('mine', ('round', 'long'))
     """
     if test_image.leading_axes:
         raise AxesError(

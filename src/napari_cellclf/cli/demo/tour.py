@@ -21,7 +21,13 @@ from napari_cellclf.cli.demo.training import (
     save_model,
     train_network,
 )
-from napari_cellclf.cli.demo.view import has_napari, napari_command, shell_line
+from napari_cellclf.cli.demo.view import (
+    as_typed,
+    has_napari,
+    install_line,
+    napari_command,
+    shell_line,
+)
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.progress import ProgressReporter, Style
 from napari_cellclf.core.metrics import confusion_matrix
@@ -171,19 +177,23 @@ def what_next(out: Path) -> str:
     steps = [
         ("classify the new plate again", _cellclf("predict", out / MODEL, out / NEW_PLATE)),
         ("read what the model is, and its limits", _cellclf("models", "show", out / MODEL)),
-        ("classify your own folder of real RxRx1 images", "cellclf predict rxrx1-celltype FOLDER"),
+        (
+            "classify your own folder of real RxRx1 images",
+            _cellclf("predict", "rxrx1-celltype", "FOLDER"),
+        ),
     ]
     if has_napari():
-        command = shell_line(napari_command(out / NEW_PLATE / "images"))
+        words = napari_command(out / NEW_PLATE / "images")
+        command = shell_line([*as_typed(words[0]), *words[1:]])
         steps.append(("open the new plate in napari", command))
     else:
-        steps.append(("install napari, to look at images", 'pip install "napari-cellclf[all]"'))
+        steps.append(("install napari, to look at images", install_line()))
     lines = [f"  {why}:\n    {command}" for why, command in steps]
     return "\n".join(["What to type next:", *lines])
 
 
 def _cellclf(*words: object) -> str:
-    return shell_line(["cellclf", *(str(word) for word in words)])
+    return shell_line([*as_typed("cellclf"), *(str(word) for word in words)])
 
 
 def _all_files(plate: list[SimulatedSite], new_plate: list[SimulatedSite]) -> list[str]:

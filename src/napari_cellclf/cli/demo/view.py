@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,30 @@ def napari_command(folder: Path) -> list[str]:
     return ["napari", str(folder), "--plugin", _PLUGIN, "--with", _PLUGIN, "Classify"]
 
 
+def as_typed(program: str) -> list[str]:
+    """Return the words with which the user's shell finds a program of this environment.
+
+    Parameters
+    ----------
+    program : str
+        A console script, such as ``cellclf``.
+
+    Returns
+    -------
+    list of str
+        Its bare name where the shell finds it by that; otherwise the path to it, which is short
+        where the environment lies below the current folder.
+    """
+    here = Path(sys.executable).with_name(program + (".exe" if os.name == "nt" else ""))
+    found = shutil.which(program)
+    if found is not None and Path(found) == here:
+        return [program]
+    if not here.exists():
+        return [sys.executable, "-m", "napari_cellclf" if program == "cellclf" else program]
+    inside = here.is_relative_to(Path.cwd())
+    return [str(here.relative_to(Path.cwd()) if inside else here)]
+
+
 def shell_line(words: Sequence[str]) -> str:
     """Join words to a line that can be typed as it is, on this system.
 
@@ -52,6 +77,17 @@ def shell_line(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
+def install_line() -> str:
+    """Return the line that installs napari beside this package.
+
+    Returns
+    -------
+    str
+        It can be typed as it is.
+    """
+    return shell_line([*as_typed("pip"), "install", "napari[all]"])
+
+
 def require_napari() -> None:
     """Make sure that napari is installed, without importing it.
 
@@ -62,8 +98,8 @@ def require_napari() -> None:
     """
     if not has_napari():
         raise InputError(
-            'napari is not installed, so --view cannot work; pip install "napari-cellclf[all]" '
-            "or leave --view out"
+            f"napari is not installed, so --view cannot work; type {install_line()} or leave "
+            "--view out"
         )
 
 

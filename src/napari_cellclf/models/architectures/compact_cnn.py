@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
 import keras
 
 from napari_cellclf.errors import ArchitectureError
@@ -10,6 +13,9 @@ from napari_cellclf.errors import ArchitectureError
 MINIMUM_SIZE = 32
 _NORMALIZATIONS = ("batch", "group", "none")
 _CHANNELS_PER_GROUP = 8
+_MOST_MEMBERS = 20
+#: More than the layers of one member that draw random numbers.
+_SEEDS_EACH = 100
 
 
 def build(
@@ -20,6 +26,7 @@ def build(
     depth: int = 5,
     dropout: float = 0.3,
     normalization: str = "batch",
+    members: int = 1,
     seed: int | None = None,
 ) -> keras.Model:
     """Build a convolutional network that ends in a global average.
@@ -44,6 +51,9 @@ def build(
         ``batch`` uses the statistics of the training images, with momentum 0.9 (Keras's 0.99 is
         too slow for a few hundred steps); ``group`` [1]_ takes them from each image alone, in
         groups of 8 channels, and learns more slowly.
+    members : int
+        Networks of this kind, 1 to 20, of which each starts from other random weights; with more
+        than one, the answer is the mean of their probabilities.
     seed : int, optional
         Makes the initial weights and the dropout reproducible.
 
@@ -67,7 +77,50 @@ def build(
     (None, 4)
     """
     _check(input_shape, n_classes, width, depth, dropout, normalization)
-    seeds = iter(range(seed, seed + 100)) if seed is not None else iter(lambda: None, 0)
+    if not 1 <= members <= _MOST_MEMBERS:
+        raise ArchitectureError(
+            f"compact-cnn cannot be built with members {members}: use 1 to {_MOST_MEMBERS}"
+        )
+    networks = [
+        _member(
+            input_shape,
+            n_classes,
+            width=width,
+            depth=depth,
+            dropout=dropout,
+            normalization=normalization,
+            seed=None if seed is None else seed + number * _SEEDS_EACH,
+        )
+        for number in range(members)
+    ]
+    return networks[0] if members == 1 else _mean(networks)
+
+
+def _mean(networks: Sequence[keras.Model]) -> keras.Model:
+    """Join networks into one that answers the mean of their probabilities."""
+    inputs = keras.Input(networks[0].input_shape[1:], name="image", dtype="float32")
+    answers = []
+    for number, network in enumerate(networks, start=1):
+        network.name = f"member{number}"
+        answers.append(network(inputs))
+    return keras.Model(
+        inputs, keras.layers.Average(dtype="float32", name="mean")(answers), name="compact-cnn"
+    )
+
+
+def _member(
+    input_shape: tuple[int | None, int | None, int],
+    n_classes: int,
+    *,
+    width: int,
+    depth: int,
+    dropout: float,
+    normalization: str,
+    seed: int | None,
+) -> keras.Model:
+    seeds: Iterator[int | None] = (
+        repeat(None) if seed is None else iter(range(seed, seed + _SEEDS_EACH))
+    )
     inputs = keras.Input(input_shape, name="image", dtype="float32")
     features = inputs
     for level in range(1, depth + 1):

@@ -6,20 +6,21 @@ one does. Names are compared without regard to case, hyphens and underscores.
 
 from __future__ import annotations
 
-import ast
-import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.names import (
+    FETCHED,
+    OWN,
+    canonical_name,
+    list_architectures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.channels import ChannelSpec
     from napari_cellclf.core.preprocessing import Preprocessing
+
+__all__ = [
+    "ArchitectureInfo",
+    "architecture_info",
+    "build_network",
+    "default_preprocessing",
+    "list_architectures",
+]
 
 _PACKAGE = "napari_cellclf.models.architectures"
 _MOST_CLASSES = 100_000
@@ -61,56 +70,8 @@ class ArchitectureInfo:
     pretrained: str | None
 
 
-@dataclass(frozen=True)
-class _Own:
-    """An architecture written out in this package."""
-
-    module: str
-    description: str
-    default_size: tuple[int, int] | None
-    any_size: bool = True
-    pretrained: str | None = None
-
-
-_OWN = {
-    "compact-cnn": _Own(
-        "compact_cnn",
-        "a small network with global pooling, for any image size and any channels: the default",
-        default_size=None,
-    ),
-    "seed-cnn": _Own(
-        "seed_cnn",
-        "two convolutions and two dense layers on a fixed size, 130 million parameters at 512",
-        default_size=(512, 512),
-        any_size=False,
-    ),
-    "efficientnet-lite0": _Own(
-        "efficientnet_lite0",
-        "a network of 3.4 million parameters pretrained on photographs, weights in this package",
-        default_size=(224, 224),
-        pretrained="ImageNet, in this package (Apache-2.0)",
-    ),
-}
 # The Drosophila project put two dense layers, 128 and one per class, on ResNet50.
 _HEADS: Mapping[str, Mapping[str, Any]] = {"resnet50": {"hidden_units": 128}}
-_FETCHED = "ImageNet, fetched by Keras when first used"
-
-
-def list_architectures() -> list[str]:
-    """List the names of all architectures, without loading Keras.
-
-    Returns
-    -------
-    list of str
-        This package's own first, then those of ``keras.applications`` in alphabetical order.
-
-    Examples
-    --------
-    >>> names = list_architectures()
-    >>> names[0], "resnet50" in names, "vgg16" in names
-    ('compact-cnn', True, True)
-    """
-    return [*_OWN, *_application_names()]
 
 
 def architecture_info(name: str) -> ArchitectureInfo:
@@ -138,8 +99,8 @@ def architecture_info(name: str) -> ArchitectureInfo:
     """
     name = canonical_name(name)
     parameters = {key: value for key, value in _parameters(name).items() if key != "weights"}
-    if name in _OWN:
-        own = _OWN[name]
+    if name in OWN:
+        own = OWN[name]
         return ArchitectureInfo(
             name, own.description, parameters, own.default_size, own.any_size, own.pretrained
         )
@@ -150,7 +111,7 @@ def architecture_info(name: str) -> ArchitectureInfo:
         parameters,
         default_size=applications.default_size(name),
         any_size=True,
-        pretrained=_FETCHED,
+        pretrained=FETCHED,
     )
 
 
@@ -270,101 +231,9 @@ def default_preprocessing(
     )
 
 
-def weights_origin(architecture: str, weights: str | Path | None, channels: int) -> str | None:
-    """Say where a network's first weights came from, for the record that a bundle keeps.
-
-    Parameters
-    ----------
-    architecture : str
-        Any way of writing one of `list_architectures`.
-    weights : str, path or None
-        As given to `build_network`.
-    channels : int
-        Number of channels it was built for.
-
-    Returns
-    -------
-    str or None
-        One line; None for random weights.
-
-    Examples
-    --------
-    >>> weights_origin("efficientnet-lite0", "imagenet", 6)[:45]
-    'efficientnet-lite0: ImageNet, in this package'
-    """
-    if weights is None:
-        return None
-    name = canonical_name(architecture)
-    if weights == "imagenet":
-        source = _OWN[name].pretrained if name in _OWN else _FETCHED
-    else:
-        path = Path(weights)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        source = f"file {path.name}, SHA-256 {digest}"
-    widened = (
-        f"; first convolution widened from 3 to {channels} channels by averaging, input rescaled "
-        "from unit variance to the range of photographs"
-    )
-    return f"{name}: {source}{'' if channels == 3 else widened}"
-
-
-def canonical_name(architecture: str) -> str:
-    """Find the name that an architecture is known by.
-
-    Parameters
-    ----------
-    architecture : str
-        In any case, with or without hyphens and underscores.
-
-    Returns
-    -------
-    str
-        One of `list_architectures`.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is none, naming those that come close.
-
-    Examples
-    --------
-    >>> canonical_name("EfficientNet_Lite0")
-    'efficientnet-lite0'
-    """
-    names = {_key(name): name for name in list_architectures()}
-    key = _key(str(architecture))
-    if key in names:
-        return names[key]
-    close = [names[match] for match in difflib.get_close_matches(key, names, n=3)]
-    hint = " or ".join(close) if close else f"one of {', '.join(_OWN)}, resnet50, vgg16, ..."
-    raise ArchitectureError(f"there is no architecture {architecture!r}; did you mean {hint}?")
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[-_\s]", "", name.lower())
-
-
-@lru_cache(maxsize=1)
-def _application_names() -> tuple[str, ...]:
-    """Read Keras's own list of its applications, its source, without importing it."""
-    spec = importlib.util.find_spec("keras")
-    if spec is None or not spec.submodule_search_locations:
-        return ()
-    source = Path(spec.submodule_search_locations[0], "applications", "__init__.py")
-    imports = [
-        node
-        for node in ast.parse(source.read_text("utf-8")).body
-        if isinstance(node, ast.ImportFrom)
-    ]
-    names = {alias.asname or alias.name for node in imports for alias in node.names}
-    # Its modules are in lower case, its networks begin with a capital.
-    return tuple(sorted(name.lower() for name in names if name[0].isupper()))
-
-
 def _builder(name: str) -> Callable[..., keras.Model]:
-    if name in _OWN:
-        builder = importlib.import_module(f"{_PACKAGE}.{_OWN[name].module}").build
+    if name in OWN:
+        builder = importlib.import_module(f"{_PACKAGE}.{OWN[name].module}").build
     else:
         builder = partial(importlib.import_module(f"{_PACKAGE}.applications").build, name)
     return builder  # type: ignore[no-any-return]
@@ -378,9 +247,9 @@ def _parameters(name: str) -> dict[str, Any]:
 
 def _photograph_normalization(name: str) -> Any:
     module = importlib.import_module(
-        f"{_PACKAGE}.{_OWN[name].module if name in _OWN else 'applications'}"
+        f"{_PACKAGE}.{OWN[name].module if name in OWN else 'applications'}"
     )
-    return module.NORMALIZATION if name in _OWN else module.imagenet_normalization(name)
+    return module.NORMALIZATION if name in OWN else module.imagenet_normalization(name)
 
 
 def _check_request(name: str, input_shape: Sequence[object], n_classes: object) -> None:

@@ -3,7 +3,8 @@
 A pretrained network wants three channels. `widen` makes the same network for `n` channels: every
 layer is cloned, every weight copied, and the kernel of the first convolution becomes the mean over
 red, green and blue, times ``3 / n``, for each channel, so that the response to channels that are
-all equal stays what it was for a grey photograph.
+all equal at that convolution stays what it was. Numbers for red, green and blue that a network
+holds before it, in `Normalization` and `Rescaling` layers, are replaced by their average.
 
 Microscopy channels are normalised to zero mean and unit variance, each image for itself, while
 such a network was trained on pixels as its own ``preprocess_input`` leaves them: for ResNet50,

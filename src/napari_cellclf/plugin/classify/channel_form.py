@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.plugin.classify.request import Sources
@@ -14,22 +13,32 @@ from napari_cellclf.plugin.classify.request import Sources
 _NONE = "— none —"
 
 
-class ChannelForm(QCollapsible):
-    """A combo box for each channel that the model expects, filled in and open to change."""
+class ChannelForm(QWidget):
+    """A combo box for each channel that the model expects, filled in and open to change.
+
+    Folded away under one line where nothing has to be said about it.
+    """
 
     #: The user chose another channel.
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Channels", parent)
-        self.setDuration(0)
-        self.setCollapsedIcon("▶")
-        self.setExpandedIcon("▼")
+        super().__init__(parent)
         self._boxes: list[QComboBox] = []
+        self._header = QToolButton()
+        self._header.setCheckable(True)
+        self._header.setAutoRaise(True)
+        self._header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self._header.setToolTip("Which channel of the image is which of the model's.")
+        self._header.toggled.connect(self.unfold)
         self._body = QWidget()
         self._form = QFormLayout(self._body)
-        self._form.setContentsMargins(0, 0, 0, 0)
-        self.setContent(self._body)
+        self._form.setContentsMargins(12, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._header)
+        column.addWidget(self._body)
+        self.unfold(False)
 
     def fill(
         self, expected: Sequence[ChannelSpec], available: Sequence[str], sources: Sources
@@ -55,6 +64,16 @@ class ChannelForm(QCollapsible):
             self._form.addRow(spec.name, box)
         self._set_title()
 
+    def unfold(self, wide: bool) -> None:
+        """Show the combo boxes, or only the line that sums them up."""
+        self._header.setChecked(wide)
+        self._body.setVisible(wide)
+        self._set_title()
+
+    def is_unfolded(self) -> bool:
+        """Whether the combo boxes are shown."""
+        return bool(self._header.isChecked())
+
     def sources(self) -> Sources:
         """Return the mapping as it is shown."""
         return tuple(box.currentData() for box in self._boxes)
@@ -69,7 +88,8 @@ class ChannelForm(QCollapsible):
 
     def _set_title(self) -> None:
         found = sum(source is not None for source in self.sources())
-        self.setText(f"Channels: {found} of {len(self._boxes)} found")
+        sign = "▼" if self.is_unfolded() else "▶"
+        self._header.setText(f"{sign}  Channels: {found} of {len(self._boxes)} found")
 
 
 def _channel_box(spec: ChannelSpec, available: Sequence[str], source: int | None) -> QComboBox:

@@ -108,10 +108,7 @@ class ImageForm(QObject):
         proposal = propose_mapping(model.channels, choice.names)
         self.note = proposal.message
         self._form.channels.fill(model.channels, choice.channels, proposal.sources)
-        if proposal.message:
-            self._form.channels.expand(animate=False)
-        else:
-            self._form.channels.collapse(animate=False)
+        self._form.channels.unfold(bool(proposal.message))
 
     def _show_axis(self, choice: ImageChoice | None) -> None:
         axes = () if choice is None else choice.candidate_axes
@@ -145,9 +142,7 @@ def _label(choice: ImageChoice) -> str:
     count = 1
     for size in choice.planes:
         count *= size
-    details = [f"{len(choice.channels)} channels"] if len(choice.channels) > 1 else []
-    details += [f"{count} planes"] if choice.planes else []
-    return choice.title + (f"  ({', '.join(details)})" if details else "")
+    return f"{choice.title}  ({count} planes)" if choice.planes else choice.title
 
 
 def _axis_label(layer: LayerInfo, axis: int) -> str:

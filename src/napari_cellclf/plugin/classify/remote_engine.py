@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf import errors
+from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError, ModelError
 from napari_cellclf.plugin.classify.engine_process import receive, send
 
@@ -132,14 +133,17 @@ class ModelProcess:
         self._engine: RemoteEngine | None = None
         self._classifier: Classifier | None = None
         self._lock = threading.Lock()
+        self._shut = False
 
-    def get(self, reference: str) -> Classifier:
+    def get(self, reference: str, should_stop: ShouldStop = never_stop) -> Classifier:
         """Return a classifier, loaded if need be.
 
         Parameters
         ----------
         reference : str
             A bundled name or a path.
+        should_stop : callable
+            Asked once the process has been started; then `close` ends it.
 
         Returns
         -------
@@ -151,35 +155,47 @@ class ModelProcess:
         ModelError
             If there is no such model, or it cannot be used.
         CancelledError
-            If `close` was called meanwhile.
+            If it was to stop, or `close` was called meanwhile.
         """
         from napari_cellclf.bundles.bundle import ModelBundle
         from napari_cellclf.bundles.library import find_model
         from napari_cellclf.inference.classifier import Classifier
 
         with self._lock:
-            engine, classifier = self._engine, self._classifier
-            alive = engine is not None and engine.is_alive()
-            if alive and classifier is not None and reference == self._reference:
-                return classifier
+            known = self._classifier
+            if known is not None and reference == self._reference and not self.is_idle():
+                return known
             self.close()
             bundle = ModelBundle.load(find_model(reference))
-            self._engine = RemoteEngine(reference)
-            self._engine.wait_until_ready()
-            self._classifier = Classifier(bundle, self._engine)
+            engine = self._engine = RemoteEngine(reference)
+            # Whoever stopped before this line found no process to end; after it he ends this one.
+            if self._shut or should_stop():
+                self.close()
+            try:
+                engine.wait_until_ready()
+            except (CellclfError, MemoryError):
+                self.close()
+                raise
+            self._classifier = Classifier(bundle, engine)
             self._reference = reference
             return self._classifier
 
     def is_idle(self) -> bool:
         """Whether no process is running."""
-        return self._engine is None or not self._engine.is_alive()
+        engine = self._engine
+        return engine is None or not engine.is_alive()
 
     def close(self) -> None:
-        """End the model's process, whatever it is doing."""
+        """End the model's process, whatever it is doing; it starts again when it is asked for."""
         engine, self._engine = self._engine, None
+        self._classifier = None
         if engine is not None:
             engine.close()
-        self._classifier = None
+
+    def shut_down(self) -> None:
+        """End the model's process for good."""
+        self._shut = True
+        self.close()
 
 
 def _start(reference: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -198,5 +214,7 @@ def _start(reference: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
 def _error(kind: str, message: str) -> Exception:
     if kind == "MemoryError":
         return MemoryError(message)
-    found = getattr(errors, kind, ModelError)
-    return found(message) if issubclass(found, CellclfError) else ModelError(message)
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, CellclfError):
+        return found(message)
+    return ModelError(message)

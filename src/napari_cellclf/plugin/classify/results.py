@@ -85,21 +85,24 @@ def percent(probability: float) -> str:
     return "< 0.1 %" if probability < 0.0005 else f"{probability:.1%}".replace("%", " %")
 
 
-def canvas_text(results: Results, number: int) -> str:
+def canvas_text(results: Results | None, number: int | None) -> str:
     """Write an answer for the canvas.
 
     Parameters
     ----------
-    results : Results
-        All answers of the run.
-    number : int
+    results : Results, optional
+        All answers of a run.
+    number : int, optional
         Which row.
 
     Returns
     -------
     str
-        The winner with its probability, and below it what was classified.
+        The winner with its probability, and below it what was classified; empty if there is no
+        answer, or it is not about something on the canvas.
     """
+    if results is None or number is None or results.request.image is None:
+        return ""
     row = results.rows[number]
     below = full_name(results, number)
     if row.error:

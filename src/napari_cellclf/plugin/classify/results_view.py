@@ -39,7 +39,6 @@ class ResultsView(QWidget):
         self._winner.setObjectName("winner")
         font = self._winner.font()
         font.setBold(True)
-        font.setPointSizeF(font.pointSizeF() * 1.4)
         self._winner.setFont(font)
         self._about = QLabel()
         self._about.setWordWrap(True)
@@ -51,8 +50,12 @@ class ResultsView(QWidget):
         self._save.clicked.connect(self._on_save)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self._winner, self._about, self.bars, self.table, self._save):
+        for widget in (self._winner, self._about, self.bars):
             column.addWidget(widget)
+        column.addWidget(self.table, 1)
+        column.addWidget(self._save)
+        # Takes the room that is left where there is no table.
+        column.addStretch(0)
         self.show_results(None)
 
     def show_results(self, results: Results | None) -> None:

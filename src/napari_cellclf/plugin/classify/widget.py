@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QTimer
@@ -11,6 +10,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.classify.answers import AnswerBook
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
 from napari_cellclf.plugin.classify.paths import ask_for_path
@@ -52,11 +52,8 @@ class ClassifyWidget(QWidget):
         self._image = ImageForm(self.form)
         self._link: ViewerLink | None = None
         self._model = ModelProcess()
-        self._answers: dict[frozenset[Hashable], Results] = {}
-        self._folder_answers: Results | None = None
-        self._running: Results | None = None
+        self._answers = AnswerBook()
         self._shown: Results | None = None
-        self._orphan: Results | None = None
         self._started = 0.0
         self._docked = False
         column = QVBoxLayout(self)
@@ -72,7 +69,7 @@ class ClassifyWidget(QWidget):
         link = ViewerLink(napari_viewer, self._soon.start, self._show_answer)
         self._link = link
         self.destroyed.connect(link.disconnect)
-        self.destroyed.connect(self._model.close)
+        self.destroyed.connect(self._model.shut_down)
         self.refresh()
 
     def refresh(self) -> None:
@@ -80,8 +77,7 @@ class ClassifyWidget(QWidget):
         if self._link is None:
             return
         layers = self._link.layers()
-        known = {layer.key for layer in layers}
-        self._answers = {keys: r for keys, r in self._answers.items() if keys & known}
+        self._answers.forget_others({layer.key for layer in layers})
         self._image.refresh(layers, self._link.selected(), self.form.model.current())
         self._on_form()
 
@@ -136,7 +132,7 @@ class ClassifyWidget(QWidget):
     def shut_down(self) -> None:
         """Stop working and let go of the viewer: the widget was closed."""
         self.runner.stop()
-        self._model.close()
+        self._model.shut_down()
         self._soon.stop()
         if self._link is not None:
             self._link.disconnect()
@@ -149,6 +145,7 @@ class ClassifyWidget(QWidget):
                 self._docked = True
             elif self._docked:
                 self.shut_down()
+                self.deleteLater()
         return bool(super().event(event))
 
     def _connect(self) -> None:
@@ -180,12 +177,7 @@ class ClassifyWidget(QWidget):
         return None if self._link is None else self._link.arrays(request.image)
 
     def _start(self, job: Job) -> None:
-        results = Results(job.request)
-        self._running = results
-        if job.request.image is None:
-            self._folder_answers = results
-        else:
-            self._answers[results.keys] = results
+        self._answers.begin(Results(job.request))
         self._started = time.perf_counter()
         self._set_running(True)
         self._show_answer()
@@ -197,13 +189,13 @@ class ClassifyWidget(QWidget):
         self.form.progress.setVisible(running)
         self.form.progress.setRange(0, 0)
         if not running:
-            self._running = None
+            self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
 
     def _on_form(self) -> None:
         """Say how things stand, unless a job is telling."""
         model = self.form.model.current()
         self.form.model_summary.setText("" if model is None else model.summary)
-        self._orphan = None
+        self._answers.orphan = None
         self._show_answer()
         if self.runner.running:
             return
@@ -236,7 +228,7 @@ class ClassifyWidget(QWidget):
         self.form.progress.setValue(progress.done)
 
     def _on_row(self, row: Row) -> None:
-        results = self._running
+        results = self._answers.running
         if results is None:
             return
         results.rows.append(row)
@@ -246,25 +238,20 @@ class ClassifyWidget(QWidget):
             self._show_answer()
 
     def _on_ended(self, summary: Summary) -> None:
-        results, seconds = self._running, time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._started
+        running = self._answers.running
+        removed = running is not None and not self._write(running)
+        results = self._answers.end(removed=removed)
         self._set_running(False)
-        if results is None:
-            return
-        removed = not self._write(results)
-        self._orphan = results if removed else None
         self._show_answer()
-        self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
-        wrong = bool(summary.failed) or removed
-        self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
+        if results is not None:
+            wrong = bool(summary.failed) or removed
+            self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
 
     def _on_failed(self, message: str) -> None:
-        results = self._running
+        self._answers.fail()
         self._set_running(False)
-        if results is not None:
-            self._answers.pop(results.keys, None)
-            self._folder_answers = None if results is self._folder_answers else self._folder_answers
         self._show_answer()
-        self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
         self._say(message, wrong=True)
 
     def _write(self, results: Results) -> bool:
@@ -297,16 +284,13 @@ class ClassifyWidget(QWidget):
         self.form.results.show_row(results, number)
         self.form.command.show_command("" if results is None else results.request.command)
         if self._link is not None:
-            self._link.show_text(self._canvas_text(results, number))
+            lost = results is self._answers.orphan
+            self._link.show_text("" if lost else canvas_text(results, number))
 
     def _wanted(self) -> Results | None:
         if self.form.tabs.currentIndex() == FOLDER_TAB:
-            return self._folder_answers
-        choice = self._image.choice()
-        if self._orphan is not None or choice is None:
-            return self._orphan
-        fitting = [r for keys, r in self._answers.items() if choice.keys <= keys]
-        return fitting[-1] if fitting else None
+            return self._answers.for_folder()
+        return self._answers.for_image(self._image.choice())
 
     def _number(self, results: Results) -> int | None:
         """Return which row is looked at."""
@@ -316,14 +300,8 @@ class ClassifyWidget(QWidget):
             return (clicked or 0) if results.rows else None
         position = None if self._link is None else self._link.position(image)
         if position is None:
-            return 0 if results is self._orphan and results.rows else None
+            return 0 if results is self._answers.orphan and results.rows else None
         return results.at(position)
-
-    def _canvas_text(self, results: Results | None, number: int | None) -> str:
-        on_canvas = results is not None and results is not self._orphan
-        if results is None or number is None or not on_canvas or results.request.image is None:
-            return ""
-        return canvas_text(results, number)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:
         self.form.message.say(text, wrong=wrong)

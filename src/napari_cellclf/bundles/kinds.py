@@ -1,0 +1,62 @@
+"""Files and folders that hold a network but are no bundle: what they are, and the way to one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_cellclf.errors import UnsafeModelError
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+_HDF5 = (".h5", ".hdf5")
+_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+_THEN = "then give that network to napari_cellclf.models.save.save_bundle"
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Refuse a model of a kind that may run code when it is opened, and say how to convert it.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder that exists; only the first bytes of a file are read.
+
+    Raises
+    ------
+    UnsafeModelError
+        If it is an HDF5 file of an older Keras, a SavedModel or a pickle.
+    """
+    if path.is_dir():
+        if any((path / member).is_file() for member in _SAVED_MODEL):
+            raise UnsafeModelError(
+                f"{path.name} is a SavedModel folder, which may hold code; {_convert(path)}"
+            )
+        return
+    suffix, start = path.suffix.lower(), _start(path)
+    if start == HDF5_MAGIC or suffix in _HDF5:
+        raise UnsafeModelError(
+            f"{path.name} is an HDF5 file of an older Keras, which may hold code; {_convert(path)}"
+        )
+    if start[:1] == b"\x80" or suffix in _PICKLES:
+        raise UnsafeModelError(
+            f"{path.name} is a pickle, which runs code when it is opened; where you trust it, open "
+            "it in the program that made it, build the same network in Keras 3 with its weights, "
+            + _THEN
+        )
+
+
+def _convert(path: Path) -> str:
+    return (
+        f"where you trust it, run keras.models.load_model({path.name!r}).save('new.keras') in "
+        f"the version of Keras that made it, load new.keras with Keras 3, {_THEN}"
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as handle:
+            return handle.read(len(HDF5_MAGIC))
+    except OSError:
+        # Whoever opens it next says what is wrong with it.
+        return b""

@@ -1,0 +1,114 @@
+"""Say on standard error which images failed, without saying one thing a thousand times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.channels import ChannelSpec
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.io.sources import ImageSource
+
+Note = Callable[[str], None]
+
+
+@dataclass
+class Failures:
+    """Tells of the first image of each reason at once, and how many more there were at the end.
+
+    Parameters
+    ----------
+    note : callable
+        Takes one line for the user.
+    """
+
+    note: Note
+    _first: dict[str, str] = field(default_factory=dict)
+    _more: dict[str, int] = field(default_factory=dict)
+
+    def add(self, image: str, reason: str) -> None:
+        """Tell of an image that could not be classified, if its reason is new.
+
+        Parameters
+        ----------
+        image : str
+            Which one.
+        reason : str
+            One sentence.
+        """
+        if reason in self._first:
+            self._more[reason] = self._more.get(reason, 0) + 1
+            return
+        self._first[reason] = image
+        self.note(describe_failure(image, reason))
+
+    def conclude(self) -> None:
+        """Tell how many images failed for the same reasons as those that were named."""
+        for reason, count in self._more.items():
+            images = "1 more image" if count == 1 else f"{count} more images"
+            self.note(f"... and {images} for the same reason as {self._first[reason]}")
+
+
+def describe_failure(image: str, reason: str) -> str:
+    """Put an image's name before a reason that does not name it.
+
+    Parameters
+    ----------
+    image : str
+        Which one.
+    reason : str
+        One sentence. Most name the file themselves; for a site, the one of its files that is bad.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    folder = str(Path(image).parent)
+    names_it = image in reason or (folder != "." and folder in reason)
+    return reason if names_it else f"{image}: {reason}"
+
+
+def note_channels_by_order(
+    sources: Sequence[ImageSource], expected: Sequence[ChannelSpec], note: Note
+) -> list[ImageSource]:
+    """Tell once if an image's channels have no names and are taken in the order of its file.
+
+    Parameters
+    ----------
+    sources : sequence of ImageSource
+        What will be read.
+    expected : sequence of ChannelSpec
+        What the model expects.
+    note : callable
+        Takes one line for the user.
+
+    Returns
+    -------
+    list of ImageSource
+        The same, each of which is looked at when it is read.
+    """
+    from napari_cellclf.core.channels import taken_in_order
+
+    noted = False
+
+    def look(source: ImageSource) -> Image:
+        nonlocal noted
+        image = source.read()
+        if not noted and len(expected) > 1 and taken_in_order(expected, image.channels):
+            noted = True
+            names = ", ".join(spec.name for spec in expected)
+            note(
+                f"the channels of {source.id} have no names and are taken as {names}, in this "
+                f'order; if that is wrong, say so with --channels "{expected[0].name}=2" ...'
+            )
+        return image
+
+    return [replace(source, read=_bind(look, source)) for source in sources]
+
+
+def _bind(look: Callable[[ImageSource], Image], source: ImageSource) -> Callable[[], Image]:
+    return lambda: look(source)
