@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,8 +269,16 @@ def test_nothing_to_classify(classifier: Classifier, nothing: Any) -> None:
 def test_other_things_are_refused(classifier: Classifier, make_image: MakeImage) -> None:
     with pytest.raises(InputError, match="a dict cannot be classified"):
         classifier.predict({})
-    with pytest.raises(InputError, match="batch_size=0"):
-        classifier.predict(make_image(0), batch_size=0)
+    for wrong in (0, "3"):
+        with pytest.raises(InputError, match=f"batch_size={wrong!r}"):
+            classifier.predict(make_image(0), batch_size=wrong)
+
+
+def test_images_of_one_source_get_ids_of_their_own(
+    classifier: Classifier, make_image: MakeImage
+) -> None:
+    images = [replace(make_image(seed), source="simulated") for seed in (0, 1)]
+    assert classifier.predict(images).ids == ("simulated", "simulated (2)")
 
 
 def test_the_bad_one_of_several_is_named(classifier: Classifier, make_image: MakeImage) -> None:
@@ -398,7 +406,7 @@ def test_paths_are_read(classifier: Classifier, make_image: MakeImage, tmp_path:
         ome=True,
     )
     found = classifier.predict([file, str(file)])
-    assert found.ids == (str(file), str(file))
+    assert found.ids == (str(file), f"{file} (2)")
     wanted = classifier.predict(image).probabilities
     np.testing.assert_allclose(found.probabilities, np.repeat(wanted, 2, axis=0), atol=1e-6)
 

@@ -111,3 +111,18 @@ def test_human_bytes(count: int, said: str) -> None:
 )
 def test_is_hidden(name: str, hidden: bool) -> None:
     assert is_hidden(name) is hidden
+
+
+@pytest.mark.parametrize("path", [5, None, b"x.tif"])
+def test_what_is_no_path_is_refused_in_one_sentence(path: object) -> None:
+    with pytest.raises(InputError, match=r"is not a path; give one as text"):
+        cc.read_image(path)
+
+
+def test_an_image_may_take_a_gibibyte_unless_more_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CELLCLF_MAX_IMAGE_BYTES", raising=False)
+    assert limit_or_default(None) == 2**30
+    monkeypatch.setenv("CELLCLF_MAX_IMAGE_BYTES", str(2**33))
+    assert limit_or_default(None) == 2**33

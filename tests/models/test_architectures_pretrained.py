@@ -160,7 +160,7 @@ def test_a_layer_that_depends_on_channels_otherwise_is_refused() -> None:
     [
         ("mobilenetv2", ".keras"),
         ("convnexttiny", ".weights.h5"),
-        ("efficientnetv2b0", ".weights.h5"),
+        ("mobilenetv3small", ".weights.h5"),
     ],
 )
 def test_weights_from_a_file(name: str, ending: str, tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ from napari_cellclf.errors import (
     NoImagesError,
 )
 from napari_cellclf.inference.engine import Engine
-from napari_cellclf.inference.rows import BadImage, Item, Row, image_from_array, prepared_rows
+from napari_cellclf.inference.rows import (
+    BadImage,
+    Item,
+    Row,
+    distinct,
+    image_from_array,
+    prepared_rows,
+)
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.schema import BundleSpec
@@ -133,6 +140,7 @@ class Classifier:
             self._item(image, f"image[{i}]" if len(listed) > 1 else "image")
             for i, image in enumerate(listed)
         ]
+        items = distinct(items)
         total = sum(item.read().n_planes if item.count_planes else 1 for item in items)
         parts: list[Predictions] = []
         for part in self._run(items, total, mapping, batch_size, on_progress, should_stop):
@@ -197,8 +205,7 @@ class Classifier:
         on_progress: OnProgress,
         should_stop: ShouldStop,
     ) -> Iterator[Predictions | BadImage]:
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size} holds no image; give at least 1")
+        _check_batch_size(batch_size)
         spec = self.bundle.spec
         rows = (row for item in items for row in _rows(item, spec, mapping))
         done = 0
@@ -254,6 +261,11 @@ def _rows(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Iterator[Ro
     except MemoryError:
         reason = f"{item.id} {_TOO_LARGE}"
         yield BadImage(item.id, reason, ImageTooLargeError(reason))
+
+
+def _check_batch_size(batch_size: Any) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size={batch_size!r} holds no image; give a whole number from 1")
 
 
 def _batches(

@@ -100,11 +100,7 @@ def save_bundle(
     >>> bundle.spec.name, bundle.spec.class_names
     ('mine', ('round', 'long'))
     """
-    if test_image.leading_axes:
-        raise AxesError(
-            f"a test image with axes {test_image.axes} holds {test_image.n_planes} planes; "
-            "give one of them"
-        )
+    _check_plane(test_image)
     pixels = preprocessing(test_image)
     fields = {
         "name": Path(path).name.removesuffix(".cellclf"),
@@ -127,6 +123,14 @@ def save_bundle(
             TEST_OUTPUT: dump_array(KerasEngine(network)(pixels[np.newaxis])),
         }
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
+
+
+def _check_plane(test_image: Image) -> None:
+    if test_image.leading_axes:
+        raise AxesError(
+            f"a test image with axes {test_image.axes} holds {test_image.n_planes} planes; "
+            "give one of them"
+        )
 
 
 def _verify(path: Path) -> None:

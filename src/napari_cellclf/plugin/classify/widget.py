@@ -13,8 +13,8 @@ from napari_cellclf.errors import CellclfError
 from napari_cellclf.plugin.classify.answers import AnswerBook
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
+from napari_cellclf.plugin.classify.model_process import ModelProcess
 from napari_cellclf.plugin.classify.paths import ask_for_path
-from napari_cellclf.plugin.classify.remote_engine import ModelProcess
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     Refusal,

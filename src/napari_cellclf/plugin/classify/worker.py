@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.plugin.classify.remote_engine import ModelProcess
+from napari_cellclf.plugin.classify.model_process import ModelProcess
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 
 if TYPE_CHECKING:

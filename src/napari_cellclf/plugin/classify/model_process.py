@@ -1,0 +1,86 @@
+"""The model that was used last, in a process of its own, ready for the next click."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from napari_cellclf.core.progress import ShouldStop, never_stop
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.inference.process_engine import ProcessEngine
+
+if TYPE_CHECKING:
+    from napari_cellclf.inference.classifier import Classifier
+
+
+class ModelProcess:
+    """The model that was used last, kept running so that a second click need not load it again."""
+
+    def __init__(self) -> None:
+        self._reference = ""
+        self._engine: ProcessEngine | None = None
+        self._classifier: Classifier | None = None
+        self._lock = threading.Lock()
+        self._shut = False
+
+    def get(self, reference: str, should_stop: ShouldStop = never_stop) -> Classifier:
+        """Return a classifier, loaded if need be.
+
+        Parameters
+        ----------
+        reference : str
+            A bundled name or a path.
+        should_stop : callable
+            Asked once the process has been started; then `close` ends it.
+
+        Returns
+        -------
+        Classifier
+            Ready for use; its self-test has passed in the child.
+
+        Raises
+        ------
+        ModelError
+            If there is no such model, or it cannot be used.
+        CancelledError
+            If it was to stop, or `close` was called meanwhile.
+        """
+        from napari_cellclf.bundles.bundle import ModelBundle
+        from napari_cellclf.bundles.library import find_model
+        from napari_cellclf.inference.classifier import Classifier
+
+        with self._lock:
+            known = self._classifier
+            if known is not None and reference == self._reference and not self.is_idle():
+                return known
+            self.close()
+            bundle = ModelBundle.load(find_model(reference))
+            engine = self._engine = ProcessEngine(reference)
+            # Whoever stopped before this line found no process to end; after it he ends this one.
+            if self._shut or should_stop():
+                self.close()
+            try:
+                engine.wait_until_ready()
+            except (CellclfError, MemoryError):
+                self.close()
+                raise
+            self._classifier = Classifier(bundle, engine)
+            self._reference = reference
+            return self._classifier
+
+    def is_idle(self) -> bool:
+        """Whether no process is running."""
+        engine = self._engine
+        return engine is None or not engine.is_alive()
+
+    def close(self) -> None:
+        """End the model's process, whatever it is doing; it starts again when it is asked for."""
+        engine, self._engine = self._engine, None
+        self._classifier = None
+        if engine is not None:
+            engine.close()
+
+    def shut_down(self) -> None:
+        """End the model's process for good."""
+        self._shut = True
+        self.close()
