@@ -77,7 +77,7 @@ def percent(probability: float) -> str:
 
     Examples
     --------
-    >>> percent(0.8455), percent(0.99999), percent(0.0001)
+    >>> percent(0.846), percent(0.99999), percent(0.0001)
     ('84.6 %', '> 99.9 %', '< 0.1 %')
     """
     if probability > 0.9995:
