@@ -17,13 +17,3 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real images are not here (set CELLCLF_DATA to their folder)")
     return folder
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep windows and TensorFlow apart: in one process they crash each other."""
-    windows = [item for item in items if "plugin" in item.path.parts]
-    if len(windows) == len(items):
-        return
-    reason = "windows need a process without TensorFlow; run: pytest tests/plugin"
-    for item in windows:
-        item.add_marker(pytest.mark.skip(reason=reason))

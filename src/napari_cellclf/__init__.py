@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.bundle import ModelBundle
-    from napari_cellclf.bundles.library import list_models
+    from napari_cellclf.bundles.catalogue import list_models
     from napari_cellclf.core.image import Image
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.preprocessing import Preprocessing
@@ -33,7 +33,7 @@ _HOME = {
     "ModelBundle": "bundles.bundle",
     "Predictions": "core.predictions",
     "Preprocessing": "core.preprocessing",
-    "list_models": "bundles.library",
+    "list_models": "bundles.catalogue",
     "load_classifier": "inference.load",
     "read_image": "io.read",
     "simulate_embryo": "core.simulation",

@@ -10,7 +10,7 @@ import h5py
 import pytest
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.library import find_model
+from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
 from napari_cellclf.inference.load import load_classifier
 

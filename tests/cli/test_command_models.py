@@ -55,7 +55,7 @@ def test_without_models_it_says_where_they_go(
     cellclf: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "none"))
-    monkeypatch.setattr("napari_cellclf.bundles.library.bundled_folder", lambda: tmp_path / "no")
+    monkeypatch.setattr("napari_cellclf.bundles.catalogue.bundled_folder", lambda: tmp_path / "no")
     result = cellclf("models", "list")
     assert result.code == 0
     assert str(tmp_path / "none") in result.out

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from napari_cellclf.bundles.library import find_model
+from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import ChannelMismatchError

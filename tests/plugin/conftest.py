@@ -71,7 +71,7 @@ def _no_tensorflow_beside_opengl() -> None:
     """Keep a run of the whole suite in one process from dying.
 
     Mesa's OpenGL and TensorFlow each bring an LLVM and cannot be loaded together, see
-    `napari_cellclf.plugin.classify.model_process`; these tests are run on their own.
+    `napari_cellclf.inference.process_engine`; these tests are run on their own.
     """
     if sys.platform.startswith("linux") and "tensorflow" in sys.modules:
         pytest.skip("other tests have loaded TensorFlow here; run pytest tests/plugin by itself")

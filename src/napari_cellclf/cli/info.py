@@ -56,7 +56,7 @@ def gather() -> dict[str, Any]:
     dict
         Name to text, list of text, or None: a package that is not installed, no reason why not.
     """
-    from napari_cellclf.bundles.library import models_folder
+    from napari_cellclf.bundles.catalogue import models_folder
     from napari_cellclf.io.cache import cache_folder
 
     backend = chosen_backend()

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from napari_cellclf.bundles.library import list_models, models_folder
+    from napari_cellclf.bundles.catalogue import list_models, models_folder
 
     with _left_out_on_stderr():
         models = list_models()
@@ -92,24 +92,24 @@ def _list(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _left_out_on_stderr() -> Iterator[None]:
-    """Say which bundles are not listed; the library only logs it."""
+    """Say which bundles are not listed; the catalogue only logs it."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             print(f"cellclf: {printable(record.getMessage())}", file=sys.stderr)
 
-    library, lines = logging.getLogger("napari_cellclf.bundles.library"), Lines(logging.WARNING)
-    library.addHandler(lines)
+    catalogue, lines = logging.getLogger("napari_cellclf.bundles.catalogue"), Lines(logging.WARNING)
+    catalogue.addHandler(lines)
     try:
         yield
     finally:
-        library.removeHandler(lines)
+        catalogue.removeHandler(lines)
 
 
 def _show(args: argparse.Namespace) -> None:
     from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.bundles.card import model_card
-    from napari_cellclf.bundles.library import find_model
+    from napari_cellclf.bundles.catalogue import find_model
 
     path = find_model(args.model)
     spec = ModelBundle.load(path).spec

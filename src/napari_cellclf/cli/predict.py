@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _collect(args: argparse.Namespace) -> list[ImageSource]:
-    from napari_cellclf.bundles.library import find_model
+    from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
 
     find_model(args.model)

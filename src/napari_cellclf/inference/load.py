@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.library import find_model
+from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.errors import CellclfError, InputError, SelfTestError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.engine import Engine

@@ -105,7 +105,7 @@ class ModelPicker(QWidget):
 
 def bundled_models() -> list[ModelChoice]:
     """List the models that come with this package."""
-    from napari_cellclf.bundles.library import list_models
+    from napari_cellclf.bundles.catalogue import list_models
 
     return [describe_model(model.name) for model in list_models()]
 
@@ -129,7 +129,7 @@ def describe_model(reference: str) -> ModelChoice:
         If there is no such model, or it cannot be used.
     """
     from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.bundles.library import find_model
+    from napari_cellclf.bundles.catalogue import find_model
 
     # The hashes of all files are checked when the model is loaded, off the GUI's thread.
     spec = read_spec(find_model(reference))

@@ -46,7 +46,7 @@ class ModelProcess:
             If it was to stop, or `close` was called meanwhile.
         """
         from napari_cellclf.bundles.bundle import ModelBundle
-        from napari_cellclf.bundles.library import find_model
+        from napari_cellclf.bundles.catalogue import find_model
         from napari_cellclf.inference.classifier import Classifier
 
         with self._lock:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import samples
 
-from napari_cellclf.bundles import library
-from napari_cellclf.bundles.library import find_model, list_models
+from napari_cellclf.bundles import catalogue
+from napari_cellclf.bundles.catalogue import find_model, list_models
 from napari_cellclf.errors import ModelNotFoundError, UnsafeModelError
 
 
@@ -17,7 +17,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     mine.mkdir()
     bundled.mkdir()
     monkeypatch.setenv("CELLCLF_MODELS", str(mine))
-    monkeypatch.setattr(library, "bundled_folder", lambda: bundled)
+    monkeypatch.setattr(catalogue, "bundled_folder", lambda: bundled)
     monkeypatch.chdir(tmp_path)
     return mine, bundled
 
@@ -98,8 +98,8 @@ def test_addresses_are_refused(folders: tuple[Path, Path]) -> None:
 
 def test_the_folder_of_the_system_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CELLCLF_MODELS", raising=False)
-    assert library.models_folder().name == "models"
-    assert "napari-cellclf" in str(library.models_folder())
+    assert catalogue.models_folder().name == "models"
+    assert "napari-cellclf" in str(catalogue.models_folder())
 
 
 def test_models_lie_beside_what_was_fetched_also_on_windows(
@@ -114,7 +114,7 @@ def test_models_lie_beside_what_was_fetched_also_on_windows(
     # Only Windows has folders of authors; there the name stood twice, one inside the other.
     monkeypatch.setattr(windows, "get_win_folder", lambda name: f"/{name}")
     monkeypatch.setattr("platformdirs.PlatformDirs", windows.Windows)
-    assert library.models_folder().parent == cache_folder().parent
+    assert catalogue.models_folder().parent == cache_folder().parent
 
 
 def test_listing_loads_neither_keras_nor_h5py(folders: tuple[Path, Path]) -> None:
