@@ -17,9 +17,13 @@ SLOW = (*HEAVY, "skimage", "scipy", "dask", "tifffile", "matplotlib", "rich", "p
 HELPS = [
     [],
     ["predict"],
+    ["data"],
     ["models"],
     ["models", "list"],
     ["models", "show"],
+    ["train"],
+    ["tune"],
+    ["evaluate"],
     ["info"],
     ["demo"],
 ]

@@ -13,16 +13,22 @@ from napari_cellclf.errors import CellclfError
 
 PUBLIC = [
     "Classifier",
+    "Dataset",
+    "Evaluation",
     "Image",
     "ModelBundle",
     "Predictions",
     "Preprocessing",
+    "TrainingConfig",
     "__version__",
+    "evaluate",
     "list_models",
     "load_classifier",
+    "read_dataset",
     "read_image",
     "simulate_embryo",
     "simulate_site",
+    "train",
 ]
 DOCUMENTED = [name for name in PUBLIC if not name.startswith("__")]
 

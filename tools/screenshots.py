@@ -42,12 +42,15 @@ def main() -> int:
         return _again_with_display()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     demo = Path(tempfile.gettempdir()) / "cellclf-demo"
-    if not (arguments.keep_demo and demo.exists()):
+    if arguments.only != "train" and not (arguments.keep_demo and demo.exists()):
         _run_demo(demo)
     with tempfile.TemporaryDirectory(prefix="cellclf-screenshots-") as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
         os.environ["CELLCLF_MODELS"] = str(demo)
-        _simulated(demo / "new-plate", arguments.out)
+        if arguments.only in (None, "train"):
+            _training(Path(folder), arguments.out)
+        if arguments.only in (None, "classify"):
+            _simulated(demo / "new-plate", arguments.out)
         if arguments.real_out is not None:
             _real(arguments.real_out)
     return 0
@@ -56,6 +59,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=IMAGES, help="where the pictures go")
+    parser.add_argument("--only", choices=("classify", "train"), help="of one widget only")
     parser.add_argument("--keep-demo", action="store_true", help="use the last run's demo")
     parser.add_argument("--real-out", type=Path, help="also make pictures of real images, there")
     return parser
@@ -86,6 +90,29 @@ def _simulated(plate: Path, out: Path) -> None:
     _picture(out / "sample-embryo.png", _sample_embryo)
 
 
+def _training(folder: Path, out: Path) -> None:
+    """Make the pictures of the Train widget."""
+    from napari_cellclf.plugin.train.process import running_processes
+
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    # The pictures show paths: short ones.
+    os.chdir(folder)
+    screen = _simulated_screen(Path("plates"))
+    for name, prepare in (
+        ("train-leakage", _train_leakage),
+        ("train-preview", _train_preview),
+        ("train-running", _train),
+    ):
+        _picture(out / f"{name}.png", lambda shot, prepare=prepare: prepare(shot, screen), "Train")
+    # The run is of no more use once its picture is taken.
+    for process in running_processes():
+        process.terminate()
+        while process.exit_code() is None:
+            time.sleep(0.1)
+    os.chdir(ROOT)
+
+
 def _real(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     images = DATA / "rxrx1" / "images"
@@ -105,14 +132,14 @@ def _real(out: Path) -> None:
 
 
 class Shot:
-    """A window with the widget, to be brought into the state that a picture shows."""
+    """A window with a widget, to be brought into the state that a picture shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, widget: str = "Classify") -> None:
         import napari
 
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(WIDTH, HEIGHT)
-        dock, self.widget = self.viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+        dock, self.widget = self.viewer.window.add_plugin_dock_widget("napari-cellclf", widget)
         self.pump(1)
         window = self.viewer.window._qt_window
         from qtpy.QtCore import Qt
@@ -138,8 +165,12 @@ class Shot:
         """Press Classify and wait."""
         if not self.widget.classify():
             raise RuntimeError(self.widget.form.message.text())
+        self.wait(lambda: not self.widget.runner.running)
+
+    def wait(self, is_over: Callable[[], bool]) -> None:
+        """Let the window live until something is over."""
         end = time.monotonic() + PATIENCE_SECONDS
-        while self.widget.runner.running and time.monotonic() < end:
+        while not is_over() and time.monotonic() < end:
             self.pump(0.05)
 
     def save(self, path: Path) -> None:
@@ -156,8 +187,8 @@ class Shot:
         print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
-def _picture(path: Path, prepare: Callable[[Shot], Any]) -> None:
-    shot = Shot()
+def _picture(path: Path, prepare: Callable[[Shot], Any], widget: str = "Classify") -> None:
+    shot = Shot(widget)
     try:
         prepare(shot)
         shot.save(path)
@@ -209,6 +240,66 @@ def _offer_channels(shot: Shot) -> None:
 def _sample_embryo(shot: Shot) -> None:
     shot.viewer.open_sample("napari-cellclf", "simulated_embryo")
     shot.viewer.dims.set_point(0, 12)
+
+
+def _simulated_screen(folder: Path) -> Path:
+    from imagecodecs import png_encode
+
+    from napari_cellclf.core.simulation.plate import simulate_plate
+
+    for plate in (1, 2, 3, 4):
+        for site in simulate_plate(wells_per_type=3, plate=plate, seed=plate):
+            place = folder / site.experiment / f"Plate{plate}"
+            place.mkdir(parents=True, exist_ok=True)
+            for channel, pixels in enumerate(site.draw().data, start=1):
+                name = f"{site.well}_s{site.site}_w{channel}.png"
+                (place / name).write_bytes(png_encode(pixels))
+    return folder
+
+
+def _choose_data(shot: Shot, data: Path) -> None:
+    widget = shot.widget
+    widget.form.data.path.set_path(str(data))
+    widget.form.run.folder.set_path("celltypes")
+    shot.wait(lambda: widget.data.split is not None and not widget.data.inspecting)
+
+
+def _train_leakage(shot: Shot, data: Path) -> None:
+    _choose_data(shot, data)
+    shot.widget.form.split.choose("random")
+    shot.wait(lambda: not shot.widget.data.busy)
+    shot.widget.form.data_section.unfold(False)
+
+
+def _train_preview(shot: Shot, data: Path) -> None:
+    _choose_data(shot, data)
+    for section in shot.widget.form.sections[:2]:
+        section.unfold(False)
+    shot.pump(0.5)
+    shot.widget.preview()
+    shot.wait(lambda: not shot.widget._previewing.running)
+    shown = ("w1 Hoechst", "w2 ConA", "w3 Phalloidin")
+    for layer in shot.viewer.layers:
+        layer.visible = layer.name.endswith(shown)
+        low, high = layer.contrast_limits
+        layer.contrast_limits = low, low + (high - low) * 0.6
+    shot.viewer.dims.set_point((0, 1), (1, 3))
+    shot.viewer.reset_view()
+
+
+def _train(shot: Shot, data: Path) -> None:
+    widget = shot.widget
+    first = sorted(data.rglob("*_s1_w1.png"))[0]
+    shot.viewer.open(first, plugin="napari-cellclf")
+    _choose_data(shot, data)
+    widget.form.model.batch_size.setText("8")
+    widget.form.model.more.setPlainText("steps_per_epoch = 8")
+    widget.refresh()
+    if not widget.run.start():
+        raise RuntimeError(widget.form.run.message.text())
+    state = widget.run.follower
+    shot.wait(lambda: len(state.state.points) >= 7 or not widget.run.active)
+    shot.pump(0.6)
 
 
 if __name__ == "__main__":

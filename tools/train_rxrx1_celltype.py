@@ -39,9 +39,10 @@ from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
 from napari_cellclf.models.architectures.compact_cnn import build
 from napari_cellclf.models.architectures.registry import build_network
-from napari_cellclf.models.augmentation import AugmentationConfig
-from napari_cellclf.models.fit import FitConfig, fit
+from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
 
 CLASSES = ("HEPG2", "HUVEC", "RPE", "U2OS")
 DISPLAY_NAMES = {
@@ -54,7 +55,6 @@ DISPLAY_NAMES = {
 #: levels, by which experiments are told apart more easily than by their cells, average out.
 PREPROCESSING = Preprocessing(channels=stain_channels(optional=(5, 6)), size=(256, 256))
 ARCHITECTURE: dict[str, Any] = {"width": 32, "depth": 4, "dropout": 0.2, "normalization": "batch"}
-FIT = FitConfig(steps=500, batch_size=24, crop=96, learning_rate=3e-3)
 AUGMENTATION = AugmentationConfig(
     gaps=0.2,
     bleed_through=0.15,
@@ -65,6 +65,16 @@ AUGMENTATION = AugmentationConfig(
     offset=0.15,
     channel_dropout=0.15,
     drop_together=(4, 5),
+)
+CONFIG = TrainingConfig(
+    epochs=25,
+    steps_per_epoch=20,
+    batch_size=24,
+    crop=96,
+    balance="oversample",
+    learning_rate=3e-3,
+    ema=0.98,
+    augmentation=AUGMENTATION,
 )
 
 
@@ -104,8 +114,9 @@ def trained(sites: Sequence[Site], seed: int, weights: Path) -> keras.Model:
         network.load_weights(weights)
         return network
     images = [PREPROCESSING(site.image) for site in sites]
-    labels = [site.label for site in sites]
-    fit(network, images, labels, FIT.model_copy(update={"seed": seed}), AUGMENTATION)
+    labels = np.array([site.label for site in sites])
+    material = Material(LabelledArrays(images, labels))
+    train_network(network, material, CONFIG.changed(seed=seed))
     network.save_weights(weights)
     return network
 

@@ -19,39 +19,57 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.bundles.catalogue import list_models
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.core.image import Image
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.core.simulation import simulate_embryo, simulate_site
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.io.datasets.read import read_dataset
     from napari_cellclf.io.read import read_image
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.reports.evaluate import evaluate
+    from napari_cellclf.runs.api import train
 
 _HOME = {
     "Classifier": "inference.classifier",
+    "Dataset": "core.dataset",
+    "Evaluation": "core.evaluation",
     "Image": "core.image",
     "ModelBundle": "bundles.bundle",
     "Predictions": "core.predictions",
     "Preprocessing": "core.preprocessing",
+    "TrainingConfig": "models.training.config",
+    "evaluate": "reports.evaluate",
     "list_models": "bundles.catalogue",
     "load_classifier": "inference.load",
+    "read_dataset": "io.datasets.read",
     "read_image": "io.read",
     "simulate_embryo": "core.simulation",
     "simulate_site": "core.simulation",
+    "train": "runs.api",
 }
 
 __all__ = [
     "Classifier",
+    "Dataset",
+    "Evaluation",
     "Image",
     "ModelBundle",
     "Predictions",
     "Preprocessing",
+    "TrainingConfig",
     "__version__",
+    "evaluate",
     "list_models",
     "load_classifier",
+    "read_dataset",
     "read_image",
     "simulate_embryo",
     "simulate_site",
+    "train",
 ]
 
 

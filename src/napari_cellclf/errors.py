@@ -11,14 +11,20 @@
     │   ├── ChannelMismatchError         the image lacks channels that the model needs
     │   ├── NormalizationError           the pixels cannot be normalised as asked
     │   ├── NameParseError               a file name does not follow its naming scheme
-    │   └── NoImagesError                nothing to read where images were expected
+    │   ├── NoImagesError                nothing to read where images were expected
+    │   └── DatasetError                 labelled images that cannot be trained on as they are
+    │       └── LeakageError             one group of images on both sides of a split
     ├── ModelError                       a trained model, or the file it should come from
     │   ├── ModelNotFoundError           no bundle and no bundled model of that name
     │   ├── BundleError                  not a complete, valid model bundle
     │   │   ├── IntegrityError           a file is not the one its hash was made from
     │   │   └── SelfTestError            the network does not reproduce its stored answer
     │   ├── UnsafeModelError             holds something that could run code or exhaust memory
-    │   └── ArchitectureError            no such architecture, or parameters it cannot take
+    │   ├── ArchitectureError            no such architecture, or parameters it cannot take
+    │   └── TrainingError                training went wrong, such as a loss that is no number
+    ├── RunError                         a run folder cannot be used as asked
+    │   ├── RunLockedError               another process trains in it
+    │   └── CheckpointError              none of its checkpoints can be read
     ├── DownloadError                    a download failed or is not the file expected
     └── CancelledError                   stopped because the user asked for it
 
@@ -69,6 +75,14 @@ class NoImagesError(InputError):
     """There is nothing to read where images were expected."""
 
 
+class DatasetError(InputError):
+    """Labelled images cannot be trained on, or evaluated with, as they are."""
+
+
+class LeakageError(DatasetError):
+    """Images of one group are on both sides of a split."""
+
+
 class ModelError(CellclfError):
     """A trained model, or the file it should come from, cannot be used."""
 
@@ -95,6 +109,22 @@ class UnsafeModelError(ModelError):
 
 class ArchitectureError(ModelError, ValueError):
     """There is no such architecture, or it cannot take those parameters."""
+
+
+class TrainingError(ModelError):
+    """Training went wrong in a way that it cannot mend itself."""
+
+
+class RunError(CellclfError):
+    """The folder of a training run cannot be used as asked."""
+
+
+class RunLockedError(RunError):
+    """Another process is training in the folder."""
+
+
+class CheckpointError(RunError):
+    """None of the checkpoints of a run can be read."""
 
 
 class DownloadError(CellclfError):

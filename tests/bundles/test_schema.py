@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import spec
 
-from napari_cellclf.bundles.schema import BundleSpec, ClassSpec, EvaluationSpec
+from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec
+from napari_cellclf.core.classes import ClassSpec
 
 _finite = st.floats(allow_nan=False, allow_infinity=False)
 _text = st.text(max_size=30)

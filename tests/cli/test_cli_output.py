@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 from datetime import date
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.cli.output import JsonLines, Screen, plain
+from napari_cellclf.cli.tables import TableFile
 from napari_cellclf.core.predictions import Predictions
 
 PREDICTIONS = Predictions(
@@ -49,3 +51,24 @@ def test_plain_values() -> None:
     value = {"n": np.float32(2), "a": np.array([1, 2]), "p": Path("x"), "d": date(2023, 8, 11)}
     assert plain(value) == {"n": 2.0, "a": [1, 2], "p": "x", "d": "2023-08-11"}
     assert plain([np.inf, None, True]) == [None, None, True]
+
+
+def test_unsure_answers_are_marked_if_the_model_has_a_threshold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Screen(top_k=1, image_width=8, unsure_below=0.8).write(PREDICTIONS)
+    JsonLines(top_k=1, unsure_below=0.75).write(PREDICTIONS)
+    _, first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert first.endswith("75.0%  unsure")
+    assert second.endswith("100.0%")
+    # A confidence at the threshold is sure.
+    assert [json.loads(line)["unsure"] for line in (third, fourth)] == [False, False]
+
+
+def test_the_table_has_a_column_for_unsure_answers(tmp_path: Path) -> None:
+    with TableFile(tmp_path / "p.csv", PREDICTIONS.classes, ["plate"], print, 0.8) as table:
+        table.write(PREDICTIONS)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:6] == ["image", "label", "confidence", "p_RPE", "p_HEPG2", "unsure"]
+    assert [row["unsure"] for row in rows] == ["True", "False"]

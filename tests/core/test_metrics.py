@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from napari_cellclf.core.metrics import (
     accuracy,
     balanced_accuracy,
+    class_scores,
     confusion_matrix,
     top_k_accuracy,
+    truth_ranks,
 )
 from napari_cellclf.errors import InputError
 
@@ -84,3 +86,41 @@ def test_numbers_that_are_no_class_are_refused(wrong):
 def test_k_must_be_at_least_one():
     with pytest.raises(InputError, match="k is 0"):
         top_k_accuracy(np.array([0]), np.ones((1, 1)), 0)
+
+
+def test_scores_of_classes_worked_out_by_hand():
+    scores = class_scores(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0]), 4)
+    assert scores.precision[:2] == pytest.approx([2 / 3, 1 / 2])
+    assert scores.recall[:2] == pytest.approx([2 / 3, 1 / 2])
+    assert scores.f1[:2] == pytest.approx([2 / 3, 1 / 2])
+    assert np.isnan([scores.precision[2], scores.recall[2], scores.f1[2]]).all()
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
+@given(pairs)
+def test_scores_agree_with_the_confusion_matrix(rows):
+    truth, answers = split(rows)
+    counts, scores = confusion_matrix(truth, answers, 4), class_scores(truth, answers, 4)
+    for c in range(4):
+        found, support, answered = counts[c, c], counts[c].sum(), counts[:, c].sum()
+        if support:
+            assert scores.recall[c] == found / support
+            assert scores.precision[c] == (found / answered if answered else 0)
+            assert scores.f1[c] == pytest.approx(2 * found / (support + answered))
+
+
+@given(pairs, st.integers(0, 99))
+def test_weighted_scores_are_those_of_repeated_images(rows, seed):
+    truth, answers = split(rows)
+    times = np.random.default_rng(seed).integers(0, 3, len(rows))
+    if not times.any():
+        return
+    weighted = class_scores(truth, answers, 4, times.astype(float))
+    repeated = class_scores(np.repeat(truth, times), np.repeat(answers, times), 4)
+    np.testing.assert_allclose(weighted.f1, repeated.f1)
+    np.testing.assert_allclose(weighted.precision, repeated.precision)
+
+
+def test_ranks_of_the_truth():
+    flat = np.full((1, 3), 1 / 3)
+    assert [truth_ranks(np.array([c]), flat)[0] for c in range(3)] == [0, 1, 2]

@@ -16,9 +16,10 @@ import pytest
 
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.schema import ArchitectureSpec, ClassSpec, TrainingSpec
+from napari_cellclf.bundles.schema import ArchitectureSpec, TrainingSpec
 from napari_cellclf.bundles.seal import seal_of
 from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import (

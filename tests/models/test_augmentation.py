@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_cellclf.models.augmentation import AugmentationConfig, build_augmenter
+from napari_cellclf.models.augmentation.build import build_augmenter
+from napari_cellclf.models.augmentation.config import AugmentationConfig
 
 OFF = {
     "flips": False,

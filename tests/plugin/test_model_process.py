@@ -10,7 +10,7 @@ import pytest
 
 from napari_cellclf.errors import CancelledError, ModelError
 from napari_cellclf.plugin.classify.model_process import ModelProcess
-from napari_cellclf.plugin.classify.runner import explain
+from napari_cellclf.plugin.shared.explain import explain
 
 pytestmark = pytest.mark.timeout(600)
 

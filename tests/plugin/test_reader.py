@@ -100,11 +100,14 @@ def test_of_many_sites_only_those_that_are_seen_are_read(
     viewer = make_napari_viewer()
     viewer.open(plate, plugin="napari-cellclf")
     assert viewer.layers[0].data.shape[0] == 619
-    # The site in view, and the first, middle and last for the contrast.
-    assert len({path.name.rpartition("_w")[0] for path in seen}) <= 4
+    # The first site and the one in view, by which contrast is judged too: each file once.
+    assert viewer.dims.current_step[0] == 309
+    assert {path.name.rpartition("_w")[0] for path in seen} == {"B02_s1", "I23_s1"}
+    assert len(seen) == 12
     seen.clear()
     viewer.dims.set_current_step(0, 100)
     assert len({path.name.rpartition("_w")[0] for path in seen}) == 1
+    assert len(seen) == 6
 
 
 def test_embryo_has_its_minute(make_napari_viewer: Any, tmp_path: Path, told: list[str]) -> None:
@@ -200,6 +203,11 @@ def test_contrast_limits_show_something() -> None:
     assert contrast_limits(np.full((4, 4), np.nan)) == (0, 1)
     mask = np.eye(8, dtype=bool)
     assert contrast_limits(mask) == (0, 1)
+    channels_first = np.stack([np.stack([ramp // 4] * 3), np.stack([ramp // 2] * 3)])
+    layers = to_layer_data(Image(channels_first, "CTYX"), title="t")
+    limits = [settings["contrast_limits"] for _, settings, _ in layers]
+    assert limits == [contrast_limits(channel, 2) for channel in channels_first]
+    assert limits[0][1] < limits[1][1]
     black_first = np.stack([np.zeros((16, 16), np.uint8), ramp, ramp])
     assert contrast_limits(black_first)[1] > 250
 

@@ -10,11 +10,11 @@ from napari_cellclf.plugin.classify.layer_info import LayerInfo
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     ModelChoice,
-    Refusal,
     plan,
     plan_folder,
     propose_mapping,
 )
+from napari_cellclf.plugin.shared.refusal import Refusal
 
 CHANNELS = (
     ChannelSpec(name="w1 Hoechst", aliases=("DNA",)),

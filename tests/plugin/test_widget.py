@@ -405,7 +405,7 @@ def test_real_sites_with_the_bundled_model(
 
 
 def test_file_dialogs_are_not_modal(open_widget: OpenWidget, qtbot: Any, tmp_path: Path) -> None:
-    from napari_cellclf.plugin.classify.paths import ask_for_path
+    from napari_cellclf.plugin.shared.paths import ask_for_path
 
     _, widget = open_widget()
     got: list[str] = []

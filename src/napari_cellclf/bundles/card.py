@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from napari_cellclf.bundles.schema import BundleSpec, ClassSpec, EvaluationSpec, TrainingSpec
+from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, TrainingSpec
+from napari_cellclf.core.classes import ClassSpec
 
 _ROLES = {
     "train": "images it was trained on",

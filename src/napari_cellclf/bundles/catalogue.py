@@ -61,6 +61,10 @@ class ModelInfo:
         return len(self.classes)
 
 
+#: The model in the folder of a training run.
+RUN_MODEL = f"model{SUFFIX}"
+
+
 def models_folder() -> Path:
     """Return the user's folder of models: `CELLCLF_MODELS`, else where the system keeps data.
 
@@ -120,7 +124,8 @@ def find_model(name_or_path: str | Path) -> Path:
     Parameters
     ----------
     name_or_path : str or Path
-        A path that exists, or the name of one of the user's models or of a bundled one.
+        A path that exists, the folder of a finished training run, or the name of one of the user's
+        models or of a bundled one.
 
     Returns
     -------
@@ -146,6 +151,9 @@ def find_model(name_or_path: str | Path) -> Path:
     # A folder that happens to bear a model's name is not meant, unless it is a bundle.
     if as_path.is_file() or (as_path / "bundle.json").exists() or previous_path(as_path).exists():
         return checked_path(as_path)
+    trained = as_path / RUN_MODEL
+    if (as_path / "run.json").is_file() and trained.exists():
+        return checked_path(trained)
     if re.match(NAME_PATTERN, wanted):
         stem = wanted.removesuffix(SUFFIX)
         for folder, _ in _folders():

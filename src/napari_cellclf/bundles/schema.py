@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_cellclf.bundles.seal import SEAL, seal_of
+from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.views import Views
 
 #: Raised when a change would make older versions of this package misread a bundle.
 FORMAT_VERSION: Literal[1] = 1
@@ -26,32 +28,6 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ClassSpec(_Part):
-    """One class that a model can answer.
-
-    Parameters
-    ----------
-    name : str
-        What stands in tables, such as ``"HUVEC"`` or ``"060"``.
-    display_name : str
-        What people read, such as ``"endothelial cell (HUVEC)"``; empty means `name`.
-    value : float, optional
-        For ordered classes such as stages: where it lies on their scale, such as 60.
-    unit : str, optional
-        The unit of `value`, such as ``"minute"``.
-    """
-
-    name: str = Field(min_length=1, max_length=200)
-    display_name: str = Field(default="", max_length=200)
-    value: Finite | None = None
-    unit: str | None = Field(default=None, max_length=40)
-
-    @property
-    def title(self) -> str:
-        """What people read."""
-        return self.display_name or self.name
-
-
 class InputSpec(_Part):
     """What the network is fed, and how it is made from an image.
 
@@ -66,12 +42,15 @@ class InputSpec(_Part):
     minimum_size : tuple of int, optional
         The smallest height and width, in pixels, that the network can take; None if
         `preprocessing` makes every image the same size.
+    views : {'one', 'flips', 'all'}
+        From how many sides each image is looked at; the answers are averaged.
     """
 
     axes: Literal["YXC"] = "YXC"
     dtype: Literal["float32"] = "float32"
     preprocessing: Preprocessing
     minimum_size: tuple[int, int] | None = None
+    views: Views = "one"
 
     @property
     def channels(self) -> tuple[str, ...]:

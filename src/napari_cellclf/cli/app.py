@@ -8,18 +8,18 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from napari_cellclf.cli import demo, info, models, predict
-from napari_cellclf.cli.backend import chosen_backend
+from napari_cellclf.cli import data, demo, evaluate, info, models, predict, train, tune
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
 from napari_cellclf.errors import CancelledError, CellclfError
+from napari_cellclf.models.devices import chosen_backend
 
 _EXIT_CODES = """\
 exit codes:
   0    all well
   1    nothing could be done; one line on standard error says why
   2    the command line is wrong
-  3    some images could not be classified, all others were
+  3    some images could not be read or classified, all others were
   130  interrupted by Ctrl-C
   141  the reader of the output went away (| head)
 """
@@ -77,6 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, summary in (
         ("predict", predict, "classify images: files, folders, or a table of paths"),
+        ("data", data, "look at labelled images: classes, groups, split, and what is odd"),
+        ("train", train, "train a classifier, or go on with a run"),
+        ("tune", tune, "search for good settings of a training"),
+        ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
         ("models", models, "list the models that are here, or show one"),
         ("info", info, "show versions, devices and folders"),
         ("demo", demo, "the whole way on simulated images, in under two minutes"),

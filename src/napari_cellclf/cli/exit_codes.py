@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     #: The command line itself is wrong; the code that argparse uses.
     USAGE = 2
-    #: Some images could not be classified, all others were.
+    #: Some images could not be read or classified, all others were.
     SOME_FAILED = 3
     #: Stopped by Ctrl-C: 128 + SIGINT, as shells count.
     INTERRUPTED = 130

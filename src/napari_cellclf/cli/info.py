@@ -8,9 +8,9 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from napari_cellclf.cli.backend import chosen_backend, find_devices
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.models.devices import chosen_backend, find_devices
 
 _PACKAGES = ("napari-cellclf", "napari", "keras", "tensorflow", "torch", "jax", "numpy")
 

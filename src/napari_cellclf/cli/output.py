@@ -30,10 +30,13 @@ class JsonLines:
     ----------
     top_k : int
         Length of the list ``top``.
+    unsure_below : float, optional
+        The model's threshold of confidence; None leaves ``unsure`` out.
     """
 
-    def __init__(self, top_k: int) -> None:
+    def __init__(self, top_k: int, unsure_below: float | None = None) -> None:
         self._top_k = top_k
+        self._unsure_below = unsure_below
 
     def write(self, predictions: Predictions) -> None:
         """Print rows."""
@@ -51,6 +54,7 @@ class JsonLines:
             "image": predictions.ids[row],
             "label": top[0][0],
             "confidence": top[0][1],
+            **unsure_column(predictions, row, self._unsure_below),
             "top": [{"label": label, "probability": value} for label, value in top],
             "probabilities": dict(zip(predictions.classes, probabilities, strict=True)),
             "metadata": {key: plain(value) for key, value in predictions.metadata[row].items()},
@@ -66,10 +70,13 @@ class Screen:
         How many classes.
     image_width : int
         Characters for the images' names; longer ones shift their row.
+    unsure_below : float, optional
+        The model's threshold of confidence, below which a row ends in ``unsure``.
     """
 
-    def __init__(self, top_k: int, image_width: int) -> None:
+    def __init__(self, top_k: int, image_width: int, unsure_below: float | None = None) -> None:
         self._top_k = top_k
+        self._unsure_below = unsure_below
         self._image_width = max(image_width, len("image"))
         self._begun = False
 
@@ -84,10 +91,36 @@ class Screen:
         for row, image in enumerate(predictions.ids):
             best = predictions.top_k(self._top_k, row)
             cells = "  ".join(f"{label:{width}} {value:7.1%}" for label, value in best)
-            print(f"{printable(image):{self._image_width}}  {cells}", flush=True)
+            unsure = any(unsure_column(predictions, row, self._unsure_below).values())
+            end = "  unsure" if unsure else ""
+            print(f"{printable(image):{self._image_width}}  {cells}{end}", flush=True)
 
     def write_bad(self, image: str, reason: str) -> None:
         """Take no notice; a line on standard error tells of it."""
+
+
+def unsure_column(
+    predictions: Predictions, row: int, unsure_below: float | None
+) -> dict[str, bool]:
+    """Say whether an answer is to be read as "unsure".
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Answers.
+    row : int
+        Which one.
+    unsure_below : float, optional
+        The model's threshold of confidence.
+
+    Returns
+    -------
+    dict of str to bool
+        The column ``unsure``; empty if the model has no threshold.
+    """
+    if unsure_below is None:
+        return {}
+    return {"unsure": bool(predictions.confidences[row] < unsure_below)}
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,13 @@ from typing import TYPE_CHECKING
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.failures import Failures, note_channels_by_order
 from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.options import (
+    Mappings,
+    add_batch_size,
+    add_channels,
+    channel_mapping,
+    positive,
+)
 from napari_cellclf.cli.output import JsonLines, Output, Screen
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
 from napari_cellclf.cli.tables import (
@@ -25,15 +32,13 @@ from napari_cellclf.cli.tables import (
     check_table,
     table_columns,
 )
-from napari_cellclf.errors import CancelledError, InputError, NoImagesError
+from napari_cellclf.errors import CancelledError, NoImagesError
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.rows import BadImage
     from napari_cellclf.io.sources import ImageSource
-
-_Mapping = Mapping[str, str | None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,23 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="a model's name, or the path of a bundle")
     add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
     _add_output_arguments(parser)
-    add(
-        "--channels",
-        type=_channel,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODEL=IMAGE",
-        help='which channel of the images feeds which of the model, such as "w1 Hoechst=DNA" or '
-        "w1=DNA; channels without names are 1, 2, ...; nothing after the = leaves that channel out",
-    )
-    add(
-        "--batch-size",
-        type=_positive,
-        default=16,
-        metavar="N",
-        help="images at a time (default 16); fewer need less memory",
-    )
+    add_channels(parser)
+    add_batch_size(parser)
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +73,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--top-k",
-        type=_positive,
+        type=positive,
         default=3,
         metavar="K",
         help="how many classes to show of each image on the terminal and in JSON (default 3); "
@@ -111,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         If nothing can be done, or no image could be classified.
     """
     # Whatever can be wrong without the model is found before the seconds that loading it takes.
-    mapping = _mapping(args.channels)
+    mapping = channel_mapping(args.channels)
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
     sources = _collect(args)
@@ -136,7 +126,7 @@ def _collect(args: argparse.Namespace) -> list[ImageSource]:
     return collect_sources(args.inputs)
 
 
-def _load(model: str, mapping: _Mapping | None) -> Classifier:
+def _load(model: str, mapping: Mappings | None) -> Classifier:
     from napari_cellclf.core.channels import name_overrides
     from napari_cellclf.inference.load import load_classifier
 
@@ -149,7 +139,7 @@ def _load(model: str, mapping: _Mapping | None) -> Classifier:
 def _classify(
     classifier: Classifier,
     sources: Sequence[ImageSource],
-    mapping: _Mapping | None,
+    mapping: Mappings | None,
     args: argparse.Namespace,
     reporter: ProgressReporter,
 ) -> int:
@@ -208,14 +198,17 @@ def _open_outputs(
     note: Callable[[str], None],
 ) -> list[Output]:
     outputs: list[Output] = []
+    threshold = classifier.bundle.spec.unsure_threshold
     if args.out is not None:
         extra = table_columns(classifier.classes, (source.metadata for source in sources))
         outputs.append(stack.enter_context(BadFiles(args.out)))
-        outputs.append(stack.enter_context(TableFile(args.out, classifier.classes, extra, note)))
+        table = TableFile(args.out, classifier.classes, extra, note, threshold)
+        outputs.append(stack.enter_context(table))
     if args.json:
-        outputs.append(JsonLines(args.top_k))
+        outputs.append(JsonLines(args.top_k, threshold))
     elif args.out is None:
-        outputs.append(Screen(args.top_k, max(len(source.id) for source in sources)))
+        width = max(len(source.id) for source in sources)
+        outputs.append(Screen(args.top_k, width, threshold))
     return outputs
 
 
@@ -236,26 +229,6 @@ def _conclude(
 
 def _count(images: int) -> str:
     return "1 image" if images == 1 else f"{images} images"
-
-
-def _mapping(pairs: Sequence[tuple[str, str | None]]) -> _Mapping | None:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        raise InputError("--channels names a channel of the model twice; say once what feeds it")
-    return mapping or None
-
-
-def _channel(text: str) -> tuple[str, str | None]:
-    expected, equals, source = (part.strip() for part in text.partition("="))
-    if not (expected and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form MODEL=IMAGE")
-    return expected, source or None
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _table_path(text: str) -> Path:

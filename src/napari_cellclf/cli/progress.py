@@ -55,12 +55,24 @@ class ProgressReporter:
     ----------
     style : {"bar", "lines", "none"}
         See `choose_style`. Notes are shown whatever the style.
+    title : str
+        What is being done, in front of the bar.
+    unit : str, optional
+        What is counted; None tells a percentage and the message instead.
     clock : callable
         Seconds; monotonic.
     """
 
-    def __init__(self, style: Style, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        style: Style,
+        title: str = "classifying",
+        unit: str | None = "images",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._style = style
+        self._title = title
+        self._unit = unit
         self._clock = clock
         self._next_line: float | None = None
         self._bar: RichProgress | None = None
@@ -92,7 +104,8 @@ class ProgressReporter:
         """Show how far the work has come: an `OnProgress`."""
         if self._style == "bar":
             # Not its message, which names a file and would leave no room for the bar.
-            self._show("classifying", progress.done, progress.total)
+            title = self._title if self._unit else f"{self._title}: {progress.message}"
+            self._show(title, progress.done, progress.total)
         elif self._style == "lines":
             self._line(progress)
 
@@ -127,7 +140,12 @@ class ProgressReporter:
             self._next_line = now + _FIRST_LINE
         elif now >= self._next_line and progress.done < progress.total:
             self._next_line = now + _NEXT_LINE
-            self.note(f"{progress.done} of {progress.total} images")
+            self.note(self._count(progress))
+
+    def _count(self, progress: Progress) -> str:
+        if self._unit is None:
+            return f"{progress.done / max(progress.total, 1):.0%}, {progress.message}"
+        return f"{progress.done} of {progress.total} {self._unit}"
 
     def _show(self, message: str, done: int, total: int | None) -> None:
         if self._bar is None:
@@ -135,7 +153,7 @@ class ProgressReporter:
             self._bar.start()
             self._task = self._bar.add_task(message, total=total, count="")
         if self._task is not None:
-            count = "" if total is None else f"{done} of {total}"
+            count = "" if total is None or self._unit is None else f"{done} of {total}"
             self._bar.update(
                 self._task, description=message, completed=done, total=total, count=count
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from napari_cellclf.cli.output import unsure_column
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -139,16 +140,25 @@ class TableFile:
         Further columns.
     note : callable
         Takes one line for the user.
+    unsure_below : float, optional
+        The model's threshold of confidence; with one, there is a column ``unsure``.
     """
 
     def __init__(
-        self, path: Path, classes: Sequence[str], extra: Sequence[str], note: Callable[[str], None]
+        self,
+        path: Path,
+        classes: Sequence[str],
+        extra: Sequence[str],
+        note: Callable[[str], None],
+        unsure_below: float | None = None,
     ) -> None:
         from napari_cellclf.io.tables import PredictionWriter
 
         self._path = path
         self._partial = partial_path(path)
-        self._writer = PredictionWriter(self._partial, classes, extra)
+        self._unsure_below = unsure_below
+        first = [] if unsure_below is None else ["unsure"]
+        self._writer = PredictionWriter(self._partial, classes, [*first, *extra])
         self._note = note
         self._rows = 0
 
@@ -159,7 +169,8 @@ class TableFile:
     def write(self, predictions: Predictions) -> None:
         """Append rows."""
         for row in range(len(predictions)):
-            self._writer.write(predictions.record(row))
+            unsure = unsure_column(predictions, row, self._unsure_below)
+            self._writer.write(predictions.record(row) | unsure)
             self._rows += 1
 
     def write_bad(self, image: str, reason: str) -> None:

@@ -1,7 +1,8 @@
-"""Make probabilities mean what they say: temperature scaling and its measure."""
+"""Make probabilities mean what they say: temperature, its measure, and when to say "unsure"."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,71 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Confidence and accuracy in intervals of confidence.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (B + 1,)
+        Ends of the intervals, 0 to 1.
+    count : ndarray, shape (B,)
+        Images whose confidence lies in the interval; an end belongs to the interval above it.
+    confidence, accuracy : ndarray, shape (B,)
+        Their mean confidence and the part that is right; NaN without images.
+    """
+
+    edges: NDArray[np.float64]
+    count: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean gap between confidence and accuracy, 0 to 1."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(np.nansum(gaps * self.count) / self.count.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageCurve:
+    """How right the sure answers are, for every threshold of confidence.
+
+    Parameters
+    ----------
+    threshold : ndarray, shape (T,)
+        Different confidences, the highest first.
+    coverage : ndarray, shape (T,)
+        Part of the images whose confidence is at least the threshold.
+    accuracy : ndarray, shape (T,)
+        Part of those that is right.
+    """
+
+    threshold: NDArray[np.float64]
+    coverage: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    def at(self, threshold: float) -> tuple[float, float | None]:
+        """Return coverage and accuracy where less confident answers count as unsure.
+
+        Parameters
+        ----------
+        threshold : float
+            A confidence.
+
+        Returns
+        -------
+        coverage : float
+            0 to 1.
+        accuracy : float or None
+            None if nothing is that sure.
+        """
+        kept = int(np.count_nonzero(self.threshold >= threshold))
+        if not kept:
+            return 0.0, None
+        return float(self.coverage[kept - 1]), float(self.accuracy[kept - 1])
 
 
 def apply_temperature(
@@ -94,12 +160,150 @@ def expected_calibration_error(
     float
         0 (honest) to 1; Naeini et al., AAAI 2015.
     """
-    confidence = probabilities.max(axis=1)
+    return reliability(probabilities, truth, bins).expected_calibration_error
+
+
+def reliability(
+    probabilities: NDArray[np.floating], truth: NDArray[np.integer], bins: int = 10
+) -> Reliability:
+    """Compare confidence and accuracy in equal intervals of confidence.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (N, K)
+        Answers.
+    truth : ndarray of int, shape (N,)
+        The right classes.
+    bins : int
+        How many intervals.
+
+    Returns
+    -------
+    Reliability
+        Its expected calibration error is that of Naeini et al., AAAI 2015.
+
+    Examples
+    --------
+    >>> answers = np.array([[0.95, 0.05], [0.95, 0.05]])
+    >>> found = reliability(answers, np.array([0, 1]))
+    >>> float(found.accuracy[-1]), round(found.expected_calibration_error, 2)
+    (0.5, 0.45)
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == truth
+    return weighted_reliability(confidence, right, np.ones(len(truth)), bins)
+
+
+def weighted_reliability(
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    bins: int = 10,
+) -> Reliability:
+    """Compare confidence and accuracy of images that count several times, or never.
+
+    Parameters
+    ----------
+    confidence : ndarray, shape (N,)
+        Of each answer.
+    right : ndarray of bool, shape (N,)
+        Whether it is right.
+    weights : ndarray, shape (N,)
+        How often it counts.
+    bins : int
+        How many intervals.
+
+    Returns
+    -------
+    Reliability
+        As `reliability` makes it.
+    """
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[which == b].mean() - right[which == b].mean()) * (which == b).mean()
-        for b in range(bins)
-        if (which == b).any()
-    ]
-    return float(sum(gaps))
+    count = np.asarray(np.bincount(which, weights, minlength=bins), np.float64)
+    nothing = np.full(bins, np.nan)
+    sums = (np.bincount(which, weights * part, minlength=bins) for part in (confidence, right))
+    means = [np.divide(one, count, out=nothing.copy(), where=count > 0) for one in sums]
+    return Reliability(np.linspace(0, 1, bins + 1), count, means[0], means[1])
+
+
+def coverage_curve(
+    probabilities: NDArray[np.floating], truth: NDArray[np.integer]
+) -> CoverageCurve:
+    """Weigh how many answers are kept against how many of those are right.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (N, K)
+        Answers.
+    truth : ndarray of int, shape (N,)
+        The right classes.
+
+    Returns
+    -------
+    CoverageCurve
+        One point for each different confidence.
+
+    References
+    ----------
+    El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 11, 2010.
+
+    Examples
+    --------
+    >>> answers = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])
+    >>> curve = coverage_curve(answers, np.array([0, 0, 1]))
+    >>> curve.accuracy.round(2).tolist()
+    [1.0, 1.0, 0.67]
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == truth
+    order = np.argsort(-confidence, kind="stable")
+    ends = np.flatnonzero(np.diff(confidence[order], append=-np.inf))
+    kept = ends + 1
+    return CoverageCurve(
+        confidence[order][ends], kept / len(truth), np.cumsum(right[order])[ends] / kept
+    )
+
+
+def choose_unsure_threshold(
+    probabilities: NDArray[np.floating],
+    truth: NDArray[np.integer],
+    *,
+    target: float = 0.95,
+    least_coverage: float = 0.5,
+) -> float:
+    """Choose below which confidence an answer should be read as "unsure".
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (N, K)
+        A classifier's answers on images that it was neither trained nor is tested on, with the
+        temperature that it will have.
+    truth : ndarray of int, shape (N,)
+        The right classes.
+    target : float
+        What part of the sure answers should be right.
+    least_coverage : float
+        What part of the images should be answered surely, whatever it costs.
+
+    Returns
+    -------
+    float
+        The confidence of the least sure answer that is kept: as many are kept as the target
+        allows. If all may be kept, answers less sure than every one of these images are
+        unsure. If the target cannot be met with `least_coverage`, the best accuracy from that
+        coverage on is taken.
+
+    Examples
+    --------
+    >>> answers = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])
+    >>> choose_unsure_threshold(answers, np.array([0, 0, 1]))
+    0.8
+    """
+    curve = coverage_curve(probabilities, truth)
+    # The whole set always covers enough.
+    enough = np.flatnonzero(curve.coverage >= min(least_coverage, 1.0))
+    good = enough[curve.accuracy[enough] >= target]
+    if len(good):
+        return float(curve.threshold[good[-1]])
+    best = curve.accuracy[enough] == curve.accuracy[enough].max()
+    return float(curve.threshold[enough[best][-1]])

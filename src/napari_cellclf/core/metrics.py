@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,51 @@ from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """How well each class is told from the others.
+
+    Parameters
+    ----------
+    precision : ndarray, shape (K,)
+        Of the images that were answered to be of the class, the part that is. 0 for a class that
+        was never answered though it is there; NaN for one that is neither.
+    recall : ndarray, shape (K,)
+        Of the images of the class, the part that was found; NaN for a class without images.
+    f1 : ndarray, shape (K,)
+        Harmonic mean of both; NaN for a class without images.
+    support : ndarray, shape (K,)
+        How many images are of the class.
+    answered : ndarray, shape (K,)
+        How many images were answered to be.
+
+    References
+    ----------
+    van Rijsbergen, Information Retrieval, 2nd edition, 1979, chapter 7.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.float64]
+    answered: NDArray[np.float64]
+
+    @property
+    def macro_precision(self) -> float:
+        """Mean over the classes that have images."""
+        return float(self.precision[self.support > 0].mean())
+
+    @property
+    def macro_recall(self) -> float:
+        """Mean over the classes that have images: the balanced accuracy."""
+        return float(self.recall[self.support > 0].mean())
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the classes that have images."""
+        return float(self.f1[self.support > 0].mean())
 
 
 def accuracy(truth: NDArray[np.integer], answers: NDArray[np.integer]) -> float:
@@ -108,6 +154,84 @@ def confusion_matrix(
     return np.asarray(flat.reshape(n_classes, n_classes), np.int64)
 
 
+def class_scores(
+    truth: NDArray[np.integer],
+    answers: NDArray[np.integer],
+    n_classes: int,
+    weights: NDArray[np.floating] | None = None,
+) -> ClassScores:
+    """Compute precision, recall and F1 of every class.
+
+    Parameters
+    ----------
+    truth, answers : ndarray of int, shape (N,)
+        Class numbers, 0 to `n_classes` - 1.
+    n_classes : int
+        Number of classes.
+    weights : ndarray, shape (N,), optional
+        How often each image counts; once if left out.
+
+    Returns
+    -------
+    ClassScores
+        One number for each class.
+
+    Raises
+    ------
+    InputError
+        If there are no images, or not as many answers as truths.
+
+    Examples
+    --------
+    >>> scores = class_scores(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    >>> scores.recall.tolist(), scores.precision.tolist()
+    ([0.5, 1.0], [1.0, 0.5])
+    """
+    _check_pairs(truth, answers)
+    weights = np.ones(len(truth)) if weights is None else weights
+    support, answered, found = (
+        np.asarray(np.bincount(numbers, times, minlength=n_classes), np.float64)
+        for numbers, times in (
+            (truth, weights),
+            (answers, weights),
+            (truth, weights * (truth == answers)),
+        )
+    )
+    there = support > 0
+    precision = _ratio(found, answered, otherwise=np.where(there, 0.0, np.nan))
+    recall = _ratio(found, support, otherwise=np.full(n_classes, np.nan))
+    f1 = np.where(there, 2 * found / np.maximum(support + answered, 1e-12), np.nan)
+    return ClassScores(precision, recall, f1, support, answered)
+
+
+def truth_ranks(
+    truth: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """Say how many classes were held more probable than the true one.
+
+    Parameters
+    ----------
+    truth : ndarray of int, shape (N,)
+        Class numbers.
+    probabilities : ndarray, shape (N, K)
+        Answers; among equals the first class counts as the more probable.
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        0 where the answer is right; the truth is among the best k where this is below k.
+
+    Examples
+    --------
+    >>> truth_ranks(np.array([1, 2]), np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])).tolist()
+    [1, 2]
+    """
+    of_truth = np.take_along_axis(probabilities, truth[:, None], axis=1)
+    before = np.arange(probabilities.shape[1]) < truth[:, None]
+    ahead = (probabilities > of_truth) | ((probabilities == of_truth) & before)
+    return np.asarray(ahead.sum(axis=1), np.int64)
+
+
 def top_k_accuracy(
     truth: NDArray[np.integer], probabilities: NDArray[np.floating], k: int
 ) -> float:
@@ -144,8 +268,13 @@ def top_k_accuracy(
         raise InputError(f"k is {k}; the truth can be looked for among 1 class or more")
     _check_pairs(truth, probabilities[:, 0])
     _check_classes(truth, probabilities.shape[1])
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float(np.mean((best == truth[:, None]).any(axis=1)))
+    return float(np.mean(truth_ranks(truth, probabilities) < k))
+
+
+def _ratio(
+    part: NDArray[np.float64], whole: NDArray[np.float64], otherwise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=otherwise, where=whole > 0)
 
 
 def _check_pairs(truth: NDArray[np.integer], answers: NDArray[np.generic]) -> None:

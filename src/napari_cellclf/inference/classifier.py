@@ -21,6 +21,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
+from napari_cellclf.core.views import mean_over_views
 from napari_cellclf.errors import (
     CancelledError,
     ImageError,
@@ -218,7 +219,8 @@ class Classifier:
 
     def _answer(self, batch: list[Row]) -> list[Predictions | BadImage]:
         try:
-            probabilities = self.engine(np.stack([row.pixels for row in batch]))
+            pixels = np.stack([row.pixels for row in batch])
+            probabilities = mean_over_views(self.engine, pixels, self.bundle.spec.input.views)
         except (MemoryError, ImageTooLargeError):
             return self._answer_one_by_one(batch)
         finite = [bool(np.isfinite(answer).all()) for answer in probabilities]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.errors import BundleError, ImageTooLargeError, ModelError, UnsafeModelError
+from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
+from napari_cellclf.inference.retracing import without_retracing_advice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +30,6 @@ _BUILD_ERRORS = (
     ArithmeticError,
     ImportError,
 )
-#: What the errors of PyTorch's and JAX's allocators say, which are plain RuntimeErrors.
-_FULL = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
 
 
 class KerasEngine:
@@ -85,13 +81,18 @@ class KerasEngine:
             _check_parameter_count(private, bundle.path.name)
             try:
                 network = keras.saving.load_model(private.path, compile=False, safe_mode=True)
-            except _or_exhausted(*_BUILD_ERRORS) as error:
+            except or_exhausted(*_BUILD_ERRORS) as error:
                 raise _build_error(bundle.path.name, error) from error
         _check_ports(network, bundle.spec, bundle.path.name)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
             network.jit_compile = False
         return cls(network)
+
+    @property
+    def network(self) -> Any:
+        """The Keras model, to be trained on or looked into."""
+        return self._network
 
     @property
     def device(self) -> str:
@@ -110,10 +111,10 @@ class KerasEngine:
         """
         try:
             # Not `predict`, which sets up a data pipeline for every call.
-            with _without_retracing_advice():
+            with without_retracing_advice():
                 return np.asarray(self._network.predict_on_batch(batch), np.float32)
-        except _or_exhausted(RuntimeError) as error:
-            if not _is_exhausted(error):
+        except or_exhausted(RuntimeError) as error:
+            if not is_exhausted(error):
                 raise
             count, height, width = batch.shape[:3]
             raise ImageTooLargeError(
@@ -122,37 +123,8 @@ class KerasEngine:
             ) from error
 
 
-@contextmanager
-def _without_retracing_advice() -> Iterator[None]:
-    """Keep back TensorFlow's advice on retracing: several models in one process are no mistake."""
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(_is_no_retracing_advice)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_no_retracing_advice)
-
-
-def _is_no_retracing_advice(record: logging.LogRecord) -> bool:
-    return "triggered tf.function retracing" not in str(record.msg)
-
-
-def _or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
-    """Add to a list of errors those that mean a want of memory."""
-    tensorflow = sys.modules.get("tensorflow")
-    # TensorFlow's is no RuntimeError; it can only be raised where TensorFlow is loaded.
-    own = () if tensorflow is None else (tensorflow.errors.ResourceExhaustedError,)
-    return (MemoryError, *own, *errors)
-
-
-def _is_exhausted(error: BaseException) -> bool:
-    if isinstance(error, _or_exhausted()):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)
-
-
 def _build_error(name: str, error: BaseException) -> ModelError:
-    if _is_exhausted(error):
+    if is_exhausted(error):
         return ModelError(
             f"the network of {name} needs more memory than is free; close other programs, or use a "
             "smaller model"
@@ -170,7 +142,7 @@ def _check_parameter_count(private: PrivateNetwork, name: str) -> None:
     with ThreadPoolExecutor(max_workers=1) as thread:
         try:
             wanted = thread.submit(_count_parameters, private.checked.config).result()
-        except _or_exhausted(*_BUILD_ERRORS) as error:
+        except or_exhausted(*_BUILD_ERRORS) as error:
             raise _build_error(name, error) from error
     if wanted > private.checked.n_weights:
         raise UnsafeModelError(

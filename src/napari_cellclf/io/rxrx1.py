@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from napari_cellclf.io.files import Seen, is_hidden, read_file
 from napari_cellclf.io.planes import check_like, collapse_grey
 from napari_cellclf.io.rxrx1_names import (
     FILE_PATTERN,
+    FilesInFolder,
     SiteName,
     is_site_file,
     is_site_folder,
@@ -73,6 +75,11 @@ class SiteFiles:
         return next(iter(self.files.values()))
 
     @property
+    def folder(self) -> Path:
+        """The folder of that file."""
+        return self.files.folder if isinstance(self.files, FilesInFolder) else self.first.parent
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels that exist."""
         return tuple(STAINS[number - 1].name for number in self.files)
@@ -82,16 +89,9 @@ class SiteFiles:
         """Names of the channels that do not exist."""
         return [stain.name for stain in STAINS if stain.number not in self.files]
 
-    @property
-    def _order(self) -> tuple[str, int, str, int, str]:
+    def _order(self, folder: str) -> tuple[str, int, str, int, str]:
         name = self.name
-        return (
-            name.experiment or "",
-            name.plate or 0,
-            name.well,
-            name.site,
-            str(self.first.parent),
-        )
+        return (name.experiment or "", name.plate or 0, name.well, name.site, folder)
 
 
 def site_of(path: str | os.PathLike[str]) -> SiteFiles:
@@ -137,17 +137,22 @@ def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
     list of SiteFiles
         In order of experiment, plate, well and site; empty if there are none.
     """
-    found: dict[tuple[Path, str, int], tuple[SiteName, dict[int, Path]]] = {}
+    sites = []
     for parent, names in _folders(Path(folder), _MAX_DEPTH, Seen()):
-        experiment, plate = parse_folder(parent) if names else (None, None)
-        for file_name, match in names:
-            well, site, channel = match[1].upper(), int(match[2]), int(match[3])
-            key = (parent, well, site)
-            if key not in found:
-                found[key] = (SiteName(experiment, plate, well, site, channel), {})
-            found[key][1][channel] = parent / file_name
-    sites = [SiteFiles(name, dict(sorted(files.items()))) for name, files in found.values()]
-    return sorted(sites, key=lambda site: site._order)
+        sites += [(site._order(str(parent)), site) for site in _sites_in(parent, names)]
+    return [site for _, site in sorted(sites, key=itemgetter(0))]
+
+
+def _sites_in(folder: Path, names: Sequence[tuple[str, re.Match[str]]]) -> Iterator[SiteFiles]:
+    experiment, plate = parse_folder(folder) if names else (None, None)
+    found: dict[tuple[str, int], dict[int, str]] = {}
+    for file_name, match in names:
+        well, site, channel = match[1].upper(), int(match[2]), int(match[3])
+        found.setdefault((well, site), {})[channel] = file_name
+    for (well, site), files in found.items():
+        ordered = dict(sorted(files.items()))
+        name = SiteName(experiment, plate, well, site, next(iter(ordered)))
+        yield SiteFiles(name, FilesInFolder(folder, ordered))
 
 
 def _folders(
@@ -160,12 +165,11 @@ def _folders(
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_hidden(entry.name):
-                    continue
+                # No hidden name looks like this, and most names do.
                 match = FILE_PATTERN.fullmatch(entry.name)
                 if match is not None:
                     names.append((entry.name, match))
-                elif depth > 0 and entry.is_dir():
+                elif depth > 0 and not is_hidden(entry.name) and entry.is_dir():
                     below.append((entry.is_symlink(), entry.name))
     except OSError:
         # A folder that may not be listed holds nothing for us.
@@ -205,9 +209,8 @@ def sites_metadata(sites: Sequence[SiteFiles]) -> list[dict[str, Any]]:
     list of dict
         For each what `site_metadata` returns.
     """
-    folders = {site.first.parent for site in sites}
-    tables = {folder: table_above(folder) for folder in folders}
-    return [_metadata(site, tables[site.first.parent]) for site in sites]
+    tables = {folder: table_above(folder) for folder in {site.folder for site in sites}}
+    return [_metadata(site, tables[site.folder]) for site in sites]
 
 
 def _metadata(site: SiteFiles, table: Table) -> dict[str, Any]:

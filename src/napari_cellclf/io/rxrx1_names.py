@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,37 @@ class SiteName:
     def site_id(self) -> str | None:
         """RxRx1's name of the site, None where experiment or plate are not known."""
         return None if self.well_id is None else f"{self.well_id}_{self.site}"
+
+
+class FilesInFolder(Mapping[int, Path]):
+    """Files of one folder by channel.
+
+    A plate has thousands of files, of which few paths are asked for; making all of them takes
+    longer than listing them.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    names : mapping of int to str
+        Channel number to file name.
+    """
+
+    def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
+        self.folder = folder
+        self._names = names
+
+    def __getitem__(self, channel: int) -> Path:
+        return self.folder / self._names[channel]
+
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._names
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def is_site_file(name: str) -> bool:

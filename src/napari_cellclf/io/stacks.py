@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, NoImagesError
 from napari_cellclf.io.drosophila import EmbryoName, find_frames, is_embryo_file, read_embryo
 from napari_cellclf.io.files import is_hidden, local_path, read_header
+from napari_cellclf.io.lazy import lazy_stack
 from napari_cellclf.io.planes import check_like
 from napari_cellclf.io.rxrx1 import (
     STAINS,
@@ -127,40 +126,6 @@ def _glance(folder: Path, budget: int) -> tuple[bool, int]:
     return False, budget
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Read the file that a chunk of the array stands for."""
-
-    files: Sequence[Sequence[Path | None]]
-    read: Callable[[Path], np.ndarray[Any, Any]]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __call__(self, block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        channel = block_id[1] if len(block_id) == len(self.shape) + 2 else 0
-        path = self.files[block_id[0]][channel]
-        leading = (1,) * (len(block_id) - len(self.shape))
-        if path is None:
-            return np.zeros(leading + self.shape, self.dtype)
-        return self.read(path).astype(self.dtype, copy=False).reshape(leading + self.shape)
-
-
-def _lazy(block: _Block, leading: tuple[int, ...]) -> Any:
-    from dask.array import map_blocks
-
-    chunks = (*((1,) * size for size in leading), *((size,) for size in block.shape))
-    ndim = len(chunks)
-    stack: Any = map_blocks(  # type: ignore[no-untyped-call]
-        block,
-        chunks=chunks,
-        dtype=block.dtype,
-        meta=np.empty((0,) * ndim, block.dtype),
-        # A name of its own keeps dask from hashing thousands of paths.
-        name=f"images-{uuid4().hex}",
-    )
-    return stack
-
-
 def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) -> Image:
     present = [stain for stain in STAINS if any(stain.number in site.files for site in sites)]
     paths = (path for site in sites for path in site.files.values())
@@ -172,14 +137,14 @@ def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) 
         check_like(path, plane.shape, plane.dtype, first, shape, dtype)
         return plane
 
-    files = [[site.files.get(stain.number) for stain in present] for site in sites]
+    files, numbers = [site.files for site in sites], [stain.number for stain in present]
     rows = [
         row | {"path": str(site.first)}
         for row, site in zip(sites_metadata(sites), sites, strict=True)
     ]
     missing = [stain.name for stain in STAINS if stain not in present]
     return Image(
-        _lazy(_Block(files, read, shape, dtype), (len(sites), len(present))),
+        lazy_stack(files, numbers, read, shape, dtype),
         "PCYX",
         [stain.name for stain in present],
         source=str(folder),
@@ -212,9 +177,9 @@ def _stack_frames(
         check_like(path, image.shape, dtype, first, example.shape, dtype)
         return np.asarray(image.data)
 
-    block = _Block([[path] for path in paths], read, example.shape, dtype)
+    files = [{0: path} for path in paths]
     return Image(
-        _lazy(block, (len(kept),)),
+        lazy_stack(files, None, read, example.shape, dtype),
         "T" + example.axes,
         example.channels,
         pixel_size=example.pixel_size,

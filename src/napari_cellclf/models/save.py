@@ -18,14 +18,15 @@ from napari_cellclf.bundles.members import NETWORK, TEST_INPUT, TEST_OUTPUT
 from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
     BundleSpec,
-    ClassSpec,
     InputSpec,
     TestImageSpec,
     TrainingSpec,
 )
 from napari_cellclf.bundles.write import write_bundle
+from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.views import Views
 from napari_cellclf.errors import AxesError, BundleError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.load import run_self_test
@@ -40,6 +41,7 @@ def save_bundle(
     architecture: str | ArchitectureSpec,
     test_image: Image,
     training: TrainingSpec | None = None,
+    views: Views = "one",
     overwrite: bool = False,
     as_zip: bool = False,
     **described: Any,
@@ -63,6 +65,8 @@ def save_bundle(
         may be passed on.
     training : TrainingSpec, optional
         What it was trained on; the versions of the software are filled in.
+    views : {'one', 'flips', 'all'}
+        From how many sides each image is looked at.
     overwrite, as_zip : bool
         As for `write_bundle`.
     **described
@@ -105,7 +109,9 @@ def save_bundle(
     fields = {
         "name": Path(path).name.removesuffix(".cellclf"),
         "input": InputSpec(
-            preprocessing=preprocessing, minimum_size=_minimum_size(network, preprocessing, pixels)
+            preprocessing=preprocessing,
+            minimum_size=_minimum_size(network, preprocessing, pixels),
+            views=views,
         ),
         "classes": [ClassSpec(name=c) if isinstance(c, str) else c for c in classes],
         "architecture": _architecture(architecture, network),

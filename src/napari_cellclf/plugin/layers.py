@@ -40,8 +40,8 @@ AXIS_NAMES = {"P": "site", "T": "time", "Z": "z", "C": "channel", "Y": "y", "X":
 _LOW, _HIGH = 0.5, 99.8
 #: Channels are added up on the screen: each further one leaves the others so much more room.
 _HEADROOM = 0.2
-#: At most so many planes and about so many pixels of each are looked at for contrast limits.
-_SAMPLED_PLANES, _SAMPLED_PIXELS = 3, 65_536
+#: About so many pixels of a plane are looked at for contrast limits.
+_SAMPLED_PIXELS = 16_384
 
 _groups = count(1)
 
@@ -71,7 +71,8 @@ def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[
     }
     if "S" in image.axes:
         return [_rgb_layer(image, shared)]
-    return [_channel_layer(image, index, shared) for index in range(image.n_channels)]
+    sample = _sample(image)
+    return [_channel_layer(image, index, shared, sample) for index in range(image.n_channels)]
 
 
 def plane_rows(image: Image) -> list[dict[str, Any]]:
@@ -101,7 +102,9 @@ def _rgb_layer(image: Image, shared: dict[str, Any]) -> LayerData:
     return data, settings | {"name": shared["title"], "rgb": True}, "image"
 
 
-def _channel_layer(image: Image, index: int, shared: dict[str, Any]) -> LayerData:
+def _channel_layer(
+    image: Image, index: int, shared: dict[str, Any], sample: list[NDArray[Any]]
+) -> LayerData:
     axis = image.channel_axis
     data = image.data if axis is None else image.data[(slice(None),) * axis + (index,)]
     axes = "".join(letter for letter in image.axes if letter != "C")
@@ -114,7 +117,7 @@ def _channel_layer(image: Image, index: int, shared: dict[str, Any]) -> LayerDat
         else shared["title"],
         "colormap": colormap_of(channel, index) if several else "gray",
         "blending": "additive",
-        "contrast_limits": contrast_limits(data, image.n_channels),
+        "contrast_limits": _limits([planes[index] for planes in sample], image.n_channels),
     }
     return data, settings, "image"
 
@@ -166,7 +169,7 @@ def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     Parameters
     ----------
     data : array, shape (..., Y, X)
-        numpy or dask; of a lazy stack only the first, middle and last plane are read.
+        numpy or dask; of a lazy stack only the first and the middle plane are read.
     n_channels : int
         How many are shown on top of each other; with more, each is shown darker.
 
@@ -180,14 +183,55 @@ def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     >>> contrast_limits(np.arange(256, dtype="uint8").reshape(16, 16))
     (1.275, 254.49)
     """
-    dtype = np.dtype(data.dtype)
+    leading = tuple(data.shape[:-2])
+    planes = _in_memory([data[index] for index in _some_positions(leading)])
+    return _limits([_thin(plane) for plane in planes], n_channels)
+
+
+def _sample(image: Image) -> list[NDArray[Any]]:
+    """Thin out the first and the middle plane, each with all channels: (C, Y, X)."""
+    leading = image.leading_axes
+    sizes = tuple(image.shape[image.axes.index(letter)] for letter in leading)
+    left = [letter for letter in image.axes if letter not in leading]
+    planes = []
+    for position in _some_positions(sizes):
+        at = dict(zip(leading, position, strict=True))
+        planes.append(image.data[tuple(at.get(letter, slice(None)) for letter in image.axes)])
+    if "C" not in left:
+        return [_thin(plane)[None] for plane in _in_memory(planes)]
+    return [_thin(np.moveaxis(plane, left.index("C"), 0)) for plane in _in_memory(planes)]
+
+
+def _in_memory(planes: Sequence[Any]) -> list[NDArray[Any]]:
+    """Read lazy planes together, so that dask decodes their files side by side."""
+    if any(hasattr(plane, "__dask_graph__") for plane in planes):
+        from dask.base import compute
+
+        planes = compute(*planes)  # type: ignore[no-untyped-call]
+    return [np.asarray(plane) for plane in planes]
+
+
+def _some_positions(leading: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Choose the first and the middle one: those that napari reads when a layer is added."""
+    middle = tuple((size - 1) // 2 for size in leading)
+    first = (0,) * len(leading)
+    return [first] if middle == first else [first, middle]
+
+
+def _thin(planes: NDArray[Any]) -> NDArray[Any]:
+    height, width = planes.shape[-2:]
+    step = max(1, int(np.sqrt(height * width / _SAMPLED_PIXELS)))
+    thinned: NDArray[Any] = planes[..., ::step, ::step]
+    return thinned
+
+
+def _limits(sampled: Sequence[NDArray[Any]], n_channels: int) -> tuple[float, float]:
+    dtype = sampled[0].dtype
     white = float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
-    sampled = [_thin(plane) for plane in _some_planes(data)]
-    finite = [plane[np.isfinite(plane)] for plane in sampled]
     # A plane that is constant is a channel that was not imaged, or an empty well.
-    telling = [plane for plane in finite if plane.size and plane.min() < plane.max()]
+    telling = [plane for plane in map(_finite, sampled) if plane.size and plane.min() < plane.max()]
     if telling:
-        values = np.concatenate(telling)
+        values = np.concatenate([plane.ravel() for plane in telling])
         low, high = (float(value) for value in np.percentile(values, (_LOW, _HIGH)).round(6))
         if low == high:
             low, high = float(values.min()), float(values.max())
@@ -195,16 +239,10 @@ def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     return 0.0, white if dtype.kind in "iu" else 1.0
 
 
-def _some_planes(data: Any) -> list[NDArray[Any]]:
-    leading = tuple(data.shape[:-2])
-    total = int(np.prod(leading, dtype=int))
-    chosen: Sequence[int] = sorted({0, total // 2, total - 1})[:_SAMPLED_PLANES]
-    return [
-        np.asarray(data[np.unravel_index(index, leading)] if leading else data) for index in chosen
-    ]
-
-
-def _thin(plane: NDArray[Any]) -> NDArray[Any]:
-    step = max(1, int(np.sqrt(plane.size / _SAMPLED_PIXELS)))
-    thinned = plane[::step, ::step]
-    return thinned.astype(np.uint8) if thinned.dtype == bool else thinned
+def _finite(plane: NDArray[Any]) -> NDArray[Any]:
+    if plane.dtype.kind in "iu":
+        return plane
+    if plane.dtype == bool:
+        return plane.astype(np.uint8)
+    finite: NDArray[Any] = plane[np.isfinite(plane)]
+    return finite

@@ -134,7 +134,10 @@ def train_network(sites: Sites, on_progress: OnProgress, should_stop: ShouldStop
         If `should_stop` answered yes.
     """
     from napari_cellclf.models.architectures.registry import build_network
-    from napari_cellclf.models.fit import FitConfig, fit
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.reporter import ProgressOnly
+    from napari_cellclf.models.training.stages import LabelledArrays, Material
+    from napari_cellclf.models.training.stages import train_network as train
 
     network = build_network(
         ARCHITECTURE,
@@ -144,14 +147,22 @@ def train_network(sites: Sites, on_progress: OnProgress, should_stop: ShouldStop
         **PARAMETERS,
     )
     prepare = make_preprocessing()
-    config = FitConfig(steps=STEPS, batch_size=BATCH, crop=CROP, ema_momentum=0.9, seed=SEED)
+    config = TrainingConfig(
+        epochs=1,
+        steps_per_epoch=STEPS,
+        batch_size=BATCH,
+        crop=CROP,
+        balance="oversample",
+        learning_rate=2e-3,
+        ema=0.9,
+        seed=SEED,
+    )
     images = [prepare(image) for image in sites.images]
-    fit(
+    train(
         network,
-        images,
-        sites.truth.tolist(),
+        Material(LabelledArrays(images, sites.truth)),
         config,
-        on_progress=on_progress,
+        reporter=ProgressOnly(on_progress),
         should_stop=should_stop,
     )
     return network

@@ -39,6 +39,7 @@ def build(
     hidden_units: int | None = None,
     dropout: float = 0.0,
     train_backbone: bool | None = None,
+    unit_range: bool = False,
 ) -> keras.Model:
     """Build one of Keras's networks with global pooling and a head for `n_classes`.
 
@@ -59,6 +60,9 @@ def build(
         Share of the features dropped before the last layer while training.
     train_backbone : bool, optional
         Whether training changes the backbone; by default only without pretrained weights.
+    unit_range : bool
+        Whether images of other than three channels come in 0 to 1; else with zero mean and unit
+        variance.
 
     Returns
     -------
@@ -83,6 +87,7 @@ def build(
         hidden_units=hidden_units,
         dropout=dropout,
         train_backbone=train_backbone,
+        unit_range=unit_range,
     )
 
 

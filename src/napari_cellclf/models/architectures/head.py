@@ -59,7 +59,8 @@ def add_head(
     if hidden_units is not None:
         features = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(features)
     if dropout > 0:
-        features = keras.layers.Dropout(dropout, name="head_dropout")(features)
+        # With a seed of its own: without one, PyTorch draws from a state that no checkpoint holds.
+        features = keras.layers.Dropout(dropout, seed=0, name="head_dropout")(features)
     # Softmax in 16 bits loses the small probabilities, whatever the precision of the rest.
     last = keras.layers.Dense(
         n_classes, activation="softmax", dtype="float32", name="probabilities"
@@ -78,6 +79,7 @@ def assemble(
     hidden_units: int | None = None,
     dropout: float = 0.0,
     train_backbone: bool | None = None,
+    unit_range: bool = False,
 ) -> keras.Model:
     """Fit a backbone of three channels to the images at hand and give it a head.
 
@@ -99,6 +101,9 @@ def assemble(
         As for `add_head`.
     train_backbone : bool, optional
         Whether training changes the backbone; by default only if it is not pretrained.
+    unit_range : bool
+        Whether images of other than three channels come in 0 to 1; else with zero mean and unit
+        variance.
 
     Returns
     -------
@@ -111,11 +116,11 @@ def assemble(
         If a parameter is out of its range, or the backbone cannot take so many channels.
     """
     channels = input_shape[2]
-    # Photographs with their own numbers go in as they are. Everything else comes standardised,
-    # which a network that knows photographs, or scales pixels itself, must first undo.
+    # Photographs with their own numbers go in as they are. Everything else comes standardised, or
+    # in 0 to 1, which a network that knows photographs, or scales pixels itself, must first undo.
     standardised = channels != 3 if pretrained else has_rescaling(source)
     if standardised or channels != 3:
-        rescale = photograph_range(normalization) if standardised else None
+        rescale = photograph_range(normalization, unit_range) if standardised else None
         source = widen(source, channels, rescale=rescale, copy_weights=pretrained)
     return add_head(
         source,

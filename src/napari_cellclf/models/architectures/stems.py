@@ -35,18 +35,20 @@ PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
 PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
 
 
-def photograph_range(normalization: ImageNet) -> tuple[float, float]:
-    """Find what brings zero mean and unit variance to what a network saw in training.
+def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
+    """Find what brings prepared pixels to what a network saw in training.
 
     Parameters
     ----------
     normalization : ImageNet
         How the network's photographs were normalised.
+    unit_range : bool
+        Whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
 
     Returns
     -------
     scale, offset : float
-        The network's input is ``scale * standardised + offset``.
+        The network's input is ``scale * prepared + offset``.
 
     Examples
     --------
@@ -56,6 +58,8 @@ def photograph_range(normalization: ImageNet) -> tuple[float, float]:
     (57.6, 114.5)
     """
     mean, std = np.mean(normalization.mean), np.mean(normalization.std)
+    if unit_range:
+        return float(255 / std), float(-mean / std)
     return float(PHOTOGRAPH_STD / std), float((PHOTOGRAPH_MEAN - mean) / std)
 
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
-    QComboBox,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
-    QLabel,
-    QLineEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
-    QStyle,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -23,8 +15,15 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.plugin.classify.channel_form import ChannelForm
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
-from napari_cellclf.plugin.classify.paths import PathField
 from napari_cellclf.plugin.classify.results_view import ResultsView
+from napari_cellclf.plugin.shared.controls import (
+    CommandLine,
+    MessageLine,
+    fill_with_scroll_area,
+    small_label,
+    wide_combo,
+)
+from napari_cellclf.plugin.shared.paths import PathField
 
 LAYERS_TAB, FOLDER_TAB = 0, 1
 
@@ -35,9 +34,9 @@ class ClassifyForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = ModelPicker()
-        self.model_summary = _small_label()
-        self.image = _wide_combo("Which of the open images is classified; select its layers.")
-        self.axis = _wide_combo("Which axis of the layer holds the channels.")
+        self.model_summary = small_label()
+        self.image = wide_combo("Which of the open images is classified; select its layers.")
+        self.axis = wide_combo("Which axis of the layer holds the channels.")
         self.channels = ChannelForm()
         self.folder = PathField("folder, or CSV table with a path column", "Choose a folder")
         self.tabs = QTabWidget()
@@ -71,7 +70,7 @@ class ClassifyForm(QWidget):
         column.addWidget(self.results, 1)
         column.addWidget(self.command)
         column.addStretch(0)
-        _fill_with_scroll_area(self, inner)
+        fill_with_scroll_area(self, inner)
 
     def _model_rows(self) -> QFormLayout:
         form = QFormLayout()
@@ -99,130 +98,3 @@ class ClassifyForm(QWidget):
         row.addWidget(self.cancel, 1)
         self.cancel.setEnabled(False)
         return row
-
-
-class MessageLine(QWidget):
-    """One line that says how things stand, with a sign beside it when something is wrong."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._sign = QLabel()
-        style = self.style()
-        if style is not None:
-            icon = style.standardIcon(QStyle.StandardPixmap.SP_MessageBoxWarning)
-            self._sign.setPixmap(icon.pixmap(16, 16))
-        self._sign.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self._text = QLabel()
-        self._text.setWordWrap(True)
-        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self._sign)
-        row.addWidget(self._text, 1)
-        self.say("")
-
-    def say(self, text: str, *, wrong: bool = False) -> None:
-        """Show a sentence.
-
-        Parameters
-        ----------
-        text : str
-            Plain text; empty hides the line.
-        wrong : bool
-            Whether something has to be done about it.
-        """
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
-        self._text.setText(text)
-        self._sign.setVisible(wrong)
-        self.setVisible(bool(text))
-
-    def text(self) -> str:
-        """Return the sentence."""
-        return str(self._text.text())
-
-    def is_wrong(self) -> bool:
-        """Whether it tells of something wrong."""
-        return not self._sign.isHidden()
-
-
-class CommandLine(QWidget):
-    """The command that does the same, to be copied."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._line = QLineEdit()
-        self._line.setReadOnly(True)
-        copy = QPushButton("Copy")
-        copy.clicked.connect(self._copy)
-        row = QHBoxLayout()
-        row.addWidget(self._line, 1)
-        row.addWidget(copy)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(QLabel("The same from a terminal"))
-        column.addLayout(row)
-        self.show_command("")
-
-    def show_command(self, command: str) -> None:
-        """Show a command; an empty one hides the line."""
-        self._line.setText(command)
-        self._line.setCursorPosition(0)
-        self._line.setToolTip(command)
-        self.setVisible(bool(command))
-
-    def text(self) -> str:
-        """Return the command."""
-        return str(self._line.text())
-
-    def _copy(self) -> None:
-        clipboard = QGuiApplication.clipboard()
-        if clipboard is not None:
-            clipboard.setText(self.text())
-
-
-class _VerticalScrollArea(QScrollArea):
-    """Scrolls up and down only: as wide as what is in it needs, with the scroll bar beside."""
-
-    def minimumSizeHint(self) -> QSize:
-        """Leave room for the contents and the scroll bar."""
-        inner, bar = self.widget(), self.verticalScrollBar()
-        hint = super().minimumSizeHint()
-        if inner is None or bar is None:
-            return hint
-        return QSize(inner.minimumSizeHint().width() + bar.sizeHint().width(), hint.height())
-
-    def event(self, event: QEvent | None) -> bool:
-        """Ask for room anew when the contents need another width."""
-        if event is not None and event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return bool(super().event(event))
-
-
-def _fill_with_scroll_area(outer: QWidget, inner: QWidget) -> None:
-    area = _VerticalScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(inner)
-    column = QVBoxLayout(outer)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.addWidget(area)
-    # napari leaves the rest of the dock empty below widgets that do not ask for it.
-    outer.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
-
-
-def _small_label() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    font = label.font()
-    font.setPointSizeF(font.pointSizeF() * 0.9)
-    label.setFont(font)
-    return label
-
-
-def _wide_combo(hint: str) -> QComboBox:
-    box = QComboBox()
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(14)
-    box.setToolTip(hint)
-    return box

@@ -10,6 +10,7 @@ from pathlib import Path
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.errors import ChannelMismatchError
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.shared.refusal import Refusal
 
 #: For each channel of the model the index of the image's channel that feeds it.
 Sources = tuple[int | None, ...]
@@ -92,19 +93,6 @@ class ClassifyRequest:
         names = [spec.name for spec in self.model.channels]
         chosen = [None if i is None else self.image.channels[i] for i in self.sources]
         return dict(zip(names, chosen, strict=True))
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a click would do nothing.
-
-    Parameters
-    ----------
-    message : str
-        What was received and what to do.
-    """
-
-    message: str
 
 
 def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.errors import CancelledError, CellclfError
+from napari_cellclf.errors import CancelledError
 from napari_cellclf.plugin.classify.worker import Job, Row, Status, Summary, classify
-
-_log = logging.getLogger(__name__)
+from napari_cellclf.plugin.shared.explain import explain
 
 
 class JobRunner(QObject):
@@ -77,34 +73,3 @@ class JobRunner(QObject):
             self.ended.emit(Summary(0, 0, 0, cancelled=True))
             return
         self.failed.emit(explain(error))
-
-
-def explain(error: BaseException) -> str:
-    """Write an error as one line for the widget.
-
-    Parameters
-    ----------
-    error : Exception
-        What was raised.
-
-    Returns
-    -------
-    str
-        Our own errors say what to do; of others the whole is written to the log.
-    """
-    if isinstance(error, CellclfError):
-        return _sentence(str(error))
-    _log.error("classification failed", exc_info=error)
-    if isinstance(error, MemoryError):
-        return "There was not enough memory; close other images or classify a smaller one."
-    kind: Any = type(error).__name__
-    first = (str(error).splitlines() or [""])[0][:200]
-    return f"Something unexpected happened ({kind}: {first}); the log has the details."
-
-
-def _sentence(text: str) -> str:
-    text = " ".join(text.split())
-    first = text.split(" ", 1)[0]
-    # The name of a file stays as it is.
-    start = first.capitalize() if first.isalpha() and first.islower() else first
-    return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
@@ -14,10 +14,8 @@ from napari_cellclf.plugin.classify.answers import AnswerBook
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
 from napari_cellclf.plugin.classify.model_process import ModelProcess
-from napari_cellclf.plugin.classify.paths import ask_for_path
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
-    Refusal,
     plan,
     plan_folder,
 )
@@ -31,12 +29,15 @@ from napari_cellclf.plugin.classify.results import (
 from napari_cellclf.plugin.classify.runner import JobRunner
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.classify.worker import Job, Row, Status, Summary
+from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.shared.paths import ask_for_path
+from napari_cellclf.plugin.shared.refusal import Refusal
 
 if TYPE_CHECKING:
     import napari
 
 
-class ClassifyWidget(QWidget):
+class ClassifyWidget(DockedWidget):
     """Choose a model and an image, press *Classify*, see the answer.
 
     Parameters
@@ -55,7 +56,6 @@ class ClassifyWidget(QWidget):
         self._answers = AnswerBook()
         self._shown: Results | None = None
         self._started = 0.0
-        self._docked = False
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.form)
@@ -137,16 +137,6 @@ class ClassifyWidget(QWidget):
         if self._link is not None:
             self._link.disconnect()
             self._link = None
-
-    def event(self, event: QEvent | None) -> bool:
-        """Notice being docked, and being taken out of the dock for good."""
-        if event is not None and event.type() == QEvent.Type.ParentChange:
-            if self.parent() is not None:
-                self._docked = True
-            elif self._docked:
-                self.shut_down()
-                self.deleteLater()
-        return bool(super().event(event))
 
     def _connect(self) -> None:
         form, runner = self.form, self.runner

@@ -1,0 +1,286 @@
+"""Look at labelled images before training: classes, groups, split, and what is odd.
+
+DATA is a folder with a folder for each class, one with train/valid/test folders, an RxRx1 folder,
+a folder of embryo images (Stage(060)-20230811-Cycle00-embryo03-3.tif), or a CSV table with the
+columns path and label, and perhaps group and split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.options import positive
+from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.errors import DatasetError, InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.dataset_report import DatasetReport
+
+#: The image and its five fixed rotations.
+_COPIES = 6
+_FILES = ("report.txt", "dataset.csv", "classes-before.png", "classes-after.png", "bad_files.csv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf data``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    add_reading_arguments(parser)
+    add = parser.add_argument
+    add(
+        "--copies",
+        type=positive,
+        default=_COPIES,
+        metavar="N",
+        help="images that augmentation makes of each training image, itself included, for the "
+        f"second bar plot (default {_COPIES}: the image and its five fixed rotations)",
+    )
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write there report.txt, dataset.csv (every row with its split), bar plots of the "
+        "images of each class before and after augmentation, and bad_files.csv if files cannot be "
+        "read",
+    )
+    add("--overwrite", action="store_true", help="replace files of an earlier report in DIR")
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how labelled images are read and split, alike for all commands that do so.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command.
+    """
+    add = parser.add_argument
+    add("data", metavar="DATA", help="a folder or a CSV table of labelled images")
+    add(
+        "--label",
+        metavar="COL",
+        help="the column to learn: of a table (default label), of RxRx1 (default cell_type)",
+    )
+    add(
+        "--group-by",
+        metavar="COL",
+        help="keep images together that are the same in this column, or in several joined by +, "
+        "such as experiment+plate; guessed from names if left out",
+    )
+    add(
+        "--split",
+        metavar="HOW",
+        help="random, group (whole groups), given (by folders or the column split), or a column; "
+        "by default given where there is a split, else group where one is known, else random",
+    )
+    add(
+        "--fractions",
+        type=_fractions,
+        default=(0.7, 0.15, 0.15),
+        metavar="A,B,C",
+        help="parts of the images to train, to validate and to test with, as nearly as whole "
+        "groups allow (default 0.7,0.15,0.15)",
+    )
+    add("--seed", type=int, default=0, metavar="S", help="of the split (default 0)")
+    add(
+        "--allow-leakage",
+        action="store_true",
+        help="allow images of one group on both sides of the split; reports say so in red",
+    )
+    add(
+        "--every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="of embryo images, keep every n-th minute (default 1)",
+    )
+    add(
+        "--minutes",
+        type=_minutes,
+        default=(51, 204),
+        metavar="A-B",
+        help="of embryo images, keep those of these minutes (default 51-204)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report, and write it with the table and the plots if asked to.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK`, or `ExitCode.SOME_FAILED` if some images cannot be read.
+
+    Raises
+    ------
+    CellclfError
+        If the data cannot be read, or not be split as asked.
+    """
+    from napari_cellclf.io.datasets.inspection import inspect_dataset
+    from napari_cellclf.reports.dataset_text import dataset_text
+
+    if args.out is not None:
+        _check_out(args.out, overwrite=args.overwrite)
+    on_terminal = sys.stdout.isatty()
+    style = choose_style(
+        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=False
+    )
+    with (
+        ProgressReporter(style, "looking at images") as reporter,
+        stop_on_interrupt() as should_stop,
+    ):
+        reporter.begin(f"reading {args.data}")
+        dataset, refused = _read(args)
+        report = inspect_dataset(dataset, on_progress=reporter, should_stop=should_stop)
+        report = replace(report, warnings=(*report.warnings, *refused, *_refused_files(report)))
+        reporter.hide()
+        print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
+        if args.out is not None:
+            _write(dataset, report, args)
+            reporter.note(f"the report is in {args.out}")
+    return ExitCode.SOME_FAILED if report.unreadable else ExitCode.OK
+
+
+def read_and_split(args: argparse.Namespace) -> Dataset:
+    """Read labelled images as the arguments say, and split them.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_reading_arguments`.
+
+    Returns
+    -------
+    Dataset
+        With a split.
+
+    Raises
+    ------
+    CellclfError
+        If the data cannot be read or not be split as asked.
+    """
+    return _split(read_only(args), args)
+
+
+def read_only(args: argparse.Namespace) -> Dataset:
+    """Read labelled images as the arguments say, and leave them as they are.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_reading_arguments`.
+
+    Returns
+    -------
+    Dataset
+        Split only where the data say so themselves.
+    """
+    from napari_cellclf.io.datasets.read import read_dataset
+
+    return read_dataset(
+        args.data, label=args.label, group=args.group_by, every=args.every, minutes=args.minutes
+    )
+
+
+def _split(dataset: Dataset, args: argparse.Namespace) -> Dataset:
+    by = args.split
+    if by is None:
+        by = "given" if (dataset.table["split"] != "").any() else None
+    elif by == "group":
+        if dataset.group_column is None:
+            raise DatasetError(f"{dataset.group_reason}; name a column with --group-by")
+        by = None
+    return dataset.split(
+        by, fractions=args.fractions, seed=args.seed, allow_leakage=args.allow_leakage
+    )
+
+
+def _read(args: argparse.Namespace) -> tuple[Dataset, list[str]]:
+    """Read and split; where nobody asked for a split, the reason why there is none will do."""
+    dataset = read_only(args)
+    try:
+        return _split(dataset, args), []
+    except DatasetError as error:
+        if args.split is not None:
+            raise
+        return dataset, [f"training would refuse this split: {error}"]
+
+
+def _refused_files(report: DatasetReport) -> list[str]:
+    from napari_cellclf.core.dataset_report import check_bad_files
+
+    try:
+        check_bad_files(report)
+    except DatasetError as error:
+        return [f"training would refuse these files: {error}"]
+    return []
+
+
+def _check_out(folder: Path, *, overwrite: bool) -> None:
+    """Refuse before any work what cannot be written after it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file; give a folder")
+    there = [name for name in _FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{folder / there[0]} exists; add --overwrite to replace it, or choose another --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(dataset: Dataset, report: DatasetReport, args: argparse.Namespace) -> None:
+    from napari_cellclf.cli.tables import write_bad_files
+    from napari_cellclf.io.datasets.tables import write_dataset_csv
+    from napari_cellclf.reports.dataset_plots import plot_class_counts
+    from napari_cellclf.reports.dataset_text import dataset_text
+
+    folder = args.out
+    folder.joinpath("report.txt").write_text(dataset_text(report), encoding="utf-8")
+    # Relative to the table itself, so that it is data that can be read again.
+    write_dataset_csv(dataset, folder / "dataset.csv", folder)
+    plot_class_counts(report, folder / "classes-before.png", title="before augmentation")
+    plot_class_counts(
+        report,
+        folder / "classes-after.png",
+        copies=args.copies,
+        title=f"after augmentation ({args.copies} of each training image)",
+    )
+    if report.unreadable:
+        write_bad_files(report.unreadable, folder / "bad_files.csv")
+    else:
+        folder.joinpath("bad_files.csv").unlink(missing_ok=True)
+
+
+def _minutes(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 51-204")
+    return int(match[1]), int(match[2])
+
+
+def _fractions(text: str) -> tuple[float, float, float]:
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not three numbers such as 0.7,0.15,0.15"
+        ) from error
+    return train, validation, test

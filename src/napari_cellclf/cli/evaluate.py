@@ -1,0 +1,251 @@
+"""Measure how good a model is on labelled images, and write a report.
+
+MODEL is a model's name, a bundle, or the folder of a finished training run. DATA is a folder with
+a folder for each class, an RxRx1 root, a folder of embryo images, a CSV table with the columns
+`path` and `label`, or the folder of a training run, which stands for the images of that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.failures import Failures
+from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.labelled import (
+    default_split,
+    find_trained,
+    part_of,
+    read_labelled,
+    seen_in_training,
+)
+from napari_cellclf.cli.options import add_batch_size, add_channels, channel_mapping
+from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.text import printable
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.evaluation import Evaluation
+    from napari_cellclf.inference.classifier import Classifier
+
+_SPLITS = ("test", "validation", "train", "all")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf evaluate``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a model's name, a bundle, or a training run")
+    add("data", metavar="DATA", help="labelled images")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for report.html, metrics.json and predictions.csv",
+    )
+    add("--overwrite", action="store_true", help="replace the report that is in DIR")
+    add(
+        "--split",
+        choices=_SPLITS,
+        help="which part of the data; by default the test part if the data have one, else all",
+    )
+    add("--label", metavar="COL", help="column that holds the classes")
+    add(
+        "--group-by",
+        metavar="COL",
+        help="column, or several as COL+COL, of images that belong together (a plate, an embryo); "
+        "the intervals are drawn over these; guessed from the names if left out",
+    )
+    add(
+        "--top-k",
+        type=_ranks,
+        default=(1, 3, 6),
+        metavar="K,K",
+        help="report how often the truth is among the K most probable (default 1,3,6)",
+    )
+    add(
+        "--ignore-unknown",
+        action="store_true",
+        help="leave out images of classes that the model does not know",
+    )
+    add_channels(parser)
+    add_batch_size(parser)
+    add("--json", action="store_true", help="print what metrics.json holds")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate what the arguments name.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK` or `ExitCode.SOME_FAILED`.
+
+    Raises
+    ------
+    CellclfError
+        If nothing can be done.
+    """
+    from napari_cellclf.reports.evaluate import evaluate
+
+    # Whatever can be wrong without the model is found before the seconds that loading it takes.
+    mapping = channel_mapping(args.channels)
+    _check_out(args.out, overwrite=args.overwrite)
+    model = find_trained(args.model)
+    dataset = read_labelled(args.data, label=args.label, group=args.group_by)
+    split = args.split or default_split(dataset)
+    part = part_of(dataset, split)
+    style = choose_style(
+        stderr_is_terminal=sys.stderr.isatty(),
+        stdout_is_terminal=sys.stdout.isatty(),
+        json=args.json,
+    )
+    with ProgressReporter(style) as reporter, stop_on_interrupt() as should_stop:
+        if args.split is None:
+            reporter.note(f"evaluating on {_part_words(split)}: {len(part)} images")
+        reporter.begin(f"loading {args.model}")
+        classifier = _load(model)
+        evaluation = evaluate(
+            classifier,
+            part,
+            name=f"{Path(args.data).name or args.data}, {_part_words(split)}",
+            role="test" if split == "all" else split,
+            unknown="ignore" if args.ignore_unknown else "error",
+            mapping=mapping,
+            batch_size=args.batch_size,
+            top_k=args.top_k,
+            on_progress=reporter,
+            should_stop=should_stop,
+        )
+        reporter.hide()
+        return _conclude(args, model, classifier, dataset, part, evaluation, reporter)
+
+
+def _conclude(
+    args: argparse.Namespace,
+    model: Path,
+    classifier: Classifier,
+    dataset: Dataset,
+    part: Dataset,
+    evaluation: Evaluation,
+    reporter: ProgressReporter,
+) -> int:
+    from napari_cellclf.reports.evaluate import read_evaluated
+    from napari_cellclf.reports.html import write_report
+
+    warnings = _warnings(model, dataset, part, evaluation)
+    page = write_report(
+        args.out,
+        [evaluation],
+        title=f"{classifier.bundle.spec.title or classifier.name}: {evaluation.name}",
+        read=read_evaluated,
+        dataset_counts=part.counts(),
+        warnings=warnings,
+        facts=_facts(classifier, dataset),
+    )
+    failures = Failures(reporter.note)
+    for image, reason in evaluation.failed:
+        failures.add(image, reason)
+    failures.conclude()
+    for _, sentence in warnings:
+        reporter.note(f"warning: {sentence}")
+    if args.json:
+        print(json.dumps(evaluation.metrics(), allow_nan=False))
+    else:
+        print("\n".join(map(printable, evaluation.summary().splitlines())))
+    reporter.note(f"report in {page}")
+    return ExitCode.SOME_FAILED if evaluation.failed else ExitCode.OK
+
+
+def _warnings(
+    model: Path, dataset: Dataset, part: Dataset, evaluation: Evaluation
+) -> list[tuple[str, str]]:
+    from napari_cellclf.reports.evaluate import leak_warnings
+
+    warnings = leak_warnings(dataset)
+    seen = seen_in_training(model, part)
+    if evaluation.role == "train" or seen == len(part):
+        warnings.append(
+            ("error", "The model was trained on these very images, and knows them by heart.")
+        )
+    elif seen:
+        warnings.append(
+            (
+                "error",
+                f"The model was trained on {seen} of these {len(part)} images, and knows those by "
+                "heart.",
+            )
+        )
+    elif evaluation.role == "validation":
+        warnings.append(
+            (
+                "warning",
+                "The settings of the model were chosen on these images, so that it looks a little "
+                "better than it is.",
+            )
+        )
+    return warnings
+
+
+def _facts(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
+    from napari_cellclf import __version__
+
+    spec = classifier.bundle.spec
+    facts = {
+        "model": spec.name,
+        "architecture": spec.architecture.name,
+        "trained on": spec.training.source,
+        "images": dataset.source,
+        "kept together by": dataset.group_column or "nothing",
+        "how that is known": dataset.group_reason,
+        "limits of the model": " ".join(spec.limits),
+        "device": classifier.device,
+        "napari-cellclf": __version__,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    from napari_cellclf.reports.html.report import METRICS, PAGE, PREDICTIONS
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give the name of a folder")
+    there = [name for name in (PAGE, METRICS, PREDICTIONS) if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{out / there[0]} exists; add --overwrite to replace the report, or choose another "
+            "--out"
+        )
+
+
+def _load(model: Path) -> Classifier:
+    from napari_cellclf.inference.load import load_classifier
+
+    return load_classifier(model)
+
+
+def _part_words(split: str) -> str:
+    return "all images" if split == "all" else f"its {split} part"
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    parts: list[Any] = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,3,6")
+    return tuple(int(part) for part in parts)

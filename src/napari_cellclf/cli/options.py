@@ -1,0 +1,106 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from napari_cellclf.errors import InputError
+
+Mappings = Mapping[str, str | None]
+
+
+def add_channels(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--channels``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    parser.add_argument(
+        "--channels",
+        type=_channel,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL=IMAGE",
+        help='which channel of the images feeds which of the model, such as "w1 Hoechst=DNA" or '
+        "w1=DNA; channels without names are 1, 2, ...; nothing after the = leaves that channel out",
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--batch-size``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=16,
+        metavar="N",
+        help="images at a time (default 16); fewer need less memory",
+    )
+
+
+def channel_mapping(pairs: Sequence[tuple[str, str | None]]) -> Mappings | None:
+    """Put the pairs of ``--channels`` together.
+
+    Parameters
+    ----------
+    pairs : sequence of (str, str or None)
+        The model's channel and the image's.
+
+    Returns
+    -------
+    mapping of str to (str or None), or None
+        None without pairs.
+
+    Raises
+    ------
+    InputError
+        If a channel of the model is named twice.
+
+    Examples
+    --------
+    >>> channel_mapping([("w1", "DNA"), ("w6", None)])
+    {'w1': 'DNA', 'w6': None}
+    """
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise InputError("--channels names a channel of the model twice; say once what feeds it")
+    return mapping or None
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1.
+
+    Parameters
+    ----------
+    text : str
+        As typed.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+    """
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _channel(text: str) -> tuple[str, str | None]:
+    expected, equals, source = (part.strip() for part in text.partition("="))
+    if not (expected and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form MODEL=IMAGE")
+    return expected, source or None

@@ -1,0 +1,259 @@
+"""Train a classifier on labelled images, or go on with a run that was stopped or killed.
+
+DATA as for `cellclf data`. With --out a new run begins there; without it, DATA is the folder of a
+run that goes on from its last checkpoint. To stop a run, press Ctrl-C, or make a file named "stop"
+in its folder: it finishes its batch and can go on later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.cli.data import add_reading_arguments, read_and_split, read_only
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.options import positive
+from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.settings import chosen_settings, parse_setting
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.evaluation import Evaluation
+    from napari_cellclf.models.training.config import TrainingConfig
+
+#: What --split takes to hold out one group, or one of K parts, after the other.
+LEAVE_ONE_OUT = "leave-one-out"
+_FOLD = "-fold"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf train``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    add_reading_arguments(parser)
+    add_training_arguments(parser)
+    add = parser.add_argument
+    add("--out", type=Path, metavar="RUN", help="folder of the new run; its model gets its name")
+    add(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="with a run that goes on: where its images lie now, if they were moved",
+    )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how to train, alike for all commands that do so.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command.
+    """
+    # None tells that the preset may decide.
+    parser.set_defaults(every=None, minutes=None)
+    add = parser.add_argument
+    add("--preset", metavar="P", help="a preset (see cellclf train --list-presets), or a .toml")
+    add("--list-presets", action=_ListPresets, help="show the presets and exit")
+    add("--architecture", metavar="A", help="a network, such as compact-cnn or resnet50")
+    add("--weights", metavar="W", help="what it starts from: imagenet, none, or a file")
+    add("--epochs", type=positive, metavar="N", help="times that each image is seen, about")
+    add("--batch-size", type=positive, metavar="B", help="images at a time")
+    add("--learning-rate", type=float, metavar="R", help="the largest rate")
+    add("--continue-from", metavar="BUNDLE", help="a model to train on; classes may be added")
+    add(
+        "--set",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other setting, such as augmentation.rotation=0.1 or reproducible=true",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK`.
+
+    Raises
+    ------
+    CellclfError
+        If nothing can be trained, or training was stopped.
+    """
+    if args.out is None:
+        from napari_cellclf.runs.folder import RunFolder
+
+        folder = RunFolder(Path(args.data))
+        if not folder.is_run:
+            raise InputError(
+                f"{args.data} is not a training run to go on with; add --out RUN to start one with "
+                "these images"
+            )
+        _refuse_changes(args)
+        return _train([folder.path], args.root)
+    if args.root is not None:
+        raise InputError(
+            "--root is for a run that goes on; leave it out, DATA says where images are"
+        )
+    settings = chosen_settings(args)
+    if args.split == LEAVE_ONE_OUT or (args.split or "").endswith(_FOLD):
+        return _train_folds(args, settings.config, settings.preset)
+    from napari_cellclf.runs.create import create_run
+
+    made = create_run(read_and_split(args), settings.config, args.out, preset=settings.preset)
+    return _train([made.path], None)
+
+
+def _refuse_changes(args: argparse.Namespace) -> None:
+    """Rather than let a run go on as it was begun, and say nothing of what was typed."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    plain = vars(parser.parse_args([os.curdir]))
+    free = ("data", "root")
+    changed = [name for name in plain if name not in free and getattr(args, name) != plain[name]]
+    if changed:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise InputError(
+            f"{options} cannot be changed for a run that goes on; leave it out, or start a new run "
+            "with --out"
+        )
+
+
+def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) -> int:
+    from napari_cellclf.runs.cross_validation import create_folds, report_folds
+
+    folds = create_folds(_folds(args), config, args.out, preset=preset)
+    _train(folds, None)
+    evaluation = report_folds(args.out)
+    _tell(evaluation, f"all {len(folds)} folds together", args.out / "report" / "report.html")
+    return ExitCode.OK
+
+
+def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
+    dataset = read_only(args)
+    if args.split == LEAVE_ONE_OUT:
+        return dataset.leave_one_group_out(args.group_by, seed=args.seed)
+    count = args.split.removesuffix(_FOLD)
+    if not count.isdigit() or int(count) < 2:
+        raise InputError(f"--split {args.split} is not a number of folds, such as 5-fold")
+    parts = dataset.k_fold(int(count), args.group_by, seed=args.seed)
+    return [(str(number), part) for number, part in enumerate(parts, start=1)]
+
+
+def _train(folders: Sequence[Path], root: Path | None) -> int:
+    from napari_cellclf.runs.training import run_training
+
+    style = choose_style(
+        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=sys.stdout.isatty(), json=False
+    )
+    for number, folder in enumerate(folders, start=1):
+        title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
+        reporter = ProgressReporter(style, title, unit=None)
+        with reporter, stop_on_interrupt() as interrupted, _stop_on_terminate() as terminated:
+            result = run_training(
+                folder,
+                root=root,
+                on_progress=reporter,
+                on_event=_Told(reporter.note),
+                should_stop=lambda: interrupted() or terminated(),
+            )
+        if result.evaluation is not None:
+            _tell(result.evaluation, title, result.folder.report / "report.html")
+        print(f"model:  {result.bundle}")
+    return ExitCode.OK
+
+
+class _Told:
+    """Writes what is worth a line of its own, where a run tells of it."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        event = record["event"]
+        if event == "start":
+            self._note(f"{'going on' if record['resumed'] else 'training'} on {record['device']}")
+        elif event == "note":
+            self._note(record["message"])
+        elif event == "epoch" and _is_worth_a_line(record):
+            self._note(_epoch_line(record))
+
+
+def _is_worth_a_line(record: Mapping[str, Any]) -> bool:
+    """Whether an epoch is told: all of a few, some of many."""
+    every = max(1, record["epochs"] // 20)
+    return bool(record["epoch"] % every == 0 or record["epoch"] in (1, record["epochs"]))
+
+
+def _epoch_line(record: Mapping[str, Any]) -> str:
+    what = "head" if record["stage"] == "head" else "network"
+    line = (
+        f"{what}, epoch {record['epoch']} of {record['epochs']}: loss {record['loss']:.3f}, "
+        f"accuracy {record['accuracy']:.1%}"
+    )
+    if record["validation_loss"] is None:
+        return line
+    return (
+        f"{line}; validation loss {record['validation_loss']:.3f}, "
+        f"accuracy {record['validation_accuracy']:.1%}"
+    )
+
+
+def _tell(evaluation: Evaluation, title: str, report: Path) -> None:
+    print(evaluation.summary())
+    print(f"report: {report}")
+
+
+@contextmanager
+def _stop_on_terminate() -> Iterator[Callable[[], bool]]:
+    """Take a polite kill as a wish to stop after the present batch."""
+    asked = [False]
+
+    def remember(*_: object) -> None:
+        asked[0] = True
+
+    try:
+        before = signal.signal(signal.SIGTERM, remember)
+    except ValueError:
+        # Python delivers signals to the main thread only.
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked[0]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _ListPresets(argparse.Action):
+    """Print the presets."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from napari_cellclf.models.training.presets import list_presets
+
+        for preset in list_presets():
+            print(f"{preset.name}\n    {preset.title}. {preset.description}")
+        parser.exit()

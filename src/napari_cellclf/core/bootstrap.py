@@ -1,0 +1,192 @@
+"""How sure a figure is: intervals from data sets drawn anew out of the one at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: With fewer units than these, no interval, or one that is said to be rough.
+TOO_FEW, FEW = 3, 10
+
+Statistic = Callable[["NDArray[np.float64]"], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a figure may lie.
+
+    Parameters
+    ----------
+    low, high : float
+        Its ends.
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn: groups of images that belong together, or single images.
+
+    Images of one plate or one embryo resemble each other. To draw single ones would pretend that
+    there are as many independent observations as images, and give intervals that are too narrow.
+
+    Parameters
+    ----------
+    kind : {'group', 'image'}
+        What one unit is.
+    of_row : tuple of int
+        The N images' units, numbered from 0.
+    count : int
+        How many units there are.
+    """
+
+    kind: Literal["group", "image"]
+    of_row: tuple[int, ...]
+    count: int
+
+    @property
+    def note(self) -> str:
+        """How far the intervals can be trusted, in a sentence or more."""
+        many = f"{self.count} {self.kind}{'' if self.count == 1 else 's'}"
+        if self.count < TOO_FEW:
+            return (
+                f"The images come from {many}, too few to say how much a figure would change with "
+                "other ones: no intervals are given."
+            )
+        drawn = f"Intervals are from {many} drawn anew with replacement"
+        warned = "" if self.count >= FEW else ", which are few: take the intervals as rough"
+        alone = (
+            ""
+            if self.kind == "group"
+            else "; no groups are known, and if some images belong together (one plate, one "
+            "embryo), the true intervals are wider"
+        )
+        return f"{drawn}{warned}{alone}."
+
+
+def units_of(groups: Sequence[str] | None, n: int) -> Units:
+    """Choose what is drawn.
+
+    Parameters
+    ----------
+    groups : sequence of str, optional
+        The group of each image; None or empty texts throughout if there are none. Images with an
+        empty text among others are units of their own.
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    Units
+        Groups where there are any.
+
+    Examples
+    --------
+    >>> units_of(["a", "a", "b"], 3).of_row, units_of(None, 3).kind
+    ((0, 0, 1), 'image')
+    """
+    if groups is None or not any(groups):
+        return Units("image", tuple(range(n)), n)
+    alone = [(group, -1) if group else ("", row) for row, group in enumerate(groups)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(alone))}
+    return Units("group", tuple(numbers[key] for key in alone), len(numbers))
+
+
+def bootstrap(
+    statistic: Statistic,
+    units: Units,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Compute percentile intervals of figures by drawing units with replacement.
+
+    Parameters
+    ----------
+    statistic : callable
+        From how often each of the N images counts, an array of shape (N,), to named figures; NaN
+        where a figure is not defined, as for a class that was not drawn.
+    units : Units
+        What is drawn.
+    replicates : int
+        How often.
+    seed : int
+        Of the random numbers; the same seed gives the same intervals.
+    level : float
+        Part of the replicates inside the interval.
+
+    Returns
+    -------
+    dict of str to Interval
+        Empty if there are fewer than `TOO_FEW` units. A figure is left out if fewer than half of
+        the replicates define it, or all of them agree: an interval without width would pretend
+        certainty.
+
+    References
+    ----------
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 (groups) and 13.
+
+    Examples
+    --------
+    >>> right = np.array([1.0, 1.0, 0.0, 1.0] * 25)
+    >>> mean = lambda weights: {"accuracy": float(np.average(right, weights=weights))}
+    >>> interval = bootstrap(mean, units_of(None, 100))["accuracy"]
+    >>> 0.64 < interval.low < 0.70, 0.80 < interval.high < 0.86
+    (True, True)
+    """
+    if units.count < TOO_FEW:
+        return {}
+    random = np.random.default_rng(seed)
+    of_row = np.asarray(units.of_row)
+    drawn: dict[str, list[float]] = {}
+    for _ in range(replicates):
+        times = np.bincount(random.integers(0, units.count, units.count), minlength=units.count)
+        for name, value in statistic(times[of_row].astype(np.float64)).items():
+            drawn.setdefault(name, []).append(value)
+    tail = 50 * (1 - level)
+    intervals = {}
+    for name, values in drawn.items():
+        known = np.asarray(values)[~np.isnan(values)]
+        if 2 * len(known) >= replicates and np.ptp(known) > 0:
+            low, high = np.percentile(known, [tail, 100 - tail])
+            intervals[name] = Interval(float(low), float(high))
+    return intervals
+
+
+def lowest_rate_without_failure(n: int, level: float = 0.95) -> float:
+    """Return how low a rate of success may be if `n` of `n` trials succeeded.
+
+    The bootstrap cannot tell: whatever it draws is right.
+
+    Parameters
+    ----------
+    n : int
+        Independent trials.
+    level : float
+        Of the two-sided interval.
+
+    Returns
+    -------
+    float
+        The lower end; 0 without trials.
+
+    References
+    ----------
+    Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the
+    binomial, Biometrika 26, 1934.
+
+    Examples
+    --------
+    >>> round(lowest_rate_without_failure(24), 3)
+    0.858
+    """
+    return float(((1 - level) / 2) ** (1 / n)) if n else 0.0

@@ -1,0 +1,197 @@
+"""Which images belong together: what must never be on both sides of a split."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+#: Group of images that a column says nothing of. They stay together: nobody knows better.
+UNKNOWN = "(unknown)"
+
+# What names may say, from what varies most between experiments to what varies least.
+_WORDS = (
+    ("donor", "donor|patient|subject|individual"),
+    ("animal", "animal|mouse|rat|fish|fly|worm|larva"),
+    ("embryo", "embryo"),
+    ("experiment", "experiment|exp|batch|run"),
+    ("plate", "plate"),
+    ("slide", "slide|section"),
+    ("movie", "movie|series|timelapse|video"),
+    ("position", "position|pos|fov|field"),
+)
+_PATTERNS = {
+    name: re.compile(rf"(?<![a-z])(?:{words})[ _-]?(\d{{1,6}})(?!\d)", re.IGNORECASE)
+    for name, words in _WORDS
+}
+# Row and column of a plate of 96, 384 or 1536 wells.
+_WELL = re.compile(r"(?<![A-Za-z0-9])(?:well[ _-]?)?([A-P]\d{2}|A[A-F]\d{2})(?![A-Za-z0-9])")
+
+_RANDOM = (
+    "no group is known, since neither the names nor a table say which images are of one embryo, "
+    "plate, well or movie: the split is random, and if some are, what is measured on the test "
+    "images will be too good"
+)
+
+
+def group_keys(table: pd.DataFrame, column: str | None) -> NDArray[np.object_]:
+    """Return the group of each row as text.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row an image.
+    column : str or None
+        A column, or several joined by ``+``, such as ``"experiment+plate"``.
+
+    Returns
+    -------
+    ndarray of str
+        The values joined by ``/``, such as ``"HUVEC-01/1"``; ``"(unknown)"`` where the table says
+        nothing; all ``""`` if there is no column.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such column.
+    """
+    if column is None:
+        return np.full(len(table), "", object)
+    # A column may have a + in its own name.
+    names = [column] if column in table.columns else [name.strip() for name in column.split("+")]
+    for name in names:
+        if name not in table.columns:
+            known = ", ".join(str(known) for known in table.columns if known != "path")
+            raise DatasetError(
+                f"there is no column {name!r} to group images by; choose of {known}, or join "
+                "several with +"
+            )
+    cells = [["" if _is_missing(cell) else _text(cell) for cell in table[name]] for name in names]
+    keys = ["/".join(row) if any(row) else UNKNOWN for row in zip(*cells, strict=True)]
+    return np.array(keys, object)
+
+
+def _is_missing(cell: object) -> bool:
+    return cell is None or cell == "" or (isinstance(cell, float) and np.isnan(cell))
+
+
+def _text(cell: object) -> str:
+    # A column of whole numbers with gaps holds 1.0 for 1.
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
+
+
+def guess_group(table: pd.DataFrame, known: Sequence[str] = ()) -> tuple[str | None, str]:
+    """Guess what keeps images together from what names and tables say of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``label`` and what is known of the images.
+    known : sequence of str
+        Columns that were found in the names, by `columns_from_names`.
+
+    Returns
+    -------
+    column : str or None
+        A column, or several joined by ``+``; None if nothing is known.
+    reason : str
+        One sentence: why this one, or why a random split may be too optimistic.
+    """
+    columns = {str(name) for name in table.columns if _says_something(table, str(name))}
+    if "group" in columns:
+        return "group", "the group is the column 'group' of the table"
+    if {"date", "cycle", "embryo"} <= columns:
+        return "date+cycle+embryo", (
+            "the group is guessed from the file names: all images of one embryo (date, cycle and "
+            "number) stay together, copies that were turned or brightened too"
+        )
+    if {"experiment", "plate"} <= columns:
+        return _guess_plate(table, has_well="well" in columns)
+    for name in (*_PATTERNS, "well"):
+        if name in columns and _separable(table, name):
+            where = "the file names" if name in known else f"the column {name!r} of the table"
+            return name, (
+                f"the group is guessed from {where}: all images of one {name} stay together"
+            )
+    return None, _RANDOM
+
+
+def _guess_plate(table: pd.DataFrame, *, has_well: bool) -> tuple[str, str]:
+    """Choose between experiment, plate and well of a screen."""
+    if _separable(table, "experiment"):
+        return "experiment", (
+            "the group is guessed from the names: all images of one experiment stay together"
+        )
+    whole = "some class occurs in one experiment only, so that whole experiments cannot be held out"
+    if _separable(table, "experiment+plate") or not has_well:
+        return "experiment+plate", (
+            f"the group is guessed from the names: the plate of each experiment, because {whole}; "
+            "another experiment (batch) may be harder"
+        )
+    return "experiment+plate+well", (
+        f"the group is guessed from the names: the well, because {whole}, nor whole plates; "
+        "another plate or experiment may be harder"
+    )
+
+
+def _says_something(table: pd.DataFrame, name: str) -> bool:
+    return any(not _is_missing(cell) for cell in table[name])
+
+
+def _separable(table: pd.DataFrame, column: str) -> bool:
+    """Whether every class occurs in at least two groups."""
+    pairs = set(zip(table["label"], group_keys(table, column), strict=True))
+    groups = Counter(label for label, _ in pairs)
+    return min(groups.values(), default=0) > 1
+
+
+def columns_from_names(
+    names: Sequence[str],
+) -> Mapping[str, list[str]]:
+    """Find what file names say of where images are from.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Paths below the folder of their class.
+
+    Returns
+    -------
+    mapping of str to list of str
+        Column to one value for each name, coarsest first, such as ``{"embryo": ["01", "02"]}``.
+        Only what every name says, with at least two values, of which one occurs twice.
+
+    Examples
+    --------
+    >>> dict(columns_from_names(["t1-embryo01.png", "t2-embryo01.png", "t1-embryo02.png"]))
+    {'embryo': ['01', '01', '02']}
+    """
+    found = {}
+    for column, pattern in {**_PATTERNS, "well": _WELL}.items():
+        matches = [_last_match(pattern, name) for name in names]
+        values = [match[1] for match in matches if match]
+        if len(values) == len(names) and 1 < len(set(values)) < len(values):
+            found[column] = values
+    return found
+
+
+def _last_match(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
+    """Find what the file's own name says, or else the nearest folder's."""
+    path = PurePath(name)
+    for part in (path.stem, *reversed(path.parent.parts)):
+        match = pattern.search(part)
+        if match:
+            return match
+    return None

@@ -1,0 +1,132 @@
+"""From images that were found to the table of a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
+from napari_cellclf.core.labels import make_classes
+from napari_cellclf.io.sources import ImageSource
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns that every data set has; what a name says cannot replace them. The group of an embryo's
+#: name is its date, cycle and number, which have columns of their own.
+_OWN = ("path", "label", "split", "group")
+
+
+def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
+    """Make the row of an image.
+
+    Parameters
+    ----------
+    source : ImageSource
+        As `collect_sources` finds it.
+    label, split : str
+        Its class, and its part of a split.
+
+    Returns
+    -------
+    dict
+        ``path, label, split`` and what its name says; lists as text.
+    """
+    says = {
+        str(key): "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in source.metadata.items()
+        if key not in _OWN
+    }
+    return {"path": os.path.abspath(source.id), "label": label, "split": split, **says}  # noqa: PTH100
+
+
+def make_dataset(
+    rows: Sequence[Mapping[str, Any]],
+    source: str,
+    *,
+    classes: Iterable[ClassSpec] | None = None,
+    names: Sequence[str] | None = None,
+    of_table: Container[str] = (),
+) -> Dataset:
+    """Make a data set and guess what its images are kept together by.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As `make_row` makes them.
+    source : str
+        What was read, in words.
+    classes : iterable of ClassSpec, optional
+        Made from the labels if left out.
+    names : sequence of str, optional
+        For each row the path below its class's folder: what it says of plates, embryos and the
+        like becomes columns, unless the rows say so already.
+    of_table : container of str
+        Columns that a user wrote; what others say comes from names.
+
+    Returns
+    -------
+    Dataset
+        With a group, or the reason why none is known.
+    """
+    table = make_frame(rows)
+    said = {} if names is None else columns_from_names(names)
+    new = {column: values for column, values in said.items() if column not in table.columns}
+    table = table.assign(**new)
+    known = [name for name in table.columns if name not in of_table]
+    column, reason = guess_group(table, known)
+    if classes is None:
+        classes = make_classes(table["label"])
+    return Dataset(table, tuple(classes), column, reason, source)
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a table in which a cell of text is never missing, but empty.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Column to value; rows may lack columns.
+
+    Returns
+    -------
+    DataFrame
+        Columns in the order of first appearance.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows))
+    for name in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            table[name] = table[name].astype(object).fillna("").astype(str)
+    return table
+
+
+def with_group(data: Dataset, group: str | None) -> Dataset:
+    """Keep images together by a column that the user names.
+
+    Parameters
+    ----------
+    data : Dataset
+        With a guess.
+    group : str or None
+        A column, or several joined by ``+``; None leaves the guess.
+
+    Returns
+    -------
+    Dataset
+        With that group.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such column.
+    """
+    if group is None:
+        return data
+    group_keys(data.table, group)
+    return replace(data, group_column=group, group_reason=f"the group was chosen: {group}")

@@ -1,0 +1,286 @@
+"""Tables of labelled images: those of users, and ``dataset.csv``, which is read back as written."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.labels import make_classes
+from napari_cellclf.errors import DatasetError, InputError, NoImagesError
+from napari_cellclf.io.datasets.folders import SPLIT_NAMES
+from napari_cellclf.io.datasets.rows import make_dataset, make_frame, make_row
+from napari_cellclf.io.drosophila import is_embryo_file
+from napari_cellclf.io.files import local_path
+from napari_cellclf.io.rxrx1 import is_site_file
+from napari_cellclf.io.sources import collect_sources
+from napari_cellclf.io.tables import safe_cell
+
+_NEEDED = ("path", "label", "split")
+# Numbers as Python writes them; 007 is a code, and 1e400 is no number that could be kept.
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d{1,3})?|nan|-?inf")
+
+
+def read_table(path: Path, label: str) -> Dataset:
+    """Read a user's table of labelled images.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV table, UTF-8, with a column ``path`` (relative to the table) and one of labels; a
+        column ``split`` may say train, valid or test. Capitals in the names of columns do not
+        matter. Any file of an RxRx1 site stands for the site.
+    label : str
+        The column to learn.
+
+    Returns
+    -------
+    Dataset
+        In the order of the table. Files need not exist; `inspect_dataset` lists those that do not.
+
+    Raises
+    ------
+    InputError
+        If it is no such table.
+    DatasetError
+        If labels are missing, or a split is called something else.
+    """
+    rows = [_tidy(row) for row in _read_rows(path)]
+    columns = list(rows[0]) if rows else []
+    for needed in ("path", label.lower()):
+        if rows and needed not in columns:
+            raise DatasetError(
+                f"the table {path} has no column {needed!r} (its columns: {', '.join(columns)}); "
+                "name the column of paths 'path', and choose the column to learn (--label)"
+            )
+    filled = [row | {"path": _unescape(row["path"])} for row in rows if row["path"]]
+    if not filled:
+        raise NoImagesError(f"the table {path} names no images; fill its column 'path'")
+    typed = _typed_columns(filled, skip=("path", label.lower(), "split"))
+    made = [
+        _row(row, numbers, label.lower(), path) for row, numbers in zip(filled, typed, strict=True)
+    ]
+    unique, names = _without_repeats(made, [row["path"] for row in filled])
+    words = f"{len(unique)} images of the table {path}, labelled by {label}"
+    if len(unique) < len(made):
+        words += f"; {len(made) - len(unique)} rows name an image again and are left out"
+    return make_dataset(unique, words, names=names, of_table=columns)
+
+
+def write_dataset_csv(
+    dataset: Dataset, path: str | os.PathLike[str], root: str | os.PathLike[str]
+) -> None:
+    """Write every row of a data set with its split; whole or not at all.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Its classes and group column are not in the table; keep them elsewhere.
+    path : path
+        The CSV table; replaced if it exists. Text that a spreadsheet would run as a formula, and
+        a column of text that looks like numbers, gets an apostrophe in front, which
+        `read_dataset_csv` takes away.
+    root : path
+        Paths below it are written relative to it, others absolute.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written there.
+    """
+    file = Path(path)
+    top = Path(os.path.abspath(root))  # noqa: PTH100
+    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    columns = [*_NEEDED, *(name for name in dataset.table.columns if name not in _NEEDED)]
+    cells = [dataset.table[name].tolist() for name in columns]
+    cells[0] = [_relative(one, top) for one in cells[0]]
+    as_text = [
+        name not in _NEEDED and _is_numbers(column)
+        for name, column in zip(columns, cells, strict=True)
+    ]
+    marked = [
+        [_escape(cell, as_text=text) for cell in column]
+        for text, column in zip(as_text, cells, strict=True)
+    ]
+    try:
+        # Undecodable bytes in names of files come back as they were.
+        with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            writer = csv.writer(out)
+            writer.writerow([_escape(str(name)) for name in columns])
+            writer.writerows(zip(*marked, strict=True))
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        raise InputError(
+            f"the table {file} cannot be written ({error.strerror}); choose a folder that exists "
+            "and is writable"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_dataset_csv(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    *,
+    classes: Iterable[ClassSpec] | None = None,
+    group_column: str | None = None,
+    group_reason: str = "",
+    source: str = "",
+    leakage_allowed: bool = False,
+) -> Dataset:
+    """Read what `write_dataset_csv` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The table.
+    root : path
+        What its relative paths begin at.
+    classes : iterable of ClassSpec, optional
+        Made from the labels if left out.
+    group_column, group_reason, source, leakage_allowed
+        As for `Dataset`.
+
+    Returns
+    -------
+    Dataset
+        The same rows. Columns that hold nothing but numbers hold numbers again.
+
+    Raises
+    ------
+    InputError
+        If it is no such table.
+    """
+    file = Path(path)
+    rows = list(_read_rows(file))
+    missing = [name for name in _NEEDED if rows and name not in rows[0]]
+    if not rows or missing:
+        lacks = f"lacks {', '.join(missing)}" if missing else "has no rows"
+        raise DatasetError(f"the table {file} {lacks}; it is not one that was written for a run")
+    top = Path(os.path.abspath(root))  # noqa: PTH100
+    table = make_frame(_typed_columns(rows, skip=_NEEDED))
+    table["path"] = [str(top / one) for one in table["path"]]
+    if classes is None:
+        classes = make_classes(table["label"])
+    return Dataset(table, tuple(classes), group_column, group_reason, source, leakage_allowed)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            reader = csv.reader(file)
+            columns = [_unescape(name) for name in next(reader, [])]
+            filling = [""] * len(columns)
+            rows = [dict(zip(columns, row + filling, strict=False)) for row in reader if row]
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a CSV table: {error}") from error
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        raise InputError(
+            f"the table {path} separates its columns with semicolons or tabs; separate them with "
+            "commas"
+        )
+    return rows
+
+
+def _tidy(row: Mapping[str, str]) -> dict[str, str]:
+    return {name.strip().lower(): cell.strip() for name, cell in row.items() if name.strip()}
+
+
+def _row(
+    row: Mapping[str, str], typed: Mapping[str, Any], label: str, table: Path
+) -> dict[str, Any]:
+    name = _unescape(row[label])
+    if not name:
+        raise DatasetError(
+            f"{row['path']} has no {label!r} in the table {table}; give every image one or remove "
+            "its row"
+        )
+    split = row.get("split", "").lower()
+    if split and split not in SPLIT_NAMES:
+        raise DatasetError(
+            f"{row['path']} has the split {row['split']!r} in the table {table}; call it train, "
+            "validation or test, or leave it empty"
+        )
+    file = Path(os.path.abspath(table.parent / local_path(row["path"])))  # noqa: PTH100
+    # What the table says of an image goes before what its name says.
+    extra = {key: cell for key, cell in typed.items() if key not in (*_NEEDED, label)}
+    if label not in _NEEDED:
+        extra[label] = name
+    own = {"path": str(file)} | _said_by_name(file)
+    return own | {"label": name, "split": SPLIT_NAMES.get(split, "")} | extra
+
+
+def _said_by_name(file: Path) -> dict[str, Any]:
+    if not file.is_file() or not (is_site_file(file.name) or is_embryo_file(file.name)):
+        return {}
+    return make_row(collect_sources([file])[0], "")
+
+
+def _without_repeats(
+    rows: list[dict[str, Any]], names: list[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Keep each image once; of other labels for the same image too, so that they are reported."""
+    kept: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+    for row, name in zip(rows, names, strict=True):
+        kept.setdefault((row["path"], row["label"]), (row, PurePath(name).as_posix()))
+    return [row for row, _ in kept.values()], [name for _, name in kept.values()]
+
+
+def _typed_columns(rows: Sequence[Mapping[str, str]], skip: Sequence[str]) -> list[dict[str, Any]]:
+    """Turn columns in which every cell is a number into numbers."""
+    columns: dict[str, Sequence[Any]] = {}
+    for name in rows[0]:
+        cells = [row[name] for row in rows]
+        columns[name] = list(map(_unescape, cells)) if name in skip else _typed(cells)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _typed(cells: list[str]) -> Sequence[Any]:
+    if not _is_numbers(cells):
+        return list(map(_unescape, cells))
+    if all(map(_WHOLE.fullmatch, cells)):
+        return [int(cell) for cell in cells]
+    return [float(cell) if cell else np.nan for cell in cells]
+
+
+def _is_numbers(cells: Iterable[Any]) -> bool:
+    """Whether cells are text that reads as numbers, some of them perhaps empty."""
+    filled = [cell for cell in cells if cell != ""]
+    return bool(filled) and all(
+        isinstance(cell, str) and (_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell))
+        for cell in filled
+    )
+
+
+def _relative(path: str, root: Path) -> str:
+    one = Path(path)
+    return one.relative_to(root).as_posix() if one.is_relative_to(root) else str(one)
+
+
+def _escape(cell: Any, *, as_text: bool = False) -> str:
+    if not isinstance(cell, str):
+        missing = cell is None or (isinstance(cell, float) and np.isnan(cell))
+        return "" if missing else safe_cell(cell)
+    # An apostrophe that is there already gets another one, so that one can be taken away.
+    if _means_more(cell.lstrip("'")) and (cell[:1] == "'" or as_text):
+        return f"'{cell}"
+    return safe_cell(cell)
+
+
+def _unescape(text: str) -> str:
+    return text[1:] if text[:1] == "'" and _means_more(text.lstrip("'")) else text
+
+
+def _means_more(text: str) -> bool:
+    """Whether a cell would be taken for a formula or a number."""
+    return text != safe_cell(text) or _is_numbers([text])

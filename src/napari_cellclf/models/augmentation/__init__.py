@@ -1,0 +1,3 @@
+"""Augmentation: what is varied (`config`), the layers that do it (`layers`, `build`)."""
+
+from __future__ import annotations

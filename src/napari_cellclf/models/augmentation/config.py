@@ -1,0 +1,147 @@
+"""How strongly training images are varied; no Keras here, so that presets load at once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class AugmentationConfig(BaseModel):
+    """How strongly each thing is varied; 0 turns one off.
+
+    Units are those of prepared pixels, that is standard deviations of a channel.
+
+    Parameters
+    ----------
+    flips : bool or {'horizontal', 'vertical'}
+        Mirror at random; True along both axes. Leave it off where left and right differ, as in
+        embryos whose criteria sit at fixed places.
+    rotation : float
+        Largest angle as a part of a full turn, either way; 0.5 is any angle.
+    shift : float
+        Largest shift along each axis as a part of the field.
+    zoom : float
+        Largest logarithm of the magnification; 0.22 is 0.8 to 1.25.
+    gaps : float
+        Probability that patches of a crop are emptied to the background, as if fewer cells grew.
+    bleed_through : float
+        Largest part of one other channel that is added to a channel.
+    sharpness : float
+        Largest part of a 5x5 blur that is added (out of focus) or subtracted (sharper).
+    illumination : float
+        Deviation of the logarithm of a smooth uneven illumination.
+    haze : float
+        Deviation of a smooth additive background.
+    gamma : float
+        Largest logarithm of the exponent of the intensity curve.
+    gain : float
+        Deviation of the logarithm of a channel's contrast.
+    offset : float
+        Deviation of a channel's brightness.
+    noise : float
+        Largest deviation of pixel noise.
+    grey_steps : float
+        Largest distance of neighbouring grey levels: dim images in 8 bits have few of them.
+    channel_dropout : float
+        Probability that one channel, any but those of `drop_together`, is blanked.
+    cutout : float
+        Probability that a rectangle is blanked (random erasing, Zhong et al., AAAI 2020).
+    cutout_area : float
+        Largest part of the crop that such a rectangle covers.
+    drop_together : tuple of int
+        Channels that are often missing together.
+    drop_together_probability : float
+        Probability that those are blanked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flips: bool | Literal["horizontal", "vertical"] = True
+    rotation: float = Field(default=0.5, ge=0, le=0.5)
+    shift: float = Field(default=0.0, ge=0, le=1)
+    zoom: float = Field(default=0.22, ge=0, le=1)
+    gaps: float = Field(default=0.25, ge=0, le=1)
+    bleed_through: float = Field(default=0.2, ge=0, le=1)
+    sharpness: float = Field(default=0.9, ge=0, le=1)
+    illumination: float = Field(default=0.25, ge=0, le=1)
+    haze: float = Field(default=0.2, ge=0, le=2)
+    gamma: float = Field(default=0.5, ge=0, le=1.5)
+    gain: float = Field(default=0.2, ge=0, le=1)
+    offset: float = Field(default=0.2, ge=0, le=2)
+    noise: float = Field(default=0.2, ge=0, le=2)
+    grey_steps: float = Field(default=0.4, ge=0, le=2)
+    channel_dropout: float = Field(default=0.2, ge=0, le=1)
+    cutout: float = Field(default=0.0, ge=0, le=1)
+    cutout_area: float = Field(default=0.2, gt=0.02, lt=1)
+    drop_together: tuple[int, ...] = ()
+    drop_together_probability: float = Field(default=0.5, ge=0, le=1)
+
+    @classmethod
+    def off(cls, **strengths: Any) -> AugmentationConfig:
+        """Return a configuration in which only what is named is varied.
+
+        Parameters
+        ----------
+        **strengths
+            Fields and their values.
+
+        Returns
+        -------
+        AugmentationConfig
+            All other strengths are zero.
+
+        Examples
+        --------
+        >>> AugmentationConfig.off(rotation=0.1).varies
+        ('rotation',)
+        """
+        none = dict.fromkeys(_STRENGTHS, 0) | {"flips": False, "drop_together_probability": 0}
+        return cls(**(none | strengths))
+
+    @property
+    def varies(self) -> tuple[str, ...]:
+        """Names of what is varied at all."""
+        return tuple(name for name in ("flips", *_STRENGTHS) if getattr(self, name))
+
+    def scaled(self, factor: float) -> AugmentationConfig:
+        """Return a configuration that is stronger or weaker as a whole.
+
+        Parameters
+        ----------
+        factor : float
+            0 turns everything but flips off, 1 changes nothing.
+
+        Returns
+        -------
+        AugmentationConfig
+            Each strength multiplied, up to its largest value.
+        """
+        most = {name: _largest(name) for name in _STRENGTHS}
+        changed = {n: min(getattr(self, n) * factor, most[n]) for n in _STRENGTHS}
+        return self.model_copy(update=changed)
+
+
+#: Everything that has a strength.
+_STRENGTHS = (
+    "rotation",
+    "shift",
+    "zoom",
+    "gaps",
+    "bleed_through",
+    "sharpness",
+    "illumination",
+    "haze",
+    "gamma",
+    "gain",
+    "offset",
+    "noise",
+    "grey_steps",
+    "channel_dropout",
+    "cutout",
+)
+
+
+def _largest(name: str) -> float:
+    limits = (getattr(rule, "le", None) for rule in AugmentationConfig.model_fields[name].metadata)
+    return float(next(limit for limit in limits if limit is not None))

@@ -1,0 +1,189 @@
+"""What differs between two batches of plates, as layers that vary prepared pixels in training.
+
+Focus, background, staining, illumination, noise, density, missing stains: what Keras has no layer
+for, because it depends on channels that are independent measurements. They see prepared arrays, of
+mean 0 and deviation 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from napari_cellclf.models.augmentation.config import AugmentationConfig
+
+
+class PixelLayer(keras.layers.Layer):
+    """Base: varies present channels in training, leaves blank ones blank."""
+
+    #: The strengths that the layer reads; it is not built where all of them are zero.
+    strengths: tuple[str, ...] = ()
+
+    @classmethod
+    def is_wanted(cls, config: AugmentationConfig) -> bool:
+        """Whether a configuration asks for what the layer does."""
+        return any(getattr(config, name) for name in cls.strengths)
+
+    def __init__(self, config: AugmentationConfig, seed: int) -> None:
+        super().__init__(name=type(self).__name__.lower())
+        self.config = config
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Vary ``(N, Y, X, C)`` pixels in training, hand them on otherwise."""
+        if not training:
+            return inputs
+        present = ops.cast(ops.any(inputs != 0, axis=(1, 2), keepdims=True), inputs.dtype)
+        return self._vary(inputs) * present
+
+    def _vary(self, pixels: Any) -> Any:
+        """Return varied pixels of the same shape; each subclass says how."""
+        return pixels
+
+    def uniform(self, shape: tuple[Any, ...], low: float = 0.0, high: float = 1.0) -> Any:
+        """Draw evenly between two bounds."""
+        return keras.random.uniform(shape, low, high, seed=self.generator)
+
+    def normal(self, shape: tuple[Any, ...], deviation: float) -> Any:
+        """Draw around zero."""
+        return keras.random.normal(shape, 0.0, deviation, seed=self.generator)
+
+    def per_channel(self, pixels: Any) -> tuple[Any, ...]:
+        """Return the shape of one number for each image and channel."""
+        shape = ops.shape(pixels)
+        return (shape[0], 1, 1, shape[-1])
+
+    def smooth_field(self, pixels: Any, channels: Any, knots: int = 4) -> Any:
+        """Draw a smooth field of deviation about 1 over each image."""
+        shape = ops.shape(pixels)
+        field = self.normal((shape[0], knots, knots, channels), 1.3)
+        return ops.image.resize(field, shape[1:3], "bilinear", data_format="channels_last")
+
+
+class Gaps(PixelLayer):
+    """Empty smooth patches to the background, in all channels at once."""
+
+    strengths = ("gaps",)
+
+    def _vary(self, pixels: Any) -> Any:
+        shape = ops.shape(pixels)
+        chosen = self.uniform((shape[0], 1, 1, 1)) < self.config.gaps
+        # A level between 0.3 and 1.5 deviations empties about 40 to 5 % of the crop.
+        level = self.uniform((shape[0], 1, 1, 1), 0.3, 1.5)
+        field = self.smooth_field(pixels, 1, knots=6)
+        empty = ops.sigmoid(8 * (field - level)) * ops.cast(chosen, pixels.dtype)
+        return pixels + empty * (ops.min(pixels, axis=(1, 2), keepdims=True) - pixels)
+
+
+class BleedThrough(PixelLayer):
+    """Add a little of the neighbouring channel, on either side, as broad filters do."""
+
+    strengths = ("bleed_through",)
+
+    def _vary(self, pixels: Any) -> Any:
+        limit = self.config.bleed_through
+        up = self.uniform(self.per_channel(pixels), -limit / 2, limit)
+        down = self.uniform(self.per_channel(pixels), -limit / 2, limit)
+        up, down = ops.relu(up), ops.relu(down)
+        return pixels + up * ops.roll(pixels, 1, axis=-1) + down * ops.roll(pixels, -1, axis=-1)
+
+
+class Sharpness(PixelLayer):
+    """Move each channel towards its blur, or away from it."""
+
+    strengths = ("sharpness",)
+
+    def _vary(self, pixels: Any) -> Any:
+        limit = self.config.sharpness
+        # The focus of a field is shared by its channels, up to a little.
+        shape = ops.shape(pixels)
+        amount = self.uniform((shape[0], 1, 1, 1), -limit, limit)
+        amount = amount + self.uniform(self.per_channel(pixels), -limit / 4, limit / 4)
+        return pixels + ops.clip(amount, -limit, limit) * (_blur(pixels) - pixels)
+
+
+class Illumination(PixelLayer):
+    """Light the field unevenly, and add an uneven haze."""
+
+    strengths = ("illumination", "haze")
+
+    def _vary(self, pixels: Any) -> Any:
+        channels = pixels.shape[-1]
+        low = ops.min(pixels, axis=(1, 2), keepdims=True)
+        # Scaled as a whole by a random amount, so that some fields are nearly even.
+        amount = self.uniform(self.per_channel(pixels), 0.0, 1.5)
+        light = ops.exp(self.config.illumination * amount * self.smooth_field(pixels, channels))
+        haze = self.config.haze * amount * self.smooth_field(pixels, channels)
+        return low + (pixels - low) * light + haze
+
+
+class Curve(PixelLayer):
+    """Bend the intensities, restore mean and deviation, then vary those a little."""
+
+    strengths = ("gamma", "gain", "offset")
+
+    def _vary(self, pixels: Any) -> Any:
+        each = self.per_channel(pixels)
+        mean = ops.mean(pixels, axis=(1, 2), keepdims=True)
+        deviation = ops.std(pixels, axis=(1, 2), keepdims=True)
+        low = ops.min(pixels, axis=(1, 2), keepdims=True)
+        exponent = ops.exp(self.uniform(each, -self.config.gamma, self.config.gamma))
+        # 4 deviations above the darkest pixel is a bright cell; debris lies beyond.
+        bent = ops.power((pixels - low) / 4 + 1e-3, exponent)
+        spread = ops.std(bent, axis=(1, 2), keepdims=True) + 1e-6
+        bent = (bent - ops.mean(bent, axis=(1, 2), keepdims=True)) / spread
+        gain = ops.exp(self.normal(each, self.config.gain))
+        return bent * deviation * gain + mean + self.normal(each, self.config.offset)
+
+
+class Grain(PixelLayer):
+    """Add pixel noise, and round to few grey levels in half of the channels."""
+
+    strengths = ("noise", "grey_steps")
+
+    def _vary(self, pixels: Any) -> Any:
+        each = self.per_channel(pixels)
+        # Squared: mostly little noise, sometimes much.
+        amount = self.config.noise * ops.square(self.uniform(each))
+        noisy = pixels + amount * keras.random.normal(ops.shape(pixels), seed=self.generator)
+        step = self.config.grey_steps * ops.square(self.uniform(each)) + 1e-3
+        phase = self.uniform(each)
+        rounded = (ops.floor(noisy / step + phase) - phase + 0.5) * step
+        return ops.where(self.uniform(each) < 0.5, rounded, noisy)
+
+
+class ChannelDropout(PixelLayer):
+    """Blank the channels that are often missing, and sometimes any one."""
+
+    strengths = ("channel_dropout", "drop_together")
+
+    def _vary(self, pixels: Any) -> Any:
+        count, channels = ops.shape(pixels)[0], pixels.shape[-1]
+        kept = ops.ones((count, 1, 1, channels), pixels.dtype)
+        numbers = ops.arange(channels)
+        if self.config.channel_dropout and channels > 1:
+            which = keras.random.randint((count, 1, 1, 1), 0, channels, seed=self.generator)
+            happens = self.uniform((count, 1, 1, 1)) < self.config.channel_dropout
+            lost = ops.logical_and(ops.cast(which, "int32") == ops.cast(numbers, "int32"), happens)
+            kept = kept * (1 - ops.cast(lost, pixels.dtype))
+        if self.config.drop_together:
+            group = [float(i in self.config.drop_together) for i in range(channels)]
+            happens = self.uniform((count, 1, 1, 1)) < self.config.drop_together_probability
+            kept = kept * (1 - ops.cast(happens, pixels.dtype) * ops.convert_to_tensor(group))
+        return pixels * kept
+
+
+#: In the order in which light, lens, camera and file change a scene.
+PIXEL_LAYERS = (Gaps, BleedThrough, Illumination, Sharpness, Curve, Grain, ChannelDropout)
+
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def _blur(pixels: Any) -> Any:
+    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes."""
+    height, width = pixels.shape[1:3]
+    padded = ops.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    rows = sum(w * padded[:, k : k + height] for k, w in enumerate(_BINOMIAL))
+    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(_BINOMIAL))

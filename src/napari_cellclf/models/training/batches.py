@@ -1,0 +1,199 @@
+"""Batches of training: which images when, decided by seed, epoch and step alone.
+
+Nothing here keeps a state, so that a training that was stopped anywhere goes on with the very batch
+that would have come next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_cellclf.core.sampling import Balance, epoch_order
+from napari_cellclf.errors import DatasetError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Arrays(Protocol):
+    """Anything with arrays by number: a list, an array, images on disk."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth of training.
+
+    Parameters
+    ----------
+    step : int
+        Number within the epoch, from 0.
+    inputs : ndarray, shape (N, ...), float32
+        What the network is fed.
+    targets : ndarray, shape (N, K), float32
+        What it should answer.
+    """
+
+    step: int
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.float32]
+
+
+class Batches:
+    """Draws the batches of each epoch.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        Prepared images ``(Y, X, C)`` or features ``(F,)``.
+    labels : ndarray of int, shape (N,)
+        The class of each.
+    targets : ndarray, shape (K, K), float32
+        What the network should answer to each class, from `soft_targets`.
+    batch_size : int
+        Images in a batch; every batch is full.
+    balance : str
+        As for `TrainingConfig`.
+    seed : int
+        Start of the random numbers.
+    steps : int, optional
+        Batches in an epoch; None for as many as see each image once.
+    crop : int, optional
+        Side of random crops; smaller images give what they have.
+
+    Examples
+    --------
+    >>> images = np.zeros((5, 8, 8, 1), "float32")
+    >>> batches = Batches(images, np.array([0, 0, 1, 1, 1]), np.eye(2, dtype="float32"), 2)
+    >>> batches.steps, [batch.inputs.shape for batch in batches.epoch(0, start=2)]
+    (3, [(2, 8, 8, 1)])
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        labels: NDArray[np.intp],
+        targets: NDArray[np.float32],
+        batch_size: int = 32,
+        *,
+        balance: Balance = "none",
+        seed: int = 0,
+        steps: int | None = None,
+        crop: int | None = None,
+    ) -> None:
+        self._arrays = arrays
+        self._labels = np.asarray(labels)
+        self._targets = targets
+        self.batch_size = batch_size
+        self._balance = balance
+        self._seed = seed
+        self._crop = None if crop is None else min(crop, *_sides(arrays))
+        per_epoch = len(self._order(0))
+        self.steps = steps or -(-per_epoch // batch_size)
+        if self._crop is None:
+            _check_equal_shapes(arrays)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        shape = self._arrays[0].shape
+        return shape if self._crop is None else (self._crop, self._crop, shape[-1])
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Go over the batches of an epoch, each made while the one before is used.
+
+        Parameters
+        ----------
+        epoch : int
+            Number, from 0.
+        start : int
+            The first step; those before are left out.
+
+        Yields
+        ------
+        Batch
+            In order.
+        """
+        rows = self._rows(epoch)
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(self._batch, epoch, start, rows)
+            for step in range(start, self.steps):
+                batch = waiting.result()
+                if step + 1 < self.steps:
+                    waiting = thread.submit(self._batch, epoch, step + 1, rows)
+                yield batch
+
+    def _rows(self, epoch: int) -> NDArray[np.intp]:
+        """Return the images of an epoch, round after round until all batches are full."""
+        needed = self.steps * self.batch_size
+        rounds: list[NDArray[np.intp]] = []
+        count = 0
+        while count < needed:
+            rounds.append(self._order(epoch, len(rounds)))
+            count += len(rounds[-1])
+        return np.concatenate(rounds)[:needed]
+
+    def _order(self, epoch: int, again: int = 0) -> NDArray[np.intp]:
+        seed = int(np.random.SeedSequence([self._seed, again]).generate_state(1)[0])
+        return epoch_order(self._labels, balance=self._balance, seed=seed, epoch=epoch)
+
+    def _batch(self, epoch: int, step: int, rows: NDArray[np.intp]) -> Batch:
+        chosen = rows[step * self.batch_size : (step + 1) * self.batch_size]
+        random = np.random.default_rng([self._seed, epoch, step])
+        inputs = np.stack([self._input(int(row), random) for row in chosen])
+        return Batch(step, inputs, self._targets[self._labels[chosen]])
+
+    def _input(self, row: int, random: np.random.Generator) -> NDArray[np.float32]:
+        array = self._arrays[row]
+        if self._crop is None:
+            return array
+        top, left = (int(random.integers(0, side - self._crop + 1)) for side in array.shape[:2])
+        return array[top : top + self._crop, left : left + self._crop]
+
+
+class Subset:
+    """Some of many arrays, renumbered.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        All.
+    numbers : sequence of int
+        Which, in order.
+    """
+
+    def __init__(self, arrays: Arrays, numbers: Sequence[int] | NDArray[np.intp]) -> None:
+        self._arrays = arrays
+        self._numbers = np.asarray(numbers, np.intp)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int, /) -> NDArray[np.float32]:
+        """Return one array."""
+        return self._arrays[int(self._numbers[number])]
+
+
+def _shapes(arrays: Arrays) -> set[tuple[int, ...]]:
+    return {arrays[number].shape for number in range(len(arrays))}
+
+
+def _sides(arrays: Arrays) -> list[int]:
+    return [side for shape in _shapes(arrays) for side in shape[:2]]
+
+
+def _check_equal_shapes(arrays: Arrays) -> None:
+    shapes: Any = sorted(_shapes(arrays))
+    if len(shapes) > 1:
+        raise DatasetError(
+            f"the prepared images have {len(shapes)} different sizes, such as {shapes[0][:2]} and "
+            f"{shapes[-1][:2]} pixels; set a size, or train on crops"
+        )

@@ -1,0 +1,365 @@
+"""One stage of a training: epochs of steps, judged, kept, stopped and taken up again anywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.core.progress import ShouldStop, never_stop
+from napari_cellclf.errors import CancelledError, TrainingError
+from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
+from napari_cellclf.models.training.reporter import Keeper, Reporter, StepReport
+from napari_cellclf.models.training.trainer import learning_rate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.models.training.batches import Batches
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.trainer import Trainer
+    from napari_cellclf.models.training.validation import Validation
+
+#: By how much the rate is lowered, once, after a loss that is no number.
+_LOWERED = 0.1
+
+
+@dataclass
+class LoopState:
+    """Where a stage stands; with the trainer's arrays, all that the next step depends on.
+
+    Parameters
+    ----------
+    stage : {'head', 'network'}
+        Which.
+    batch_size : int
+        Smaller than configured if the memory did not suffice.
+    epoch, step : int
+        The epoch that is under way, from 0, and the steps of it that were taken.
+    rate_factor : float
+        1, or less after a loss that was no number.
+    best, best_epoch : float and int, optional
+        The best validation so far (larger is better), and its epoch from 1.
+    loss_sum, accuracy_sum : float
+        Over the steps of this epoch.
+    history : list of dict
+        A record of each epoch that was finished.
+    finished : bool
+        Whether no epoch is left.
+    """
+
+    stage: str
+    batch_size: int
+    epoch: int = 0
+    step: int = 0
+    rate_factor: float = 1.0
+    best: float | None = None
+    best_epoch: int | None = None
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage does.
+
+    Parameters
+    ----------
+    name : {'head', 'network'}
+        Which.
+    epochs : int
+        At most.
+    learning_rate : float
+        The largest.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+
+
+class _NotFinite(Exception):
+    """A loss or a weight is no number any more."""
+
+
+class TrainingLoop:
+    """Trains a network through one stage.
+
+    Parameters
+    ----------
+    stage : Stage
+        Epochs and rate.
+    trainer : Trainer
+        Takes the steps.
+    make_batches : callable
+        Given a batch size, returns the `Batches`.
+    validation : Validation, optional
+        Judges after each epoch; without one the last weights are kept.
+    config : TrainingConfig
+        Everything else.
+    keeper : Keeper
+        Where states go, and where an earlier one of this stage may lie.
+    reporter : Reporter
+        Is told what happens.
+    should_stop : callable
+        Asked after each step and before each batch of a validation.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        trainer: Trainer,
+        make_batches: Callable[[int], Batches],
+        validation: Validation | None,
+        config: TrainingConfig,
+        *,
+        keeper: Keeper,
+        reporter: Reporter,
+        should_stop: ShouldStop = never_stop,
+    ) -> None:
+        self._stage = stage
+        self._trainer = trainer
+        self._make_batches = make_batches
+        self._validation = validation
+        self._config = config
+        self._keeper = keeper
+        self._reporter = reporter
+        self._should_stop = should_stop
+        self._state = LoopState(stage.name, config.batch_size)
+        self._best: dict[str, NDArray[Any]] | None = None
+        self._best_is_new = False
+        self._saved_at = 0.0
+
+    def run(self) -> LoopState:
+        """Train until the stage is finished, from wherever its last state stands.
+
+        Returns
+        -------
+        LoopState
+            The last; the network has the weights that are kept.
+
+        Raises
+        ------
+        CancelledError
+            If `should_stop` answered yes; the state was kept.
+        TrainingError
+            If the loss became no number twice, or not even one image fits into the memory.
+        """
+        if not self._restore():
+            self._save()
+        while not self._state.finished:
+            try:
+                self._epoch()
+            except _NotFinite:
+                self._roll_back()
+            except or_exhausted(RuntimeError) as error:
+                if not is_exhausted(error):
+                    raise
+                self._halve_batch(error)
+        if self._best is None:
+            # Only if they were damaged since: the last weights are the next best.
+            with self._trainer.averaged():
+                self._best = _weights(self._trainer.network)
+        set_weights(self._trainer.network, self._best)
+        return self._state
+
+    def _epoch(self) -> None:
+        state = self._state
+        batches = self._make_batches(state.batch_size)
+        for batch in batches.epoch(state.epoch, state.step):
+            done = state.epoch * batches.steps + batch.step
+            total = self._stage.epochs * batches.steps
+            largest = self._stage.learning_rate * state.rate_factor
+            rate = learning_rate(self._config, largest, done, total)
+            loss, accuracy = self._trainer.step(batch.inputs, batch.targets, rate)
+            if not math.isfinite(loss):
+                raise _NotFinite
+            state.step += 1
+            state.loss_sum += loss
+            state.accuracy_sum += accuracy
+            self._reporter.step(self._report(done + 1, total))
+            self._stop_or_save()
+        self._judge(rate=self._rate_at(batches))
+        if time.monotonic() - self._saved_at > self._config.checkpoint_seconds or state.finished:
+            self._save()
+
+    def _judge(self, rate: float) -> None:
+        """Close the epoch: validate, compare, record."""
+        state = self._state
+        record: dict[str, Any] = {
+            "stage": state.stage,
+            "epoch": state.epoch + 1,
+            "epochs": self._stage.epochs,
+            "loss": state.loss_sum / max(state.step, 1),
+            "accuracy": state.accuracy_sum / max(state.step, 1),
+            "validation_loss": None,
+            "validation_accuracy": None,
+            "validation_balanced_accuracy": None,
+            "learning_rate": rate,
+        }
+        if self._validation is not None:
+            record |= self._validate(self._validation)
+        state.history.append(record)
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum = state.accuracy_sum = 0.0
+        state.finished = state.epoch >= self._stage.epochs or self._has_waited_enough()
+        if state.finished and self._best is None:
+            # Nothing judged them: the last weights are kept.
+            with self._trainer.averaged():
+                self._best, self._best_is_new = _weights(self._trainer.network), True
+            state.best_epoch = state.epoch
+        self._reporter.epoch(record)
+
+    def _validate(self, validation: Validation) -> dict[str, float]:
+        state, network = self._state, self._trainer.network
+        with self._trainer.averaged():
+            try:
+                # What was too large a batch to learn from may be too large to judge by.
+                size = min(validation.batch_size, state.batch_size)
+                smaller = replace(validation, batch_size=size)
+                scores = smaller.score(network, self._should_stop)
+            except CancelledError:
+                stopped = True
+            else:
+                stopped = False
+                value = scores.better_is_larger(self._config.monitor)
+                if not math.isfinite(value):
+                    raise _NotFinite
+                if state.best is None or value > state.best:
+                    state.best, state.best_epoch = value, state.epoch + 1
+                    self._best, self._best_is_new = _weights(network), True
+        if stopped:
+            # With the trained weights, not their means; the epoch is judged when it goes on.
+            self._stop()
+        return {
+            "validation_loss": scores.loss,
+            "validation_accuracy": scores.accuracy,
+            "validation_balanced_accuracy": scores.balanced_accuracy,
+        }
+
+    def _has_waited_enough(self) -> bool:
+        state, patience = self._state, self._config.early_stopping
+        if not patience or state.best_epoch is None:
+            return False
+        return state.epoch - state.best_epoch >= patience
+
+    def _stop_or_save(self) -> None:
+        if self._should_stop():
+            self._stop()
+        if time.monotonic() - self._saved_at > self._config.checkpoint_seconds:
+            self._save()
+
+    def _stop(self) -> None:
+        self._save()
+        raise CancelledError(
+            f"stopped in epoch {self._state.epoch + 1} of {self._stage.epochs}, after step "
+            f"{self._state.step}; start the run again to go on"
+        )
+
+    def _save(self) -> None:
+        arrays = self._trainer.state()
+        if not all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f"):
+            raise _NotFinite
+        best = self._best if self._best_is_new else None
+        self._keeper.save(asdict(self._state), arrays, best)
+        self._best_is_new = False
+        self._saved_at = time.monotonic()
+
+    def _restore(self) -> bool:
+        found = self._keeper.load(self._stage.name)
+        if found is None:
+            return False
+        state, arrays = found
+        self._trainer.restore(arrays)
+        self._state = LoopState(**state)
+        self._best_is_new = False
+        self._best = None
+        if self._state.best_epoch is not None:
+            self._best = self._keeper.load_best(self._stage.name, self._state.best_epoch)
+        if self._best is None and not self._state.finished:
+            # Were they damaged, the next epoch's are the best there are.
+            self._state.best = self._state.best_epoch = None
+        self._saved_at = time.monotonic()
+        return True
+
+    def _roll_back(self) -> None:
+        where = f"epoch {self._state.epoch + 1}"
+        lowered = self._state.rate_factor < 1
+        self._go_back(self._state.batch_size, _LOWERED)
+        rate = self._stage.learning_rate
+        if lowered:
+            raise TrainingError(
+                f"the loss became no number again in {where}, at a tenth of the learning rate "
+                f"{rate:g}; lower it further, and look at the images for pixels that stand out"
+            )
+        self._reporter.note(
+            f"the loss became no number in {where}; the run went back to epoch "
+            f"{self._state.epoch + 1}, step {self._state.step}, and goes on at a tenth of the "
+            f"learning rate ({rate * _LOWERED:g})"
+        )
+
+    def _halve_batch(self, error: BaseException) -> None:
+        size = self._state.batch_size
+        if size == 1:
+            raise TrainingError(
+                "not even one image at a time fits into the memory; choose a smaller size or crop, "
+                "or a smaller architecture"
+            ) from error
+        self._go_back(size // 2, self._state.rate_factor)
+        self._reporter.note(
+            f"a batch of {size} images does not fit into the memory; the run goes on with "
+            f"{self._state.batch_size}"
+        )
+
+    def _go_back(self, batch_size: int, rate_factor: float) -> None:
+        """Return to the last state that was kept, but not to what was found too large there."""
+        self._restore()
+        state = self._state
+        state.rate_factor = rate_factor
+        if state.batch_size != batch_size:
+            state.batch_size = batch_size
+            # Another number of steps makes up the same epoch.
+            state.step = 0
+            state.loss_sum = state.accuracy_sum = 0.0
+
+    def _rate_at(self, batches: Batches) -> float:
+        state = self._state
+        total = self._stage.epochs * batches.steps
+        done = state.epoch * batches.steps + max(state.step - 1, 0)
+        largest = self._stage.learning_rate * state.rate_factor
+        return learning_rate(self._config, largest, done, total)
+
+    def _report(self, done: int, total: int) -> StepReport:
+        state = self._state
+        return StepReport(
+            state.stage,
+            state.epoch + 1,
+            self._stage.epochs,
+            done,
+            total,
+            state.loss_sum / state.step,
+            state.accuracy_sum / state.step,
+        )
+
+
+def set_weights(network: Any, kept: Mapping[str, NDArray[Any]]) -> None:
+    """Give a network weights that a loop kept.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Changed in place.
+    kept : mapping of str to ndarray
+        As a `Keeper` returns them.
+    """
+    network.set_weights([kept[name] for name in sorted(kept)])
+
+
+def _weights(network: Any) -> dict[str, NDArray[Any]]:
+    return {f"{i:05d}": np.array(weight) for i, weight in enumerate(network.get_weights())}

@@ -1,0 +1,147 @@
+"""The network that a training begins with: a new one, or that of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import keras
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.bundles.schema import ArchitectureSpec
+from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.models.architectures.names import canonical_name
+from napari_cellclf.models.architectures.origin import weights_origin
+from napari_cellclf.models.architectures.registry import architecture_info, build_network
+from napari_cellclf.models.devices import has_fast_bfloat16
+from napari_cellclf.models.training.surgery import extend_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_cellclf.core.classes import ClassSpec
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.models.training.config import TrainingConfig
+
+
+#: Normalisations that bring pixels to 0..1.
+_UNIT_RANGE = ("scale_linear", "percentile")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a training starts from.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Prepared images to probabilities of the classes.
+    architecture : ArchitectureSpec
+        How the bundle will describe it.
+    """
+
+    network: keras.Model
+    architecture: ArchitectureSpec
+
+
+def begin(
+    config: TrainingConfig, preprocessing: Preprocessing, classes: Sequence[ClassSpec]
+) -> Beginning:
+    """Build the network of a training; the same seed makes the same one.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Architecture, weights, seed and precision.
+    preprocessing : Preprocessing
+        How many channels, which size.
+    classes : sequence of ClassSpec
+        In the order of the network's answers.
+
+    Returns
+    -------
+    Beginning
+        The network and its description.
+
+    Raises
+    ------
+    ArchitectureError
+        If it cannot be built so.
+    DownloadError
+        If weights were to be fetched and could not be.
+    ModelError
+        If the bundle to continue from cannot be used.
+    """
+    keras.utils.set_random_seed(config.seed)
+    with _precision(config):
+        if config.continue_from is not None:
+            return _continued(config.continue_from, [spec.name for spec in classes])
+        return _new(config, preprocessing, len(classes))
+
+
+def continued_bundle(name_or_path: str) -> ModelBundle:
+    """Find the bundle that a training goes on from.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A bundle, or the name of a model.
+
+    Returns
+    -------
+    ModelBundle
+        Checked.
+    """
+    return ModelBundle.load(find_model(name_or_path))
+
+
+def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -> Beginning:
+    info = architecture_info(config.architecture)
+    # Networks for any size stay so: the bundle can then be used on images of other sizes.
+    fixed = preprocessing.size is not None and not info.any_size
+    size = preprocessing.size if fixed else None
+    channels = len(preprocessing.channels)
+    shape = (*(size or (None, None)), channels)
+    parameters = dict(config.parameters)
+    if info.name == "compact-cnn":
+        parameters.setdefault("seed", config.seed)
+    if "unit_range" in info.parameters and preprocessing.normalization.kind in _UNIT_RANGE:
+        parameters.setdefault("unit_range", True)
+    network = build_network(
+        config.architecture,
+        input_shape=shape,
+        n_classes=n_classes,
+        weights=config.weights,
+        **parameters,
+    )
+    origin = weights_origin(canonical_name(config.architecture), config.weights, channels)
+    spec = ArchitectureSpec(name=info.name, parameters=parameters, pretrained=origin)
+    return Beginning(network, spec)
+
+
+def _continued(name_or_path: str, classes: Sequence[str]) -> Beginning:
+    bundle = continued_bundle(name_or_path)
+    network = KerasEngine.load(bundle).network
+    network = extend_classes(network, bundle.spec.class_names, classes)
+    before = bundle.spec.architecture
+    told = f"continued from the model {bundle.spec.name}"
+    origin = f"{told}, itself from {before.pretrained}" if before.pretrained else told
+    return Beginning(network, before.model_copy(update={"pretrained": origin}))
+
+
+@contextmanager
+def _precision(config: TrainingConfig) -> Iterator[None]:
+    """Let networks that are built inside compute as configured."""
+    wanted = config.precision
+    if wanted == "auto":
+        wanted = "bfloat16" if has_fast_bfloat16() else "float32"
+    policy = wanted if wanted == "float32" else f"mixed_{wanted}"
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

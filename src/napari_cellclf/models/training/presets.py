@@ -1,0 +1,251 @@
+"""Ready-made configurations, each a readable file that says why; no Keras needed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from napari_cellclf.errors import InputError
+from napari_cellclf.models.architectures.names import canonical_name
+from napari_cellclf.models.training.config import TrainingConfig
+
+_SUFFIX = ".toml"
+DEFAULT_PRESET = "fluorescence"
+#: How to train a network that knows photographs.
+_TRANSFER = "brightfield-rgb"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A configuration with a name.
+
+    Parameters
+    ----------
+    name : str
+        What `load_preset` takes.
+    title, description : str
+        For people.
+    config : mapping
+        The fields of `TrainingConfig` that it sets.
+    data : mapping
+        What it keeps of the images: `every` and `minutes`, as for `read_dataset`.
+    """
+
+    name: str
+    title: str
+    description: str
+    config: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def fields_for(self, architecture: str | None) -> dict[str, Any]:
+        """Return its fields for another architecture.
+
+        Parameters
+        ----------
+        architecture : str or None
+            None leaves its own.
+
+        Returns
+        -------
+        dict
+            Without the parameters that only its own architecture takes.
+        """
+        fields = dict(self.config)
+        if architecture is not None and canonical_name(architecture) != self.architecture:
+            fields.pop("parameters", None)
+            fields["architecture"] = canonical_name(architecture)
+        return fields
+
+    @property
+    def architecture(self) -> str:
+        """The architecture that it is made for."""
+        return canonical_name(self.config.get("architecture", "compact-cnn"))
+
+
+@cache
+def list_presets() -> tuple[Preset, ...]:
+    """List the presets of this package.
+
+    Returns
+    -------
+    tuple of Preset
+        In alphabetical order.
+
+    Examples
+    --------
+    >>> [preset.name for preset in list_presets()][:2]
+    ['brightfield-rgb', 'drosophila-seed']
+    """
+    folder = files("napari_cellclf") / "resources" / "presets"
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX))
+    return tuple(
+        _parse(name.removesuffix(_SUFFIX), (folder / name).read_text(encoding="utf-8"))
+        for name in found
+    )
+
+
+def find_preset(name: str) -> Preset:
+    """Find a preset.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_presets`, or the path of a file of the same form, ending in ``.toml``.
+
+    Returns
+    -------
+    Preset
+        As it stands in its file.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the file cannot be understood.
+    """
+    if name.endswith(_SUFFIX):
+        try:
+            return _parse(Path(name).stem, Path(name).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the preset {name} cannot be read ({error}); check the path"
+            ) from error
+    known = {preset.name: preset for preset in list_presets()}
+    if name not in known:
+        raise InputError(
+            f"there is no preset {name!r}; choose one of {', '.join(known)}, or give a .toml file"
+        )
+    return known[name]
+
+
+def choose_preset(name: str | None, architecture: str | None) -> Preset:
+    """Find the preset that is meant where only one of both, or neither, is named.
+
+    Parameters
+    ----------
+    name : str, optional
+        A preset.
+    architecture : str, optional
+        An architecture.
+
+    Returns
+    -------
+    Preset
+        The one named; else one that is made for the architecture or trains networks like it.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset.
+
+    Examples
+    --------
+    >>> choose_preset(None, "vgg16").name
+    'brightfield-rgb'
+    """
+    if name is not None:
+        return find_preset(name)
+    if architecture is None:
+        return find_preset(DEFAULT_PRESET)
+    own = {"compact-cnn": DEFAULT_PRESET, "seed-cnn": "rxrx1-seed"}
+    return find_preset(own.get(canonical_name(architecture), _TRANSFER))
+
+
+def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """Make a configuration of a preset.
+
+    Parameters
+    ----------
+    name : str
+        As for `find_preset`.
+    overrides : mapping of str to object, optional
+        Fields to change; those inside `augmentation` and `parameters` with a dot, such as
+        ``{"augmentation.rotation": 0.1}``.
+
+    Returns
+    -------
+    TrainingConfig
+        Checked.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, or a field or value cannot be.
+
+    Examples
+    --------
+    >>> load_preset("fluorescence", {"epochs": 3, "augmentation.flips": False}).epochs
+    3
+    """
+    return make_config(find_preset(name).config, overrides)
+
+
+def make_config(
+    config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> TrainingConfig:
+    """Make a configuration of fields and changes to them.
+
+    Parameters
+    ----------
+    config : mapping of str to object
+        Fields of `TrainingConfig`.
+    overrides : mapping of str to object, optional
+        As for `load_preset`.
+
+    Returns
+    -------
+    TrainingConfig
+        Checked.
+
+    Raises
+    ------
+    InputError
+        If a field or value cannot be.
+    """
+    fields: dict[str, Any] = {key: _copied(value) for key, value in config.items()}
+    for path, value in (overrides or {}).items():
+        _put(fields, path, value)
+    try:
+        return TrainingConfig.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in problem["loc"]) or "the configuration"
+        unknown = problem["type"] == "extra_forbidden"
+        what = "is no setting" if unknown else f"cannot be {problem['input']!r}: {problem['msg']}"
+        raise InputError(f"{where} {what}; see the settings in the documentation") from error
+
+
+def _put(fields: dict[str, Any], path: str, value: Any) -> None:
+    *above, last = path.split(".")
+    inside = fields
+    for name in above:
+        found = inside.setdefault(name, {})
+        if not isinstance(found, dict):
+            raise InputError(f"{path} cannot be set, since {name} is {found!r}; set {name} itself")
+        inside = found
+    inside[last] = value
+
+
+def _copied(value: Any) -> Any:
+    return {key: _copied(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _parse(name: str, text: str) -> Preset:
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the preset {name} is not valid TOML ({error}); correct it") from error
+    extra = set(found) - {"title", "description", "config", "data"}
+    config, data = found.get("config"), found.get("data", {})
+    if extra or not isinstance(config, dict) or not isinstance(data, dict):
+        raise InputError(
+            f"the preset {name} must hold title, description and a table [config]; correct it"
+        )
+    title, description = str(found.get("title", name)), str(found.get("description", ""))
+    return Preset(name, title, description, config, data)

@@ -1,0 +1,131 @@
+"""What a training tells while it runs, and where it keeps its states: two small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from napari_cellclf.core.progress import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+State = dict[str, Any]
+Arrays = Mapping[str, "NDArray[Any]"]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A step that was taken.
+
+    Parameters
+    ----------
+    stage : {'head', 'network'}
+        Which part of the training.
+    epoch, epochs : int
+        Number of the epoch, from 1, and of all in the stage.
+    done, total : int
+        Steps of the stage that were taken, and all.
+    loss, accuracy : float
+        Means over the epoch so far.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float
+    accuracy: float
+
+
+class Reporter(Protocol):
+    """Is told what happens."""
+
+    def stage(self, name: str) -> None:
+        """Take note that a part of the run begins."""
+
+    def progress(self, progress: Progress) -> None:
+        """Take note of how far a part other than epochs has come."""
+
+    def step(self, report: StepReport) -> None:
+        """Take note of a step."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Take note of an epoch: stage, epoch, epochs, losses, accuracies, learning rate."""
+
+    def note(self, message: str) -> None:
+        """Take note of something unusual, one sentence."""
+
+
+class Keeper(Protocol):
+    """Keeps the last states of a training, and its best weights."""
+
+    def save(self, state: State, arrays: Arrays, best: Arrays | None) -> None:
+        """Keep a state; `best` are weights if they are newer than those kept before."""
+
+    def load(self, stage: str) -> tuple[State, dict[str, NDArray[Any]]] | None:
+        """Return the last state of a stage that can be read, or None."""
+
+    def load_best(self, stage: str, epoch: int) -> dict[str, NDArray[Any]] | None:
+        """Return the best weights of a stage, if they are those of that epoch."""
+
+
+class Silent:
+    """A reporter that takes no notice."""
+
+    def stage(self, name: str) -> None:
+        """Ignore a stage."""
+
+    def progress(self, progress: Progress) -> None:
+        """Ignore progress."""
+
+    def step(self, report: StepReport) -> None:
+        """Ignore a step."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Ignore an epoch."""
+
+    def note(self, message: str) -> None:
+        """Ignore a note."""
+
+
+class ProgressOnly(Silent):
+    """A reporter that hands steps on as progress, for a training of one stage.
+
+    Parameters
+    ----------
+    on_progress : callable
+        Told after each step.
+    """
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+
+    def step(self, report: StepReport) -> None:
+        """Hand a step on."""
+        message = f"training, loss {report.loss:.3f}"
+        self._on_progress(Progress(report.done, report.total, message))
+
+
+@dataclass
+class MemoryKeeper:
+    """Keeps states in memory only, for trainings that need not survive their process."""
+
+    _states: dict[str, tuple[State, dict[str, NDArray[Any]]]] = field(default_factory=dict)
+    _best: dict[tuple[str, int], dict[str, NDArray[Any]]] = field(default_factory=dict)
+
+    def save(self, state: State, arrays: Arrays, best: Arrays | None) -> None:
+        """Keep a state instead of the one before."""
+        self._states[state["stage"]] = (dict(state), dict(arrays))
+        if best is not None:
+            self._best = {(state["stage"], state["best_epoch"]): dict(best)}
+
+    def load(self, stage: str) -> tuple[State, dict[str, NDArray[Any]]] | None:
+        """Return the last state of a stage."""
+        return self._states.get(stage)
+
+    def load_best(self, stage: str, epoch: int) -> dict[str, NDArray[Any]] | None:
+        """Return the best weights."""
+        return self._best.get((stage, epoch))

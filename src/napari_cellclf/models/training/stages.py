@@ -1,0 +1,268 @@
+"""A training from its network to the weights that are kept: first the head, then the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.core.progress import OnProgress, ShouldStop, never_stop
+from napari_cellclf.core.sampling import Balance, class_weights
+from napari_cellclf.models.training.batches import Arrays, Batches
+from napari_cellclf.models.training.features import cached_features
+from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
+from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
+from napari_cellclf.models.training.surgery import (
+    restart_random,
+    split_head,
+    thaw,
+    with_learnt_statistics,
+)
+from napari_cellclf.models.training.targets import soft_targets
+from napari_cellclf.models.training.trainer import Trainer
+from napari_cellclf.models.training.validation import Validation
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_cellclf.models.augmentation.config import AugmentationConfig
+    from napari_cellclf.models.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class LabelledArrays:
+    """Prepared images and their classes.
+
+    Parameters
+    ----------
+    arrays : Arrays
+        ``(Y, X, C)`` float32 each.
+    labels : ndarray of int, shape (N,)
+        Class numbers.
+    key : str
+        Names the images and how they were prepared; the same only for the same numbers.
+    """
+
+    arrays: Arrays
+    labels: NDArray[np.intp]
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a network learns from, and is judged by.
+
+    Parameters
+    ----------
+    train : LabelledArrays
+        To learn from; each fixed rotation is an image of its own.
+    validation : LabelledArrays, optional
+        To judge each epoch by.
+    ordered : bool
+        Whether the classes lie on a scale.
+    """
+
+    train: LabelledArrays
+    validation: LabelledArrays | None = None
+    ordered: bool = False
+
+
+def train_network(
+    network: keras.Model,
+    material: Material,
+    config: TrainingConfig,
+    *,
+    features_folder: Path | None = None,
+    keeper: Keeper | None = None,
+    reporter: Reporter | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> list[dict[str, Any]]:
+    """Train a network through its stages.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Prepared images to probabilities ``(N, K)``; trained in place.
+    material : Material
+        Images.
+    config : TrainingConfig
+        Every choice.
+    features_folder : Path, optional
+        Where features of a frozen backbone are kept; needed if there is a first stage.
+    keeper : Keeper, optional
+        Where states go; into memory by default.
+    reporter : Reporter, optional
+        Is told what happens.
+    should_stop : callable
+        Asked after each batch.
+
+    Returns
+    -------
+    list of dict
+        A record of each epoch.
+
+    Raises
+    ------
+    CancelledError
+        If `should_stop` answered yes; the state was kept.
+    TrainingError
+        If training went wrong in a way that it cannot mend itself.
+    """
+    keeper = MemoryKeeper() if keeper is None else keeper
+    reporter = Silent() if reporter is None else reporter
+    run = _Stages(network, material, config, keeper, reporter, should_stop)
+    history: list[dict[str, Any]] = []
+    if config.head_epochs:
+        history += run.head(features_folder or Path("features"))
+    if config.epochs:
+        history += run.whole()
+    return history
+
+
+class _Stages:
+    def __init__(
+        self,
+        network: keras.Model,
+        material: Material,
+        config: TrainingConfig,
+        keeper: Keeper,
+        reporter: Reporter,
+        should_stop: ShouldStop,
+    ) -> None:
+        self._network = network
+        self._material = material
+        self._config = config
+        self._keeper = keeper
+        self._reporter = reporter
+        self._should_stop = should_stop
+
+    def head(self, folder: Path) -> list[dict[str, Any]]:
+        backbone, head = split_head(self._network)
+        finished = self._take_up("head", head)
+        if finished is not None:
+            return finished
+        for layer in head.layers:
+            layer.trainable = True
+        self._reporter.stage("features")
+        compute = partial(
+            cached_features,
+            backbone,
+            folder=folder,
+            batch_size=self._config.batch_size,
+            should_stop=self._should_stop,
+        )
+        train = self._material.train
+        features = compute(train.arrays, key=train.key, on_progress=self._reporter.progress)
+        validation = None
+        if self._material.validation is not None:
+            held_out = self._material.validation
+            answers = compute(
+                held_out.arrays, key=held_out.key, on_progress=self._after(len(train.arrays))
+            )
+            validation = Validation(answers, held_out.labels, self._config.batch_size)
+        stage = Stage("head", self._config.head_epochs, self._config.head_learning_rate)
+        return self._run(stage, head, features, validation)
+
+    def _after(self, before: int) -> OnProgress:
+        """Tell of progress that counts on from images that came before."""
+        return lambda progress: self._reporter.progress(
+            replace(progress, done=before + progress.done, total=before + progress.total)
+        )
+
+    def whole(self) -> list[dict[str, Any]]:
+        config = self._config
+        network = self._network
+        knows = config.weights is not None or config.continue_from is not None
+        if knows or config.head_epochs:
+            thaw(network, config.finetune_depth)
+        finished = self._take_up("network", network)
+        if finished is not None:
+            return finished
+        restart_random(network)
+        validation = None
+        if self._material.validation is not None:
+            held_out = self._material.validation
+            validation = Validation(held_out.arrays, held_out.labels, config.batch_size)
+        stage = Stage("network", config.epochs, config.learning_rate)
+        return self._run(
+            stage,
+            network,
+            self._material.train.arrays,
+            validation,
+            steps=config.steps_per_epoch,
+            crop=config.crop,
+            augmentation=config.augmentation,
+            learnt_statistics=knows and not config.finetune_statistics,
+        )
+
+    def _take_up(self, stage: str, network: keras.Model) -> list[dict[str, Any]] | None:
+        """Give a network the weights of a stage that was finished before, if it was."""
+        found = self._keeper.load(stage)
+        if found is None or not found[0]["finished"]:
+            return None
+        best = self._keeper.load_best(stage, found[0]["best_epoch"])
+        if best is None:
+            return None
+        set_weights(network, best)
+        return list(found[0]["history"])
+
+    def _run(
+        self,
+        stage: Stage,
+        network: keras.Model,
+        arrays: Arrays,
+        validation: Validation | None,
+        *,
+        steps: int | None = None,
+        crop: int | None = None,
+        augmentation: AugmentationConfig | None = None,
+        learnt_statistics: bool = False,
+    ) -> list[dict[str, Any]]:
+        self._reporter.stage(stage.name)
+        make_batches = partial(self._batches, arrays, network, steps, crop)
+        first = make_batches(self._config.batch_size)
+        forward = with_learnt_statistics(network) if learnt_statistics else network
+        trainer = Trainer(network, self._config, first.input_shape, augmentation, forward)
+        loop = TrainingLoop(
+            stage,
+            trainer,
+            make_batches,
+            validation,
+            self._config,
+            keeper=self._keeper,
+            reporter=self._reporter,
+            should_stop=self._should_stop,
+        )
+        return loop.run().history
+
+    def _batches(
+        self,
+        arrays: Arrays,
+        network: keras.Model,
+        steps: int | None,
+        crop: int | None,
+        batch_size: int,
+    ) -> Batches:
+        config, labels = self._config, self._material.train.labels
+        n_classes = int(network.output_shape[-1])
+        weighted = config.balance == "class-weights"
+        balance: Balance = "none" if config.balance == "class-weights" else config.balance
+        targets = soft_targets(
+            n_classes,
+            label_smoothing=config.label_smoothing,
+            ordinal_smoothing=config.ordinal_smoothing if self._material.ordered else 0.0,
+            class_weights=class_weights(labels, n_classes) if weighted else None,
+        )
+        return Batches(
+            arrays,
+            labels,
+            targets,
+            batch_size,
+            balance=balance,
+            seed=config.seed,
+            steps=steps,
+            crop=crop,
+        )

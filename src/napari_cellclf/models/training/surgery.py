@@ -1,0 +1,255 @@
+"""Cut a network into backbone and head, freeze parts of it, give it more classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from napari_cellclf.errors import ArchitectureError, TrainingError
+
+#: Layers that may follow the pooled features, from `architectures.head`.
+_HEAD = ("hidden", "head_dropout", "probabilities")
+
+
+def head_layers(network: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers that follow the pooled features of a pretrained backbone.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As the registry of architectures builds it.
+
+    Returns
+    -------
+    list of keras.layers.Layer
+        In order.
+
+    Raises
+    ------
+    TrainingError
+        If the network has no such head.
+    """
+    layers = [layer for layer in network.layers if layer.name in _HEAD]
+    if not layers or layers[-1].name != _HEAD[-1] or network.layers[-len(layers) :] != layers:
+        raise TrainingError(
+            f"{network.name} has no backbone with a head of its own, so that head_epochs cannot be "
+            "used; set head_epochs=0, or choose a pretrained architecture"
+        )
+    return layers
+
+
+def split_head(network: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut a network into two that share its weights.
+
+    Parameters
+    ----------
+    network : keras.Model
+        As the registry builds it for pretrained architectures.
+
+    Returns
+    -------
+    backbone : keras.Model
+        Images ``(N, Y, X, C)`` to features ``(N, F)``.
+    head : keras.Model
+        Features to probabilities ``(N, K)``; training it trains `network`'s last layers.
+
+    Raises
+    ------
+    TrainingError
+        If the network has no head to cut off.
+    """
+    layers = head_layers(network)
+    features = layers[0].input
+    backbone = keras.Model(network.input, features, name="backbone")
+    inputs = keras.Input(features.shape[1:], name="features")
+    tensor = inputs
+    for layer in layers:
+        tensor = layer(tensor)
+    return backbone, keras.Model(inputs, tensor, name="head")
+
+
+def thaw(network: keras.Model, depth: float) -> int:
+    """Let training change the last part of a network.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Changed in place.
+    depth : float
+        Part of the layers that have weights, counted from the end; 1 is all.
+
+    Returns
+    -------
+    int
+        Number of weights that training changes.
+    """
+    layers = [layer for layer in _leaves(network) if layer.weights]
+    first = len(layers) - math.ceil(depth * len(layers))
+    for number, layer in enumerate(layers):
+        layer.trainable = number >= first
+    return int(sum(np.prod(weight.shape) for weight in network.trainable_weights))
+
+
+def with_learnt_statistics(network: keras.Model) -> keras.Model:
+    """Return a network whose batch normalisations use the statistics they learnt, in training too.
+
+    Small batches need it: their own statistics are too rough. Scale and shift still learn.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Any; one without a head of its own is returned as it is.
+
+    Returns
+    -------
+    keras.Model
+        Shares all weights with `network`; the dropout of its head still drops.
+    """
+    try:
+        backbone, head = split_head(network)
+    except TrainingError:
+        return network
+    inputs = keras.Input(network.input_shape[1:], name="images", dtype="float32")
+    return keras.Model(inputs, head(_AsLearnt(backbone)(inputs)), name="network")
+
+
+def extend_classes(network: keras.Model, old: Sequence[str], new: Sequence[str]) -> keras.Model:
+    """Give a network other classes, keeping what it knows of those it has.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Answers the old classes.
+    old, new : sequence of str
+        Names of the classes before and after.
+
+    Returns
+    -------
+    keras.Model
+        Answers the new classes; the weights of the common ones are kept.
+
+    Raises
+    ------
+    ArchitectureError
+        If the network does not end in a dense softmax.
+    """
+    if list(old) == list(new):
+        return network
+    ends = {id(layer) for layer in _leaves(network) if _answers(layer, len(old))}
+    if not ends:
+        raise ArchitectureError(
+            f"{network.name} does not end in a dense layer with softmax, so that classes cannot be "
+            "added to it; train on the same classes, or from the start"
+        )
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if id(layer) in ends:
+            config["units"] = len(new)
+        return type(layer).from_config(config)
+
+    wider = keras.models.clone_model(network, clone_function=clone, recursive=True)
+    pairs = zip(_leaves(network), _leaves(wider), strict=True)
+    for before, after in pairs:
+        if id(before) in ends:
+            _copy_common(before, after, list(old), list(new))
+        else:
+            after.set_weights(before.get_weights())
+    return wider
+
+
+def restart_random(network: keras.Model) -> None:
+    """Let the random numbers of a network's dropout begin anew.
+
+    A stage then draws the same ones whether the stage before ran in this process or an earlier one.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Changed in place.
+    """
+    for variable in network.variables:
+        if variable.path.endswith("seed_generator_state"):
+            # A seed, and how many numbers were drawn.
+            seed, _ = keras.ops.convert_to_numpy(variable.value)
+            variable.assign(np.array([seed, 0], variable.dtype))
+
+
+def in_float32(network: keras.Model) -> keras.Model:
+    """Copy a network that was trained in mixed precision to one that computes in float32.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Any.
+
+    Returns
+    -------
+    keras.Model
+        The network itself if it already does.
+    """
+    mixed = any(layer.compute_dtype != "float32" for layer in _leaves(network))
+    if not mixed:
+        return network
+    copy = type(network).from_config(_float32(network.get_config()))
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+class _AsLearnt(keras.layers.Layer):
+    """Computes a network as in prediction, also in training.
+
+    A layer of its own, since a model that is called hands its own mode on to all inside.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        super().__init__(name="as_learnt")
+        self._network = network
+
+    def call(self, inputs: Any) -> Any:
+        """Compute."""
+        return self._network(inputs, training=False)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Tell the shape without computing."""
+        return self._network.compute_output_spec(inputs)
+
+
+def _answers(layer: keras.layers.Layer, units: int) -> bool:
+    dense = isinstance(layer, keras.layers.Dense)
+    return dense and layer.units == units and layer.activation is keras.activations.softmax
+
+
+def _copy_common(before: Any, after: Any, old: list[str], new: list[str]) -> None:
+    kernel, bias = (np.array(value) for value in after.get_weights())
+    old_kernel, old_bias = before.get_weights()
+    # An unknown class starts as unlikely as the known ones are on average.
+    bias[:] = old_bias.mean()
+    for column, name in enumerate(new):
+        if name in old:
+            kernel[:, column] = old_kernel[:, old.index(name)]
+            bias[column] = old_bias[old.index(name)]
+    after.set_weights([kernel, bias])
+
+
+def _leaves(network: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        else:
+            yield layer
+
+
+def _float32(config: Any) -> Any:
+    """Replace every precision in a configuration."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return "float32"
+        return {key: _float32(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_float32(value) for value in config)
+    return config

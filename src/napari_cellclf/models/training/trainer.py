@@ -1,0 +1,226 @@
+"""The model that is trained: augmentation in front, the network, and a loss that softens labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from napari_cellclf.models.augmentation.build import build_augmenter
+from napari_cellclf.models.augmentation.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.models.training.config import TrainingConfig
+
+_MOMENTUM = 0.9
+_TINY = 1e-7
+
+
+class Trainer:
+    """Trains a network one batch at a time, and can write its whole state down.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Inputs to probabilities ``(N, K)``; trained in place.
+    config : TrainingConfig
+        Optimizer, mixing, seed.
+    input_shape : tuple of int
+        Of one input in a batch.
+    augmentation : AugmentationConfig, optional
+        How inputs are varied; None leaves them as they are.
+    forward : keras.Model, optional
+        How the network is computed in training, if differently; shares its weights.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        config: TrainingConfig,
+        input_shape: tuple[int, ...],
+        augmentation: AugmentationConfig | None = None,
+        forward: keras.Model | None = None,
+    ) -> None:
+        self.network = network
+        self._model = _with_targets(forward or network, config, input_shape, augmentation)
+        self._model.compile(
+            optimizer=_optimizer(config),
+            loss=_cross_entropy,
+            metrics=[_agreement],
+            # XLA takes longer to compile than most trainings here gain from it.
+            jit_compile=False,
+        )
+        self._model.optimizer.build(self._model.trainable_variables)
+        self._averages = config.ema > 0
+        strategy = getattr(self._model, "distribute_strategy", None)
+        self._is_mirrored = getattr(strategy, "num_replicas_in_sync", 1) > 1
+
+    def step(
+        self, inputs: NDArray[np.float32], targets: NDArray[np.float32], rate: float
+    ) -> tuple[float, float]:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        inputs : ndarray, shape (N, ...), float32
+            Images or features.
+        targets : ndarray, shape (N, K), float32
+            What to answer.
+        rate : float
+            Learning rate.
+
+        Returns
+        -------
+        loss, accuracy : float
+            Of the batch, as it was seen: varied and mixed, before the step.
+        """
+        self._model.optimizer.learning_rate = rate
+        unused = np.zeros((len(inputs), 1), np.float32)
+        if self._is_mirrored:
+            # Only `fit` divides a batch among TensorFlow's replicas.
+            done = self._model.fit(
+                [inputs, targets], unused, batch_size=len(inputs), verbose=0, shuffle=False
+            ).history
+            return float(done["loss"][0]), float(done[_agreement.__name__][0])
+        loss, accuracy = self._model.train_on_batch([inputs, targets], unused)
+        return float(loss), float(accuracy)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the next step depends on, as arrays by name."""
+        return {name: np.array(v.numpy()) for name, v in self._variables()}
+
+    def restore(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go back to a state.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            What `state` returned, of this trainer or of one made in the same way.
+
+        Raises
+        ------
+        ValueError
+            If it is that of another network.
+        """
+        variables = dict(self._variables())
+        wrong = set(variables) ^ set(state)
+        wrong |= {n for n in set(variables) & set(state) if variables[n].shape != state[n].shape}
+        if wrong:
+            raise ValueError(f"{len(wrong)} arrays do not fit the network, such as {min(wrong)}")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def averaged(self) -> AveragedWeights:
+        """Return a context in which the network has the weights that are judged and kept."""
+        return AveragedWeights(self._model, self._averages)
+
+    def _variables(self) -> list[tuple[str, keras.Variable]]:
+        named = [(f"network {i:05d}", v) for i, v in enumerate(self._model.variables)]
+        own = self._model.optimizer.variables
+        return named + [(f"optimizer {i:05d}", v) for i, v in enumerate(own)]
+
+
+class AveragedWeights:
+    """While entered, trained weights are replaced by their running means, if there are any.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Compiled, with an optimizer that may keep running means.
+    averages : bool
+        Whether it does.
+    """
+
+    def __init__(self, model: keras.Model, averages: bool) -> None:
+        self._model = model
+        self._averages = averages
+        self._kept: list[NDArray[Any]] = []
+
+    def __enter__(self) -> None:
+        variables = self._model.trainable_variables
+        if self._averages and int(self._model.optimizer.iterations) > 0:
+            self._kept = [np.array(v.numpy()) for v in variables]
+            self._model.optimizer.finalize_variable_values(variables)
+
+    def __exit__(self, *_: object) -> None:
+        for variable, value in zip(self._model.trainable_variables, self._kept, strict=False):
+            variable.assign(value)
+
+
+def learning_rate(config: TrainingConfig, largest: float, step: int, total: int) -> float:
+    """Return the rate of one step.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Schedule and warm-up.
+    largest : float
+        The rate after the warm-up.
+    step, total : int
+        Number of the step, from 0, and of all steps of the stage.
+
+    Returns
+    -------
+    float
+        Rising in a line from a hundredth, then constant, or falling to zero as half a cosine
+        (Loshchilov and Hutter, SGDR, ICLR 2017).
+    """
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return largest * (0.01 + 0.99 * step / warmup)
+    if config.schedule == "constant":
+        return largest
+    passed = (step - warmup) / max(total - warmup, 1)
+    return largest * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
+
+
+def _with_targets(
+    network: keras.Model,
+    config: TrainingConfig,
+    input_shape: tuple[int, ...],
+    augmentation: AugmentationConfig | None,
+) -> keras.Model:
+    """Let targets travel beside the inputs, so that mixing can change both on the device."""
+    inputs = keras.Input(input_shape, name="inputs", dtype="float32")
+    targets = keras.Input((int(network.output_shape[-1]),), name="targets", dtype="float32")
+    tensor, mixed = inputs, targets
+    if augmentation is not None and augmentation.varies:
+        tensor = build_augmenter(augmentation, config.seed)(tensor)
+    if augmentation is not None and config.mixup > 0:
+        mix = keras.layers.MixUp(config.mixup, seed=config.seed, dtype="float32")
+        both = mix({"images": tensor, "labels": targets})
+        tensor, mixed = both["images"], both["labels"]
+    answers = keras.layers.Concatenate(dtype="float32")([network(tensor), mixed])
+    return keras.Model([inputs, targets], answers, name="trainer")
+
+
+def _cross_entropy(_: Any, answers: Any) -> Any:
+    """Cross-entropy of each row, whose first half is probabilities and second half targets."""
+    probabilities, targets = ops.split(answers, 2, axis=-1)
+    return -ops.sum(targets * ops.log(ops.maximum(probabilities, _TINY)), axis=-1)
+
+
+def _agreement(_: Any, answers: Any) -> Any:
+    """Return 1 for each row whose most probable class is its most likely target, else 0."""
+    probabilities, targets = ops.split(answers, 2, axis=-1)
+    same = ops.argmax(probabilities, axis=-1) == ops.argmax(targets, axis=-1)
+    return ops.cast(same, "float32")
+
+
+def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
+    shared: dict[str, Any] = {
+        "learning_rate": config.learning_rate,
+        "global_clipnorm": 1.0,
+        "use_ema": config.ema > 0,
+        "ema_momentum": config.ema or 0.99,
+    }
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **shared)
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(**shared)
+    return keras.optimizers.AdamW(weight_decay=config.weight_decay, **shared)

@@ -1,0 +1,1 @@
+"""What several dock widgets are made of."""

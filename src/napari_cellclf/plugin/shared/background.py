@@ -1,0 +1,131 @@
+"""Work that would hold up the window, in a thread; of several wishes only the latest counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+from superqt.utils import create_worker
+
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import CancelledError
+from napari_cellclf.plugin.shared.explain import explain
+
+_POLL_MS = 200
+
+
+@dataclass
+class Ticket:
+    """What a piece of work is told by, and tells through.
+
+    Parameters
+    ----------
+    stop : threading.Event
+        Set when nobody waits for the result any more.
+    told : Progress, optional
+        The latest progress.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    told: Progress | None = None
+
+    def should_stop(self) -> bool:
+        """Whether to give up."""
+        return self.stop.is_set()
+
+    def on_progress(self, progress: Progress) -> None:
+        """Remember how far the work is."""
+        self.told = progress
+
+
+class LatestTask(QObject):
+    """Runs one piece of work after the other in threads and hands over the latest result only."""
+
+    #: The result of the latest work.
+    done = Signal(object)
+    #: One sentence, if it failed.
+    failed = Signal(str)
+    #: How far it is, a `Progress`, some times a second.
+    progress = Signal(object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._work: _Work | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._on_timer)
+
+    @property
+    def running(self) -> bool:
+        """Whether a result is still to come."""
+        return self._work is not None
+
+    def start(self, work: Callable[[Ticket], Any]) -> None:
+        """Begin; whatever was begun before is told to stop, and its result is dropped.
+
+        Parameters
+        ----------
+        work : callable
+            Takes a `Ticket`; runs in a thread and must not touch Qt.
+        """
+        self.stop()
+        self._work = _Work(self)
+        self._work.start(work)
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Ask the work to stop; nothing more is heard of it."""
+        if self._work is not None:
+            self._work.ticket.stop.set()
+        self._work = None
+        self._timer.stop()
+
+    def end(self, work: _Work, result: Any, error: Exception | None) -> None:
+        """Hand over how a piece of work ended, unless a later one was begun.
+
+        Parameters
+        ----------
+        work : _Work
+            Which piece.
+        result : object
+            What it returned.
+        error : Exception, optional
+            What it raised instead.
+        """
+        work.deleteLater()
+        if work is not self._work:
+            return
+        self.stop()
+        if error is None:
+            self.done.emit(result)
+        elif not isinstance(error, CancelledError):
+            self.failed.emit(explain(error))
+
+    def _on_timer(self) -> None:
+        if self._work is not None and self._work.ticket.told is not None:
+            self.progress.emit(self._work.ticket.told)
+
+
+class _Work(QObject):
+    """One piece of work; its slots run in the GUI's thread and know which piece they are of."""
+
+    def __init__(self, task: LatestTask) -> None:
+        super().__init__(task)
+        self.ticket = Ticket()
+        self._task = task
+
+    def start(self, work: Callable[[Ticket], Any]) -> None:
+        """Begin in a thread."""
+        worker = create_worker(work, self.ticket, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(self._on_return)
+        worker.errored.connect(self._on_error)
+        worker.start()
+
+    def _on_return(self, result: Any) -> None:
+        self._task.end(self, result, None)
+
+    def _on_error(self, error: Exception) -> None:
+        self._task.end(self, None, error)

@@ -1,0 +1,189 @@
+"""Small parts that forms are made of: lines of text, commands to copy, a scrolling column."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QStyle,
+    QVBoxLayout,
+    QWidget,
+)
+
+
+class MessageLine(QWidget):
+    """One line that says how things stand, with a sign beside it when something is wrong."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._sign = QLabel()
+        style = self.style()
+        if style is not None:
+            icon = style.standardIcon(QStyle.StandardPixmap.SP_MessageBoxWarning)
+            self._sign.setPixmap(icon.pixmap(16, 16))
+        self._sign.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._text = QLabel()
+        self._text.setWordWrap(True)
+        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._sign)
+        row.addWidget(self._text, 1)
+        self.say("")
+
+    def say(self, text: str, *, wrong: bool = False) -> None:
+        """Show a sentence.
+
+        Parameters
+        ----------
+        text : str
+            Plain text; empty hides the line.
+        wrong : bool
+            Whether something has to be done about it.
+        """
+        self._text.setTextFormat(Qt.TextFormat.PlainText)
+        self._text.setText(text)
+        self._sign.setVisible(wrong)
+        self.setVisible(bool(text))
+
+    def text(self) -> str:
+        """Return the sentence."""
+        return str(self._text.text())
+
+    def is_wrong(self) -> bool:
+        """Whether it tells of something wrong."""
+        return not self._sign.isHidden()
+
+
+class CommandLine(QWidget):
+    """The command that does the same, to be copied."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._line = QLineEdit()
+        self._line.setReadOnly(True)
+        copy = QPushButton("Copy")
+        copy.clicked.connect(self._copy)
+        row = QHBoxLayout()
+        row.addWidget(self._line, 1)
+        row.addWidget(copy)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(QLabel("The same from a terminal"))
+        column.addLayout(row)
+        self.show_command("")
+
+    def show_command(self, command: str) -> None:
+        """Show a command; an empty one hides the line."""
+        self._line.setText(command)
+        self._line.setCursorPosition(0)
+        self._line.setToolTip(command)
+        self.setVisible(bool(command))
+
+    def text(self) -> str:
+        """Return the command."""
+        return str(self._line.text())
+
+    def _copy(self) -> None:
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(self.text())
+
+
+class VerticalScrollArea(QScrollArea):
+    """Scrolls up and down only: as wide as what is in it needs, with the scroll bar beside."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Leave room for the contents and the scroll bar."""
+        inner, bar = self.widget(), self.verticalScrollBar()
+        hint = super().minimumSizeHint()
+        if inner is None or bar is None:
+            return hint
+        return QSize(inner.minimumSizeHint().width() + bar.sizeHint().width(), hint.height())
+
+    def event(self, event: QEvent | None) -> bool:
+        """Ask for room anew when the contents need another width or height."""
+        handled = bool(super().event(event))
+        kind = None if event is None else event.type()
+        if kind == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        if kind in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            self._make_room_for_lines()
+        return handled
+
+    def _make_room_for_lines(self) -> None:
+        """Give the contents the height that they need at this width.
+
+        Qt itself only heeds how high they are at the width they would like best, and labels whose
+        lines break where there is less are cut off.
+        """
+        inner, port = self.widget(), self.viewport()
+        if inner is None or port is None or not inner.hasHeightForWidth():
+            return
+        needed = inner.heightForWidth(port.width())
+        if needed != inner.minimumHeight():
+            inner.setMinimumHeight(needed)
+
+
+def fill_with_scroll_area(outer: QWidget, inner: QWidget) -> VerticalScrollArea:
+    """Let a widget show another one that may be higher than it.
+
+    Parameters
+    ----------
+    outer, inner : QWidget
+        The one that fills the dock, and what is in it.
+
+    Returns
+    -------
+    VerticalScrollArea
+        Between the two.
+    """
+    area = VerticalScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(inner)
+    column = QVBoxLayout(outer)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.addWidget(area)
+    # napari leaves the rest of the dock empty below widgets that do not ask for it.
+    outer.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+    return area
+
+
+def small_label() -> QLabel:
+    """Make a label in slightly smaller letters that breaks its lines."""
+    label = QLabel()
+    label.setWordWrap(True)
+    font = label.font()
+    font.setPointSizeF(font.pointSizeF() * 0.9)
+    label.setFont(font)
+    return label
+
+
+def wide_combo(hint: str) -> QComboBox:
+    """Make a combo box that is as wide as there is room, whatever its items are.
+
+    Parameters
+    ----------
+    hint : str
+        Shown under the mouse.
+
+    Returns
+    -------
+    QComboBox
+        Empty.
+    """
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(14)
+    box.setToolTip(hint)
+    return box

@@ -1,0 +1,53 @@
+"""Errors as one line for a widget."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from napari_cellclf.errors import CellclfError
+
+_log = logging.getLogger(__name__)
+
+
+def explain(error: BaseException) -> str:
+    """Write an error as one line for the widget.
+
+    Parameters
+    ----------
+    error : Exception
+        What was raised.
+
+    Returns
+    -------
+    str
+        Our own errors say what to do; of others the whole is written to the log.
+    """
+    if isinstance(error, CellclfError):
+        return sentence(str(error))
+    _log.error("the work failed", exc_info=error)
+    if isinstance(error, MemoryError):
+        return "There was not enough memory; close other images or choose smaller ones."
+    kind: Any = type(error).__name__
+    first = (str(error).splitlines() or [""])[0][:200]
+    return f"Something unexpected happened ({kind}: {first}); the log has the details."
+
+
+def sentence(text: str) -> str:
+    """Write a message as a sentence: on one line, with a capital letter and a full stop.
+
+    Parameters
+    ----------
+    text : str
+        As errors say it.
+
+    Returns
+    -------
+    str
+        A file's name at its beginning stays as it is.
+    """
+    text = " ".join(text.split())
+    first = text.split(" ", 1)[0]
+    # The name of a file stays as it is.
+    start = first.capitalize() if first.isalpha() and first.islower() else first
+    return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -1,0 +1,147 @@
+"""Asking for files and folders without holding up the rest of napari."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QMenu, QPushButton, QWidget
+
+
+def ask_for_path(
+    parent: QWidget,
+    title: str,
+    on_path: Callable[[str], Any],
+    *,
+    mode: QFileDialog.FileMode = QFileDialog.FileMode.Directory,
+    save_as: str = "",
+) -> QFileDialog:
+    """Open a file dialog beside the window and call back with what was chosen.
+
+    Parameters
+    ----------
+    parent : QWidget
+        Whose dialog it is.
+    title : str
+        Of the dialog.
+    on_path : callable
+        Called with the path, if one is chosen.
+    mode : QFileDialog.FileMode
+        What may be chosen.
+    save_as : str
+        A suggested ``.csv`` name; makes it a dialog for saving.
+
+    Returns
+    -------
+    QFileDialog
+        Shown, not modal, and deleted when it is closed.
+    """
+    dialog = QFileDialog(parent, title)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.setFileMode(mode)
+    if save_as:
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setDefaultSuffix("csv")
+        dialog.setNameFilter("Tables (*.csv)")
+        dialog.selectFile(save_as)
+    dialog.setModal(False)
+    dialog.fileSelected.connect(on_path)
+    dialog.show()
+    return dialog
+
+
+def dropped_path(event: Any) -> str | None:
+    """Return the path that a drag carries, None if it carries none or several.
+
+    Parameters
+    ----------
+    event : QDragEnterEvent or QDropEvent
+        The event.
+
+    Returns
+    -------
+    str or None
+        Of a local file or folder.
+    """
+    urls = event.mimeData().urls()
+    return urls[0].toLocalFile() or None if len(urls) == 1 else None
+
+
+class PathField(QWidget):
+    """A line for a path, with a button to browse; takes what is dropped on it.
+
+    Parameters
+    ----------
+    placeholder : str
+        Shown while the field is empty.
+    title : str
+        Of the dialog.
+    file : str
+        What a file would be called, such as ``"CSV table"``: the button then offers both a folder
+        and a file.
+    parent : QWidget, optional
+        Where it lies.
+    """
+
+    #: Another path stands in the field.
+    changed = Signal()
+
+    def __init__(
+        self, placeholder: str, title: str, *, file: str = "", parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setAcceptDrops(True)
+        self._title = title
+        self._line = QLineEdit()
+        self._line.setPlaceholderText(placeholder)
+        self._line.setAcceptDrops(False)
+        self._line.textChanged.connect(self._on_change)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._line, 1)
+        row.addWidget(self._button(file))
+
+    def path(self) -> str:
+        """Return what stands in the field."""
+        return str(self._line.text())
+
+    def set_path(self, path: str) -> None:
+        """Put a path into the field."""
+        self._line.setText(path)
+        self._line.setToolTip(path)
+
+    def set_placeholder(self, text: str) -> None:
+        """Show another text while the field is empty."""
+        self._line.setPlaceholderText(text)
+
+    def dragEnterEvent(self, event: Any) -> None:
+        """Take folders that are dragged here."""
+        if dropped_path(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        """Put what was dropped into the field."""
+        path = dropped_path(event)
+        if path is not None:
+            self.set_path(path)
+
+    def _button(self, file: str) -> QPushButton:
+        button = QPushButton("Browse…")
+        if not file:
+            button.clicked.connect(self._browse)
+            return button
+        menu = QMenu(button)
+        menu.addAction("Folder…", self._browse)
+        menu.addAction(f"{file}…", self._browse_files)
+        button.setMenu(menu)
+        return button
+
+    def _browse(self) -> None:
+        ask_for_path(self, self._title, self.set_path)
+
+    def _browse_files(self) -> None:
+        ask_for_path(self, self._title, self.set_path, mode=QFileDialog.FileMode.ExistingFile)
+
+    def _on_change(self) -> None:
+        self.changed.emit()

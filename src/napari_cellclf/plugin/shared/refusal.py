@@ -1,0 +1,18 @@
+"""Why a click would do nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a click would do nothing.
+
+    Parameters
+    ----------
+    message : str
+        What was received and what to do.
+    """
+
+    message: str

@@ -1,0 +1,260 @@
+"""What the widget asks of labelled images, and what is found: no napari, no Qt."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_cellclf.plugin.shared.refusal import Refusal
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.dataset_report import DatasetReport
+    from napari_cellclf.plugin.shared.background import Ticket
+
+Kind = Literal["table", "screen", "embryos", "folders"]
+
+#: The column that is learnt unless another one is chosen.
+USUAL_LABELS = {"table": "label", "screen": "cell_type"}
+MINUTES = (51, 204)
+#: Columns with more different values than this part of all rows tell images apart, not groups.
+_MOST_GROUPS = 0.5
+_MOST_COLUMNS = 40
+_NOT_COLUMNS = ("path", "label", "split")
+
+
+@dataclass(frozen=True)
+class DataQuestion:
+    """Which images to read, and how.
+
+    Parameters
+    ----------
+    path : str
+        A folder or a CSV table.
+    label : str, optional
+        The column to learn, where there are several.
+    every : int
+        Of embryos, keep every n-th minute.
+    minutes : tuple of 2 int
+        Of embryos, keep those between.
+    """
+
+    path: str
+    label: str | None = None
+    every: int = 1
+    minutes: tuple[int, int] = MINUTES
+
+
+@dataclass(frozen=True)
+class FoundData:
+    """The images that were found.
+
+    Parameters
+    ----------
+    question : DataQuestion
+        What was asked.
+    dataset : Dataset
+        All of them.
+    kind : str
+        How they are laid out.
+    labels : tuple of str
+        Columns that could be learnt instead; empty if there is no choice.
+    groups : tuple of str
+        Columns that images could be kept together by, the guessed one first.
+    given : bool
+        Whether they come with a split.
+    """
+
+    question: DataQuestion
+    dataset: Dataset
+    kind: Kind
+    labels: tuple[str, ...]
+    groups: tuple[str, ...]
+    given: bool
+
+    @property
+    def summary(self) -> str:
+        """Such as ``"384 images, 4 classes"``."""
+        images, classes = len(self.dataset), len(self.dataset.classes)
+        return (
+            f"{images:,} image{'s' * (images != 1)}, {classes} class{'es' * (classes != 1)}"
+        ).replace(",", " ", images >= 10_000)
+
+
+def ask(
+    path: str,
+    *,
+    label: str | None = None,
+    every: int = 1,
+    minutes: tuple[int, int] = MINUTES,
+) -> DataQuestion | Refusal:
+    """Make a question of what stands in the form.
+
+    Parameters
+    ----------
+    path, label, every, minutes
+        As for `DataQuestion`.
+
+    Returns
+    -------
+    DataQuestion or Refusal
+        The question, or what is missing.
+    """
+    if not path.strip():
+        return Refusal(
+            "Choose a folder with a folder of images for each class, an RxRx1 folder, a folder of "
+            "embryos, or a CSV table with columns path and label."
+        )
+    place = Path(path.strip()).expanduser()
+    if not place.exists():
+        return Refusal(f"{place} does not exist; choose a folder or a CSV table.")
+    if minutes[0] > minutes[1]:
+        return Refusal(f"The minutes {minutes[0]} to {minutes[1]} are none; put them in order.")
+    return DataQuestion(str(place), label, every, minutes)
+
+
+def find(question: DataQuestion) -> FoundData:
+    """Read what is known of the images without opening them; to be done in a thread.
+
+    Parameters
+    ----------
+    question : DataQuestion
+        Which images.
+
+    Returns
+    -------
+    FoundData
+        With the choices that they leave.
+
+    Raises
+    ------
+    CellclfError
+        If there are none, or they cannot be understood.
+    """
+    from napari_cellclf.io.datasets.read import read_dataset
+
+    kind = kind_of(Path(question.path))
+    columns = table_columns(Path(question.path)) if kind == "table" else ()
+    if columns and question.label is None and USUAL_LABELS["table"] not in columns:
+        # Any column to begin with; the form shows which, and offers the others.
+        question = replace(question, label=columns[0])
+    dataset = read_dataset(
+        question.path, label=question.label, every=question.every, minutes=question.minutes
+    )
+    return FoundData(
+        question,
+        dataset,
+        kind,
+        columns if kind == "table" else _label_columns(dataset, kind),
+        group_columns(dataset),
+        bool((dataset.table["split"] == "train").any()),
+    )
+
+
+def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
+    """Look at every file; to be done in a thread.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images.
+    ticket : Ticket
+        Is told of the progress.
+
+    Returns
+    -------
+    report : DatasetReport
+        What was found.
+    text : str
+        The same to be read.
+
+    Raises
+    ------
+    CancelledError
+        If it was to stop.
+    """
+    from napari_cellclf.io.datasets.inspection import inspect_dataset
+    from napari_cellclf.reports.dataset_text import dataset_text
+
+    report = inspect_dataset(
+        dataset, on_progress=ticket.on_progress, should_stop=ticket.should_stop
+    )
+    return report, dataset_text(report)
+
+
+def kind_of(place: Path) -> Kind:
+    """Tell how images are laid out.
+
+    Parameters
+    ----------
+    place : Path
+        A folder or a file.
+
+    Returns
+    -------
+    str
+        ``"table"``, ``"screen"`` (RxRx1), ``"embryos"`` or ``"folders"``.
+    """
+    from napari_cellclf.io.datasets.embryos import holds_embryos
+    from napari_cellclf.io.datasets.screens import is_screen
+
+    if not place.is_dir():
+        return "table"
+    if is_screen(place):
+        return "screen"
+    return "embryos" if holds_embryos(place) else "folders"
+
+
+def group_columns(dataset: Dataset) -> tuple[str, ...]:
+    """List what images could be kept together by.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The images.
+
+    Returns
+    -------
+    tuple of str
+        The guess first, then columns with several values that are not all different.
+    """
+    table = dataset.table
+    guess = () if dataset.group_column is None else (dataset.group_column,)
+    found = []
+    for name in table.columns:
+        if name in _NOT_COLUMNS or name in guess:
+            continue
+        if 2 <= table[name].astype(str).nunique() <= max(2, _MOST_GROUPS * len(table)):
+            found.append(str(name))
+    return (*guess, *found[:_MOST_COLUMNS])
+
+
+def table_columns(table: Path) -> tuple[str, ...]:
+    """List the columns of a table that could be learnt.
+
+    Parameters
+    ----------
+    table : Path
+        A CSV table.
+
+    Returns
+    -------
+    tuple of str
+        As `read_dataset` takes them; empty if the table cannot be read, which that will say.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()
+    names = [name.strip().lower() for name in header]
+    return tuple(name for name in names if name and name not in ("path", "split"))
+
+
+def _label_columns(dataset: Dataset, kind: Kind) -> tuple[str, ...]:
+    if kind != "screen":
+        return ()
+    names = [str(name) for name in dataset.table.columns if name not in _NOT_COLUMNS]
+    return tuple(names[:_MOST_COLUMNS])

@@ -1,0 +1,222 @@
+"""Follows a run by its log, whoever trains it, without holding up the window."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_cellclf.errors import RunError
+from napari_cellclf.plugin.shared.background import LatestTask, Ticket
+from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.train.process import TrainingProcess, ask_to_stop
+from napari_cellclf.plugin.train.run_state import RunState, follow
+from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.lock import is_locked
+from napari_cellclf.runs.progress_log import read_progress
+
+#: "waiting": nothing is trained in the folder, and the run is not finished.
+Phase = Literal["none", "starting", "running", "stopping", "waiting", "done", "failed"]
+ACTIVE: tuple[Phase, ...] = ("starting", "running", "stopping")
+
+#: Where OpenGL is done in software, each change in a dock redraws all of napari's window.
+_POLL_MS = 500
+#: As many bytes of a log are read in a millisecond or two, in the GUI's own thread.
+_SMALL = 20_000
+#: Looking at the lock takes it for a moment, in which a process that starts would not get it:
+#: seldom, and never while a process of our own is on.
+_LOOK_AT_LOCK_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at a run's folder."""
+
+    state: RunState
+    offset: int
+    finished: bool
+    locked: bool | None
+
+
+class RunFollower(QObject):
+    """One run that is followed.
+
+    Attributes
+    ----------
+    run : RunFolder or None
+        Which.
+    phase : str
+        How it stands.
+    state : RunState
+        What its log says.
+    problem : str
+        One sentence if it failed.
+    """
+
+    #: Phase or state are others now.
+    changed = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.run: RunFolder | None = None
+        self.phase: Phase = "none"
+        self.state = RunState()
+        self.problem = ""
+        self._process: TrainingProcess | None = None
+        self._offset = 0
+        self._stop_wanted = False
+        self._locked_at = 0.0
+        self._locked = False
+        self._look = LatestTask(self)
+        self._look.done.connect(self._on_look)
+        self._look.failed.connect(self._on_look_failed)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._poll)
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody trains."""
+        return self.phase in ACTIVE
+
+    def open(self, run: RunFolder) -> None:
+        """Follow a run that is there, whether a process trains in it or not.
+
+        Parameters
+        ----------
+        run : RunFolder
+            The run.
+        """
+        self._begin(run, None, "none")
+
+    def attach(self, process: TrainingProcess) -> None:
+        """Follow a process that was started from here.
+
+        Parameters
+        ----------
+        process : TrainingProcess
+            Just started, or found going on.
+        """
+        self._begin(process.run, process, "starting")
+
+    def close(self) -> None:
+        """Follow nothing any more; the run itself goes on."""
+        self._timer.stop()
+        self._look.stop()
+        self.run, self._process, self.phase = None, None, "none"
+        self.state, self.problem = RunState(), ""
+
+    def stop(self) -> str:
+        """Ask the run to stop after its batch.
+
+        Returns
+        -------
+        str
+            One sentence if that cannot be asked.
+        """
+        if self.run is None or not self.active:
+            return ""
+        self._stop_wanted = True
+        try:
+            # Before it has begun its work it would sweep the wish away, and has nothing to lose.
+            if self.phase == "starting" and self._process is not None:
+                self._process.terminate()
+            else:
+                ask_to_stop(self.run)
+        except RunError as error:
+            self._stop_wanted = False
+            return sentence(str(error))
+        self._go("stopping")
+        return ""
+
+    def _begin(self, run: RunFolder, process: TrainingProcess | None, phase: Phase) -> None:
+        self._look.stop()
+        self.run, self._process, self.phase = run, process, phase
+        self.state, self.problem = RunState(), ""
+        self._offset, self._stop_wanted = 0, False
+        self._locked, self._locked_at = False, 0.0
+        self._timer.start()
+        self._poll()
+        self.changed.emit()
+
+    def _poll(self) -> None:
+        run = self.run
+        if run is None or self._look.running:
+            return
+        # Asked before the log is read: what it wrote last is in the log by then.
+        code = None if self._process is None else self._process.exit_code()
+        due = time.monotonic() - self._locked_at >= _LOOK_AT_LOCK_SECONDS
+        look_at_lock = self._process is None and (due or not self._locked_at)
+        offset, state = self._offset, self.state
+
+        def look(ticket: Ticket) -> tuple[_Look, int | None]:
+            records, end = read_progress(run.log, offset)
+            locked = is_locked(run) if look_at_lock else None
+            return _Look(follow(state, records), end, run.is_finished, locked), code
+
+        if look_at_lock or _size(run) - offset > _SMALL:
+            self._look.start(look)
+        else:
+            # A few lines take less time than a thread, for which the window may have to wait.
+            self._on_look(look(Ticket()))
+
+    def _on_look(self, answer: tuple[_Look, int | None]) -> None:
+        look, code = answer
+        before = self.phase, self.state
+        self.state, self._offset = look.state, look.offset
+        if look.locked is not None:
+            self._locked, self._locked_at = look.locked, time.monotonic()
+        phase = self._judge(look, code)
+        if phase not in ACTIVE:
+            self._timer.stop()
+        self.phase = phase
+        if (self.phase, self.state) != before:
+            self.changed.emit()
+
+    def _on_look_failed(self, message: str) -> None:
+        self.problem = message
+        self._timer.stop()
+        self._go("failed")
+
+    def _judge(self, look: _Look, code: int | None) -> Phase:
+        ours = self._process is not None
+        if (code is None) if ours else self._locked:
+            if self._stop_wanted:
+                return "stopping"
+            # The log of an earlier process may be all that there is yet.
+            begun = self.state.started and not self.state.ending
+            return "running" if begun or not ours else "starting"
+        if look.finished:
+            self.state = replace(self.state, ending="done")
+            return "done"
+        if self.state.ending == "error":
+            self.problem = sentence(self.state.message)
+            return "failed"
+        if not ours or self._stop_wanted or self.state.ending == "stopped":
+            return "waiting"
+        self.problem = self._obituary(code)
+        return "failed"
+
+    def _obituary(self, code: int | None) -> str:
+        words = self._process.last_words() if self._process is not None else ""
+        if words.startswith("cellclf:"):
+            return sentence(words.removeprefix("cellclf:").strip().removeprefix("error:").strip())
+        said = f", after saying {words!r}" if words else ""
+        return (
+            f"The training process ended by itself (exit code {code}{said}), perhaps for lack of "
+            "memory; Resume goes on from the last checkpoint, More settings can make batch_size "
+            "smaller for a new run."
+        )
+
+    def _go(self, phase: Phase) -> None:
+        self.phase = phase
+        self.changed.emit()
+
+
+def _size(run: RunFolder) -> int:
+    try:
+        return run.log.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,44 @@
+"""How the widget is laid out; it decides nothing."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_cellclf.plugin.shared.controls import fill_with_scroll_area
+from napari_cellclf.plugin.shared.section import Section
+from napari_cellclf.plugin.train.data_form import DataForm
+from napari_cellclf.plugin.train.model_form import ModelForm
+from napari_cellclf.plugin.train.run_form import RunForm
+from napari_cellclf.plugin.train.split_form import SplitForm
+
+
+class TrainForm(QWidget):
+    """Data, split, model, run: from top to bottom."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.data = DataForm()
+        self.split = SplitForm()
+        self.model = ModelForm()
+        self.run = RunForm()
+        self.data_section = Section("1  Data", self.data)
+        self.split_section = Section("2  Split", self.split)
+        self.model_section = Section("3  Model", self.model)
+        self.run_section = Section("4  Run", self.run)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(4, 4, 6, 6)
+        for section in self.sections:
+            column.addWidget(section)
+        column.addStretch(1)
+        self.area = fill_with_scroll_area(self, inner)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """All parts, from top to bottom."""
+        return self.data_section, self.split_section, self.model_section, self.run_section
+
+    def fold_choices(self, away: bool) -> None:
+        """Fold away what was chosen, so that the run is to be seen, or show it again."""
+        for section in self.sections[:3]:
+            section.unfold(not away)

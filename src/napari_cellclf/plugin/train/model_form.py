@@ -1,0 +1,157 @@
+"""The part of the form that says what is trained, and how."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cellclf.models.architectures.names import list_architectures
+from napari_cellclf.models.training.presets import DEFAULT_PRESET, Preset, list_presets
+from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
+from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.section import Section
+from napari_cellclf.plugin.train.settings import ModelEntries, usual
+
+_EXAMPLE = "one setting a line, such as\nreproducible = true\naugmentation.rotation = 0.1"
+
+
+class ModelForm(QWidget):
+    """Preset, network, the few numbers that are often changed, and all others as text."""
+
+    #: Something was entered.
+    changed = Signal()
+    #: Another preset was chosen.
+    preset_changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.preset = wide_combo("Settings that belong together; everything below can change them.")
+        self.description = small_label()
+        self.why = QPushButton("Why?")
+        self.why.setToolTip("The preset's file, with the reason for each setting.")
+        self.architecture = wide_combo("The network; the preset's own is made for it.")
+        self.epochs = _field("How often each image is seen.")
+        self.batch_size = _field("Images at a time; fewer need less memory.")
+        self.learning_rate = _field("The largest learning rate.")
+        self.continue_from = PathField(
+            "nothing: a new model", "Choose a model to train on", file="Model file (.cellclf)"
+        )
+        self.more = QPlainTextEdit()
+        self.more.setPlaceholderText(_EXAMPLE)
+        self.more.setFixedHeight(66)
+        self.more_section = Section("More settings", self.more, open=False)
+        self.message = MessageLine()
+        self.preview = QPushButton("Preview augmentation")
+        self.preview.setToolTip(
+            "Opens a few training images as layers, exactly as the network will see them."
+        )
+        self._lay_out()
+        self._fill()
+        self._connect()
+        self._show_preset()
+
+    def current(self) -> Preset:
+        """Return the chosen preset."""
+        preset: Preset = self.preset.currentData()
+        return preset
+
+    def choose(self, name: str) -> None:
+        """Choose a preset by its name."""
+        names = [preset.name for preset in list_presets()]
+        self.preset.setCurrentIndex(names.index(name))
+
+    def entries(self) -> ModelEntries:
+        """Return what stands in the form."""
+        return ModelEntries(
+            self.current().name,
+            self.architecture.currentData() or "",
+            self.epochs.text(),
+            self.batch_size.text(),
+            self.learning_rate.text(),
+            self.continue_from.path(),
+            self.more.toPlainText(),
+        )
+
+    def _fill(self) -> None:
+        for preset in list_presets():
+            self.preset.addItem(preset.title, preset)
+        self.choose(DEFAULT_PRESET)
+        self.architecture.addItem("", None)
+        for name in list_architectures():
+            self.architecture.addItem(name, name)
+
+    def _connect(self) -> None:
+        self.preset.currentIndexChanged.connect(self._on_preset)
+        self.architecture.currentIndexChanged.connect(self.changed)
+        for field in (self.epochs, self.batch_size, self.learning_rate):
+            field.textChanged.connect(self.changed)
+        self.continue_from.changed.connect(self._on_continue)
+        self.more.textChanged.connect(self.changed)
+
+    def _on_preset(self) -> None:
+        self._show_preset()
+        self.preset_changed.emit()
+        self.changed.emit()
+
+    def _show_preset(self) -> None:
+        preset = self.current()
+        self.description.setText(preset.description)
+        self.preset.setToolTip(f"{preset.name}: {preset.description}")
+        known = usual(preset)
+        self.epochs.setPlaceholderText(known.epochs)
+        self.batch_size.setPlaceholderText(known.batch_size)
+        self.learning_rate.setPlaceholderText(known.learning_rate)
+        with QSignalBlocker(self.architecture):
+            self.architecture.setItemText(0, f"{known.architecture} (the preset's)")
+
+    def _on_continue(self) -> None:
+        # The bundle says which network it is.
+        self.architecture.setEnabled(not self.continue_from.path().strip())
+        self.changed.emit()
+
+    def _lay_out(self) -> None:
+        preset = QHBoxLayout()
+        preset.setContentsMargins(0, 0, 0, 0)
+        preset.addWidget(self.preset, 1)
+        preset.addWidget(self.why)
+        numbers = QHBoxLayout()
+        numbers.setContentsMargins(0, 0, 0, 0)
+        numbers.addWidget(self.epochs)
+        for title, field in (("batch", self.batch_size), ("rate", self.learning_rate)):
+            numbers.addWidget(QLabel(title))
+            numbers.addWidget(field)
+        # A grid and not a form layout, which cuts lines off a label that spans both columns.
+        grid = QGridLayout()
+        grid.setColumnStretch(1, 1)
+        rows = (("Preset", preset), None, ("Network", self.architecture), ("Epochs", numbers))
+        for number, row in enumerate((*rows, ("Start from", self.continue_from))):
+            if row is None:
+                grid.addWidget(self.description, number, 0, 1, 2)
+                continue
+            title, entry = row
+            grid.addWidget(QLabel(title), number, 0)
+            if isinstance(entry, QHBoxLayout):
+                grid.addLayout(entry, number, 1)
+            else:
+                grid.addWidget(entry, number, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 0, 0, 4)
+        column.addLayout(grid)
+        for widget in (self.more_section, self.message, self.preview):
+            column.addWidget(widget)
+
+
+def _field(hint: str) -> QLineEdit:
+    field = QLineEdit()
+    field.setToolTip(hint)
+    field.setMinimumWidth(40)
+    return field

@@ -1,0 +1,214 @@
+"""Everything that one training needs, or why it cannot begin: no napari, no Qt."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.train.data import MINUTES, DataQuestion, FoundData
+from napari_cellclf.plugin.train.settings import ModelSettings
+from napari_cellclf.plugin.train.split import (
+    DEFAULT_PARTS,
+    GIVEN,
+    RANDOM,
+    SplitAnswer,
+    SplitChoice,
+)
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.runs.folder import RunFolder
+
+#: Where runs go if nothing else is said.
+RUNS = Path("~/cellclf-runs")
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training to begin.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Divided.
+    config : TrainingConfig
+        How.
+    preset : str
+        Where `config` came from.
+    folder : Path
+        New.
+    command : str
+        The command line that does the same.
+    """
+
+    dataset: Dataset
+    config: TrainingConfig
+    preset: str
+    folder: Path
+    command: str
+
+    def write_down(self) -> RunFolder:
+        """Make the run's folder; to be done in a thread.
+
+        Returns
+        -------
+        RunFolder
+            Ready to be trained.
+
+        Raises
+        ------
+        CellclfError
+            If the run cannot be, or not there.
+        """
+        from napari_cellclf.runs.create import create_run
+
+        return create_run(self.dataset, self.config, self.folder, preset=self.preset)
+
+
+def plan(
+    found: FoundData | None,
+    split: SplitAnswer | None,
+    settings: ModelSettings | Refusal,
+    folder: str,
+) -> TrainRequest | Refusal:
+    """Put together what was chosen.
+
+    Parameters
+    ----------
+    found : FoundData, optional
+        The images.
+    split : SplitAnswer, optional
+        How they are divided.
+    settings : ModelSettings or Refusal
+        How to train.
+    folder : str
+        Where.
+
+    Returns
+    -------
+    TrainRequest or Refusal
+        What to do, or what is missing.
+    """
+    if found is None:
+        return Refusal("Choose labelled images first, in Data above.")
+    if split is None:
+        return Refusal("The images are still being divided; wait a moment.")
+    if split.dataset is None:
+        return Refusal("This split is refused; Split above says why.")
+    if isinstance(settings, Refusal):
+        return Refusal("These settings cannot be; Model above says why.")
+    if not folder.strip():
+        return Refusal("Say in which folder the run shall be kept.")
+    place = Path(folder.strip()).expanduser().absolute()
+    command = command_line(found.question, found, split.choice, settings, place)
+    return TrainRequest(split.dataset, settings.config, settings.preset, place, command)
+
+
+def suggest_folder(found: FoundData, preset: str, runs: Path | None = None) -> Path:
+    """Suggest a new folder for a run.
+
+    Parameters
+    ----------
+    found : FoundData
+        What it trains on.
+    preset : str
+        How.
+    runs : Path, optional
+        Where runs are kept; `RUNS` if left out.
+
+    Returns
+    -------
+    Path
+        Named after both, with a number if there is such a folder.
+    """
+    source = Path(found.question.path)
+    stem = source.stem if source.is_file() else source.resolve().name
+    name = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem[:_LONGEST_NAME]}-{preset}").strip("-").lower()
+    home = (runs or RUNS).expanduser()
+    folder = home / name
+    number = 2
+    while folder.exists():
+        folder = home / f"{name}-{number}"
+        number += 1
+    return folder
+
+
+def command_line(
+    question: DataQuestion,
+    found: FoundData,
+    choice: SplitChoice,
+    settings: ModelSettings,
+    folder: Path,
+) -> str:
+    """Return the command that trains the same.
+
+    Parameters
+    ----------
+    question : DataQuestion
+        Which images.
+    found : FoundData
+        What was found there.
+    choice : SplitChoice
+        How they are divided.
+    settings : ModelSettings
+        How to train.
+    folder : Path
+        Where.
+
+    Returns
+    -------
+    str
+        Quoted for a POSIX shell.
+    """
+    parts = ["cellclf", "train", question.path, "--out", str(folder), *settings.arguments]
+    if question.label is not None:
+        parts += ["--label", question.label]
+    if found.kind == "embryos":
+        parts += ["--every", str(question.every)]
+        if question.minutes != MINUTES:
+            parts += ["--minutes", "{}-{}".format(*question.minutes)]
+    return shlex.join([*parts, *_split_arguments(found, choice)])
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that goes on with a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+
+    Returns
+    -------
+    str
+        Quoted for a POSIX shell.
+
+    Examples
+    --------
+    >>> resume_command(Path("my run"))
+    "cellclf train 'my run'"
+    """
+    return shlex.join(["cellclf", "train", str(folder)])
+
+
+def _split_arguments(found: FoundData, choice: SplitChoice) -> list[str]:
+    parts: list[str] = []
+    if choice.by in (RANDOM, GIVEN):
+        parts += ["--split", choice.by]
+    else:
+        if choice.by != found.dataset.group_column:
+            parts += ["--group-by", choice.by]
+        parts += ["--split", "group"]
+    if choice.by != GIVEN and (choice.validation, choice.test) != DEFAULT_PARTS:
+        parts += ["--fractions", ",".join(f"{part:g}" for part in choice.fractions)]
+    if choice.seed:
+        parts += ["--seed", str(choice.seed)]
+    if choice.allow_leakage:
+        parts.append("--allow-leakage")
+    return parts

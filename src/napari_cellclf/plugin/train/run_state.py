@@ -1,0 +1,239 @@
+"""What is known of a run from its log: no napari, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Ending = Literal["", "stopped", "done", "error"]
+
+STAGES = {
+    "prepare": "Preparing the images",
+    "features": "Computing features",
+    "head": "Training the head",
+    "network": "Training the network",
+    "evaluate": "Evaluating",
+    "save": "Saving model and report",
+}
+_MOST_NOTES = 50
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """How good an epoch was.
+
+    Parameters
+    ----------
+    stage : str
+        ``"head"`` or ``"network"``.
+    epoch : int
+        Counted from 1 in its stage.
+    loss, accuracy : float
+        Of the training images, while they were learnt.
+    validation_loss, validation_accuracy : float, optional
+        None if there are no validation images.
+    """
+
+    stage: str
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands.
+
+    Parameters
+    ----------
+    started : bool
+        Whether the training process has begun its work.
+    resumed : bool
+        Whether it went on from a checkpoint.
+    device : str
+        What it computes on, and why not on a GPU.
+    done, total : int
+        Work done and in all; no total is known before it has started.
+    seconds_left : float, optional
+        Until the end, as far as is known.
+    stage : str
+        One of `STAGES`.
+    epoch, epochs : int
+        Of the stage; 0 outside of training.
+    points : tuple of EpochPoint
+        All epochs, in order.
+    current : EpochPoint, optional
+        The epoch that is being learnt, as far as it has come.
+    notes : tuple of str
+        Unusual things that were told.
+    ending : str
+        How it ended; empty while it has not.
+    message : str
+        The sentence of an error.
+    """
+
+    started: bool = False
+    resumed: bool = False
+    device: str = ""
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+    stage: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    points: tuple[EpochPoint, ...] = ()
+    current: EpochPoint | None = None
+    notes: tuple[str, ...] = field(default=())
+    ending: Ending = ""
+    message: str = ""
+
+    @property
+    def stage_text(self) -> str:
+        """Such as ``"Training the network, epoch 3 of 10"``."""
+        title = STAGES.get(self.stage, self.stage)
+        return f"{title}, epoch {self.epoch} of {self.epochs}" if self.epochs else title
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any epoch was judged on validation images."""
+        return any(point.validation_loss is not None for point in self.points)
+
+
+def follow(state: RunState, records: Iterable[Mapping[str, Any]]) -> RunState:
+    """Take in what was written to the log.
+
+    Parameters
+    ----------
+    state : RunState
+        As it was.
+    records : iterable of mapping
+        New lines of the log, in order.
+
+    Returns
+    -------
+    RunState
+        As it is now.
+    """
+    for record in records:
+        take_in = _TAKE_IN.get(str(record.get("event")))
+        if take_in is not None:
+            state = take_in(state, record)
+    return state
+
+
+def time_left(seconds: float | None) -> str:
+    """Say how long something takes.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        None if nobody knows yet.
+
+    Returns
+    -------
+    str
+        Empty if nobody knows.
+
+    Examples
+    --------
+    >>> time_left(80), time_left(4000), time_left(3)
+    ('about 1 min 20 s left', 'about 1 h 7 min left', 'a few seconds left')
+    """
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 10:
+        return "a few seconds left"
+    if whole < 60:
+        return f"about {round(whole, -1)} s left"
+    if whole < 600:
+        return f"about {whole // 60} min {whole % 60 // 10 * 10} s left"
+    if whole < 3600:
+        return f"about {round(whole / 60)} min left"
+    return f"about {whole // 3600} h {round(whole % 3600 / 60)} min left"
+
+
+def _on_start(state: RunState, record: Mapping[str, Any]) -> RunState:
+    return RunState(
+        started=True,
+        resumed=bool(record.get("resumed")),
+        device=str(record.get("device", "")),
+        total=int(record.get("total", 0)),
+        points=state.points if record.get("resumed") else (),
+        notes=state.notes if record.get("resumed") else (),
+    )
+
+
+def _on_stage(state: RunState, record: Mapping[str, Any]) -> RunState:
+    return replace(state, stage=str(record.get("stage", "")), epoch=0, epochs=0)
+
+
+def _on_step(state: RunState, record: Mapping[str, Any]) -> RunState:
+    current = None
+    if record.get("loss") is not None and record.get("epoch"):
+        current = _point(record)
+    return replace(
+        state,
+        stage=str(record.get("stage", state.stage)),
+        done=int(record.get("done", state.done)),
+        total=int(record.get("total", state.total)),
+        seconds_left=record.get("seconds_left"),
+        epoch=int(record.get("epoch") or 0),
+        epochs=int(record.get("epochs") or 0),
+        current=current,
+    )
+
+
+def _on_epoch(state: RunState, record: Mapping[str, Any]) -> RunState:
+    new = _point(record)
+    # A run that was killed may learn an epoch again.
+    kept = [old for old in state.points if old.stage != new.stage or old.epoch < new.epoch]
+    return replace(state, points=(*kept, new), current=None)
+
+
+def _on_note(state: RunState, record: Mapping[str, Any]) -> RunState:
+    notes = (*state.notes, str(record.get("message", "")))
+    return replace(state, notes=tuple(dict.fromkeys(notes))[-_MOST_NOTES:])
+
+
+def _on_stopped(state: RunState, record: Mapping[str, Any]) -> RunState:
+    return replace(state, ending="stopped", seconds_left=None, current=None)
+
+
+def _on_done(state: RunState, record: Mapping[str, Any]) -> RunState:
+    return replace(state, ending="done", done=state.total, seconds_left=None, current=None)
+
+
+def _on_error(state: RunState, record: Mapping[str, Any]) -> RunState:
+    message = str(record.get("message", ""))
+    return replace(state, ending="error", message=message, seconds_left=None, current=None)
+
+
+_TAKE_IN = {
+    "start": _on_start,
+    "stage": _on_stage,
+    "step": _on_step,
+    "epoch": _on_epoch,
+    "note": _on_note,
+    "stopped": _on_stopped,
+    "done": _on_done,
+    "error": _on_error,
+}
+
+
+def _point(record: Mapping[str, Any]) -> EpochPoint:
+    return EpochPoint(
+        str(record.get("stage", "")),
+        int(record.get("epoch") or 0),
+        _number(record.get("loss")),
+        _number(record.get("accuracy")),
+        record.get("validation_loss"),
+        record.get("validation_accuracy"),
+    )
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

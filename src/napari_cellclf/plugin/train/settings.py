@@ -1,0 +1,185 @@
+"""From what stands in the form to the settings of a training: no napari, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.shared.refusal import Refusal
+
+if TYPE_CHECKING:
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.presets import Preset
+
+
+@dataclass(frozen=True)
+class ModelEntries:
+    """What stands in the form; empty texts leave the preset's.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a preset.
+    architecture, epochs, batch_size, learning_rate : str
+        As typed.
+    continue_from : str
+        A bundle.
+    more : str
+        One ``key = value`` a line.
+    """
+
+    preset: str
+    architecture: str = ""
+    epochs: str = ""
+    batch_size: str = ""
+    learning_rate: str = ""
+    continue_from: str = ""
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Checked settings.
+
+    Parameters
+    ----------
+    preset : str
+        Where they come from.
+    config : TrainingConfig
+        All of them.
+    arguments : tuple of str
+        The arguments of ``cellclf train`` that say the same.
+    """
+
+    preset: str
+    config: TrainingConfig
+    arguments: tuple[str, ...] = field(default=())
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is not as in the preset."""
+        return len(self.arguments) > len(("--preset", self.preset))
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What a preset does if nothing is entered.
+
+    Parameters
+    ----------
+    architecture, epochs, batch_size, learning_rate : str
+        As they would be typed.
+    """
+
+    architecture: str
+    epochs: str
+    batch_size: str
+    learning_rate: str
+
+
+def usual(preset: Preset) -> Usual:
+    """Say what a preset does.
+
+    Parameters
+    ----------
+    preset : Preset
+        Any.
+
+    Returns
+    -------
+    Usual
+        Of a preset that only trains a head, epochs and rate are the head's.
+    """
+    from napari_cellclf.models.training.presets import make_config
+
+    config = make_config(preset.config)
+    head = not config.epochs
+    return Usual(
+        config.architecture,
+        str(config.head_epochs if head else config.epochs),
+        str(config.batch_size),
+        f"{config.head_learning_rate if head else config.learning_rate:g}",
+    )
+
+
+def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
+    """Check what was entered.
+
+    Parameters
+    ----------
+    entries : ModelEntries
+        What stands in the form.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    ModelSettings or Refusal
+        Checked, or what is wrong.
+    """
+    from napari_cellclf.models.training.presets import find_preset, make_config
+
+    try:
+        architecture = entries.architecture.strip() or None
+        fields = find_preset(entries.preset).fields_for(architecture)
+        overrides: dict[str, Any] = {"seed": seed}
+        # Of a preset that only trains a head, epochs and rate mean the head's.
+        prefix = "" if fields.get("epochs", 1) else "head_"
+        arguments = ["--preset", entries.preset]
+        if architecture is not None:
+            arguments += ["--architecture", architecture]
+        for option, key, text in (
+            ("--epochs", f"{prefix}epochs", entries.epochs),
+            ("--batch-size", "batch_size", entries.batch_size),
+            ("--learning-rate", f"{prefix}learning_rate", entries.learning_rate),
+            ("--continue-from", "continue_from", entries.continue_from),
+        ):
+            if text.strip():
+                overrides[key] = text.strip()
+                arguments += [option, text.strip()]
+        for key, value, text in parse_more(entries.more):
+            overrides[key] = value
+            arguments += ["--set", text]
+        return ModelSettings(entries.preset, make_config(fields, overrides), tuple(arguments))
+    except CellclfError as error:
+        return Refusal(sentence(str(error)))
+
+
+def parse_more(text: str) -> list[tuple[str, Any, str]]:
+    """Read further settings.
+
+    Parameters
+    ----------
+    text : str
+        One ``key = value`` a line, the value as TOML where it is, else as text; ``null`` is None.
+        Empty lines and lines that begin with ``#`` are passed over.
+
+    Returns
+    -------
+    list of (str, object, str)
+        Key, value, and both as ``cellclf train --set`` takes them.
+
+    Raises
+    ------
+    InputError
+        If a line has no equals sign.
+
+    Examples
+    --------
+    >>> parse_more("augmentation.rotation = 0.1")
+    [('augmentation.rotation', 0.1, 'augmentation.rotation=0.1')]
+    """
+    from napari_cellclf.errors import InputError
+    from napari_cellclf.models.training.values import parse_value
+
+    found = []
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not (key and equals):
+            raise InputError(f"{line!r} is not of the form key = value; correct it")
+        found.append((key, parse_value(value), f"{key}={value}"))
+    return found

@@ -1,0 +1,195 @@
+"""The dock widget *Train*."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
+
+from napari_cellclf.plugin.shared.background import LatestTask
+from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.train.closing import CloseGuard
+from napari_cellclf.plugin.train.data import MINUTES
+from napari_cellclf.plugin.train.data_steps import DataSteps
+from napari_cellclf.plugin.train.form import TrainForm
+from napari_cellclf.plugin.train.preview import Preview, make_preview, preview_layers
+from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
+from napari_cellclf.plugin.train.run_steps import RunSteps
+from napari_cellclf.plugin.train.settings import ModelSettings, settle
+from napari_cellclf.plugin.train.text_window import show_text
+
+if TYPE_CHECKING:
+    import napari
+
+_PAUSE_MS = 150
+_PREVIEWING = "Making the preview (loading Keras takes some seconds)…"
+
+
+class TrainWidget(DockedWidget):
+    """Choose images, a split and a preset, press *Train*, watch, use the model.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Where previews are shown; napari fills it in.
+    """
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer: napari.Viewer | None = napari_viewer
+        self.form = TrainForm()
+        self.data = DataSteps(self.form)
+        self.run = RunSteps(self.form)
+        self._suggested = ""
+        self._previewing = LatestTask(self)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.form)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        # Whatever is typed is checked once, after a pause.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_PAUSE_MS)
+        self._soon.timeout.connect(self.refresh)
+        self.guard = CloseGuard(self._folder_of_run, self.run.stop, self._let_go, self)
+        self._connect()
+        self._on_preset()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Check what stands in the form, and say what the button would do."""
+        self._soon.stop()
+        self.guard.watch(self)
+        self._suggest_folder()
+        settings, model = self._settings(), self.form.model
+        title = model.current().title
+        if isinstance(settings, Refusal):
+            model.message.say(settings.message, wrong=True)
+        else:
+            title += " (changed)" if settings.changed else ""
+            if not self._previewing.running and model.message.is_wrong():
+                model.message.say("")
+        self.form.model_section.summarise(title)
+        ready = self._ready_to_preview(settings) and not self._previewing.running
+        model.preview.setEnabled(ready)
+        self.run.offer(self._plan(settings))
+
+    def preview(self) -> bool:
+        """Do what the button *Preview augmentation* does.
+
+        Returns
+        -------
+        bool
+            Whether a preview is being made.
+        """
+        settings, split = self._settings(), self.data.split
+        if split is None or split.dataset is None or isinstance(settings, Refusal):
+            return False
+        dataset, config = split.dataset, settings.config
+        self._previewing.start(lambda ticket: make_preview(dataset, config, ticket))
+        self.form.model.message.say(_PREVIEWING)
+        self.form.model.preview.setEnabled(False)
+        return True
+
+    def use_model(self) -> bool:
+        """Open Classify with the model that was trained.
+
+        Returns
+        -------
+        bool
+            Whether Classify took it.
+        """
+        run = self.run.follower.run
+        if run is None or not run.is_finished or self._viewer is None:
+            return False
+        dock, classify = self._viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+        dock.raise_()
+        return bool(classify.form.model.choose(str(run.bundle)))
+
+    def shut_down(self) -> None:
+        """Let go of everything; a run that is going on goes on, and that is said."""
+        folder = self._folder_of_run()
+        self._let_go()
+        if folder is not None:
+            from napari.utils.notifications import show_info
+
+            show_info(f"The training in {folder} goes on; open Train again to follow it.")
+
+    def _connect(self) -> None:
+        model = self.form.model
+        model.changed.connect(self._soon.start)
+        model.preset_changed.connect(self._on_preset)
+        model.preview.clicked.connect(self.preview)
+        model.why.clicked.connect(self._show_preset)
+        self.form.data.details.clicked.connect(self._show_details)
+        self.form.run.result.use.clicked.connect(self.use_model)
+        self.data.changed.connect(self.refresh)
+        self.run.changed.connect(self.refresh)
+        self._previewing.done.connect(self._on_preview)
+        self._previewing.failed.connect(self._on_no_preview)
+
+    def _let_go(self) -> None:
+        self._viewer = None
+        self.guard.let_go()
+        self._soon.stop()
+        self._previewing.stop()
+        self.data.shut_down()
+        self.run.shut_down()
+
+    def _settings(self) -> ModelSettings | Refusal:
+        return settle(self.form.model.entries(), self.form.split.seed.value())
+
+    def _plan(self, settings: ModelSettings | Refusal) -> TrainRequest | Refusal:
+        return plan(self.data.found, self.data.split, settings, self.form.run.folder.path())
+
+    def _ready_to_preview(self, settings: ModelSettings | Refusal) -> bool:
+        split = self.data.split
+        ready = split is not None and split.dataset is not None
+        return ready and isinstance(settings, ModelSettings)
+
+    def _suggest_folder(self) -> None:
+        """Fill in a new folder, unless the user wrote one or it is in use."""
+        found, field = self.data.found, self.form.run.folder
+        if found is None or self.run.follower.run is not None or self.run.active:
+            return
+        if field.path() in ("", self._suggested):
+            self._suggested = str(suggest_folder(found, self.form.model.current().name))
+            if field.path() != self._suggested:
+                field.set_path(self._suggested)
+
+    def _folder_of_run(self) -> str | None:
+        """Return the folder of the run that is going on; None while none is."""
+        run = self.run.follower.run
+        return str(run.path) if run is not None and self.run.follower.active else None
+
+    def _on_preset(self) -> None:
+        kept = self.form.model.current().data
+        minutes = tuple(kept.get("minutes", MINUTES))
+        self.data.hint(int(kept.get("every", 1)), (int(minutes[0]), int(minutes[1])))
+
+    def _show_details(self) -> None:
+        show_text(self, "What is in the images", self.data.report)
+
+    def _show_preset(self) -> None:
+        preset = self.form.model.current()
+        file = files("napari_cellclf") / "resources" / "presets" / f"{preset.name}.toml"
+        show_text(self, f"The preset {preset.name}", file.read_text(encoding="utf-8"))
+
+    def _on_preview(self, preview: Preview) -> None:
+        self.form.model.message.say("")
+        self.refresh()
+        if self._viewer is None:
+            return
+        for data, settings in preview_layers(preview):
+            self._viewer.add_image(data, **settings)
+        self.form.model.message.say(
+            f"{len(preview.prepared)} images: on the left as they are, on the right "
+            f"{preview.augmented.shape[1]} variants of each. The sliders go through both."
+        )
+
+    def _on_no_preview(self, message: str) -> None:
+        self.refresh()
+        self.form.model.message.say(message, wrong=True)

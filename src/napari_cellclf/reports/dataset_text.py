@@ -1,0 +1,144 @@
+"""The report on a data set as text for a terminal or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from napari_cellclf.core.dataset_report import DatasetReport
+
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+_SPLITS = ("train", "validation", "test", "unsplit")
+_MOST_CLASSES, _MOST_GROUPS, _MOST_LISTED, _MOST_SIZES = 60, 24, 10, 6
+
+
+def dataset_text(report: DatasetReport, *, colour: bool = False) -> str:
+    """Write a report as lines of text.
+
+    Parameters
+    ----------
+    report : DatasetReport
+        From `inspect_dataset`.
+    colour : bool
+        Whether one group on both sides of the split is written in red.
+
+    Returns
+    -------
+    str
+        Ends with a line end.
+    """
+    parts = [
+        [_printable(report.source)],
+        list(_class_lines(report)),
+        list(_group_lines(report)),
+        list(_file_lines(report)),
+        list(_duplicate_lines(report)),
+        list(_warning_lines(report, colour)),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _class_lines(report: DatasetReport) -> Iterator[str]:
+    used = [
+        split for split in _SPLITS if any(counts.get(split) for counts in report.counts.values())
+    ]
+    # Without a split there is only one number for each class.
+    shown = [] if used == ["unsplit"] else used
+    rows = [["class", "images", *shown]]
+    sizes = report.per_class
+    for name, counts in list(report.counts.items())[:_MOST_CLASSES]:
+        rows.append([name, str(sizes[name]), *(str(counts.get(split, 0)) for split in shown)])
+    totals = [sum(counts.get(split, 0) for counts in report.counts.values()) for split in shown]
+    rows.append(["all", str(report.n_images), *map(str, totals)])
+    hidden = len(report.counts) - _MOST_CLASSES
+    if hidden > 0:
+        rows.insert(-1, [f"... {hidden} more", *[""] * (len(rows[0]) - 1)])
+    yield from _columns(rows)
+
+
+def _group_lines(report: DatasetReport) -> Iterator[str]:
+    if report.group_column is None:
+        yield "kept together by: nothing"
+        return
+    n_groups = len(report.groups)
+    groups = "1 group" if n_groups == 1 else f"{n_groups} groups"
+    yield f"kept together by: {report.group_column} ({groups})"
+    yield f"  {_printable(report.group_reason)}"
+    rows = [["group", "split", "images", "classes"]]
+    for name, counts in list(report.groups.items())[:_MOST_GROUPS]:
+        classes = next(iter(counts)) if len(counts) == 1 else str(len(counts))
+        rows.append([name, report.group_splits[name], str(sum(counts.values())), classes])
+    left = 2
+    if set(report.group_splits.values()) == {"unsplit"}:
+        rows, left = [[name, *rest] for name, _, *rest in rows], 1
+    yield from ("  " + line for line in _columns(rows, left))
+    if n_groups > _MOST_GROUPS:
+        yield f"  ... {n_groups - _MOST_GROUPS} more"
+
+
+def _file_lines(report: DatasetReport) -> Iterator[str]:
+    files = report.files
+    rows = [("sizes", files.shapes), ("types", files.dtypes), ("channels", files.channels)]
+    for title, counts in rows:
+        if counts:
+            yield f"{title + ':':<10}{_tally(counts)}"
+    if files.unreadable:
+        yield f"cannot be read: {len(files.unreadable)}"
+        yield from _listed([reason for _, reason in files.unreadable])
+    if files.multi_plane:
+        yield f"several planes in one file: {len(files.multi_plane)}"
+        yield from _listed([f"{path} ({axes})" for path, axes in files.multi_plane.items()])
+
+
+def _duplicate_lines(report: DatasetReport) -> Iterator[str]:
+    if not report.duplicates:
+        return
+    yield f"copies of one image: {len(report.duplicates)}"
+    lines = []
+    for one in report.duplicates:
+        labels = f" labelled {' and '.join(sorted(set(one.labels)))}:" if one.contradictory else ""
+        sides = f" in {' and '.join(sorted(set(one.splits)))}:" if one.leaks else ""
+        lines.append(f"{(labels + sides).strip()} {', '.join(one.paths)}".strip())
+    yield from _listed(lines)
+
+
+def _warning_lines(report: DatasetReport, colour: bool) -> Iterator[str]:
+    if not report.warnings:
+        yield "nothing odd was found"
+        return
+    yield "look at:"
+    for sentence in report.warnings:
+        line = f"  - {_printable(sentence)}"
+        red = colour and report.leaks and sentence.startswith("LEAKAGE")
+        yield f"{_RED}{line}{_PLAIN}" if red else line
+
+
+def _listed(lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {_printable(line)}" for line in lines[:_MOST_LISTED])
+    if len(lines) > _MOST_LISTED:
+        yield f"  ... {len(lines) - _MOST_LISTED} more"
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    words = [f"{name} ({number})" for name, number in list(counts.items())[:_MOST_SIZES]]
+    hidden = len(counts) - _MOST_SIZES
+    return ", ".join(words) + (f", {hidden} more" if hidden > 0 else "")
+
+
+def _columns(rows: Sequence[Sequence[str]], left: int = 1) -> Iterator[str]:
+    """Set rows in columns: the first `left` ones to the left, numbers to the right."""
+    printed = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*printed, strict=True)]
+    for row in printed:
+        cells = [
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would act on."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

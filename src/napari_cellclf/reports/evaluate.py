@@ -1,0 +1,244 @@
+"""Classify labelled images and compare the answers with the truth."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.evaluation import TOP_K, Evaluation
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
+from napari_cellclf.errors import CancelledError, DatasetError, NoImagesError
+from napari_cellclf.io.read import read_image
+from napari_cellclf.io.sources import ImageSource
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.inference.classifier import Classifier
+
+#: Takes the number of an image in the data set through the classifier.
+_ROW = "row of the data set"
+_POSITION = re.compile(r"(.*)\[([a-z]=\d+(?:,[a-z]=\d+)*)\]", re.DOTALL)
+_MOST_NAMED = 5
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: Dataset,
+    *,
+    name: str = "",
+    role: str = "test",
+    unknown: Literal["error", "ignore"] = "error",
+    mapping: Mapping[str, str | None] | None = None,
+    batch_size: int = 16,
+    top_k: Iterable[int] = TOP_K,
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Evaluation:
+    """Classify every image of a data set and compare the answers with its labels.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        The model.
+    dataset : Dataset
+        Labelled images; all rows are taken: pass ``dataset.test`` to test. Its classes are matched
+        with the model's by name.
+    name : str
+        What to call it in reports.
+    role : str
+        What the images were to the model: ``"train"``, ``"validation"``, ``"test"`` or
+        ``"leave-one-group-out"``.
+    unknown : {'error', 'ignore'}
+        What to do about images of classes that the model does not know.
+    mapping : mapping of str to (str or None), optional
+        The model's channel to the images' channel where names do not decide, as for
+        `Classifier.predict`.
+    batch_size : int
+        Images at a time.
+    top_k : iterable of int
+        Which k to report.
+    on_progress : callable
+        Told after every batch how many images are done.
+    should_stop : callable
+        Asked before every image.
+
+    Returns
+    -------
+    Evaluation
+        One row for each plane, in the order of the data set. Images that cannot be used are in
+        `Evaluation.failed`.
+
+    Raises
+    ------
+    DatasetError
+        If a label is no class of the model.
+    NoImagesError
+        If there is no image, or none could be classified.
+    CancelledError
+        If `should_stop` said so.
+
+    Examples
+    --------
+    >>> import napari_cellclf as cc
+    >>> from napari_cellclf.core.dataset import Dataset
+    >>> def check(model: str, images: Dataset) -> float:
+    ...     return cc.evaluate(cc.load_classifier(model), images.test).accuracy
+    """
+    numbers, left_out = _match_classes(classifier, dataset, unknown)
+    rows = [row for row in range(len(dataset)) if row not in left_out]
+    if not rows:
+        raise NoImagesError("there is no image to evaluate on; choose another part of the data")
+    answered, failed = _classify(
+        classifier,
+        [_source(dataset.paths[row], row) for row in rows],
+        mapping=mapping,
+        batch_size=batch_size,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    at = np.array([int(one[_ROW]) for part in answered for one in part.metadata])
+    spec = classifier.bundle.spec
+    return Evaluation.from_probabilities(
+        np.concatenate([part.probabilities for part in answered]),
+        numbers[at],
+        _classes(spec.classes, dataset.classes),
+        ids=[one for part in answered for one in part.ids],
+        groups=list(dataset.groups[at]),
+        name=name,
+        role=role,
+        temperature=spec.temperature,
+        unsure_threshold=spec.unsure_threshold,
+        top_k=tuple(top_k),
+        notes=_notes(dataset, left_out),
+        failed=tuple(failed),
+    )
+
+
+def read_evaluated(name: str) -> Image:
+    """Read an image of an evaluation again, for a picture of it.
+
+    Parameters
+    ----------
+    name : str
+        Its id: a path, with the position of a plane such as ``[t=3]`` at its end.
+
+    Returns
+    -------
+    Image
+        One plane.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read any more.
+    """
+    wanted: dict[str, int] = {}
+    match = _POSITION.fullmatch(name)
+    if match and not os.path.lexists(name):
+        name = match[1]
+        steps = (step.split("=") for step in match[2].split(","))
+        wanted = {letter.upper(): int(number) for letter, number in steps}
+    planes = read_image(name).planes()
+    for index, plane in planes:
+        if index == wanted or not wanted:
+            return plane
+    raise NoImagesError(f"{name} has no plane {wanted} any more; was the file replaced?")
+
+
+def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
+    """Say whether a split puts one group on both sides.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The whole of it, with its split.
+
+    Returns
+    -------
+    list of (str, str)
+        For the `warnings` of `write_report`; empty if all is well.
+    """
+    leaks = dataset.leaks()
+    if not leaks:
+        return []
+    groups = "1 group" if len(leaks) == 1 else f"{len(leaks)} groups"
+    sentence = (
+        f"Images of {groups} ({dataset.group_column}: {_listed(leaks)}) are on both sides of the "
+        "split: the model has seen images of the groups that it is tested on, and looks better "
+        "than it is."
+    )
+    return [("error", sentence)]
+
+
+def _source(path: str, row: int) -> ImageSource:
+    return ImageSource(path, {_ROW: row}, read=partial(read_image, path))
+
+
+def _classify(
+    classifier: Classifier, sources: list[ImageSource], *, should_stop: ShouldStop, **how: Any
+) -> tuple[list[Predictions], list[tuple[str, str]]]:
+    """Return the answers, and the images that could not be classified with the reasons."""
+    answered: list[Predictions] = []
+    failed: list[tuple[str, str]] = []
+    for answer in classifier.predict_sources(sources, should_stop=should_stop, **how):
+        if isinstance(answer, Predictions):
+            answered.append(answer)
+        else:
+            failed.append((answer.id, answer.reason))
+    # Asked again, since the classifier ends without a word where it was told to stop.
+    if should_stop():
+        raise CancelledError("the evaluation was stopped as asked; start it again to finish")
+    if not answered:
+        raise NoImagesError(
+            f"none of the {len(sources)} images could be classified; the first: {failed[0][1]}"
+        )
+    return answered, failed
+
+
+def _match_classes(
+    classifier: Classifier, dataset: Dataset, unknown: str
+) -> tuple[NDArray[np.int64], set[int]]:
+    """Return the model's class number of each row, and the rows that it has none for."""
+    numbers = {name: number for number, name in enumerate(classifier.classes)}
+    labels = [dataset.class_names[label] for label in dataset.labels]
+    left_out = {row for row, label in enumerate(labels) if label not in numbers}
+    if left_out and unknown == "error":
+        strange = list(dict.fromkeys(labels[row] for row in sorted(left_out)))
+        raise DatasetError(
+            f"{len(left_out)} of {len(labels)} images are of classes that {classifier.name} does "
+            f"not know ({_listed(strange)}; it knows {_listed(classifier.classes)}); choose "
+            'another column of labels, or leave them out (unknown="ignore", --ignore-unknown)'
+        )
+    return np.array([numbers.get(label, -1) for label in labels], np.int64), left_out
+
+
+def _classes(model: Iterable[ClassSpec], data: Iterable[ClassSpec]) -> list[ClassSpec]:
+    """Return the model's classes, on the data's scale where the model does not know of one."""
+    known = {spec.name: spec for spec in data}
+    return [known.get(one.name, one) if one.value is None else one for one in model]
+
+
+def _notes(dataset: Dataset, left_out: set[int]) -> tuple[str, ...]:
+    if not left_out:
+        return ()
+    strange = list(dict.fromkeys(dataset.class_names[dataset.labels[r]] for r in sorted(left_out)))
+    return (
+        f"{len(left_out)} images of classes that the model does not know ({_listed(strange)}) "
+        "were left out.",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f" and {len(every) - _MOST_NAMED} more" if len(every) > _MOST_NAMED else ""
+    return ", ".join(every[:_MOST_NAMED]) + more

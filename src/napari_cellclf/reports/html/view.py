@@ -1,0 +1,274 @@
+"""What the page's template shows, as plain texts and numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.core.evaluation_text import (
+    headline_titles,
+    known,
+    percent,
+    worded,
+    worded_range,
+)
+from napari_cellclf.reports.evaluation_plots import (
+    confusion_svg,
+    coverage_svg,
+    curves_svg,
+    history_svg,
+    reliability_svg,
+)
+from napari_cellclf.reports.html.mistakes import MOST_MISTAKES, mistakes_view
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.evaluation import Evaluation
+    from napari_cellclf.core.image import Image
+
+#: Up to so many classes, the confusion matrix is a table of numbers.
+_MOST_CELLS = 25
+#: So many evaluations are shown in full; all are in the table that compares them.
+_MOST_SECTIONS = 4
+
+ROLES = {
+    "train": "images it was trained on",
+    "validation": "images its settings were chosen on",
+    "test": "images to test it on",
+    "leave-one-group-out": "each group by a model that had not seen it",
+}
+#: Figures that lie between 0 and 1 with 1 the best are drawn as bars.
+_PARTS = ("accuracy", "balanced_accuracy", "macro_f1", "within_one_class")
+
+
+def page_view(
+    numbers: Mapping[str, Any],
+    evaluations: Sequence[Evaluation],
+    read: Callable[[str], Image] | None,
+) -> dict[str, Any]:
+    """Collect what the page shows.
+
+    Parameters
+    ----------
+    numbers : mapping
+        The content of ``metrics.json``.
+    evaluations : sequence of Evaluation
+        What it is made of.
+    read : callable, optional
+        From an image's id to the image.
+
+    Returns
+    -------
+    dict
+        For the template.
+    """
+    parent = _common_folder([name for one in evaluations for name in one.ids])
+    return {
+        "title": numbers["title"],
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "banners": [
+            {"kind": one["level"] if one["level"] in ("error", "warning") else "note", **one}
+            for one in numbers["warnings"]
+        ],
+        "facts": numbers["facts"],
+        "comparison": _comparison(evaluations) if len(evaluations) > 1 else None,
+        "sections": [
+            _section(one, numbers["evaluations"][place], f"e{place}", read, parent)
+            for place, one in enumerate(evaluations[:_MOST_SECTIONS])
+        ],
+        "left_out": max(0, len(evaluations) - _MOST_SECTIONS),
+        "history": history_svg(numbers["history"], "history"),
+        "dataset": _dataset(numbers["dataset"]),
+        "folder": parent,
+        "most_mistakes": MOST_MISTAKES,
+    }
+
+
+def _section(
+    one: Evaluation,
+    document: Mapping[str, Any],
+    key: str,
+    read: Callable[[str], Image] | None,
+    parent: str,
+) -> dict[str, Any]:
+    majority, level = one.majority
+    wrong = int((one.answers != one.truth).sum())
+    return {
+        "key": key,
+        "name": one.name or one.role,
+        "role": one.role,
+        "role_words": ROLES.get(one.role, one.role),
+        "n": len(one),
+        "n_classes": len(one.classes),
+        "tiles": [_tile(one, name, title) for name, title in headline_titles(one)],
+        "majority": {"name": majority.title, "text": percent(level), "part": f"{100 * level:.2f}"},
+        "chance": {"text": percent(one.chance), "part": f"{100 * one.chance:.2f}"},
+        "notes": document["notes"],
+        "failed": [
+            {"image": _below(name, parent), "reason": reason} for name, reason in one.failed[:50]
+        ],
+        "confusion": _confusion(one) if len(one.classes) <= _MOST_CELLS else None,
+        "confusion_plot": confusion_svg(one, f"{key}m") if len(one.classes) > _MOST_CELLS else "",
+        "classes": [
+            _class_row(one, row, number) for number, row in enumerate(document["per_class"])
+        ],
+        "macro": _macro_row(one, document),
+        "roc": curves_svg(one, "roc", f"{key}r"),
+        "precision": curves_svg(one, "precision-recall", f"{key}p"),
+        "reliability": reliability_svg(one, f"{key}c"),
+        "coverage": coverage_svg(one, f"{key}u"),
+        "temperature": f"{one.temperature:.3g}",
+        "threshold": None if one.unsure_threshold is None else f"{one.unsure_threshold:.3g}",
+        "unsure": _unsure(document["unsure"]),
+        "wrong": wrong,
+        "mistakes": mistakes_view(one, read, lambda name: _below(name, parent)),
+    }
+
+
+def _tile(one: Evaluation, name: str, title: str) -> dict[str, Any]:
+    value = known(one.figures[name])
+    interval = one.intervals.get(name)
+    is_part = name in _PARTS or name.startswith("top_")
+    return {
+        "title": title,
+        "value": worded(one, name, value),
+        "range": worded_range(one, name),
+        "part": f"{100 * value:.2f}" if is_part and value is not None else None,
+        "low": f"{100 * interval.low:.2f}" if is_part and interval else None,
+        "width": f"{100 * (interval.high - interval.low):.2f}" if is_part and interval else None,
+        "levels": _levels(one, name),
+    }
+
+
+def _levels(one: Evaluation, name: str) -> list[dict[str, str]]:
+    """List the levels that a figure must be compared with."""
+    if name == "accuracy":
+        majority, level = one.majority
+        levels = [("chance", one.chance), (f"always {majority.title}", level)]
+    elif name == "balanced_accuracy":
+        levels = [("chance", one.chance)]
+    elif name.startswith("top_"):
+        levels = [("chance", int(name.removeprefix("top_")) * one.chance)]
+    else:
+        levels = []
+    return [{"name": word, "text": percent(v), "part": f"{100 * v:.2f}"} for word, v in levels]
+
+
+def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    columns = list(dict.fromkeys(pair for one in evaluations for pair in headline_titles(one)))
+    return {
+        "titles": [title for _, title in columns],
+        "rows": [
+            {
+                "name": one.name or one.role,
+                "role_words": ROLES.get(one.role, one.role),
+                "n": len(one),
+                "cells": [
+                    (worded(one, name, known(one.figures.get(name))), worded_range(one, name))
+                    for name, _ in columns
+                ],
+            }
+            for one in evaluations
+        ],
+    }
+
+
+def _confusion(one: Evaluation) -> dict[str, Any]:
+    counts = one.confusion
+    totals = counts.sum(axis=1)
+    return {
+        "titles": [spec.title for spec in one.classes],
+        "rows": [
+            {
+                "title": spec.title,
+                "total": int(totals[true]),
+                "cells": [
+                    {
+                        "count": int(count),
+                        "shade": f"{100 * count / max(int(totals[true]), 1):.0f}",
+                        "right": true == answered,
+                        "words": f"{int(count)} of {int(totals[true])}: true {spec.title}, "
+                        f"answered {one.classes[answered].title}",
+                    }
+                    for answered, count in enumerate(counts[true])
+                ],
+            }
+            for true, spec in enumerate(one.classes)
+        ],
+    }
+
+
+def _class_row(one: Evaluation, row: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def cell(name: str) -> tuple[str, str]:
+        value = row[name]["value"]
+        shown = "-" if value is None else percent(value)
+        return shown, worded_range(one, f"{name}/{number}")
+
+    return {
+        "title": one.classes[number].title,
+        "support": row["support"],
+        "answered": row["answered"],
+        "cells": [cell(name) for name in ("precision", "recall", "f1")],
+        "areas": [_area(row["roc_auc"]), _area(row["average_precision"])],
+    }
+
+
+def _macro_row(one: Evaluation, document: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("macro_precision", "macro_recall", "macro_f1")
+    return {
+        "title": "mean over classes",
+        "support": len(one),
+        "answered": len(one),
+        "cells": [
+            (worded(one, name, one.figures[name]), worded_range(one, name)) for name in names
+        ],
+        "areas": [_area(document["macro_roc_auc"]), _area(document["macro_average_precision"])],
+    }
+
+
+def _area(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _unsure(document: Mapping[str, Any]) -> dict[str, str] | None:
+    coverage, accuracy = document["coverage"]["value"], document["accuracy"]["value"]
+    if coverage is None:
+        return None
+    return {
+        "coverage": percent(coverage),
+        "unsure": percent(1 - coverage),
+        "accuracy": "-" if accuracy is None else percent(accuracy),
+    }
+
+
+def _dataset(counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any] | None:
+    if not counts:
+        return None
+    every = dict.fromkeys(split for row in counts.values() for split in row)
+    splits = [split for split in every if any(row.get(split, 0) for row in counts.values())]
+    rows = [
+        {
+            "title": name,
+            "cells": [row.get(split, 0) for split in splits],
+            "total": sum(row.values()),
+        }
+        for name, row in counts.items()
+    ]
+    totals = [sum(row.get(split, 0) for row in counts.values()) for split in splits]
+    return {"splits": [s or "-" for s in splits], "rows": rows, "totals": totals}
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """Return the folder that all images lie in, empty if their ids are no absolute paths."""
+    if not names or not all(os.path.isabs(name) for name in names):  # noqa: PTH117
+        return ""
+    try:
+        return os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120
+    except ValueError:
+        # On several drives of Windows.
+        return ""
+
+
+def _below(name: str, parent: str) -> str:
+    return os.path.relpath(name, parent) if parent else name

@@ -1,0 +1,214 @@
+"""Write a new run down, before anything is trained; needs no Keras."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.bundles.schema import NAME_PATTERN
+from napari_cellclf.errors import DatasetError, RunError
+from napari_cellclf.io.datasets.tables import read_dataset_csv, write_dataset_csv
+from napari_cellclf.runs.folder import RunFolder, RunSpec
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.models.training.config import TrainingConfig
+
+#: A run that is being made; the name tells that what lies beside it is not somebody else's.
+_BEGUN = ".run.json.partial"
+
+
+def create_run(
+    dataset: Dataset,
+    config: TrainingConfig,
+    folder: str | Path,
+    *,
+    preset: str | None = None,
+) -> RunFolder:
+    """Write down what is to be trained on what.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Split into training and, if there shall be any, validation and test.
+    config : TrainingConfig
+        Every choice.
+    folder : str or Path
+        New or empty; the model will have its name.
+    preset : str, optional
+        Where `config` came from.
+
+    Returns
+    -------
+    RunFolder
+        Ready to be trained.
+
+    Raises
+    ------
+    LeakageError
+        If a group is on both sides of the split and that was not allowed.
+    DatasetError
+        If there is nothing to train on, or a class has no training image.
+    RunError
+        If there are files in the folder already, or it cannot be written.
+    """
+    run = RunFolder(Path(folder).expanduser().absolute())
+    config = with_absolute_paths(config)
+    _check_name(run.path)
+    dataset.check_leakage()
+    if config.continue_from is not None:
+        dataset = _with_known_classes(dataset, config.continue_from)
+    else:
+        _check_classes(dataset)
+    root = _common_folder(dataset.paths)
+    spec = RunSpec(
+        name=run.path.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config,
+        preset=preset,
+        classes=dataset.classes,
+        root=str(root),
+        group_column=dataset.group_column,
+        group_reason=dataset.group_reason,
+        source=dataset.source,
+        leakage_allowed=dataset.leakage_allowed,
+        manifest_sha256=dataset.sha256,
+        versions={"napari-cellclf": version("napari-cellclf")},
+    )
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        if not _is_free(run):
+            raise RunError(
+                f"{run.path} holds files already; choose a new folder, or resume the run in it "
+                "by naming it alone"
+            )
+        beside = run.path / _BEGUN
+        beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_dataset_csv(dataset, run.dataset_file, root)
+        # Last, since it makes the folder a run.
+        beside.replace(run.spec_file)
+    except OSError as error:
+        raise RunError(
+            f"{run.path} cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+    return run
+
+
+def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
+    """Read the images of a run.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Any.
+    root : str or Path, optional
+        Where the images lie now, if not where they lay when the run was made.
+
+    Returns
+    -------
+    Dataset
+        As it was handed to `create_run`.
+
+    Raises
+    ------
+    RunError
+        If the run's files cannot be read.
+    """
+    spec = run.spec()
+    return read_dataset_csv(
+        run.dataset_file,
+        root or spec.root,
+        classes=spec.classes,
+        group_column=spec.group_column,
+        group_reason=spec.group_reason,
+        source=spec.source,
+        leakage_allowed=spec.leakage_allowed,
+    )
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """Let a configuration name its files in a way that holds from every folder.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        May name weights and a model to continue from by a path.
+
+    Returns
+    -------
+    TrainingConfig
+        Names of models stay as they are.
+    """
+    changes = {}
+    for field in ("continue_from", "weights"):
+        path = Path(getattr(config, field) or "").expanduser()
+        # A bundle may be a folder; weights are a file, and "imagenet" might name a folder.
+        if path.is_file() or (field == "continue_from" and path.name and path.is_dir()):
+            changes[field] = str(path.absolute())
+    return config.changed(**changes) if changes else config
+
+
+def _check_name(path: Path) -> None:
+    if not re.fullmatch(NAME_PATTERN, path.name):
+        raise RunError(
+            f"{path.name!r} cannot name a run and its model; use letters, digits, dots, dashes and "
+            "underscores, beginning with a letter or digit"
+        )
+
+
+def _with_known_classes(dataset: Dataset, model: str) -> Dataset:
+    """Put the classes that a model knows in front; new ones follow in their order."""
+    known = ModelBundle.load(find_model(model)).spec.classes
+    names = {spec.name for spec in known}
+    new = tuple(spec for spec in dataset.classes if spec.name not in names)
+    if not len(dataset.train):
+        raise DatasetError("no image is for training; split the images first, or hold fewer out")
+    dataset = replace(dataset, classes=known + new)
+    _check_shown(dataset, {spec.name for spec in new})
+    return dataset
+
+
+def _check_classes(dataset: Dataset) -> None:
+    if len(dataset.classes) < 2:
+        raise DatasetError(
+            f"{len(dataset.classes)} class was found; a classifier needs at least 2: give a folder "
+            "for each class, or another column of labels"
+        )
+    _check_shown(dataset, set(dataset.class_names))
+
+
+def _check_shown(dataset: Dataset, names: set[str]) -> None:
+    """Refuse classes that no training image shows."""
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    counted = zip(dataset.class_names, counts, strict=True)
+    empty = [name for name, n in counted if name in names and not n]
+    if empty:
+        raise DatasetError(
+            f"no training image is of class {', '.join(empty[:5])}; split the images first, hold "
+            "fewer out, or leave the class out"
+        )
+
+
+def _common_folder(paths: tuple[str, ...]) -> Path:
+    parents = [str(Path(path).parent) for path in paths]
+    try:
+        return Path(os.path.commonpath(parents))
+    except ValueError:
+        # On Windows, images on two drives have no folder in common.
+        return Path(parents[0])
+
+
+def _is_free(run: RunFolder) -> bool:
+    """Whether nothing is in a folder, or only what was begun here by a process that was killed."""
+    names = {path.name for path in run.path.iterdir()}
+    begun = {_BEGUN, run.dataset_file.name}
+    return not names or (_BEGUN in names and all(name in begun or name[0] == "." for name in names))

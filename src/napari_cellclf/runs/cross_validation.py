@@ -1,0 +1,108 @@
+"""One run for each part that is held out, and one report of them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_cellclf.core.evaluation import Evaluation, pooled
+from napari_cellclf.errors import RunError
+from napari_cellclf.runs.create import create_run, load_dataset, with_absolute_paths
+from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.words import facts_of, warnings_of
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.models.training.config import TrainingConfig
+
+_FOLDS = "folds"
+
+
+def create_folds(
+    folds: Sequence[tuple[str, Dataset]],
+    config: TrainingConfig,
+    folder: str | Path,
+    *,
+    preset: str | None = None,
+) -> list[Path]:
+    """Write down one run for each fold, or find those that were begun before.
+
+    Parameters
+    ----------
+    folds : sequence of (str, Dataset)
+        A name and a data set whose test split is held out, for each fold.
+    config : TrainingConfig
+        The same for all.
+    folder : str or Path
+        Runs go into ``folds`` there.
+    preset : str, optional
+        Where `config` came from.
+
+    Returns
+    -------
+    list of Path
+        A run folder for each fold, in order.
+
+    Raises
+    ------
+    RunError
+        If a run of that name was asked for something else.
+    """
+    made = []
+    config = with_absolute_paths(config)
+    for number, (name, dataset) in enumerate(folds, start=1):
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "fold"
+        path = Path(folder) / _FOLDS / f"{number:02d}-{safe}"[:80]
+        run = RunFolder(path)
+        if run.is_run:
+            spec = run.spec()
+            if spec.config != config or spec.manifest_sha256 != dataset.sha256:
+                raise RunError(
+                    f"{path} was begun with other images or settings; choose another --out"
+                )
+        else:
+            run = create_run(dataset, config, path, preset=preset)
+        made.append(run.path)
+    return made
+
+
+def report_folds(folder: str | Path) -> Evaluation:
+    """Put the answers to all held-out images together, and write one report.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As given to `create_folds`; all its runs are finished.
+
+    Returns
+    -------
+    Evaluation
+        Every held-out image once, answered by the model that had not seen it.
+    """
+    from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.io.read import read_image
+    from napari_cellclf.reports.evaluate import evaluate
+    from napari_cellclf.reports.html.report import write_report
+
+    parts = []
+    runs = [RunFolder(path) for path in sorted((Path(folder) / _FOLDS).iterdir())]
+    for run in runs:
+        dataset = load_dataset(run)
+        classifier = load_classifier(run.bundle)
+        name = f"held out: {run.path.name}"
+        parts.append(evaluate(classifier, dataset.test, name=name, role="leave-one-group-out"))
+    together = pooled(parts, name="all held-out images")
+    spec, dataset = runs[0].spec(), load_dataset(runs[0])
+    device = str(classifier.bundle.spec.training.device)
+    facts = facts_of(spec, dataset, classifier.preprocessing, device)
+    write_report(
+        Path(folder) / "report",
+        [together, *parts],
+        title=f"{Path(folder).name}: {len(parts)} folds",
+        read=read_image,
+        warnings=warnings_of(dataset),
+        facts=facts,
+    )
+    return together

@@ -1,0 +1,160 @@
+"""The files of a run, and what its first one says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_cellclf.bundles.catalogue import RUN_MODEL
+from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.errors import RunError
+from napari_cellclf.models.training.config import TrainingConfig
+
+#: Raised when a change would make older versions misread a run.
+FORMAT_VERSION: Literal[1] = 1
+
+
+class RunSpec(BaseModel):
+    """What a run was asked to do, the content of ``run.json``.
+
+    Parameters
+    ----------
+    format_version : int
+        Of this schema.
+    name : str
+        Of the run, and of the model it makes.
+    created : str
+        When, in ISO 8601.
+    config : TrainingConfig
+        Every choice of the training.
+    preset : str, optional
+        The preset it came from.
+    classes : tuple of ClassSpec
+        In the order of the network's answers.
+    root : str
+        The folder that the paths in ``dataset.csv`` are relative to.
+    group_column, group_reason, source, leakage_allowed
+        As for `Dataset`.
+    manifest_sha256 : str
+        Hash of names, labels and splits of all images.
+    versions : mapping of str to str
+        Of the software that made the run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    created: str
+    config: TrainingConfig
+    preset: str | None = None
+    classes: tuple[ClassSpec, ...]
+    root: str
+    group_column: str | None = None
+    group_reason: str = ""
+    source: str = ""
+    leakage_allowed: bool = False
+    manifest_sha256: str
+    versions: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Examples
+    --------
+    >>> RunFolder(Path("runs/celltype")).log.name
+    'progress.jsonl'
+    """
+
+    path: Path
+
+    @property
+    def spec_file(self) -> Path:
+        """What the run was asked to do."""
+        return self.path / "run.json"
+
+    @property
+    def dataset_file(self) -> Path:
+        """Every image with its class and split."""
+        return self.path / "dataset.csv"
+
+    @property
+    def log(self) -> Path:
+        """What happened, one JSON object a line."""
+        return self.path / "progress.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States to go on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the evaluation."""
+        return self.path / "report"
+
+    @property
+    def bundle(self) -> Path:
+        """The trained model."""
+        return self.path / RUN_MODEL
+
+    @property
+    def stop_file(self) -> Path:
+        """Whoever makes this file asks the run to stop."""
+        return self.path / "stop"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that trains."""
+        return self.path / "lock"
+
+    def spec(self) -> RunSpec:
+        """Read what the run was asked to do.
+
+        Returns
+        -------
+        RunSpec
+            Checked.
+
+        Raises
+        ------
+        RunError
+            If the folder is no run, or its description cannot be read.
+        """
+        try:
+            found: Any = json.loads(self.spec_file.read_text(encoding="utf-8"))
+            return RunSpec.model_validate(found)
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.path} is not a training run (no run.json); give data and --out to start one"
+            ) from error
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(step) for step in problem["loc"])
+            raise RunError(
+                f"{self.spec_file} cannot be used ({where}: {problem['msg']}); was it made by "
+                "another version?"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.spec_file} cannot be read ({error}); start a new run") from error
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is a run in the folder."""
+        return self.spec_file.is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has made its model."""
+        return self.bundle.exists()

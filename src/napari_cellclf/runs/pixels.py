@@ -1,0 +1,143 @@
+"""Settle how a run's images become the network's input: channels, size, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.normalization import Fixed
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.errors import DatasetError, InputError
+from napari_cellclf.io.read import read_image
+from napari_cellclf.io.rxrx1 import is_site_file, site_of, stain_channels
+
+if TYPE_CHECKING:
+    from napari_cellclf.models.training.config import TrainingConfig
+
+#: Files that are looked at until one can be read.
+_TRIES = 100
+
+
+def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocessing:
+    """Settle everything about pixels that the configuration leaves open.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The training images: their channels are looked up, and numbers are measured if asked for.
+    config : TrainingConfig
+        What was chosen.
+
+    Returns
+    -------
+    Preprocessing
+        With all its numbers.
+
+    Raises
+    ------
+    DatasetError
+        If no training image can be read, or they lack a channel that was chosen.
+    """
+    from napari_cellclf.models.architectures.registry import default_preprocessing
+
+    specs = _channels(paths, config)
+    settled = default_preprocessing(config.architecture, specs, weights=config.weights)
+    changes: dict[str, object] = {}
+    if config.size != "auto":
+        changes["size"] = None if config.size == "own" else config.size
+    if config.normalization == "fixed":
+        changes["normalization"] = _measured(paths, specs)
+    elif config.normalization != "auto":
+        changes["normalization"] = config.normalization
+    return Preprocessing.model_validate(
+        {name: getattr(settled, name) for name in Preprocessing.model_fields} | changes
+    )
+
+
+def _channels(paths: Sequence[str], config: TrainingConfig) -> tuple[ChannelSpec, ...]:
+    found, in_all = _found_channels(paths)
+    if config.channels is not None:
+        known = {spec.name: spec for spec in stain_channels()}
+        chosen = [_pick(name, found) for name in config.channels]
+    else:
+        known = {spec.name: spec for spec in stain_channels()}
+        chosen = found
+    optional = {_pick(name, found) for name in config.optional_channels}
+    lacking = optional | (set(found) - in_all if config.channels is None else set())
+    aliases = {name: known[name].aliases if name in known else () for name in chosen}
+    return tuple(
+        ChannelSpec(name=name, aliases=aliases[name], required=name not in lacking)
+        for name in chosen
+    )
+
+
+def _pick(wanted: str, found: Sequence[str]) -> str:
+    spec = ChannelSpec(name=wanted)
+    stains = {stain.name: stain for stain in stain_channels()}
+    fits = [
+        name
+        for name in found
+        if spec.matches(name) or (name in stains and stains[name].matches(wanted))
+    ]
+    if len(fits) != 1:
+        raise DatasetError(
+            f"the images have no one channel {wanted!r} (theirs: {', '.join(found)}); name one of "
+            "them"
+        )
+    return fits[0]
+
+
+def _found_channels(paths: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Name the channels of the images in order, and those that all of them have."""
+    sites = [path for path in paths if is_site_file(Path(path).name)]
+    if sites and len(sites) == len(paths):
+        each = [site_of(path).channels for path in sites]
+        names = [spec.name for spec in stain_channels() if any(spec.name in one for one in each)]
+        return names, set(names).intersection(*each)
+    names = _channels_of_first(paths)
+    return names, set(names)
+
+
+def _channels_of_first(paths: Iterable[str]) -> list[str]:
+    reasons = []
+    for path, _ in zip(paths, range(_TRIES), strict=False):
+        try:
+            channels = read_image(path).channels
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        if len(channels) == 1:
+            return [channels[0] or "image"]
+        return [name or f"channel {number}" for number, name in enumerate(channels, start=1)]
+    raise DatasetError(f"none of the training images can be read; the first: {reasons[0]}")
+
+
+def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...]) -> Fixed:
+    """Measure mean and deviation of each channel over all training images."""
+    counts = np.zeros(len(specs))
+    sums = np.zeros(len(specs))
+    squares = np.zeros(len(specs))
+    plain = Preprocessing(channels=specs)
+    for path in paths:
+        try:
+            image = read_image(path)
+            sources = plain.match(image).sources
+            planes = image.to_cyx().astype(np.float64)
+        except InputError:
+            # Listed as bad when it is prepared.
+            continue
+        for channel, source in enumerate(sources):
+            if source is not None:
+                counts[channel] += planes[source].size
+                sums[channel] += planes[source].sum()
+                squares[channel] += np.square(planes[source]).sum()
+    counts = np.maximum(counts, 1)
+    means = sums / counts
+    spreads = np.sqrt(np.maximum(squares / counts - means**2, 0))
+    return Fixed(
+        mean=tuple(map(float, means)), std=tuple(float(s) if s > 0 else 1.0 for s in spreads)
+    )

@@ -1,0 +1,156 @@
+"""Show what augmentation makes of images, exactly as the network will see it.
+
+Run as ``python -m napari_cellclf.runs.preview REQUEST.json OUT.npz`` beside a window, where Keras
+cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``, ``classes`` and
+``count``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.core.rotation import rotate_image
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.io.read import read_image
+from napari_cellclf.models.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Some images as the network sees them.
+
+    Parameters
+    ----------
+    prepared : ndarray, shape (N, Y, X, C), float32
+        Without augmentation.
+    augmented : ndarray, shape (N, K, Y, X, C), float32
+        The same, varied K times.
+    channels : tuple of str
+        Names along C.
+    """
+
+    prepared: NDArray[np.float32]
+    augmented: NDArray[np.float32]
+    channels: tuple[str, ...]
+
+
+def preview_augmentation(
+    paths: Sequence[str], config: TrainingConfig, *, count: int = 4
+) -> Preview:
+    """Prepare and vary some images as a training would.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Images.
+    config : TrainingConfig
+        The training; crops and fixed rotations are shown, too.
+    count : int
+        Variants of each.
+
+    Returns
+    -------
+    Preview
+        Images of different sizes are cut to the smallest.
+
+    Raises
+    ------
+    InputError
+        If an image cannot be used.
+    """
+    import keras
+
+    from napari_cellclf.models.augmentation.build import build_augmenter
+    from napari_cellclf.models.training.network import continued_bundle
+    from napari_cellclf.runs.pixels import preprocessing_of
+
+    if config.continue_from is not None:
+        preprocessing = continued_bundle(config.continue_from).spec.input.preprocessing
+    else:
+        preprocessing = preprocessing_of(paths, config)
+    prepared = _stack([preprocessing(read_image(path)) for path in paths])
+    augment = build_augmenter(config.augmentation, config.seed)
+    random = np.random.default_rng(config.seed)
+    variants = []
+    for number in range(count):
+        turned = _turned(paths, preprocessing, config, number)
+        cut = _crops(turned, config.crop, random)
+        varied = augment(cut, training=True) if config.epochs else cut
+        variants.append(np.asarray(keras.ops.convert_to_numpy(varied), np.float32))
+    names = tuple(channel.name for channel in preprocessing.channels)
+    return Preview(prepared, np.stack(variants, axis=1), names)
+
+
+def _turned(
+    paths: Sequence[str], preprocessing: Preprocessing, config: TrainingConfig, number: int
+) -> NDArray[np.float32]:
+    """Prepare images turned by one of the fixed angles, the first of which is none."""
+    angles = (0.0, *config.fixed_rotations)
+    degrees = angles[number % len(angles)]
+    return _stack(
+        [
+            preprocessing(rotate_image(read_image(path), degrees, config.rotation_frame))
+            for path in paths
+        ]
+    )
+
+
+def _stack(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    height, width = (min(array.shape[axis] for array in arrays) for axis in (0, 1))
+    return np.stack([array[:height, :width] for array in arrays])
+
+
+def _crops(
+    images: NDArray[np.float32], crop: int | None, random: np.random.Generator
+) -> NDArray[np.float32]:
+    if crop is None:
+        return images
+    side = min(crop, *images.shape[1:3])
+    top, left = (int(random.integers(0, whole - side + 1)) for whole in images.shape[1:3])
+    return images[:, top : top + side, left : left + side]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer a request in a file.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Paths of the request and of the answer.
+
+    Returns
+    -------
+    int
+        0, or 1 after one line on standard error.
+    """
+    request_file, answer_file = arguments
+    try:
+        request = json.loads(Path(request_file).read_text(encoding="utf-8"))
+        config = TrainingConfig.model_validate(request["config"])
+        found = preview_augmentation(request["paths"], config, count=int(request["count"]))
+    except CellclfError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    np.savez(
+        answer_file,
+        prepared=found.prepared,
+        augmented=found.augmented,
+        channels=np.array(found.channels),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,168 @@
+"""Turn what a training tells into lines of its log, and into one progress of the whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from napari_cellclf.core.progress import OnProgress, Progress
+from napari_cellclf.models.training.reporter import StepReport
+from napari_cellclf.runs.progress_log import ProgressLog
+
+#: Seconds between two lines of steps.
+_INTERVAL = 0.25
+#: A step of the whole network takes about as long as preparing so many images, for each image.
+_NETWORK_WEIGHT = 3
+_TITLES = {
+    "prepare": "preparing images",
+    "features": "computing features",
+    "head": "training the head",
+    "network": "training",
+    "evaluate": "evaluating",
+    "save": "saving the model",
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much each part of a run has to do.
+
+    Parameters
+    ----------
+    images : int
+        Images to prepare, every angle counted.
+    features : int
+        Images to send through a frozen backbone.
+    head_steps, network_steps : int
+        Steps of the two stages.
+    batch_size : int
+        Images in a step.
+    """
+
+    images: int
+    features: int
+    head_steps: int
+    network_steps: int
+    batch_size: int
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Work of each stage, in units of about one prepared image."""
+        return {
+            "prepare": self.images,
+            "features": self.features,
+            "head": self.head_steps,
+            "network": self.network_steps * self.batch_size * _NETWORK_WEIGHT,
+        }
+
+    @property
+    def total(self) -> int:
+        """Work of all stages."""
+        return sum(self.parts.values())
+
+
+class RunReporter:
+    """Writes the log of a run and tells a caller how far it is.
+
+    Parameters
+    ----------
+    log : ProgressLog
+        Where lines go.
+    on_progress : callable
+        Told as often as lines are written.
+    workload : Workload
+        What there is to do.
+    """
+
+    def __init__(self, log: ProgressLog, on_progress: OnProgress, workload: Workload) -> None:
+        self._log = log
+        self._on_progress = on_progress
+        self._work = workload
+        self._stage = "prepare"
+        self._stage_began = time.monotonic()
+        self._first_done: float | None = None
+        self._next_line = 0.0
+        self._offset = 0.0
+
+    def stage(self, name: str) -> None:
+        """Begin a part of the run."""
+        self._stage = name
+        self._stage_began = time.monotonic()
+        self._first_done = None
+        self._next_line = 0.0
+        self._offset = 0.0
+        self._log.write("stage", stage=name)
+
+    def part(self, offset: int) -> None:
+        """Say that the next progress counts from `offset` images of this stage."""
+        self._offset = offset
+
+    def progress(self, progress: Progress) -> None:
+        """Tell of images that were prepared, sent through the backbone or classified."""
+        self._tell(self._offset + progress.done, progress.done == progress.total, progress.message)
+
+    def step(self, report: StepReport) -> None:
+        """Tell of a training step."""
+        whole = self._work.parts[report.stage]
+        title = f"{_TITLES[report.stage]}, epoch {report.epoch} of {report.epochs}"
+        self._tell(
+            whole * report.done / report.total,
+            report.done == report.total,
+            f"{title}, loss {report.loss:.3f}",
+            epoch=report.epoch,
+            epochs=report.epochs,
+            loss=report.loss,
+            accuracy=report.accuracy,
+        )
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Tell of an epoch that is over."""
+        self._log.write("epoch", **record)
+
+    def note(self, message: str) -> None:
+        """Tell of something unusual."""
+        self._log.write("note", message=message)
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Tell of a state that was written."""
+        self._log.write(
+            "checkpoint", stage=state["stage"], epoch=state["epoch"] + 1, step=state["step"]
+        )
+
+    def _tell(self, done_in_stage: float, last: bool, message: str, **fields: Any) -> None:
+        now = time.monotonic()
+        if self._first_done is None:
+            # A run that goes on did the rest of it earlier; speed counts from here.
+            self._first_done, self._stage_began = done_in_stage, now
+        if now < self._next_line and not last:
+            return
+        self._next_line = now + _INTERVAL
+        done = self._before() + done_in_stage
+        left = self._seconds_left(done_in_stage, done, now)
+        whole = self._work.total
+        self._log.write(
+            "step",
+            stage=self._stage,
+            done=round(done),
+            total=whole,
+            seconds_left=None if left is None else round(left, 1),
+            message=message,
+            **fields,
+        )
+        self._on_progress(Progress(min(round(done), whole), whole, message))
+
+    def _before(self) -> int:
+        """Work of the stages before this one."""
+        parts = self._work.parts
+        names = list(parts)
+        if self._stage not in names:
+            return self._work.total
+        return sum(parts[name] for name in names[: names.index(self._stage)])
+
+    def _seconds_left(self, done_in_stage: float, done: float, now: float) -> float | None:
+        gone, made = now - self._stage_began, done_in_stage - (self._first_done or 0)
+        if gone < 1 or made <= 0:
+            return None
+        return gone / made * (self._work.total - done)

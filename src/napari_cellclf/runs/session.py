@@ -1,0 +1,275 @@
+"""One training in one process, from prepared images to the finished model; loads Keras."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec
+from napari_cellclf.core.calibration import (
+    apply_temperature,
+    choose_unsure_threshold,
+    fit_temperature,
+)
+from napari_cellclf.core.evaluation import Evaluation
+from napari_cellclf.io.cache import cache_folder
+from napari_cellclf.io.read import read_image
+from napari_cellclf.models.devices import spread_over
+from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.training.network import Beginning, begin, continued_bundle
+from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
+from napari_cellclf.models.training.surgery import in_float32
+from napari_cellclf.models.training.validation import predict
+from napari_cellclf.reports.html.report import write_report
+from napari_cellclf.runs.material import PreparedSplit, prepare_split
+from napari_cellclf.runs.pixels import preprocessing_of
+from napari_cellclf.runs.words import facts_of, limits_of, test_image, warnings_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.core.progress import ShouldStop
+    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.runs.checkpoints import DiskKeeper
+    from napari_cellclf.runs.folder import RunFolder, RunSpec
+    from napari_cellclf.runs.reporter import RunReporter
+
+
+#: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
+_FEW_MISTAKES = 5
+
+
+class Session:
+    """Does what a run asks for.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Where results go.
+    spec : RunSpec
+        What was asked.
+    dataset : Dataset
+        Its images.
+    device : str
+        What it computes on, in words.
+    keeper : DiskKeeper
+        Keeps states.
+    reporter : RunReporter
+        Is told what happens.
+    should_stop : callable
+        Asked after each batch.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        spec: RunSpec,
+        dataset: Dataset,
+        device: str,
+        keeper: DiskKeeper,
+        reporter: RunReporter,
+        should_stop: ShouldStop,
+    ) -> None:
+        self._run = run
+        self._spec = spec
+        self._config = spec.config
+        self._dataset = dataset
+        self._device = device
+        self._keeper = keeper
+        self._reporter = reporter
+        self._should_stop = should_stop
+        self._splits: dict[str, PreparedSplit] = {}
+
+    def train(self) -> tuple[Evaluation, ...]:
+        """Prepare, train, evaluate, save and report.
+
+        Returns
+        -------
+        tuple of Evaluation
+            Test first, then validation, as far as there are any.
+        """
+        preprocessing = self._preprocessing()
+        self._prepare(preprocessing)
+        config = self._drop_optional_together(preprocessing)
+        with spread_over(config.devices) as count:
+            if count > 1:
+                self._reporter.note(f"each batch is shared among {count} devices")
+            beginning = begin(config, preprocessing, self._dataset.classes)
+            history = train_network(
+                beginning.network,
+                self._material(),
+                config,
+                features_folder=cache_folder() / "features",
+                keeper=self._keeper,
+                reporter=self._reporter,
+                should_stop=self._should_stop,
+            )
+        network = in_float32(_on_one_device(beginning.network, config))
+        self._reporter.stage("evaluate")
+        temperature, threshold = self._calibrate(network)
+        evaluations = tuple(
+            self._evaluate(network, split, temperature, threshold)
+            for split in ("test", "validation")
+            if split in self._splits
+        )
+        self._reporter.stage("save")
+        self._report(evaluations, history, preprocessing)
+        # Last, since it makes the run a finished one.
+        self._save(network, preprocessing, beginning, evaluations, temperature, threshold)
+        return evaluations
+
+    def _preprocessing(self) -> Preprocessing:
+        if self._config.continue_from is not None:
+            return continued_bundle(self._config.continue_from).spec.input.preprocessing
+        return preprocessing_of(self._dataset.train.paths, self._config)
+
+    def _prepare(self, preprocessing: Preprocessing) -> None:
+        self._reporter.stage("prepare")
+        done = 0
+        for name in ("train", "validation", "test"):
+            split = getattr(self._dataset, name)
+            rotations = self._config.fixed_rotations if name == "train" else ()
+            if not len(split):
+                continue
+            self._reporter.part(done)
+            self._splits[name] = prepare_split(
+                split,
+                preprocessing,
+                self._config,
+                rotations=rotations,
+                on_progress=self._reporter.progress,
+                should_stop=self._should_stop,
+            )
+            done += len(split) * (1 + len(rotations))
+            for path, reason in self._splits[name].bad:
+                self._reporter.note(f"{path} is left out: {reason}")
+
+    def _drop_optional_together(self, preprocessing: Preprocessing) -> TrainingConfig:
+        """Teach the network to do without the channels that an image may lack."""
+        channels = preprocessing.channels
+        optional = tuple(i for i, spec in enumerate(channels) if not spec.required)
+        varied = self._config.augmentation
+        if not optional or varied.drop_together:
+            return self._config
+        together = {
+            "drop_together": optional,
+            "drop_together_probability": varied.drop_together_probability or 0.5,
+        }
+        return self._config.changed(augmentation=varied.model_dump() | together)
+
+    def _material(self) -> Material:
+        train, held_out = self._splits["train"], self._splits.get("validation")
+        return Material(
+            LabelledArrays(train.arrays, train.labels, train.key),
+            None
+            if held_out is None
+            else LabelledArrays(held_out.arrays, held_out.labels, held_out.key),
+            ordered=self._dataset.is_ordered,
+        )
+
+    def _answers(self, network: keras.Model, split: str) -> np.ndarray[Any, Any]:
+        arrays = self._splits[split].arrays
+        config = self._config
+        return predict(network, arrays, config.batch_size, self._should_stop, config.views)
+
+    def _calibrate(self, network: keras.Model) -> tuple[float, float | None]:
+        """Fit temperature and "unsure" threshold on the validation images, and on nothing else."""
+        if "validation" not in self._splits:
+            return 1.0, None
+        answers, truth = self._answers(network, "validation"), self._splits["validation"].labels
+        temperature = fit_temperature(answers, truth)
+        if (answers.argmax(axis=1) != truth).sum() < _FEW_MISTAKES:
+            # A few answers that are all right must not make every later one more certain.
+            temperature = max(temperature, 1.0)
+        calibrated = apply_temperature(answers, temperature)
+        return temperature, choose_unsure_threshold(calibrated, truth)
+
+    def _evaluate(
+        self, network: keras.Model, split: str, temperature: float, threshold: float | None
+    ) -> Evaluation:
+        prepared, rows = self._splits[split], getattr(self._dataset, split)
+        return Evaluation.from_probabilities(
+            apply_temperature(self._answers(network, split), temperature),
+            prepared.labels,
+            self._dataset.classes,
+            ids=[rows.paths[row] for row in prepared.rows],
+            groups=[str(rows.groups[row]) for row in prepared.rows],
+            name=f"{split} images",
+            role=split,
+            temperature=temperature,
+            unsure_threshold=threshold,
+            top_k=self._config.top_k,
+            failed=prepared.bad,
+        )
+
+    def _save(
+        self,
+        network: keras.Model,
+        preprocessing: Preprocessing,
+        beginning: Beginning,
+        evaluations: tuple[Evaluation, ...],
+        temperature: float,
+        threshold: float | None,
+    ) -> Path:
+        dataset = self._dataset
+        counts = dataset.counts().to_dict("index")
+        bundle = save_bundle(
+            network,
+            self._run.bundle,
+            preprocessing=preprocessing,
+            classes=dataset.classes,
+            architecture=beginning.architecture,
+            test_image=test_image(preprocessing, self._splits["train"].arrays[0].shape),
+            training=TrainingSpec(
+                source=dataset.source,
+                counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},
+                group_column=dataset.group_column,
+                manifest_sha256=self._spec.manifest_sha256,
+                seed=self._config.seed,
+                device=self._device[:200],
+            ),
+            views=self._config.views,
+            name=self._spec.name,
+            title=self._spec.name,
+            evaluations=[
+                EvaluationSpec(name=e.name, role=e.role, n=len(e), metrics=e.headline())
+                for e in evaluations
+            ],
+            temperature=temperature,
+            unsure_threshold=threshold,
+            limits=limits_of(dataset),
+        )
+        return bundle.path
+
+    def _report(
+        self,
+        evaluations: tuple[Evaluation, ...],
+        history: list[dict[str, Any]],
+        preprocessing: Preprocessing,
+    ) -> None:
+        if not evaluations:
+            return
+        write_report(
+            self._run.report,
+            evaluations,
+            title=self._spec.name,
+            read=read_image,
+            history=history,
+            dataset_counts=self._dataset.counts(),
+            warnings=warnings_of(self._dataset),
+            facts=facts_of(self._spec, self._dataset, preprocessing, self._device),
+        )
+
+
+def _on_one_device(network: keras.Model, config: TrainingConfig) -> keras.Model:
+    """Take a network out of the devices that it was mirrored on."""
+    if config.devices == "one":
+        return network
+    copy = type(network).from_config(network.get_config())
+    copy.set_weights(network.get_weights())
+    return copy

@@ -1,0 +1,222 @@
+"""The files of a search, and what its first one says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_cellclf.errors import RunError
+from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.tuning.space import Range
+
+Metric = Literal["loss", "accuracy", "balanced_accuracy"]
+METRICS: tuple[Metric, ...] = ("loss", "accuracy", "balanced_accuracy")
+#: Raised when a change would make older versions misread a search.
+FORMAT_VERSION: Literal[1] = 1
+
+
+class TuningSpec(BaseModel):
+    """What is searched and how it is judged, the content of ``tuning.json``.
+
+    Images and configuration that the search began with are in the run ``base``, which is not
+    trained.
+
+    Parameters
+    ----------
+    format_version : int
+        Of this schema.
+    study : str
+        Name of the search in its storage, which no other search has.
+    own_storage : bool
+        Whether the trials are kept in ``journal.log`` and not in a data base elsewhere.
+    metric : {'loss', 'accuracy', 'balanced_accuracy'}
+        Of the validation images.
+    ranges : tuple of Between or OneOf
+        What is searched.
+    data : mapping
+        What the preset keeps of the images, handed on to the best preset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = FORMAT_VERSION
+    study: str
+    own_storage: bool
+    metric: Metric
+    ranges: tuple[Range, ...]
+    data: dict[str, Any] = {}
+
+    @property
+    def larger_is_better(self) -> bool:
+        """What "best" means."""
+        return self.metric != "loss"
+
+
+def is_half_made(run: RunFolder) -> bool:
+    """Whether a folder holds nothing but what `create_run` had written when it was killed.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Which need not exist.
+
+    Returns
+    -------
+    bool
+        True if it may be removed.
+    """
+    if run.is_run or not run.path.is_dir():
+        return False
+    names = [path.name for path in run.path.iterdir()]
+    return all(name == run.dataset_file.name or name.startswith(".") for name in names)
+
+
+@dataclass(frozen=True)
+class TuningFolder:
+    """A search on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Examples
+    --------
+    >>> TuningFolder(Path("tuning")).trial(7).path.as_posix()
+    'tuning/trials/0007'
+    """
+
+    path: Path
+
+    @property
+    def spec_file(self) -> Path:
+        """What is searched."""
+        return self.path / "tuning.json"
+
+    @property
+    def base(self) -> RunFolder:
+        """Images and configuration that the search began with."""
+        return RunFolder(self.path / "base")
+
+    @property
+    def journal(self) -> Path:
+        """Every trial, as Optuna writes it down."""
+        return self.path / "journal.log"
+
+    @property
+    def table(self) -> Path:
+        """Every trial, to be read."""
+        return self.path / "trials.csv"
+
+    @property
+    def best_file(self) -> Path:
+        """The best trial so far."""
+        return self.path / "best.json"
+
+    @property
+    def best_preset(self) -> Path:
+        """Its configuration, as a preset."""
+        return self.path / "best.toml"
+
+    @property
+    def best(self) -> RunFolder:
+        """The run with the best configuration that was evaluated on the test images."""
+        return RunFolder(self.path / "best")
+
+    @property
+    def workers(self) -> Path:
+        """Folder of what processes of the search had to say."""
+        return self.path / "workers"
+
+    @property
+    def stop_file(self) -> Path:
+        """Whoever makes this file asks all processes of the search to stop."""
+        return self.path / "stop"
+
+    @property
+    def is_search(self) -> bool:
+        """Whether there is a search in the folder."""
+        return self.spec_file.is_file()
+
+    def trial(self, number: int) -> RunFolder:
+        """Return the run of a trial.
+
+        Parameters
+        ----------
+        number : int
+            From 0.
+
+        Returns
+        -------
+        RunFolder
+            It need not exist yet.
+        """
+        return RunFolder(self.path / "trials" / f"{number:04d}")
+
+    def spec(self) -> TuningSpec:
+        """Read what is searched.
+
+        Returns
+        -------
+        TuningSpec
+            Checked.
+
+        Raises
+        ------
+        RunError
+            If the folder is no search, or its description cannot be read.
+        """
+        try:
+            return TuningSpec.model_validate_json(self.spec_file.read_bytes())
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.path} holds no search for settings (no tuning.json); start one there"
+            ) from error
+        except (OSError, ValidationError) as error:
+            raise RunError(
+                f"{self.spec_file} cannot be read ({type(error).__name__}); was it made by another "
+                "version? start a new search"
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes of the search from changing it for a moment."""
+        with FileLock(self.path / "lock", poll_interval=0.02):
+            yield
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the search, whole or not at all.
+
+        Parameters
+        ----------
+        path : Path
+            The file; replaced if it exists.
+        text : str
+            Its content.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written.
+        """
+        beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with beside.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror or error}); free some space or choose "
+                "another folder, and start the same search again"
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)

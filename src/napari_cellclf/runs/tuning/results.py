@@ -1,0 +1,242 @@
+"""What a search came to: a table of trials, the best one and its preset, and plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.errors import RunError
+from napari_cellclf.io.tables import safe_row
+from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec
+from napari_cellclf.runs.tuning.preset_file import preset_text
+from napari_cellclf.runs.tuning.space import Choice, OneOf, Range, configuration
+
+if TYPE_CHECKING:
+    from napari_cellclf.reports.tuning_plots import SettingAxis
+    from napari_cellclf.runs.tuning.store import Store
+
+UNDER_WAY, COMPLETE, PRUNED, FAILED = "under way", "complete", "pruned", "failed"
+_STATES = {"COMPLETE": COMPLETE, "PRUNED": PRUNED, "FAIL": FAILED}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What is known of a trial.
+
+    Parameters
+    ----------
+    number : int
+        From 0, in the order in which they were begun.
+    state : {'under way', 'complete', 'pruned', 'failed'}
+        Pruned ones were ended early, since others did better.
+    value : float, optional
+        The best validation so far; None if there was none.
+    choice : mapping of str to number
+        Its settings.
+    epochs : int
+        Epochs of the last stage that were validated.
+    began, ended : datetime, optional
+        Local time; stops are not taken out.
+    reason : str
+        Why it failed.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    choice: Choice
+    epochs: int
+    began: datetime | None = None
+    ended: datetime | None = None
+    reason: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state != UNDER_WAY
+
+
+def read_records(store: Store, spec: TuningSpec) -> tuple[TrialRecord, ...]:
+    """Read all trials that were begun.
+
+    Parameters
+    ----------
+    store : Store
+        Where they are written down.
+    spec : TuningSpec
+        What is searched.
+
+    Returns
+    -------
+    tuple of TrialRecord
+        In order.
+    """
+    from napari_cellclf.runs.tuning.store import choice_of, reason_of
+
+    better = max if spec.larger_is_better else min
+    records = []
+    for trial in store.trials():
+        state = _STATES.get(trial.state.name, UNDER_WAY)
+        seen = [v for v in trial.intermediate_values.values() if math.isfinite(v)]
+        value = trial.value if state == COMPLETE else better(seen, default=None)
+        records.append(
+            TrialRecord(
+                trial.number,
+                state,
+                value,
+                choice_of(trial),
+                len(trial.intermediate_values),
+                trial.datetime_start,
+                trial.datetime_complete,
+                reason_of(trial),
+            )
+        )
+    return tuple(records)
+
+
+def best_of(records: Sequence[TrialRecord], spec: TuningSpec) -> TrialRecord | None:
+    """Return the best trial.
+
+    Parameters
+    ----------
+    records : sequence of TrialRecord
+        All trials.
+    spec : TuningSpec
+        What "best" means.
+
+    Returns
+    -------
+    TrialRecord or None
+        Of equal ones the first; None if none is complete.
+    """
+    complete = [one for one in records if one.state == COMPLETE and one.value is not None]
+    sign = -1 if spec.larger_is_better else 1
+    return min(complete, key=lambda one: sign * (one.value or 0.0), default=None)
+
+
+def write_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[TrialRecord]) -> None:
+    """Write table, best trial and best preset, each whole or not at all.
+
+    Parameters
+    ----------
+    folder : TuningFolder
+        Of the search.
+    spec : TuningSpec
+        What is searched.
+    records : sequence of TrialRecord
+        All trials.
+
+    Raises
+    ------
+    RunError
+        If a file cannot be written.
+    """
+    folder.write(folder.table, _table(folder, spec, records))
+    best = best_of(records, spec)
+    if best is None:
+        return
+    base = folder.base.spec()
+    config = configuration(base.config, best.choice)
+    states = [one.state for one in records]
+    folder.write(
+        folder.best_preset,
+        preset_text(
+            config,
+            title=f"{folder.path.name}: best of {states.count(COMPLETE)} trials",
+            description=f"Trial {best.number} of a search around "
+            f"{base.preset or 'own settings'}: validation {spec.metric} {best.value:.4g}.",
+            data=spec.data,
+        ),
+    )
+    document = {
+        "trial": best.number,
+        "metric": f"validation {spec.metric}",
+        "value": best.value,
+        "choice": dict(best.choice),
+        "trials": {state: states.count(state) for state in (COMPLETE, PRUNED, FAILED, UNDER_WAY)},
+        "config": config.model_dump(mode="json"),
+    }
+    folder.write(folder.best_file, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def plot_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[TrialRecord]) -> None:
+    """Draw the history of the search, and each setting against what it came to.
+
+    Parameters
+    ----------
+    folder : TuningFolder
+        Gets ``history.png`` and ``settings.png``; nothing without a validated trial.
+    spec : TuningSpec
+        What is searched.
+    records : sequence of TrialRecord
+        All trials.
+
+    Raises
+    ------
+    RunError
+        If a file cannot be written.
+    """
+    from napari_cellclf.reports.tuning_plots import plot_history, plot_settings
+
+    if all(one.value is None for one in records):
+        return
+    words = f"validation {spec.metric.replace('_', ' ')}"
+    common: dict[str, Any] = {"label": words, "larger_is_better": spec.larger_is_better}
+    axes = {one.name: _axis(one) for one in spec.ranges}
+    with _appearing(folder.path / "history.png") as beside:
+        plot_history(records, beside, **common)
+    with _appearing(folder.path / "settings.png") as beside:
+        plot_settings(records, axes, beside, **common)
+
+
+@contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Yield a name to write to, which becomes the file when it is whole."""
+    beside = target.with_name(f".{os.getpid()}.partial{target.suffix}")
+    try:
+        yield beside
+        beside.replace(target)
+    except OSError as error:
+        raise RunError(
+            f"{target} cannot be written ({error.strerror or error}); free some space"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _axis(one: Range) -> SettingAxis:
+    from napari_cellclf.reports.tuning_plots import SettingAxis
+
+    if isinstance(one, OneOf):
+        return SettingAxis(one.choices[0], one.choices[-1], logarithmic=True, marks=one.choices)
+    return SettingAxis(one.low, one.high, logarithmic=one.log)
+
+
+def _table(folder: TuningFolder, spec: TuningSpec, records: Sequence[TrialRecord]) -> str:
+    names = [one.name for one in spec.ranges]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    metric = f"validation_{spec.metric}"
+    writer.writerow(["trial", "state", metric, *names, "epochs", "began", "ended", "run", "reason"])
+    for one in records:
+        times = [
+            None if t is None else t.isoformat(sep=" ", timespec="seconds")
+            for t in (one.began, one.ended)
+        ]
+        run = folder.trial(one.number).path.relative_to(folder.path).as_posix()
+        chosen = [one.choice.get(name) for name in names]
+        writer.writerow(
+            safe_row(
+                [one.number, one.state, one.value, *chosen, one.epochs, *times, run, one.reason]
+            )
+        )
+    return text.getvalue()

@@ -1,0 +1,147 @@
+"""What a run says of itself in its model card and its report."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.reports.evaluate import leak_warnings
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.runs.folder import RunSpec
+
+#: Sides of the stored test image where images keep their own size.
+_MOST_PIXELS = 256
+
+
+def test_image(preprocessing: Preprocessing, shape: tuple[int, ...]) -> Image:
+    """Make an image to test a bundle with: blobs, so that no image of anybody's travels with it.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        Whose channels it has.
+    shape : tuple of int
+        ``(Y, X, C)`` of a prepared image.
+
+    Returns
+    -------
+    Image
+        8 bits, ``CYX``; the same for the same shape and channels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    names = [spec.name for spec in preprocessing.channels]
+    sides = [min(side, _MOST_PIXELS) if preprocessing.size is None else side for side in shape[:2]]
+    random = np.random.default_rng(zlib.crc32(" ".join(names).encode()))
+    noise = random.normal(size=(len(names), *sides))
+    smooth = np.stack([gaussian_filter(plane, 3, mode="wrap") for plane in noise])
+    low = smooth.min(axis=(1, 2), keepdims=True)
+    spread = np.ptp(smooth, axis=(1, 2), keepdims=True)
+    planes = np.rint((smooth - low) / np.where(spread > 0, spread, 1) * 255).astype(np.uint8)
+    return Image(planes, "CYX", names, source="simulated")
+
+
+def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
+    """List what a reader of the report must know before the figures.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Split.
+
+    Returns
+    -------
+    list of (str, str)
+        Level (``error`` or ``warning``) and sentence.
+    """
+    found = leak_warnings(dataset)
+    if dataset.group_column is None:
+        found.append(
+            (
+                "warning",
+                "The split is random: nothing is known of which images belong together (a plate, "
+                "an embryo), so that images from a new batch may do worse than these.",
+            )
+        )
+    if not len(dataset.test):
+        found.append(
+            (
+                "warning",
+                "Nothing was held out for a test; the validation images chose the weights, so that "
+                "their figures are a little too good.",
+            )
+        )
+    return found
+
+
+def limits_of(dataset: Dataset) -> tuple[str, ...]:
+    """List what a model cannot do, for its card.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What it was trained on.
+
+    Returns
+    -------
+    tuple of str
+        Plain sentences.
+    """
+    train = dataset.train
+    grouped = ""
+    if dataset.group_column is not None:
+        grouped = f" from {len(set(train.groups))} groups ({dataset.group_column})"
+    limits = [
+        f"It knows {len(dataset.classes)} classes and answers one of them whatever the image "
+        "shows.",
+        f"It was trained on {len(train)} images{grouped}; other microscopes, stains and cells "
+        "were not tested.",
+    ]
+    limits += [sentence for _, sentence in warnings_of(dataset)]
+    return tuple(limits)
+
+
+def facts_of(
+    spec: RunSpec, dataset: Dataset, preprocessing: Preprocessing, device: str
+) -> dict[str, str]:
+    """List what a report says of a run beside its figures.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        What was asked.
+    dataset : Dataset
+        What it was trained on.
+    preprocessing : Preprocessing
+        How images were prepared.
+    device : str
+        What it ran on.
+
+    Returns
+    -------
+    dict of str to str
+        Name to value.
+    """
+    config = spec.config
+    size = preprocessing.size
+    return {
+        "data": dataset.source,
+        "kept together": dataset.group_column or "nothing (random split)",
+        "architecture": config.architecture,
+        "first weights": config.continue_from or config.weights or "random",
+        "channels": ", ".join(channel.name for channel in preprocessing.channels),
+        "size": "each image's own" if size is None else f"{size[0]} x {size[1]} pixels",
+        "normalisation": preprocessing.normalization.kind,
+        "preset": spec.preset or "none",
+        "seed": str(config.seed),
+        "reproducible": "yes" if config.reproducible else "no",
+        "device": device,
+        "started": spec.created,
+        "software": ", ".join(f"{name} {number}" for name, number in spec.versions.items()),
+    }

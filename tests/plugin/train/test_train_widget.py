@@ -1,0 +1,337 @@
+"""The widget in a real viewer; what it starts only pretends to train."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QCloseEvent, QDesktopServices
+from qtpy.QtWidgets import QDialog
+
+from napari_cellclf.plugin.train.curves import Curves
+from napari_cellclf.plugin.train.preview import Preview, preview_layers, some_images
+from napari_cellclf.plugin.train.process import running_processes
+from napari_cellclf.plugin.train.run_state import EpochPoint, RunState
+from napari_cellclf.plugin.train.split import SplitChoice, divide
+from napari_cellclf.plugin.train.widget import TrainWidget
+
+pytestmark = pytest.mark.timeout(300)
+
+Open = Callable[..., tuple[Any, TrainWidget]]
+Choose = Callable[..., None]
+Fake = Callable[[str], list[str]]
+PATIENCE = 60_000
+
+
+@pytest.fixture
+def start(open_train: Open, choose: Choose, fake: Fake, qtbot: Any) -> Callable[..., Any]:
+    """Open the widget, choose images, and press Train for a process that pretends."""
+
+    def starter(behaviour: str, **settings: Any) -> tuple[Any, TrainWidget]:
+        viewer, widget = open_train(**settings)
+        widget.run.command = fake(behaviour)
+        choose(widget)
+        assert widget.form.run.train.isEnabled(), widget.form.run.message.text()
+        widget.form.run.train.click()
+        qtbot.waitUntil(lambda: not widget.run._writing.running, timeout=PATIENCE)
+        return viewer, widget
+
+    return starter
+
+
+def ends(qtbot: Any, widget: TrainWidget, phase: str) -> None:
+    """Wait until a run stands as given."""
+    qtbot.waitUntil(lambda: widget.run.follower.phase == phase, timeout=PATIENCE)
+
+
+def test_opening_is_light(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+    before = set(sys.modules)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    loaded = {name.split(".")[0] for name in set(sys.modules) - before}
+    assert not {"tensorflow", "keras", "torch", "jax", "skimage", "matplotlib"} & loaded
+    assert isinstance(widget, TrainWidget)
+    assert not widget.form.run.train.isEnabled()
+    assert "Choose labelled images" in widget.form.run.message.text()
+    assert not widget.run.start()
+
+
+def test_shows_what_was_found(open_train: Open, choose: Choose, qtbot: Any, images: Path) -> None:
+    _, widget = open_train()
+    choose(widget)
+    form = widget.form
+    assert form.data.table.rows() == (("dark", (12,)), ("light", (12,)))
+    assert form.split.table.rows() == (("dark", (6, 3, 3)), ("light", (6, 3, 3)))
+    assert "embryo" in form.data.group.text()
+    assert form.split.by.currentText() == "embryo (guessed)"
+    qtbot.waitUntil(lambda: not widget.data.inspecting, timeout=PATIENCE)
+    form.data.details.click()
+    windows = widget.findChildren(QDialog)
+    assert len(windows) == 1
+    assert not windows[0].isModal()
+    assert f"--out {widget.form.run.folder.path()}" in form.run.command.text()
+    with qtbot.waitSignal(windows[0].destroyed, timeout=5000):
+        windows[0].close()
+
+
+def test_wrong_paths_are_said(open_train: Open, choose: Choose, qtbot: Any, tmp_path: Path) -> None:
+    _, widget = open_train()
+    message = widget.form.data.message
+    assert not message.is_wrong()
+    choose(widget)
+    for path, words in ((tmp_path / "no", "does not exist"), (tmp_path, "image")):
+        choose(widget, path)
+        assert words in message.text()
+        assert message.is_wrong()
+        assert widget.data.found is None
+        assert not widget.form.run.train.isEnabled()
+
+
+def test_leakage_is_refused_and_can_be_allowed(
+    open_train: Open, choose: Choose, qtbot: Any
+) -> None:
+    _, widget = open_train()
+    choose(widget)
+    split, run = widget.form.split, widget.form.run
+    split.choose("random")
+    qtbot.waitUntil(lambda: not widget.data.busy, timeout=PATIENCE)
+    assert "on both sides" in split.message.text()
+    assert not run.train.isEnabled()
+    assert "Split above" in run.message.text()
+    split.allow.setChecked(True)
+    qtbot.waitUntil(lambda: not widget.data.busy, timeout=PATIENCE)
+    assert split.red.isVisibleTo(widget)
+    assert run.train.isEnabled()
+    assert run.command.text().endswith("--allow-leakage")
+    split.choose("embryo")
+    qtbot.waitUntil(lambda: not widget.data.busy, timeout=PATIENCE)
+    assert not split.red.isVisibleTo(widget)
+    split.choose("embryo+well")
+    qtbot.waitUntil(lambda: not widget.data.busy, timeout=PATIENCE)
+    assert "no column 'well'" in split.message.text()
+
+
+def test_settings_are_checked_as_they_are_typed(
+    open_train: Open, choose: Choose, qtbot: Any
+) -> None:
+    _, widget = open_train()
+    choose(widget)
+    model = widget.form.model
+    assert model.epochs.placeholderText() == "10"
+    model.epochs.setText("many")
+    qtbot.waitUntil(lambda: model.message.is_wrong(), timeout=5000)
+    assert not widget.form.run.train.isEnabled()
+    model.epochs.setText("2")
+    qtbot.waitUntil(lambda: not model.message.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "--epochs 2" in widget.form.run.command.text(), timeout=5000)
+    model.choose("drosophila-seed")
+    assert model.learning_rate.placeholderText() == "0.001"
+    qtbot.waitUntil(lambda: "drosophila-seed" in widget.form.run.folder.path(), timeout=5000)
+    assert widget.form.data.every.value() == 9
+    model.why.click()
+    qtbot.waitUntil(lambda: bool(widget.findChildren(QDialog)), timeout=5000)
+    widget.findChildren(QDialog)[0].close()
+
+
+def test_train_to_the_end(start: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, widget = start("finish")
+    form = widget.form
+    assert not form.data_section.is_unfolded()
+    ends(qtbot, widget, "done")
+    result = form.run.result
+    qtbot.waitUntil(lambda: "Accuracy 90.0 %" in result.headline.text(), timeout=PATIENCE)
+    assert "no GPU" in form.run.device.text()
+    assert "something unusual" in form.run.notes.text()
+    form.run.curves.draw()
+    assert form.run.curves.isVisibleTo(widget)
+    opened: list[QUrl] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url) or True)
+    result.report.click()
+    assert opened[0].toLocalFile().endswith("report/report.html")
+    assert form.run.train.text() == "New run"
+    first = form.run.folder.path()
+    form.run.train.click()
+    assert form.data_section.is_unfolded()
+    assert form.run.folder.path() == f"{first}-2"
+    assert form.run.train.text() == "Train"
+    assert form.run.train.isEnabled()
+
+
+def test_stop_and_resume(start: Any, fake: Fake, qtbot: Any) -> None:
+    _, widget = start("wait")
+    run = widget.form.run
+    ends(qtbot, widget, "running")
+    assert not run.train.isEnabled()
+    assert not run.folder.isEnabled()
+    assert not widget.run.start()
+    assert "press Stop first" in run.message.text()
+    qtbot.waitUntil(lambda: "epoch 1 of 4" in run.stage.text(), timeout=PATIENCE)
+    assert "about 10 s left" in run.stage.text()
+    run.stop.click()
+    assert "Stopping" in run.stage.text()
+    ends(qtbot, widget, "waiting")
+    assert run.train.text() == "Resume"
+    widget.run.command = fake("finish")
+    run.train.click()
+    ends(qtbot, widget, "done")
+
+
+def test_a_run_that_failed_says_why(start: Any, qtbot: Any) -> None:
+    _, widget = start("error")
+    ends(qtbot, widget, "failed")
+    run = widget.form.run
+    assert run.message.text() == "The images are gone; put them back."
+    assert run.message.is_wrong()
+    assert run.train.text() == "Resume"
+
+
+def test_a_process_that_cannot_start_is_said(
+    open_train: Open, choose: Choose, qtbot: Any, tmp_path: Path
+) -> None:
+    _, widget = open_train()
+    widget.run.command = [str(tmp_path / "no such program")]
+    choose(widget)
+    assert widget.run.start()
+    ends(qtbot, widget, "waiting")
+    assert "cannot be started" in widget.form.run.message.text()
+    assert widget.form.run.train.text() == "Resume"
+
+
+def test_a_folder_that_is_in_use_is_refused(
+    open_train: Open, choose: Choose, qtbot: Any, tmp_path: Path
+) -> None:
+    _, widget = open_train()
+    choose(widget)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("all of it")
+    widget.form.run.folder.set_path(str(tmp_path / "full"))
+    assert widget.run.start()
+    qtbot.waitUntil(lambda: widget.form.run.message.is_wrong(), timeout=PATIENCE)
+    assert "holds files already" in widget.form.run.message.text()
+    assert widget.form.run.train.isEnabled()
+
+
+def test_an_existing_run_is_opened(start: Any, open_train: Open, qtbot: Any) -> None:
+    viewer, widget = start("finish")
+    ends(qtbot, widget, "done")
+    folder = widget.form.run.folder.path()
+    viewer.close()
+    _, other = open_train()
+    other.form.run.folder.set_path(folder)
+    ends(qtbot, other, "done")
+    assert "cellclf train" in other.form.run.command.text()
+    qtbot.waitUntil(lambda: "90.0 %" in other.form.run.result.headline.text(), timeout=PATIENCE)
+
+
+def test_a_closed_dock_leaves_the_run_alone(start: Any, qtbot: Any) -> None:
+    viewer, widget = start("wait")
+    ends(qtbot, widget, "running")
+    folder = widget.form.run.folder.path()
+    with qtbot.waitSignal(widget.destroyed, timeout=5000):
+        viewer.window.remove_dock_widget(widget)
+    assert len(running_processes()) == 1
+    _, again = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    ends(qtbot, again, "running")
+    assert again.form.run.folder.path() == folder
+    again.form.run.stop.click()
+    ends(qtbot, again, "waiting")
+
+
+@pytest.mark.parametrize("answer", ["keep", "stop", "cancel"])
+def test_closing_napari_asks(
+    start: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    _, widget = start("wait", show=True)
+    ends(qtbot, widget, "running")
+    guard, window, run = widget.guard, widget.window(), widget.run.follower.run
+    # napari's fixture wants to close the window itself.
+    closed: list[bool] = []
+    monkeypatch.setattr(guard, "_close", lambda window: closed.append(True))
+    window.close()
+    assert window.isVisible()
+    dialog = guard.dialog
+    assert dialog is not None
+    assert not dialog.isModal()
+    window.close()
+    assert guard.dialog is dialog
+    if answer == "cancel":
+        dialog.close()
+    else:
+        guard._buttons[answer].click()
+    qtbot.waitUntil(lambda: guard.dialog is None, timeout=5000)
+    assert closed == ([] if answer == "cancel" else [True])
+    assert (widget.run.follower.phase == "running") == (answer == "cancel")
+    assert run.stop_file.exists() == (answer == "stop")
+    assert len(running_processes()) == 1 or answer == "stop"
+
+
+def test_closing_napari_without_a_run_does_not_ask(open_train: Open) -> None:
+    _, widget = open_train(show=True)
+    widget.refresh()
+    assert widget.guard._window is widget.window()
+    assert not widget.guard.eventFilter(widget.window(), QCloseEvent())
+    assert widget.guard.dialog is None
+
+
+def test_a_script_that_closes_the_viewer_is_not_held_up(start: Any, qtbot: Any) -> None:
+    viewer, widget = start("wait", show=True)
+    ends(qtbot, widget, "running")
+    viewer.close()
+    assert len(running_processes()) == 1
+
+
+def test_curves_follow_the_state(qtbot: Any) -> None:
+    curves = Curves()
+    qtbot.addWidget(curves)
+    points = tuple(
+        EpochPoint(stage, epoch, 1 / epoch, 0.5, 0.4, 0.6)
+        for stage in ("head", "network")
+        for epoch in (1, 2, 3)
+    )
+    current = EpochPoint("network", 4, 0.1, 0.9)
+    curves.show_state(RunState(started=True, points=points, current=current))
+    curves.draw()
+    assert curves.loss._border == 3
+    assert [x for x, _ in curves.loss._train] == [1, 2, 3, 4, 5, 6, 7]
+    assert len(curves.accuracy._validation) == 6
+    assert "validation" in curves._legend.text()
+    curves.resize(360, 170)
+    picture = curves.grab().toImage()
+    assert not picture.isNull()
+    curves.show_state(RunState(points=(EpochPoint("network", 1, float("nan"), 0.5),)))
+    curves.draw()
+    assert "no validation images" in curves._legend.text()
+    assert not curves.grab().isNull()
+
+
+def test_preview_becomes_layers(make_napari_viewer: Any) -> None:
+    rng = np.random.default_rng(0)
+    preview = Preview(
+        rng.random((3, 20, 24, 2), np.float32), rng.random((3, 5, 16, 16, 2), np.float32), ("a", "")
+    )
+    layers = preview_layers(preview)
+    assert [settings["name"] for _, settings in layers] == [
+        "network sees: a",
+        "augmented: a",
+        "network sees: channel 1",
+        "augmented: channel 1",
+    ]
+    assert [data.shape for data, _ in layers[:2]] == [(3, 5, 20, 24), (3, 5, 16, 16)]
+    np.testing.assert_array_equal(layers[0][0][1, 4], preview.prepared[1, ..., 0])
+    viewer = make_napari_viewer()
+    for data, settings in layers:
+        viewer.add_image(data, **settings)
+    assert viewer.dims.axis_labels == ("image", "variant", "y", "x")
+
+
+def test_preview_takes_one_image_of_each_class_first(found: Any) -> None:
+    divided = divide(found.dataset, SplitChoice("embryo")).dataset
+    assert divided is not None
+    paths, labels = some_images(divided, 3)
+    assert labels == ["dark", "light", "dark"]
+    assert len(set(paths)) == 3

@@ -1,0 +1,61 @@
+"""One run for each part that is held out."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_cellclf.errors import RunError
+from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.runs.create import load_dataset
+from napari_cellclf.runs.cross_validation import create_folds
+from napari_cellclf.runs.folder import RunFolder
+
+CONFIG = TrainingConfig(epochs=1)
+
+
+@pytest.fixture
+def folds(make_images):
+    dataset = read_dataset(make_images())
+    names = ["=plate 1", "größe/ü", "...", "x" * 200]
+    return list(zip(names, dataset.k_fold(4, seed=0), strict=True))
+
+
+def test_every_image_is_held_out_once(tmp_path, folds):
+    runs = [RunFolder(path) for path in create_folds(folds, CONFIG, tmp_path / "out")]
+    held_out = [path for run in runs for path in load_dataset(run).test.paths]
+    assert len(held_out) == len(set(held_out)) == 24
+    assert all(run.spec().config == CONFIG for run in runs)
+
+
+def test_their_names_are_safe(tmp_path, folds):
+    names = [path.name for path in create_folds(folds, CONFIG, tmp_path / "out")]
+    assert [name[:8] for name in names] == ["01-plate", "02-gr-e", "03-fold", "04-xxxxx"]
+    assert max(map(len, names)) <= 100
+
+
+def test_those_that_were_begun_are_found_again(tmp_path, folds):
+    made = create_folds(folds[:2], CONFIG, tmp_path / "out")
+    before = [RunFolder(path).spec() for path in made]
+    again = create_folds(folds, CONFIG, tmp_path / "out")
+    assert again[:2] == made
+    assert [RunFolder(path).spec() for path in made] == before
+
+
+def test_other_settings_or_images_are_refused(tmp_path, folds):
+    create_folds(folds, CONFIG, tmp_path / "out")
+    with pytest.raises(RunError, match="begun with other images or settings"):
+        create_folds(folds, CONFIG.changed(seed=1), tmp_path / "out")
+    with pytest.raises(RunError, match="begun with other images or settings"):
+        create_folds([("=plate 1", folds[1][1])], CONFIG, tmp_path / "out")
+
+
+def test_a_model_to_continue_from_by_a_relative_path(tmp_path, make_images, monkeypatch):
+    """What is stored is absolute, and still counts as the same setting."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.weights.h5").write_text("")
+    config = CONFIG.changed(weights="weights.weights.h5")
+    folds = [("a", read_dataset(make_images()).k_fold(2, seed=0)[0])]
+    made = create_folds(folds, config, "out")
+    assert RunFolder(made[0]).spec().config.weights == str(tmp_path / "weights.weights.h5")
+    assert [path.absolute() for path in create_folds(folds, config, "out")] == made

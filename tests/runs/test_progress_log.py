@@ -1,0 +1,166 @@
+"""Lines that are written as things happen, read while they are written, and cut off by kills."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import RunError, TrainingError
+from napari_cellclf.models.training.reporter import StepReport
+from napari_cellclf.runs import reporter as reporter_module
+from napari_cellclf.runs import training
+from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.progress_log import ProgressLog, read_progress
+from napari_cellclf.runs.reporter import RunReporter, Workload
+
+
+def test_lines_are_read_once(tmp_path):
+    path, seen = tmp_path / "progress.jsonl", []
+    log = ProgressLog(path, seen.append)
+    assert read_progress(path) == ([], 0)
+    log.write("note", message="größe\n=1+1")
+    records, offset = read_progress(path)
+    assert [record["message"] for record in records] == ["größe\n=1+1"]
+    assert records == seen
+    assert read_progress(path, offset) == ([], offset)
+    log.write("done")
+    records, _ = read_progress(path, offset)
+    assert [record["event"] for record in records] == ["done"]
+    log.close()
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert read_progress(tmp_path / "no", 7) == ([], 7)
+
+
+@given(cut=st.integers(0, 200))
+def test_a_line_that_is_cut_off_is_passed_over(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("run") / "progress.jsonl"
+    log = ProgressLog(path)
+    for number in range(4):
+        log.write("step", done=number, message="µ" * 5)
+    log.close()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - min(cut, len(content))])
+    whole = path.read_bytes().count(b"\n")
+    assert len(read_progress(path)[0]) == whole
+    # The next process begins a line of its own.
+    log = ProgressLog(path)
+    log.write("start")
+    log.close()
+    records, offset = read_progress(path)
+    assert [r["event"] for r in records if r["event"] == "start"] == ["start"]
+    assert len(records) in (whole + 1, whole + 2)
+    assert offset == path.stat().st_size
+
+
+def test_what_is_no_record_is_passed_over(tmp_path):
+    path = tmp_path / "progress.jsonl"
+    path.write_bytes(b'1\n{}\n\xff\n\n{"event": "note"}\nnull\n')
+    assert read_progress(path)[0] == [{"event": "note"}]
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path):
+    log = ProgressLog(tmp_path / "progress.jsonl")
+
+    class Full:
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):
+            pass
+
+    log.close()
+    log._file = Full()
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); free some"):
+        log.write("step")
+
+
+def test_a_log_that_cannot_be_opened(tmp_path):
+    with pytest.raises(RunError, match="cannot be written"):
+        ProgressLog(tmp_path / "no" / "progress.jsonl")
+
+
+def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
+    def end(*_):
+        raise TrainingError("what went wrong")
+
+    def full(*_, **__):
+        raise RunError("the disk is full")
+
+    (tmp_path / "run.json").touch()
+    monkeypatch.setattr(RunFolder, "spec", lambda run: None)
+    monkeypatch.setattr(training, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(training, "_train", end)
+    with pytest.raises(TrainingError):
+        training.run_training(tmp_path)
+    (record,) = read_progress(tmp_path / "progress.jsonl")[0]
+    assert (record["event"], record["message"]) == ("error", "what went wrong")
+    monkeypatch.setattr(ProgressLog, "write", full)
+    with pytest.raises(TrainingError, match="what went wrong"):
+        training.run_training(tmp_path)
+
+
+class TestReporter:
+    WORK = Workload(images=10, features=8, head_steps=4, network_steps=6, batch_size=2)
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr(reporter_module.time, "monotonic", lambda: now[0])
+        return now
+
+    @pytest.fixture
+    def told(self):
+        return []
+
+    @pytest.fixture
+    def reporter(self, tmp_path, told, clock):
+        log = ProgressLog(tmp_path / "progress.jsonl")
+        yield RunReporter(log, told.append, self.WORK)
+        log.close()
+
+    def records(self, tmp_path: Path, event: str):
+        lines = (tmp_path / "progress.jsonl").read_text().splitlines()
+        return [record for record in map(json.loads, lines) if record["event"] == event]
+
+    def test_all_stages_make_one_progress(self, reporter, told, clock):
+        assert self.WORK.total == 10 + 8 + 4 + 6 * 2 * 3
+        for stage, count in (("prepare", 10), ("features", 8)):
+            reporter.stage(stage)
+            for done in range(1, count + 1):
+                clock[0] += 1
+                reporter.progress(Progress(done, count, stage))
+        for stage, total in (("head", 4), ("network", 6)):
+            reporter.stage(stage)
+            for done in range(1, total + 1):
+                clock[0] += 1
+                reporter.step(StepReport(stage, 1, 1, done, total, 0.5, 0.5))
+        numbers = [progress.done for progress in told]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == self.WORK.total
+        assert {progress.total for progress in told} == {self.WORK.total}
+
+    def test_at_most_four_lines_a_second(self, reporter, told, clock, tmp_path):
+        reporter.stage("network")
+        for done in range(1, 101):
+            clock[0] += 0.01
+            reporter.step(StepReport("network", 1, 1, done, 100, 0.5, 0.5))
+        lines = self.records(tmp_path, "step")
+        assert 4 <= len(lines) == len(told) <= 6
+        # The last is never left out.
+        assert lines[-1]["done"] == self.WORK.total
+
+    def test_time_left_of_a_run_that_goes_on(self, reporter, clock, tmp_path):
+        """What an earlier process did took this one no time."""
+        reporter.stage("network")
+        for done in (4, 5):
+            reporter.step(StepReport("network", 1, 1, done, 6, 0.5, 0.5))
+            clock[0] += 2
+        assert [line["seconds_left"] for line in self.records(tmp_path, "step")] == [None, 2.0]

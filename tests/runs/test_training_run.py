@@ -1,0 +1,293 @@
+"""Whole runs of a small network: stopped anywhere, killed, moved, finished, continued."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import CancelledError, CheckpointError, DatasetError
+from napari_cellclf.inference.load import load_classifier
+from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.read import read_image
+from napari_cellclf.models.augmentation.config import AugmentationConfig
+from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.runs.create import create_run
+from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.progress_log import read_progress
+from napari_cellclf.runs.training import run_training
+
+#: Everything that draws random numbers, and both stages.
+CONFIG = TrainingConfig(
+    parameters={"width": 8, "depth": 2, "dropout": 0.3},
+    normalization={"kind": "scale_linear"},
+    augmentation=AugmentationConfig.off(flips=True, noise=0.1, rotation=0.1),
+    mixup=0.2,
+    ema=0.9,
+    head_epochs=2,
+    epochs=12,
+    batch_size=4,
+    reproducible=True,
+    checkpoint_seconds=0.01,
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A cache that is shared here: a run on the same images finds them prepared."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture(autouse=True)
+def cache(prepared, monkeypatch):
+    monkeypatch.setenv("CELLCLF_CACHE", str(prepared))
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    from imagecodecs import png_encode
+
+    root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for number, name in enumerate(("=dark", "hell µ")):
+        (root / name).mkdir()
+        for image in range(12):
+            pixels = random.normal(40 + 90 * number, 20, (32, 32)).clip(0, 255)
+            (root / name / f"{image}.png").write_bytes(png_encode(pixels.astype(np.uint8)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(images):
+    return read_dataset(images).split("random", seed=0)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, prepared, dataset):
+    """A run that nothing interrupts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLCLF_CACHE", str(prepared))
+        run = create_run(dataset, CONFIG, tmp_path_factory.mktemp("runs") / "whole")
+        return run_training(run.path)
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Drawing takes longer than all else here."""
+    monkeypatch.setattr("napari_cellclf.runs.session.write_report", lambda *_, **__: None)
+
+
+def weights_of(bundle: Path) -> list[np.ndarray]:
+    return load_classifier(bundle, self_test=False).engine.network.get_weights()
+
+
+def same_weights(run: RunFolder, whole) -> None:
+    for found, expected in zip(weights_of(run.bundle), weights_of(whole.bundle), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def events(run: RunFolder, kind: str) -> list[dict]:
+    return [record for record in read_progress(run.log)[0] if record["event"] == kind]
+
+
+class TestAFinishedRun:
+    def test_its_log(self, whole):
+        records, _ = read_progress(whole.folder.log)
+        stages = [record["stage"] for record in records if record["event"] == "stage"]
+        assert stages == ["prepare", "features", "head", "network", "evaluate", "save"]
+        assert records[0]["event"] == "start"
+        assert "CPU" in records[0]["device"] or "GPU" in records[0]["device"]
+        assert records[-1]["event"] == "done"
+        steps = [record["done"] for record in records if record["event"] == "step"]
+        assert steps == sorted(steps)
+        assert steps[-1] == records[0]["total"]
+
+    def test_it_learnt_what_is_plain_to_see(self, whole):
+        assert whole.evaluation.role == "test"
+        assert whole.evaluation.headline()["accuracy"] > 0.5
+        assert whole.metrics["evaluations"][0]["role"] == "test"
+
+    def test_the_model_answers_files_as_the_run_did(self, whole):
+        """Training and prediction prepare pixels in one way."""
+        with (whole.folder.report / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["role"] == "test"]
+        files = [row["image"].removeprefix("'") for row in rows]
+        found = load_classifier(whole.bundle).predict(files)
+        names = [spec.name for spec in whole.folder.spec().classes]
+        columns = [next(c for c in rows[0] if c.endswith(f"p_{name}")) for name in names]
+        expected = [[float(row[column]) for column in columns] for row in rows]
+        np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+
+    def test_running_it_again_changes_nothing(self, whole):
+        def times():
+            files = [path for path in whole.folder.path.rglob("*") if path.is_file()]
+            return {path: path.stat().st_mtime_ns for path in files}
+
+        before = times()
+        again = run_training(whole.folder.path)
+        assert again.evaluation is None
+        assert again.metrics == whole.metrics
+        assert times() == before
+
+
+def test_stopped_in_every_part(tmp_path, dataset, whole, no_report, monkeypatch, cache):
+    """While images are prepared, in each stage, in a validation, in the evaluation."""
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    run = create_run(dataset, CONFIG, tmp_path / "run")
+    where: list[str] = []
+
+    def stop_when(event: str, count: int, **fields):
+        def look(record):
+            nonlocal count
+            if record["event"] == event and fields.items() <= record.items():
+                count -= 1
+                if not count:
+                    run.stop_file.touch()
+
+        with pytest.raises(CancelledError, match="stopped"):
+            run_training(run.path, on_event=look)
+        where.append(events(run, "stopped")[-1]["message"])
+
+    stop_when("step", 1, stage="prepare")
+    stop_when("step", 1, stage="head")
+    stop_when("epoch", 2, stage="head")
+    stop_when("epoch", 3, stage="network")
+    stop_when("stage", 1, stage="evaluate")
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    # A run without its report is not a finished one.
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_cellclf.runs.session.write_report", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(run.path)
+    assert not run.is_finished
+    run_training(run.path)
+    same_weights(run, whole)
+    assert not run.stop_file.exists()
+    assert len(events(run, "start")) == 7
+    assert "stopped in epoch 4 of 12" in where[3]
+    # Not one epoch was trained twice.
+    epochs = [(record["stage"], record["epoch"]) for record in events(run, "epoch")]
+    assert len(set(epochs)) == len(epochs) == CONFIG.head_epochs + CONFIG.epochs
+
+
+def kill_when(run: RunFolder, count: int, **fields) -> None:
+    """Train in another process, and kill it as soon as its log shows so many such lines."""
+    before = len(read_progress(run.log)[0])
+    command = [sys.executable, "-m", "napari_cellclf", "train", str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        while child.poll() is None:
+            records = read_progress(run.log)[0][before:]
+            if sum(fields.items() <= record.items() for record in records) >= count:
+                child.kill()
+                break
+            time.sleep(0.002)
+        child.wait()
+        assert child.returncode == -signal.SIGKILL, child.stderr.read().decode()
+
+
+def test_killed_then_damaged(tmp_path, dataset, whole, no_report):
+    """SIGKILL leaves no chance to tidy up; then the newest state is cut off, too."""
+    run = create_run(dataset, CONFIG, tmp_path / "run")
+    kill_when(run, 4, event="epoch", stage="network")
+    newest = sorted(run.checkpoints.glob("0*"))[-1]
+    with (newest / "arrays.npz").open("r+b") as file:
+        file.truncate(1000)
+    shutil.copytree(run.checkpoints, tmp_path / "damaged")
+    run_training(run.path)
+    same_weights(run, whole)
+    (note,) = events(run, "note")
+    assert f"checkpoint {newest.name} is damaged" in note["message"]
+    assert [record["resumed"] for record in events(run, "start")][-1]
+
+    worst = create_run(dataset, CONFIG, tmp_path / "worst")
+    shutil.copytree(tmp_path / "damaged", worst.checkpoints)
+    for state in worst.checkpoints.glob("0*/state.json"):
+        state.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="delete that folder to train from the start"):
+        run_training(worst.path)
+    assert "delete that folder" in events(worst, "error")[-1]["message"]
+
+
+class TestImagesThatChange:
+    @pytest.fixture
+    def begun(self, tmp_path, images, no_report):
+        """A run that was stopped in its last stage, on images of its own."""
+        own = tmp_path / "images"
+        shutil.copytree(images, own)
+        config = CONFIG.changed(head_epochs=0, epochs=2, ema=0)
+        run = create_run(read_dataset(own).split("random", seed=0), config, tmp_path / "run")
+
+        def look(record):
+            if record["event"] == "epoch":
+                run.stop_file.touch()
+
+        with pytest.raises(CancelledError):
+            run_training(run.path, on_event=look)
+        return run, own
+
+    def test_moved_missing_and_bad_ones(self, begun, tmp_path):
+        run, own = begun
+        moved = tmp_path / "elsewhere" / "größe µ"
+        moved.parent.mkdir()
+        own.rename(moved)
+        with pytest.raises(DatasetError, match="images can"):
+            run_training(run.path)
+        assert not run.is_finished
+        train = [path.name for path in moved.rglob("*.png")]
+        assert len(train) == 24
+        first = Path(load_train(run)[0])
+        victim = moved / first.parent.name / first.name
+        victim.write_bytes(b"no image")
+        run_training(run.path, root=moved)
+        assert run.is_finished
+        (note,) = events(run, "note")
+        assert str(victim) in note["message"]
+        assert "is left out" in note["message"]
+
+
+def load_train(run: RunFolder) -> tuple[str, ...]:
+    from napari_cellclf.runs.create import load_dataset
+
+    return load_dataset(run).train.paths
+
+
+def test_continued_with_more_classes_keeps_what_it_knew(whole, images, tmp_path):
+    from napari_cellclf.models.training.network import begin
+
+    shutil.copytree(images, tmp_path / "more")
+    shutil.copytree(images / "=dark", tmp_path / "more" / "between")
+    dataset = read_dataset(tmp_path / "more").split("random", seed=0)
+    config = CONFIG.changed(continue_from=str(whole.folder.path), head_epochs=0)
+    run = create_run(dataset, config, tmp_path / "run")
+    classes = run.spec().classes
+    old = [spec.name for spec in whole.folder.spec().classes]
+    assert [spec.name for spec in classes] == [*old, "between"]
+    classifier = load_classifier(whole.bundle)
+    network = begin(run.spec().config, classifier.preprocessing, classes).network
+    prepared = np.stack([classifier.preprocessing(read_image(p)) for p in dataset.paths])
+    before = np.asarray(classifier.engine(prepared))
+    after = np.asarray(network.predict_on_batch(prepared))
+    np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-5)
+    known = after[:, :2] / after[:, :2].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(known, before, atol=1e-5)
+
+
+def test_the_stored_test_image_is_nobodys(whole):
+    """It is simulated; of the images nothing but the weights and the figures travels."""
+    spec = whole.folder.spec()
+    stored = np.load(whole.bundle / "test_input.npy")
+    files = [read_image(path) for path in load_train(RunFolder(whole.folder.path))]
+    assert all(not np.array_equal(stored.squeeze(), Image.to_cyx(one).squeeze()) for one in files)
+    text = (whole.bundle / "bundle.json").read_text()
+    assert spec.root not in text.replace(spec.source, "")
