@@ -234,18 +234,49 @@ def _await(happened, process: subprocess.Popen[bytes]) -> None:
 
 def test_a_trial_of_a_living_process_is_left_alone(begin, trained):
     folder = begin()
-    store = Store(folder)
-    trial = store.claim(3)
-    begin_trial(folder, trial, without_test(load_dataset(folder.base)))
+    # Whether it has begun to train, or has ended and not yet said so, makes no difference.
+    with Store(folder).claimed(3) as trial:
+        begin_trial(folder, trial, without_test(load_dataset(folder.base)))
+        result = run_search(folder.path, trials=3)
+    assert trained == [1, 2]
+    assert result.trials[0].state == "under way"
+    run_search(folder.path, trials=3)
+    assert trained == [1, 2, 0]
+
+
+def test_a_trial_that_somebody_trains_by_hand_is_left_alone(begin, trained):
+    folder = begin()
+    with Store(folder).claimed(3) as trial:
+        begin_trial(folder, trial, without_test(load_dataset(folder.base)))
     with locked(folder.trial(trial.number)):
         result = run_search(folder.path, trials=3)
     assert trained == [1, 2]
     assert result.trials[0].state == "under way"
 
 
+def test_a_trial_that_ended_while_another_process_looked_is_not_taken_up(begin, monkeypatch):
+    folder = begin()
+    mine, other = Store(folder), Store(folder)
+    seen = Store.trials
+
+    def look_and_wait(store):
+        trials = seen(store)
+        if store is other:
+            mine.finish(trial, 0.5)
+            claim.__exit__(None, None, None)
+        return trials
+
+    claim = mine.claimed(3)
+    trial = claim.__enter__()
+    monkeypatch.setattr(Store, "trials", look_and_wait)
+    with other.claimed(3) as next_one:
+        assert (trial.number, next_one.number) == (0, 1)
+
+
 def test_a_kill_between_claiming_and_beginning_loses_nothing(begin, trained):
     folder = begin()
-    left = Store(folder).claim(3)
+    with Store(folder).claimed(3) as left:
+        pass
     (folder.trial(0).path).mkdir(parents=True)
     (folder.trial(0).path / ".dataset.csv.1.tmp").touch()
     result = run_search(folder.path, trials=3)
@@ -257,7 +288,8 @@ def test_a_kill_between_claiming_and_beginning_loses_nothing(begin, trained):
 def test_a_trial_that_ends_every_process_fails_at_last(begin, trained):
     folder = begin()
     for _ in range(3):
-        assert Store(folder).claim(2).number == 0
+        with Store(folder).claimed(2) as trial:
+            assert trial.number == 0
     result = run_search(folder.path, trials=2)
     assert trained == [1]
     assert result.trials[0].state == "failed"

@@ -160,6 +160,23 @@ class TuningFolder:
         """
         return RunFolder(self.path / "trials" / f"{number:04d}")
 
+    def claim_file(self, number: int) -> Path:
+        """Return the file that is locked by the process that works on a trial.
+
+        Parameters
+        ----------
+        number : int
+            From 0.
+
+        Returns
+        -------
+        Path
+            Its folder exists.
+        """
+        claims = self.path / "claims"
+        claims.mkdir(exist_ok=True)
+        return claims / f"{number:04d}.lock"
+
     def spec(self) -> TuningSpec:
         """Read what is searched.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import optuna
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock, Timeout
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -101,6 +102,7 @@ class Store:
         self._spec = folder.spec()
         self._config = folder.base.spec().config
         self._storage = _storage(folder, url)
+        self._claims: dict[int, BaseFileLock] = {}
         try:
             self._study = optuna.load_study(
                 study_name=self._spec.study, storage=self._storage, pruner=_pruner(self._config)
@@ -117,29 +119,28 @@ class Store:
         found = self._study.get_trials(deepcopy=False)
         return [trial for trial in found if trial.state != TrialState.WAITING]
 
-    @_or_run_error
-    def claim(self, limit: int) -> Trial | None:
-        """Take a trial: one that no process works on any more, else a new one.
-
-        To be called by one process at a time.
+    @contextmanager
+    def claimed(self, limit: int) -> Iterator[Trial | None]:
+        """Hold a trial: one that no process works on any more, else a new one.
 
         Parameters
         ----------
         limit : int
             Trials in all.
 
-        Returns
-        -------
+        Yields
+        ------
         optuna.Trial or None
-            With all its parameters; None if as many have been begun.
+            With all its parameters; None if as many have been begun. No other process takes it up
+            before the block is left, be it by the end of this process.
         """
-        trials = self.trials()
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and self._is_left(trial):
-                return self._choose(self._taken_up(trial.number))
-        if len(trials) >= limit:
-            return None
-        return self._choose(self._study.ask())
+        with self._folder.locked():
+            number = self._claim(limit)
+        try:
+            yield None if number is None else self._choose(self._taken_up(number))
+        finally:
+            if number is not None:
+                self._claims.pop(number).release()
 
     @_or_run_error
     def report(self, trial: Trial, step: int, value: float) -> bool:
@@ -187,19 +188,47 @@ class Store:
         """Leave a trial to be taken up later."""
         trial.set_user_attr(_ATTEMPTS, 0)
 
-    def _is_left(self, trial: FrozenTrial) -> bool:
-        """Whether a trial that is not over is nobody's; it fails if it ends every process."""
-        if is_locked(self._folder.trial(trial.number)):
+    @_or_run_error
+    def _claim(self, limit: int) -> int | None:
+        """Claim a trial, in one process at a time."""
+        trials = self.trials()
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and self._hold(trial.number):
+                if self._is_left(trial.number):
+                    return trial.number
+                self._claims.pop(trial.number).release()
+        if len(trials) >= limit:
+            return None
+        number = self._study.ask().number
+        self._hold(number)
+        return number
+
+    def _hold(self, number: int) -> bool:
+        # Without `thread_local`, the lock would not be this store's but this thread's.
+        lock = FileLock(self._folder.claim_file(number), timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        self._claims[number] = lock
+        return True
+
+    def _is_left(self, number: int) -> bool:
+        """Whether a claimed trial is to be gone on with; it fails if it ends every process."""
+        # Read again: before it was claimed, its process may have ended it.
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if trial.state != TrialState.RUNNING or is_locked(self._folder.trial(number)):
             return False
         if trial.user_attrs.get(_ATTEMPTS, 0) < _MOST_ATTEMPTS:
             return True
         self.fail(
-            self._taken_up(trial.number),
+            self._taken_up(number),
             f"its process ended {_MOST_ATTEMPTS} times before its first epoch, perhaps for want of "
             "memory",
         )
         return False
 
+    @_or_run_error
     def _taken_up(self, number: int) -> Trial:
         study_id = self._storage.get_study_id_from_name(self._spec.study)
         # Optuna has no other way to go on with a trial of a process that is gone.
@@ -208,6 +237,7 @@ class Store:
             self._storage.get_trial_id_from_study_id_trial_number(study_id, number),
         )
 
+    @_or_run_error
     def _choose(self, trial: Trial) -> Trial:
         # By its number: a trial draws the same in whichever process, and no two draw alike.
         entropy = np.random.SeedSequence([self._config.seed, trial.number])

@@ -114,7 +114,7 @@ def train_trial(
         store.let_go(trial)
         raise
     except RunLockedError:
-        # Another process has taken it up.
+        # Somebody trains it by hand.
         return
     except CheckpointError:
         # Claimed again, it begins anew.

@@ -85,17 +85,16 @@ def work(
     store = Store(folder, task.storage)
     searched = without_test(load_dataset(folder.base))
     while not stop():
-        with folder.locked():
-            trial = store.claim(task.limit)
+        with store.claimed(task.limit) as trial:
             if trial is None:
                 return
             begin_trial(folder, trial, searched)
-        try:
-            train_trial(folder, trial, store, on_epoch=on_change, should_stop=stop)
-        except CancelledError:
-            if task.is_over:
-                return
-            raise
+            try:
+                train_trial(folder, trial, store, on_epoch=on_change, should_stop=stop)
+            except CancelledError:
+                if task.is_over:
+                    return
+                raise
         on_change()
     if not task.is_over:
         raise CancelledError("the search was stopped")
