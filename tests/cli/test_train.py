@@ -175,21 +175,25 @@ class TestRefused:
 class TestFolds:
     @pytest.fixture(autouse=True)
     def _no_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = SimpleNamespace(summary=lambda: "all together")
-        monkeypatch.setattr(cross_validation, "report_folds", lambda folder: told)
+        def report(folder: Path, role: str) -> SimpleNamespace:
+            return SimpleNamespace(summary=lambda: f"all together: {role}")
+
+        monkeypatch.setattr(cross_validation, "report_folds", report)
 
     def test_one_group_after_the_other(self, cellclf, table, tmp_path, trained):
         options = ("--split", "leave-one-out", "--group-by", "batch")
         result = cellclf("train", table, "--out", tmp_path / "out", *options)
         assert result.code == 0
-        assert "all together" in result.lines
+        assert "all together: leave-one-group-out" in result.lines
         held_out = [set(load_dataset(run).test.groups) for run in trained]
         assert held_out == [{"b0"}, {"b1"}, {"b2"}]
         assert all(not load_dataset(run).leaks() for run in trained)
 
     def test_k_parts(self, cellclf, images, tmp_path, trained):
         command = ("train", images, "--out", tmp_path / "out", "--split", "3-fold")
-        assert cellclf(*command).code == 0
+        result = cellclf(*command)
+        assert result.code == 0
+        assert "all together: k-fold" in result.lines
         assert len(trained) == 3
         held_out = [path for run in trained for path in load_dataset(run).test.paths]
         assert len(held_out) == len(set(held_out)) == 18

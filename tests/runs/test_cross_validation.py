@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from napari_cellclf.errors import RunError
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.create import load_dataset
-from napari_cellclf.runs.cross_validation import create_folds
+from napari_cellclf.runs.cross_validation import create_folds, report_folds
 from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.training import run_training
 
 CONFIG = TrainingConfig(epochs=1)
 
@@ -59,3 +62,22 @@ def test_a_model_to_continue_from_by_a_relative_path(tmp_path, make_images, monk
     made = create_folds(folds, config, "out")
     assert RunFolder(made[0]).spec().config.weights == str(tmp_path / "weights.weights.h5")
     assert [path.absolute() for path in create_folds(folds, config, "out")] == made
+
+
+def test_one_report_holds_every_image_once(tmp_path, make_images):
+    dataset = read_dataset(make_images())
+    config = CONFIG.changed(batch_size=8, parameters={"width": 8, "depth": 2}, size=(32, 32))
+    folds = [(f"part {k}", part) for k, part in enumerate(dataset.k_fold(2, seed=0), start=1)]
+    for run in create_folds(folds, config, tmp_path / "out"):
+        run_training(run)
+    together = report_folds(tmp_path / "out", "k-fold")
+    assert sorted(together.ids) == sorted(dataset.paths)
+    document = json.loads((tmp_path / "out" / "report" / "metrics.json").read_text())
+    assert [(one["role"], one["n"]) for one in document["evaluations"]] == [
+        ("k-fold", 24),
+        ("k-fold", 12),
+        ("k-fold", 12),
+    ]
+    page = (tmp_path / "out" / "report" / "report.html").read_text()
+    assert "each fold by a model that had not seen it" in page
+    assert "each group" not in page

@@ -145,7 +145,8 @@ def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) 
 
     folds = create_folds(_folds(args), config, args.out, preset=preset)
     _train(folds, None)
-    evaluation = report_folds(args.out)
+    role = "leave-one-group-out" if args.split == LEAVE_ONE_OUT else "k-fold"
+    evaluation = report_folds(args.out, role)
     _tell(evaluation, f"all {len(folds)} folds together", args.out / "report" / "report.html")
     return ExitCode.OK
 

@@ -42,8 +42,8 @@ class Evaluation:
     name : str
         Such as ``"plate 3, held out"``.
     role : str
-        What the images were to the model: ``"train"``, ``"validation"``, ``"test"`` or
-        ``"leave-one-group-out"``.
+        What the images were to the model: ``"train"``, ``"validation"``, ``"test"``,
+        ``"leave-one-group-out"`` or ``"k-fold"``.
     temperature : float
         That of the model; told only, it is in the probabilities already.
     unsure_threshold : float, optional

@@ -56,8 +56,8 @@ def evaluate(
     name : str
         What to call it in reports.
     role : str
-        What the images were to the model: ``"train"``, ``"validation"``, ``"test"`` or
-        ``"leave-one-group-out"``.
+        What the images were to the model: ``"train"``, ``"validation"``, ``"test"``,
+        ``"leave-one-group-out"`` or ``"k-fold"``.
     unknown : {'error', 'ignore'}
         What to do about images of classes that the model does not know.
     mapping : mapping of str to (str or None), optional

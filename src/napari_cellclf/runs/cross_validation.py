@@ -68,13 +68,15 @@ def create_folds(
     return made
 
 
-def report_folds(folder: str | Path) -> Evaluation:
+def report_folds(folder: str | Path, role: str) -> Evaluation:
     """Put the answers to all held-out images together, and write one report.
 
     Parameters
     ----------
     folder : str or Path
         As given to `create_folds`; all its runs are finished.
+    role : str
+        What was held out: ``"leave-one-group-out"`` or ``"k-fold"``.
 
     Returns
     -------
@@ -92,8 +94,8 @@ def report_folds(folder: str | Path) -> Evaluation:
         dataset = load_dataset(run)
         classifier = load_classifier(run.bundle)
         name = f"held out: {run.path.name}"
-        parts.append(evaluate(classifier, dataset.test, name=name, role="leave-one-group-out"))
-    together = pooled(parts, name="all held-out images")
+        parts.append(evaluate(classifier, dataset.test, name=name, role=role))
+    together = pooled(parts, name="all held-out images", role=role)
     spec, dataset = runs[0].spec(), load_dataset(runs[0])
     device = str(classifier.bundle.spec.training.device)
     facts = facts_of(spec, dataset, classifier.preprocessing, device)

@@ -37,6 +37,7 @@ ROLES = {
     "validation": "images its settings were chosen on",
     "test": "images to test it on",
     "leave-one-group-out": "each group by a model that had not seen it",
+    "k-fold": "each fold by a model that had not seen it",
 }
 #: Figures that lie between 0 and 1 with 1 the best are drawn as bars.
 _PARTS = ("accuracy", "balanced_accuracy", "macro_f1", "within_one_class")
