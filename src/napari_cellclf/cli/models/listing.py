@@ -9,21 +9,23 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.quiet import add_verbose
 from napari_cellclf.cli.text import columns, printable
 
+if TYPE_CHECKING:
+    from napari_cellclf.cli.models.actions import Actions
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf models``.
+
+def add_arguments(actions: Actions) -> None:
+    """Declare ``cellclf models list`` and ``cellclf models show``.
 
     Parameters
     ----------
-    parser : ArgumentParser
-        The command's own.
+    actions : argparse._SubParsersAction
+        Those of ``cellclf models``.
     """
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser(
         "list",
         help="all models that can be named",
@@ -41,28 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.set_defaults(run_action=_show)
     add_verbose(listing)
     add_verbose(showing)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Do what the action says.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be read.
-    """
-    args.run_action(args)
-    return ExitCode.OK
 
 
 def _list(args: argparse.Namespace) -> None:

@@ -1,0 +1,43 @@
+"""List the models that are on this machine, or show the card of one."""
+
+from __future__ import annotations
+
+import argparse
+
+from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.models import listing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``cellclf models``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for part in (listing,):
+        part.add_arguments(actions)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the action says.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+
+    Returns
+    -------
+    int
+        `ExitCode.OK`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be read.
+    """
+    args.run_action(args)
+    return ExitCode.OK
