@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.preprocessing import Preprocessing, resize
+from napari_cellclf.core.preprocessing import Preprocessing, central, resize
 from napari_cellclf.errors import AxesError, ChannelMismatchError, ImageError, NormalizationError
 
 scenes = arrays(np.uint8, (2, 12, 10))
@@ -150,6 +150,8 @@ def test_json_keeps_every_number():
         {"channels": ({"name": "a"},), "size": (0, 5)},
         {"channels": ({"name": "a"},), "size": (5, 20_000)},
         {"channels": ({"name": "a"},), "sizes": (5, 5)},
+        {"channels": ({"name": "a"},), "centre": 0},
+        {"channels": ({"name": "a"},), "centre": 1.01},
         {
             "channels": ({"name": "a", "required": False}, {"name": "b"}, {"name": "c"}),
             "normalization": {"kind": "imagenet", "bgr": True},
@@ -159,6 +161,32 @@ def test_json_keeps_every_number():
 def test_impossible_settings_are_refused(values):
     with pytest.raises(ValidationError):
         Preprocessing(**values)
+
+
+@given(
+    sides=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    part=st.floats(0.01, 1, exclude_min=True),
+)
+def test_the_middle_is_what_lies_between_equal_margins(sides, part):
+    pixels = np.arange(sides[0] * sides[1]).reshape(*sides, 1)
+    kept = central(pixels, part)
+    for axis, side in enumerate(sides):
+        assert 1 <= kept.shape[axis] <= side
+        assert abs(kept.shape[axis] - side * part) <= 1
+    before = np.array(np.unravel_index(kept.flat[0], sides))
+    after = np.array(sides) - 1 - np.unravel_index(kept.flat[-1], sides)
+    assert (abs(before - after) <= 1).all()
+
+
+def test_only_the_middle_counts_when_only_it_is_looked_at():
+    scene = np.random.default_rng(0).integers(1, 99, (2, 20, 20)).astype(np.uint8)
+    blank = np.zeros_like(scene)
+    blank[:, 5:15, 5:15] = scene[:, 5:15, 5:15]
+    for form in FORMS:
+        call = prepare(form, centre=0.5, size=(8, 8))
+        np.testing.assert_array_equal(
+            call(Image(scene, "CYX", NAMES)), call(Image(blank, "CYX", NAMES))
+        )
 
 
 def test_resizing_keeps_the_mean_of_a_smooth_scene():

@@ -108,6 +108,14 @@ class TestPixels:
         assert found.size is None
         assert len(found.channels) == 3
 
+    def test_fixed_numbers_are_those_of_the_middle_that_is_looked_at(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 255, (8, 12, 3), np.uint8)
+        path = self.write(tmp_path, "one.png", pixels)
+        found = preprocessing_of([path], TrainingConfig(normalization="fixed", centre=0.5))
+        middle = pixels[2:6, 3:9].reshape(-1, 3).astype(float)
+        np.testing.assert_allclose(found.normalization.mean, middle.mean(axis=0))
+        assert found.centre == 0.5
+
     def test_constant_images_divide_by_one(self, tmp_path):
         path = self.write(tmp_path, "flat.png", np.full((4, 4), 9, np.uint8))
         found = preprocessing_of([path], TrainingConfig(normalization="fixed"))

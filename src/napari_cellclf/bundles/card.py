@@ -63,6 +63,9 @@ def _input(spec: BundleSpec) -> Iterator[str]:
         required = "yes" if channel.required else "no"
         yield _row((channel.name, ", ".join(channel.aliases), required))
     yield ""
+    if preprocessing.centre < 1:
+        part = 100 * preprocessing.centre
+        yield f"Of each image the middle is looked at, {part:g} % of its height and width."
     if size is not None:
         yield f"Every image is resized to {size[0]} x {size[1]} pixels (height x width)."
     elif smallest is not None:

@@ -7,7 +7,7 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
 
 class Preprocessing(BaseModel):
-    """Choose and order channels, resize, normalise: a pure function with all its numbers.
+    """Choose and order channels, crop, resize, normalise: a pure function with all its numbers.
 
     Parameters
     ----------
     channels : tuple of ChannelSpec
         What the network expects, in order.
+    centre : float
+        Part of the height and width, in the middle, that is looked at: 1 is the whole image. Less
+        is for images that were cut around one cell each, whose surroundings tell nothing.
     size : tuple of int, optional
         Height and width to resize to, in pixels. None keeps each image's own size, for networks
         that take any.
@@ -49,6 +52,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[ChannelSpec, ...] = Field(min_length=1)
+    centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | None = None
     normalization: Normalization = ZeroMeanUnitVariance()
 
@@ -116,7 +120,7 @@ class Preprocessing(BaseModel):
         _require(self.channels, matched, image.channels)
         used = [index for index, source in enumerate(matched.sources) if source is not None]
         cyx = image.to_cyx()[[source for source in matched.sources if source is not None]]
-        pixels = np.moveaxis(cyx, 0, -1).astype(np.float32)
+        pixels = central(np.moveaxis(cyx, 0, -1), self.centre).astype(np.float32)
         _check_finite(pixels, image)
         resized = pixels if self.size is None else resize(pixels, self.size)
         if len(used) == len(self.channels):
@@ -134,6 +138,32 @@ class Preprocessing(BaseModel):
         missing = np.setdiff1d(np.arange(len(self.channels)), used)
         normalized[..., missing] = 0
         return normalized
+
+
+def central(pixels: NDArray[Any], part: float) -> NDArray[Any]:
+    """Cut the middle out of ``(Y, X, C)`` pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (Y, X, C)
+        Any values.
+    part : float
+        Of the height and of the width that is kept, above 0 and up to 1.
+
+    Returns
+    -------
+    ndarray, shape (y, x, C)
+        A view; at least one pixel each way, and the input itself where `part` is 1.
+
+    Examples
+    --------
+    >>> central(np.zeros((360, 363, 3)), 0.7).shape
+    (252, 254, 3)
+    """
+    sides = pixels.shape[:2]
+    kept = [max(1, round(side * part)) for side in sides]
+    top, left = ((side - inner) // 2 for side, inner in zip(sides, kept, strict=True))
+    return pixels[top : top + kept[0], left : left + kept[1]]
 
 
 def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
-from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.rxrx1 import is_site_file, site_of, stain_channels
@@ -46,11 +46,11 @@ def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocess
 
     specs = _channels(paths, config)
     settled = default_preprocessing(config.architecture, specs, weights=config.weights)
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"centre": config.centre}
     if config.size != "auto":
         changes["size"] = None if config.size == "own" else config.size
     if config.normalization == "fixed":
-        changes["normalization"] = _measured(paths, specs)
+        changes["normalization"] = _measured(paths, specs, config.centre)
     elif config.normalization != "auto":
         changes["normalization"] = config.normalization
     return Preprocessing.model_validate(
@@ -116,7 +116,7 @@ def _channels_of_first(paths: Iterable[str]) -> list[str]:
     raise DatasetError(f"none of the training images can be read; the first: {reasons[0]}")
 
 
-def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...]) -> Fixed:
+def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...], centre: float) -> Fixed:
     """Measure mean and deviation of each channel over all training images."""
     counts = np.zeros(len(specs))
     sums = np.zeros(len(specs))
@@ -126,15 +126,16 @@ def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...]) -> Fixed:
         try:
             image = read_image(path)
             sources = plain.match(image).sources
-            planes = image.to_cyx().astype(np.float64)
+            pixels = central(np.moveaxis(image.to_cyx(), 0, -1), centre).astype(np.float64)
         except InputError:
             # Listed as bad when it is prepared.
             continue
         for channel, source in enumerate(sources):
             if source is not None:
-                counts[channel] += planes[source].size
-                sums[channel] += planes[source].sum()
-                squares[channel] += np.square(planes[source]).sum()
+                plane = pixels[..., source]
+                counts[channel] += plane.size
+                sums[channel] += plane.sum()
+                squares[channel] += np.square(plane).sum()
     counts = np.maximum(counts, 1)
     means = sums / counts
     spreads = np.sqrt(np.maximum(squares / counts - means**2, 0))

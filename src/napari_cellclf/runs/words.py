@@ -136,6 +136,7 @@ def facts_of(
         "architecture": config.architecture,
         "first weights": config.continue_from or config.weights or "random",
         "channels": ", ".join(channel.name for channel in preprocessing.channels),
+        **({} if preprocessing.centre == 1 else {"middle": f"{100 * preprocessing.centre:g} %"}),
         "size": "each image's own" if size is None else f"{size[0]} x {size[1]} pixels",
         "normalisation": preprocessing.normalization.kind,
         "preset": spec.preset or "none",

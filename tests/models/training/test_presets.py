@@ -16,6 +16,7 @@ from napari_cellclf.models.training.presets import (
 )
 
 NAMES = [
+    "brightfield-cells",
     "brightfield-rgb",
     "drosophila-seed",
     "embryo-stages",
@@ -64,6 +65,10 @@ def test_those_for_use_hold_on_what_they_have_not_seen(name):
     assert config.augmentation.varies
     assert config.ema > 0
     assert config.weights == "imagenet" or config.architecture == "compact-cnn"
+
+
+def test_one_cell_in_the_middle_is_brightfield_looked_at_more_closely():
+    assert load_preset("brightfield-rgb", {"centre": 0.7}) == load_preset("brightfield-cells")
 
 
 def test_changes_leave_the_preset_as_it_is():
@@ -150,7 +155,7 @@ def test_a_file_that_is_none(tmp_path, content, message):
 
 
 def test_no_such_preset():
-    with pytest.raises(InputError, match="choose one of brightfield-rgb, drosophila-seed"):
+    with pytest.raises(InputError, match="choose one of brightfield-cells, brightfield-rgb"):
         find_preset("flourescence")
 
 

@@ -36,6 +36,9 @@ class TrainingConfig(BaseModel):
     optional_channels : tuple of str
         Those that an image may lack. The network must learn to do without them: augmentation
         blanks them together.
+    centre : float
+        Part of each image's height and width, in its middle, that is looked at; 1 is all of it.
+        Less is for images cut around one cell each: the same number of pixels shows more of it.
     size : tuple of int, {'auto', 'own'}
         Height and width that images are resized to, in pixels; ``auto`` is the architecture's,
         ``own`` keeps each image's own.
@@ -123,6 +126,7 @@ class TrainingConfig(BaseModel):
     continue_from: str | None = None
     channels: tuple[str, ...] | None = Field(default=None, min_length=1)
     optional_channels: tuple[str, ...] = ()
+    centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | Literal["auto", "own"] = "auto"
     normalization: Normalization | Literal["auto", "fixed"] = "auto"
     fixed_rotations: tuple[float, ...] = ()

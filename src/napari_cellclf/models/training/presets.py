@@ -81,7 +81,7 @@ def list_presets() -> tuple[Preset, ...]:
     Examples
     --------
     >>> [preset.name for preset in list_presets()][:2]
-    ['brightfield-rgb', 'drosophila-seed']
+    ['brightfield-cells', 'brightfield-rgb']
     """
     folder = files("napari_cellclf") / "resources" / "presets"
     found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX))
