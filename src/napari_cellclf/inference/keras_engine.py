@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
 from napari_cellclf.inference.retracing import without_retracing_advice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.bundle import ModelBundle
@@ -77,11 +80,11 @@ class KerasEngine:
         import keras
 
         with bundle.private_network() as private:
-            try:
-                network = built(private.checked.config)
-                network.load_weights(private.path)
-            except or_exhausted(*_BUILD_ERRORS) as error:
-                raise _build_error(bundle.path.name, error) from error
+            network = load_checked(
+                private.checked.config,
+                lambda network: network.load_weights(private.path),
+                bundle.path.name,
+            )
         _check_ports(network, bundle.spec, bundle.path.name)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
@@ -122,22 +125,41 @@ class KerasEngine:
             ) from error
 
 
-def built(config: dict[str, Any]) -> Any:
+def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:
     """Build a network from a configuration that the gate has read, and from nothing else.
 
     Parameters
     ----------
     config : dict
         `CheckedNetwork.config`.
+    fill : callable
+        Gives the network, whose weights are random, the ones from its file.
+    name : str
+        What to call the file in messages.
 
     Returns
     -------
     keras.Model
-        With random weights.
+        Not compiled.
+
+    Raises
+    ------
+    BundleError
+        If Keras cannot build it, or the weights are not its own.
+    ModelError
+        If there is not enough memory for it.
     """
     import keras
 
-    return keras.saving.deserialize_keras_object(config, safe_mode=True)
+    try:
+        network = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        with warnings.catch_warnings():
+            # Keras only warns where it finds no weights for a part of the network.
+            warnings.simplefilter("error", UserWarning)
+            fill(network)
+    except or_exhausted(UserWarning, *_BUILD_ERRORS) as error:
+        raise _build_error(name, error) from error
+    return network
 
 
 def _build_error(name: str, error: BaseException) -> ModelError:
