@@ -19,7 +19,7 @@ from napari_cellclf.plugin.train.preview import Preview, make_preview, preview_l
 from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
 from napari_cellclf.plugin.train.run_steps import RunSteps
 from napari_cellclf.plugin.train.settings import ModelSettings, settle
-from napari_cellclf.plugin.train.text_window import show_text
+from napari_cellclf.plugin.shared.text_window import show_text
 
 if TYPE_CHECKING:
     import napari

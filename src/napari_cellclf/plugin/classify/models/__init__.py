@@ -1,0 +1,1 @@
+"""The part of the form that looks after models: what there is, fetch, import, share, remove."""

@@ -1,0 +1,35 @@
+"""What is known of the selected model, in a few lines."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
+
+from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
+from napari_cellclf.plugin.shared.controls import small_label
+
+NOTHING = (
+    "Select a model to see what it is for. Bring in somebody else's .keras network with Import, or a "
+    ".cellclf model with Add."
+)
+
+
+class Details:
+    """A label that describes an entry.
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+        Where the label lies.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.label = small_label()
+        self.label.setParent(parent)
+        self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        # What stands there was written by whoever made the model.
+        self.label.setTextFormat(Qt.TextFormat.PlainText)
+
+    def show(self, entry: ShelfEntry | None) -> None:
+        """Describe an entry; with None say what can be done."""
+        self.label.setText(NOTHING if entry is None else entry.summary)

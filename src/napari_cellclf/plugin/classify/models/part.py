@@ -1,0 +1,293 @@
+"""The part *Models*: what there is, and what can be done with each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.plugin.classify.models import work
+from napari_cellclf.plugin.classify.models.details import Details
+from napari_cellclf.plugin.classify.models.import_form import ImportForm
+from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
+from napari_cellclf.plugin.classify.models.tree import ModelTree
+from napari_cellclf.plugin.shared.background import LatestTask, Ticket
+from napari_cellclf.plugin.shared.controls import MessageLine
+from napari_cellclf.plugin.shared.paths import ask_for_path
+from napari_cellclf.plugin.shared.text_window import show_text
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is under way: what to say while it is, and what to do with its result."""
+
+    saying: str
+    on_done: Callable[[Any], None]
+
+
+class ModelsPart(QWidget):
+    """A list of models, a description, and buttons."""
+
+    #: A model shall be used: its name.
+    chosen = Signal(str)
+    #: The list has changed: a few words of what there is.
+    listed = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.tree = ModelTree()
+        self.details = Details(self)
+        self.import_form = ImportForm()
+        self.message = MessageLine()
+        self.progress = QProgressBar()
+        self.use = _button("Use", "Classify with this model.")
+        self.card = _button("Card…", "All that is known of this model.")
+        self.fetch = _button("Fetch", "Download this model, check it, and keep it.")
+        self.share = _button("Share…", "Pack this model into one file for somebody else.")
+        self.remove = _button("Remove", "Delete this model from your computer.")
+        self.bring = _button("Import…", "Bring in somebody else's .keras network.")
+        self.cancel = _button("Cancel", "Stop what is under way.")
+        self._task = LatestTask(self)
+        self._job: _Job | None = None
+        # A second press removes; a question in a window of its own would hold up the rest.
+        self._sure: str = ""
+        self._lay_out()
+        self._connect()
+        self._on_selected()
+
+    @property
+    def running(self) -> bool:
+        """Whether something is under way."""
+        return self._task.running
+
+    def refresh(self, selected: str = "") -> None:
+        """List the models anew; reads their descriptions from the disk.
+
+        Parameters
+        ----------
+        selected : str
+            The name that is selected then; empty keeps the selection.
+        """
+        kept = self.tree.entry()
+        entries = work.list_shelf()
+        self.tree.show_entries(entries, selected or (kept.name if kept else ""))
+        self.listed.emit(work.in_words(entries))
+
+    def shut_down(self) -> None:
+        """Stop what is under way."""
+        self._task.stop()
+
+    def fetch_selected(self) -> None:
+        """Fetch the selected model."""
+        entry = self.tree.entry()
+        if entry is not None and entry.place == "fetch":
+            self._start(
+                f"Fetching {entry.title}…",
+                lambda ticket: work.fetch(entry, ticket),
+                self._on_arrived,
+            )
+
+    def remove_selected(self) -> None:
+        """Remove the selected model when pressed twice."""
+        entry = self.tree.entry()
+        if entry is None or entry.place != "mine":
+            return
+        if self._sure != entry.name:
+            self._sure = entry.name
+            self.remove.setText("Really remove")
+            self.message.say(f"{entry.title} will be deleted from {entry.path}; press again.")
+            return
+        self._start(
+            f"Removing {entry.title}…",
+            lambda _: work.remove(entry),
+            lambda _: self._on_removed(entry),
+        )
+
+    def share_selected(self, path: str) -> None:
+        """Pack the selected model into one file.
+
+        Parameters
+        ----------
+        path : str
+            Where to.
+        """
+        entry = self.tree.entry()
+        if entry is not None and entry.is_here:
+            self._start(
+                f"Packing {entry.title}…",
+                lambda _: work.share(entry, Path(path)),
+                lambda made: self.message.say(f"Written: {made}. Add it on the other computer."),
+            )
+
+    def look_at(self, path: str) -> None:
+        """Look at somebody else's network and ask for what it does not say.
+
+        Parameters
+        ----------
+        path : str
+            A `.keras` file.
+        """
+        self._start(
+            f"Looking at {Path(path).name}…", lambda _: work.look_at(path), self._on_looked_at
+        )
+
+    def import_described(self) -> None:
+        """Import the network that the form describes."""
+        described = self.import_form.described()
+        if isinstance(described, str):
+            self.message.say(described, wrong=True)
+            return
+        file = self.import_form.file
+        self._start(
+            f"Importing {described.name} (the first time takes some seconds)…",
+            lambda ticket: work.bring_in(file, described, ticket),
+            self._on_imported,
+        )
+
+    def _start(
+        self, saying: str, task: Callable[[Ticket], Any], on_done: Callable[[Any], None]
+    ) -> None:
+        if self._task.running:
+            self.message.say("Something is under way; press Cancel to stop it.", wrong=True)
+            return
+        self._job = _Job(saying, on_done)
+        self.message.say(saying)
+        self._set_running(True)
+        self._task.start(task)
+
+    def _set_running(self, running: bool) -> None:
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(running)
+        self.cancel.setVisible(running)
+        self.import_form.setEnabled(not running)
+        self._on_selected()
+
+    def _on_done(self, result: object) -> None:
+        job, self._job = self._job, None
+        self._set_running(False)
+        if job is not None:
+            self.message.say("")
+            job.on_done(result)
+
+    def _on_failed(self, message: str) -> None:
+        self._job = None
+        self._set_running(False)
+        self.message.say(message, wrong=True)
+
+    def _on_cancel(self) -> None:
+        self._task.stop()
+        self._job = None
+        self._set_running(False)
+        self.message.say("Stopped; nothing was kept.")
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.progress.setRange(0, progress.total)
+        self.progress.setValue(progress.done)
+        if self._job is not None and progress.message:
+            self.message.say(f"{self._job.saying} {progress.message}")
+
+    def _on_arrived(self, arrived: work.Arrived) -> None:
+        self.refresh(arrived.name)
+        self.message.say(arrived.words)
+        if arrived.usable:
+            self.chosen.emit(arrived.name)
+
+    def _on_imported(self, arrived: work.Arrived) -> None:
+        self.import_form.forget()
+        self._on_arrived(arrived)
+
+    def _on_removed(self, entry: ShelfEntry) -> None:
+        self.refresh()
+        self.message.say(f"{entry.title} was removed.")
+        self.chosen.emit("")
+
+    def _on_looked_at(self, found: work.ForeignFile) -> None:
+        self.import_form.show_file(found)
+        self.message.say("The file does not say these; ask whoever trained it.")
+
+    def _on_selected(self) -> None:
+        entry, idle = self.tree.entry(), not self._task.running
+        self._sure = ""
+        self.remove.setText("Remove")
+        self.details.show(entry)
+        here = entry is not None and entry.is_here
+        self.use.setEnabled(here)
+        self.card.setEnabled(entry is not None)
+        self.share.setEnabled(here and idle)
+        self.remove.setEnabled(entry is not None and entry.place == "mine" and idle)
+        self.fetch.setEnabled(entry is not None and entry.place == "fetch" and idle)
+        self.bring.setEnabled(idle)
+
+    def _on_use(self) -> None:
+        entry = self.tree.entry()
+        if entry is not None and entry.is_here:
+            self.chosen.emit(entry.name)
+
+    def _on_card(self) -> None:
+        entry = self.tree.entry()
+        if entry is not None:
+            show_text(self, entry.title, work.card(entry))
+
+    def _ask_for_network(self) -> None:
+        ask_for_path(
+            self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile
+        )
+
+    def _ask_where_to(self) -> None:
+        entry = self.tree.entry()
+        if entry is not None:
+            ask_for_path(self, "Share", self.share_selected, save_as=f"{entry.name}.cellclf")
+
+    def _connect(self) -> None:
+        self.tree.selected.connect(self._on_selected)
+        self.tree.itemDoubleClicked.connect(self._on_use)
+        self.use.clicked.connect(self._on_use)
+        self.card.clicked.connect(self._on_card)
+        self.fetch.clicked.connect(self.fetch_selected)
+        self.share.clicked.connect(self._ask_where_to)
+        self.remove.clicked.connect(self.remove_selected)
+        self.bring.clicked.connect(self._ask_for_network)
+        self.cancel.clicked.connect(self._on_cancel)
+        self.import_form.wanted.connect(self.import_described)
+        self._task.done.connect(self._on_done)
+        self._task.failed.connect(self._on_failed)
+        self._task.progress.connect(self._on_progress)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.tree)
+        column.addWidget(self.details.label)
+        for buttons in ((self.use, self.fetch, self.card), (self.bring, self.share, self.remove)):
+            row = QHBoxLayout()
+            for button in buttons:
+                row.addWidget(button)
+            column.addLayout(row)
+        self.import_form.setVisible(False)
+        column.addWidget(self.import_form)
+        column.addWidget(self.message)
+        row = QHBoxLayout()
+        self.progress.setTextVisible(False)
+        self.progress.setFixedHeight(8)
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.cancel)
+        column.addLayout(row)
+        self._set_running(False)
+
+
+def _button(text: str, hint: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(hint)
+    return button
