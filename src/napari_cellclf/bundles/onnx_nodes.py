@@ -14,13 +14,14 @@ from napari_cellclf.bundles.wire import Wire
 #: another graph, draws random numbers, or makes a tensor of a size that is computed on the way.
 OPERATORS = words(
     "Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv "
-    "ConvTranspose DepthToSpace Div Dropout Elu Erf Exp Expand Flatten Floor Gather Gelu Gemm "
-    "GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish Identity "
-    "InstanceNormalization LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization "
-    "MatMul Max MaxPool Mean Min Mish Mul Neg PRelu Pad Pow ReduceL2 ReduceMax ReduceMean "
-    "ReduceMin ReduceProd ReduceSum ReduceSumSquare Reciprocal Relu Reshape Resize Selu Shape "
-    "Sigmoid Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh "
-    "ThresholdedRelu Tile Transpose Unsqueeze Upsample "
+    "ConvTranspose DepthToSpace Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather "
+    "Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization "
+    "HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu "
+    "Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg "
+    "PRelu Pad Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Reshape Resize Selu Shape Shrink Sigmoid Slice Softmax Softplus "
+    "Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
+    "Unsqueeze Upsample Where"
 )
 #: The inputs that say by how much a result is larger than what comes in, or how large it is.
 _FACTORS: Mapping[str, int] = {"Resize": 2, "Upsample": 1, "Tile": 1}
@@ -121,6 +122,8 @@ class Growth:
     wire: Wire
     factor: float = 1.0
     padding: int = 0
+    #: Values that are put together from constants and from sizes of what is there already.
+    sizes: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def add(self, node: Node, constants: Mapping[str, Tensor]) -> None:
         """Look at a node.
@@ -137,6 +140,7 @@ class Growth:
         UnsafeModelError
             If how large its result is depends on the image, or is too much.
         """
+        self._follow_sizes(node, constants)
         if node.operator == "ConvTranspose":
             self.factor *= math.prod(node.numbers.get("strides", [1]))
         if node.operator in _FACTORS:
@@ -151,11 +155,27 @@ class Growth:
         if not (self.factor <= MAX_GROWTH and self.padding <= MAX_PADDING):
             self.wire.refuse("makes images much larger than they come; only smaller networks run")
 
+    def _follow_sizes(self, node: Node, constants: Mapping[str, Tensor]) -> None:
+        """Note what is the size of something that is there: it makes nothing larger."""
+        if node.operator == "Shape" and node.outputs:
+            self.sizes[node.outputs[0]] = ()
+        elif node.operator in ("Slice", "Gather", "Cast", "Unsqueeze", "Squeeze", "Concat") and (
+            node.outputs
+        ):
+            taken = node.inputs if node.operator == "Concat" else node.inputs[:1]
+            known = [
+                constants[name].values if name in constants else self.sizes.get(name)
+                for name in taken
+            ]
+            listed = [values for values in known if values is not None]
+            if len(listed) == len(known):
+                self.sizes[node.outputs[0]] = tuple(one for values in listed for one in values)
+
     def _values(self, node: Node, place: int, constants: Mapping[str, Tensor]) -> tuple[float, ...]:
         name = node.inputs[place] if place < len(node.inputs) else ""
         if not name or (name in constants and 0 in constants[name].shape):
             return ()
-        values = constants[name].values if name in constants else None
+        values = constants[name].values if name in constants else self.sizes.get(name)
         if values is None:
             self.wire.refuse(
                 f"lets a {node.operator} depend on the image; export it with fixed numbers"

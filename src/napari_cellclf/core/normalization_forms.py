@@ -1,4 +1,4 @@
-"""The ways to type a normalisation: in a module of its own, which the command line reads at once."""
+"""The ways to type a normalisation; on their own, since the command line lists them at once."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def parse_normalization(text: str) -> Normalization:
         if reader is not None:
             return reader(numbers)
     except (ValueError, KeyError, ValidationError) as error:
-        form = next(form for form in FORMS if form.startswith(word))
+        forms = " or ".join(form for form in FORMS if form.split(":")[0] == word)
         raise NormalizationError(
-            f"normalisation {text!r} has other numbers than {form!r} takes: {FORMS[form]}"
+            f"normalisation {text!r} has numbers that it does not take; give {forms}"
         ) from error
     raise NormalizationError(
         f"{text!r} is no normalisation; give one of {', '.join(FORMS)}, or a JSON file with "
