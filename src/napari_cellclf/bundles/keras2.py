@@ -69,7 +69,8 @@ class _Translator:
     def model(self, config: Any) -> dict[str, Any]:
         outer = config if isinstance(config, dict) else {}
         kind, inside = outer.get("class_name"), outer.get("config")
-        layers = inside.get("layers") if isinstance(inside, dict) else None
+        inside = inside if isinstance(inside, dict) else {}
+        layers = inside.get("layers")
         if kind not in ("Sequential", "Functional", "Model") or not isinstance(layers, list):
             self.refuse("does not describe a Sequential or Functional network")
         if kind == "Sequential":

@@ -239,7 +239,7 @@ def _tensor(place: Place) -> dict[str, Any]:
 
 def _shell(inside: dict[str, Any]) -> dict[str, Any]:
     """Return what else belongs to a model: its name and whether it is trained."""
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = {"name": "network"}
     if isinstance(inside.get("name"), str) and len(inside["name"]) <= 200:
         kept["name"] = inside["name"]
     if isinstance(inside.get("trainable"), bool):

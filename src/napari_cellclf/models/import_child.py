@@ -87,25 +87,24 @@ def _make(folder: Path) -> None:
     found = look_at(copy)
     _tell(folder, done=1, message="starting Keras")
     # Imported as late as this, so that its seconds are told of.
-    from napari_cellclf.bundles.schema import ArchitectureSpec, TrainingSpec
+    from napari_cellclf.bundles.schema import TrainingSpec
     from napari_cellclf.models.save import save_bundle
 
     _tell(folder, done=2, message="building the network")
-    network = _network(copy)
+    network = _network(copy, request["name"])
     if found.is_single_sigmoid:
         network = _with_both_classes(network)
     _tell(folder, done=3, message="trying it and writing the model")
-    source = described.source or f"the file {request['name']}"
+    source = f"Trained elsewhere, and imported from {described.source or request['name']}"
+    version = f", a file of Keras {found.keras_version}"
     save_bundle(
         network,
         folder / MADE,
         preprocessing=described.preprocessing,
         classes=described.classes,
-        architecture=ArchitectureSpec(
-            name="imported", pretrained=f"{source}, written by Keras {found.keras_version}"
-        ),
+        architecture="imported",
         test_image=_test_image(described.preprocessing),
-        training=TrainingSpec(source="Not known: the network was trained elsewhere"),
+        training=TrainingSpec(source=source + version),
         **{
             field: getattr(described, field)
             for field in ("name", "title", "description", "licence", "citation", "limits")
@@ -114,14 +113,14 @@ def _make(folder: Path) -> None:
     _tell(folder, done=4, message="putting it in its place")
 
 
-def _network(copy: Path) -> keras.Model:
+def _network(copy: Path, name: str) -> keras.Model:
     """Build the network from what was checked, and give it its weights."""
     from napari_cellclf.inference.keras_engine import load_checked
 
     if not is_legacy(copy):
         checked = check_network(copy)
         check_values(copy)
-        return load_checked(checked.config, lambda network: network.load_weights(copy), COPY)
+        return load_checked(checked.config, lambda network: network.load_weights(copy), name)
     legacy = check_legacy(copy)
     arrays = read_legacy(copy, legacy)
 
@@ -129,7 +128,7 @@ def _network(copy: Path) -> keras.Model:
         for layer, weights in arrays.items():
             network.get_layer(layer).set_weights(weights)
 
-    return load_checked(legacy.network.config, fill, COPY)
+    return load_checked(legacy.network.config, fill, name)
 
 
 def _with_both_classes(network: keras.Model) -> keras.Model:
