@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.plugin.classify.channel_form import ChannelForm
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
+from napari_cellclf.plugin.classify.models.part import ModelsPart
 from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
@@ -24,17 +25,20 @@ from napari_cellclf.plugin.shared.controls import (
     wide_combo,
 )
 from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.section import Section
 
 LAYERS_TAB, FOLDER_TAB = 0, 1
 
 
 class ClassifyForm(QWidget):
-    """Model, image or folder, channels, button, progress, answers: from top to bottom."""
+    """Model, all models, image or folder, channels, button, progress, answers: from top to bottom."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = ModelPicker()
         self.model_summary = small_label()
+        self.models = ModelsPart()
+        self.models_section = Section("Models", self.models, open=False)
         self.image = wide_combo("Which of the open images is classified; select its layers.")
         self.axis = wide_combo("Which axis of the layer holds the channels.")
         self.channels = ChannelForm()
@@ -60,6 +64,7 @@ class ClassifyForm(QWidget):
         column = QVBoxLayout(inner)
         column.setContentsMargins(6, 6, 6, 6)
         column.addLayout(self._model_rows())
+        column.addWidget(self.models_section)
         column.addWidget(self._input_tabs())
         column.addWidget(self.message)
         column.addLayout(self._button_row())

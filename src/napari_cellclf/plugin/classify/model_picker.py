@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_cellclf.errors import CellclfError
@@ -33,8 +33,8 @@ class ModelPicker(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._box, 1)
         row.addWidget(self._open_button())
-        for choice in bundled_models():
-            self._box.addItem(choice.title, choice)
+        self._added: list[ModelChoice] = []
+        self._fill("")
         self._box.currentIndexChanged.connect(self._on_change)
 
     def current(self) -> ModelChoice | None:
@@ -64,9 +64,33 @@ class ModelPicker(QWidget):
         except CellclfError as error:
             self.failed.emit(f"{error}")
             return False
+        self._added.append(choice)
         self._box.addItem(choice.title, choice)
         self._box.setCurrentIndex(self._box.count() - 1)
         return True
+
+    def reload(self, reference: str = "") -> None:
+        """List the models anew: one was fetched, imported or removed.
+
+        Parameters
+        ----------
+        reference : str
+            The one that is chosen then; empty keeps the choice, if it is still there.
+        """
+        before = self.current()
+        with QSignalBlocker(self._box):
+            self._box.clear()
+            self._fill(reference or ("" if before is None else before.reference))
+        # Also where the name is the same: another model may lie under it.
+        self.changed.emit()
+
+    def _fill(self, reference: str) -> None:
+        listed = named_models()
+        known = {choice.reference for choice in listed}
+        for choice in [*listed, *(one for one in self._added if one.reference not in known)]:
+            self._box.addItem(choice.title, choice)
+            if choice.reference == reference:
+                self._box.setCurrentIndex(self._box.count() - 1)
 
     def dragEnterEvent(self, event: Any) -> None:
         """Take models that are dragged here."""
@@ -103,8 +127,8 @@ class ModelPicker(QWidget):
         self.changed.emit()
 
 
-def bundled_models() -> list[ModelChoice]:
-    """List the models that come with this package."""
+def named_models() -> list[ModelChoice]:
+    """List the models that have names: the user's own and those of this package."""
     from napari_cellclf.bundles.catalogue import list_models
 
     return [describe_model(model.name) for model in list_models()]

@@ -17,7 +17,6 @@ class ModelProcess:
     """The model that was used last, kept running so that a second click need not load it again."""
 
     def __init__(self) -> None:
-        self._reference = ""
         self._engine: ProcessEngine | None = None
         self._classifier: Classifier | None = None
         self._lock = threading.Lock()
@@ -45,16 +44,18 @@ class ModelProcess:
         CancelledError
             If it was to stop, or `close` was called meanwhile.
         """
-        from napari_cellclf.bundles.bundle import ModelBundle
+        from napari_cellclf.bundles.bundle import ModelBundle, read_spec
         from napari_cellclf.bundles.catalogue import find_model
         from napari_cellclf.inference.classifier import Classifier
 
         with self._lock:
+            path = find_model(reference)
             known = self._classifier
-            if known is not None and reference == self._reference and not self.is_idle():
+            # The same name may stand for another model by now; its files' hashes tell.
+            if known is not None and not self.is_idle() and known.bundle.spec == read_spec(path):
                 return known
             self.close()
-            bundle = ModelBundle.load(find_model(reference))
+            bundle = ModelBundle.load(path)
             engine = self._engine = ProcessEngine(reference)
             # Whoever stopped before this line found no process to end; after it he ends this one.
             if self._shut or should_stop():
@@ -65,7 +66,6 @@ class ModelProcess:
                 self.close()
                 raise
             self._classifier = Classifier(bundle, engine)
-            self._reference = reference
             return self._classifier
 
     def is_idle(self) -> bool:

@@ -132,6 +132,7 @@ class ClassifyWidget(DockedWidget):
     def shut_down(self) -> None:
         """Stop working and let go of the viewer: the widget was closed."""
         self.runner.stop()
+        self.form.models.shut_down()
         self._model.shut_down()
         self._soon.stop()
         if self._link is not None:
@@ -142,6 +143,9 @@ class ClassifyWidget(DockedWidget):
         form, runner = self.form, self.runner
         form.model.changed.connect(self.refresh)
         form.model.failed.connect(self._on_model_failed)
+        form.models.chosen.connect(self._on_model_chosen)
+        form.models.listed.connect(form.models_section.summarise)
+        form.models_section.unfolded.connect(self._on_models_unfolded)
         form.tabs.currentChanged.connect(self._on_form)
         form.folder.changed.connect(self._on_form)
         form.classify.clicked.connect(self.classify)
@@ -201,6 +205,13 @@ class ClassifyWidget(DockedWidget):
 
     def _on_model_failed(self, message: str) -> None:
         self._say(message, wrong=True)
+
+    def _on_model_chosen(self, name: str) -> None:
+        self.form.model.reload(name)
+
+    def _on_models_unfolded(self, unfolded: bool) -> None:
+        if unfolded:
+            self.form.models.refresh()
 
     def _on_cancel(self) -> None:
         self.runner.stop()

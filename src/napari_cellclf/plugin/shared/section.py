@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
@@ -18,6 +18,9 @@ class Section(QWidget):
     open : bool
         Whether it is to be seen at first.
     """
+
+    #: It was unfolded, or folded away.
+    unfolded = Signal(bool)
 
     def __init__(self, title: str, content: QWidget, *, open: bool = True) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class Section(QWidget):
         self._header.setText(f"{'▼' if wide else '▶'}  {self._title}")
         # Left in its place, where it keeps the heading on the left.
         self._summary.setText("" if wide else self._words)
+        self.unfolded.emit(wide)
 
     def is_unfolded(self) -> bool:
         """Whether all of it is shown."""

@@ -8,7 +8,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
-from napari_cellclf.plugin.classify.models.describing import NORMALIZATIONS, Answers, describe
+from napari_cellclf.core.normalization_forms import FORMS
+from napari_cellclf.plugin.classify.models.describing import Answers, describe
 from napari_cellclf.plugin.shared.controls import small_label
 
 
@@ -27,7 +28,9 @@ class ImportForm(QWidget):
         self.channels = _line("DNA", "The channels, in the order in which the network takes them.")
         self.size = _line("100x100, or own", "Height x width the images are resized to.")
         self.normalization = QComboBox()
+        self.normalization.setEditable(True)
         self.normalization.setToolTip("How pixels were scaled when the network was trained.")
+        self.meaning = small_label()
         self.licence = _line("such as CC-BY-4.0", "Of the network's weights, if you know it.")
         self.bring = QPushButton("Import")
         self.drop = QPushButton("Drop")
@@ -52,7 +55,8 @@ class ImportForm(QWidget):
         self.says.setText(f"{found}, {found.n_parameters:,} parameters, from {found.kind}.")
         for line in (self.name, self.classes, self.channels, self.licence):
             line.clear()
-        self.normalization.setCurrentIndex(0)
+        self.normalization.setCurrentIndex(-1)
+        self.normalization.clearEditText()
         self.classes.setPlaceholderText(f"{found.n_classes} names, separated by commas")
         many = "s, separated by commas" if found.n_channels > 1 else ""
         self.channels.setPlaceholderText(f"{found.n_channels} name{many}")
@@ -77,15 +81,20 @@ class ImportForm(QWidget):
                 classes=self.classes.text(),
                 channels=self.channels.text(),
                 size=self.size.text(),
-                normalization=str(self.normalization.currentData() or ""),
+                normalization=self.normalization.currentText(),
                 licence=self.licence.text(),
             ),
         )
 
+    def _on_normalization(self, text: str) -> None:
+        """Say what a form means, also once numbers stand in the place of its letters."""
+        word = text.partition(":")[0]
+        meaning = FORMS.get(text) or next((FORMS[form] for form in FORMS if form == word), "")
+        self.meaning.setText(meaning)
+
     def _lay_out(self) -> None:
-        self.normalization.addItem("choose…", "")
-        for text, title in NORMALIZATIONS.items():
-            self.normalization.addItem(title, text)
+        self.normalization.addItems(list(FORMS))
+        self.normalization.currentTextChanged.connect(self._on_normalization)
         form = QFormLayout(self)
         form.setContentsMargins(0, 6, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -95,6 +104,7 @@ class ImportForm(QWidget):
         form.addRow("Channels", self.channels)
         form.addRow("Size", self.size)
         form.addRow("Pixels", self.normalization)
+        form.addRow("", self.meaning)
         form.addRow("Licence", self.licence)
         row = QHBoxLayout()
         row.addWidget(self.bring, 2)

@@ -21,7 +21,7 @@ from napari_cellclf.core.progress import Progress
 from napari_cellclf.plugin.classify.models import work
 from napari_cellclf.plugin.classify.models.details import Details
 from napari_cellclf.plugin.classify.models.import_form import ImportForm
-from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
+from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.tree import ModelTree
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import MessageLine
@@ -83,7 +83,7 @@ class ModelsPart(QWidget):
         kept = self.tree.entry()
         entries = work.list_shelf()
         self.tree.show_entries(entries, selected or (kept.name if kept else ""))
-        self.listed.emit(work.in_words(entries))
+        self.listed.emit(in_words(entries))
 
     def shut_down(self) -> None:
         """Stop what is under way."""

@@ -1,0 +1,102 @@
+"""What the list of models shows: those that are here, and those that can be fetched. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Place = Literal["mine", "bundled", "fetch"]
+
+#: The headings of the list, in their order.
+PLACES: dict[Place, str] = {
+    "mine": "Yours",
+    "bundled": "With the plugin",
+    "fetch": "To fetch",
+}
+_MANY = 8
+
+
+@dataclass(frozen=True)
+class ShelfEntry:
+    """A model, or weights to start a training from.
+
+    Parameters
+    ----------
+    name, title : str
+        What to type and what to read.
+    place : {'mine', 'bundled', 'fetch'}
+        Where it is.
+    path : Path, optional
+        Of a model that is here.
+    classes, channels : tuple of str
+        What it tells apart, and what it looks at; none of weights.
+    licence : str
+        Of the weights.
+    size_bytes : int
+        On the disk, or to be downloaded.
+    about : str
+        A sentence or two of what it is for.
+    """
+
+    name: str
+    title: str
+    place: Place
+    path: Path | None = None
+    classes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    licence: str = ""
+    size_bytes: int = 0
+    about: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it can be classified with at once."""
+        return self.place != "fetch"
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes it tells apart; 0 for weights."""
+        return len(self.classes)
+
+    @property
+    def size(self) -> str:
+        """Such as ``"8.7 MB"``."""
+        return f"{self.size_bytes / 1e6:.1f} MB" if self.size_bytes else ""
+
+    @property
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [self.about] if self.about else []
+        if self.classes:
+            lines.append(f"{self.n_classes} classes: {_listed(self.classes)}")
+        if self.channels:
+            plural = "" if len(self.channels) == 1 else "s"
+            lines.append(f"Channel{plural}: {_listed(self.channels)}")
+        lines.append(f"Licence: {self.licence or 'not stated'}")
+        return "\n".join(lines)
+
+
+def in_words(entries: Sequence[ShelfEntry]) -> str:
+    """Say how many there are of each place.
+
+    Parameters
+    ----------
+    entries : sequence of ShelfEntry
+        All of them.
+
+    Returns
+    -------
+    str
+        Such as ``"1 yours, 2 with the plugin"``.
+    """
+    counts = {place: sum(entry.place == place for entry in entries) for place in PLACES}
+    return ", ".join(
+        f"{count} {PLACES[place].lower()}" for place, count in counts.items() if count
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + more

@@ -1,0 +1,234 @@
+"""What the buttons of the part *Models* do; no Qt, and in threads but for the list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
+from napari_cellclf.plugin.shared.background import Ticket
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.catalogue import ModelInfo
+    from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
+    from napari_cellclf.bundles.registry import RegistryEntry
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What was fetched or imported.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    words : str
+        One sentence of where it is now.
+    usable : bool
+        Whether one can classify with it; weights are for training.
+    """
+
+    name: str
+    words: str
+    usable: bool = True
+
+
+def list_shelf() -> list[ShelfEntry]:
+    """List what is here and what can be fetched, using no network.
+
+    Returns
+    -------
+    list of ShelfEntry
+        The user's own, the bundled ones, and what the lists of models name that is not here.
+    """
+    from napari_cellclf.bundles.catalogue import list_models
+    from napari_cellclf.bundles.fetched import is_here
+    from napari_cellclf.bundles.registries import read_registries
+
+    entries = [_of_model(model) for model in list_models()]
+    known = {entry.name for entry in entries}
+    registry = read_registries()
+    return entries + [
+        _of_registry(entry)
+        for entry in registry.entries
+        if entry.name not in known and not is_here(entry)
+    ]
+
+
+def fetch(entry: ShelfEntry, ticket: Ticket) -> Arrived:
+    """Fetch a model or weights.
+
+    Parameters
+    ----------
+    entry : ShelfEntry
+        One that is to be fetched.
+    ticket : Ticket
+        Is told how far it is, and says when to stop.
+
+    Returns
+    -------
+    Arrived
+        Checked and tried.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be fetched or used.
+    """
+    from napari_cellclf.models.fetching import fetch_model
+
+    got = fetch_model(entry.name, on_progress=ticket.on_progress, should_stop=ticket.should_stop)
+    if isinstance(got, Path):
+        words = f"{entry.title} are here now; a training that starts from them needs no network."
+        return Arrived(entry.name, words, usable=False)
+    return Arrived(entry.name, f"{entry.title} was fetched to {got.path}.")
+
+
+def bring_in(file: Path, described: ForeignNetwork, ticket: Ticket) -> Arrived:
+    """Import somebody else's network.
+
+    Parameters
+    ----------
+    file : Path
+        A `.keras` file.
+    described : ForeignNetwork
+        What it does not say.
+    ticket : Ticket
+        Is told how far it is, and says when to stop.
+
+    Returns
+    -------
+    Arrived
+        Tested.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be used.
+    """
+    from napari_cellclf.models.importing import import_network
+
+    bundle = import_network(
+        file, described, on_progress=ticket.on_progress, should_stop=ticket.should_stop
+    )
+    return Arrived(described.name, f"{described.name} was imported to {bundle.path}.")
+
+
+def look_at(path: str) -> ForeignFile:
+    """Look at a network's file statically.
+
+    Parameters
+    ----------
+    path : str
+        A `.keras` file.
+
+    Returns
+    -------
+    ForeignFile
+        What it says of itself.
+
+    Raises
+    ------
+    CellclfError
+        If it is not a plain network.
+    """
+    from napari_cellclf.bundles import foreign
+
+    return foreign.look_at(path)
+
+
+def share(entry: ShelfEntry, target: Path) -> Path:
+    """Pack a model into one file.
+
+    Parameters
+    ----------
+    entry : ShelfEntry
+        One that is here.
+    target : Path
+        Where to; replaced if it is there, as the dialog has asked about that.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be written.
+    """
+    from napari_cellclf.bundles.keeping import share_model
+
+    return share_model(_reference(entry), target, overwrite=True).path
+
+
+def remove(entry: ShelfEntry) -> None:
+    """Delete one of the user's own models.
+
+    Parameters
+    ----------
+    entry : ShelfEntry
+        Which.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be deleted.
+    """
+    from napari_cellclf.bundles.keeping import remove_model
+
+    remove_model(entry.name)
+
+
+def card(entry: ShelfEntry) -> str:
+    """Write down all that is known of a model.
+
+    Parameters
+    ----------
+    entry : ShelfEntry
+        Any.
+
+    Returns
+    -------
+    str
+        Its model card, or what its list says of it.
+    """
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.bundles.card import model_card
+    from napari_cellclf.bundles.registries import find_entry
+    from napari_cellclf.bundles.registry_card import entry_card
+
+    if entry.path is not None:
+        return model_card(read_spec(entry.path))
+    return entry_card(find_entry(entry.name))
+
+
+def _reference(entry: ShelfEntry) -> Path | str:
+    return entry.name if entry.path is None else entry.path
+
+
+def _of_model(model: ModelInfo) -> ShelfEntry:
+    return ShelfEntry(
+        name=model.name,
+        title=model.title,
+        place=model.where,
+        path=model.path,
+        classes=model.classes,
+        channels=model.channels,
+        licence=model.licence,
+        size_bytes=model.size_bytes,
+    )
+
+
+def _of_registry(entry: RegistryEntry) -> ShelfEntry:
+    return ShelfEntry(
+        name=entry.name,
+        title=entry.title,
+        place="fetch",
+        classes=entry.class_names,
+        channels=entry.channel_names,
+        licence=entry.licence,
+        size_bytes=entry.size_bytes,
+        about=entry.description,
+    )
