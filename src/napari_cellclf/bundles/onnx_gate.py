@@ -220,7 +220,7 @@ class _Graph:
             self.wire.refuse(
                 f"uses {(lacking or again)[0][:80]!r} before it is computed, or computes it twice"
             )
-        if node.constant is not None and node.operator == "Constant" and node.outputs:
+        if node.constant is not None and node.operator == "Constant":
             tensor = node.constant
             self.keep(Tensor(node.outputs[0], tensor.shape, tensor.values))
         self.growth.add(node, self.constants)
