@@ -214,6 +214,8 @@ class _Graph:
         self.constants[tensor.name] = tensor
 
     def follow(self, node: Node) -> None:
+        if not node.outputs:
+            self.wire.damaged()
         lacking = [name for name in node.inputs if name and name not in self.known]
         again = [name for name in node.outputs if name and name in self.known]
         if lacking or again:
