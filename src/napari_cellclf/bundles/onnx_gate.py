@@ -22,8 +22,8 @@ from napari_cellclf.errors import BundleError
 MAX_NODES = 10_000
 MAX_TENSORS = 10_000
 #: Versions of the operators and of the format that the list was made for.
-OPSETS = range(7, 27)
-IR_VERSIONS = range(3, 14)
+OPSETS = range(7, 29)
+IR_VERSIONS = range(3, 16)
 
 Side = int | None
 
