@@ -139,7 +139,7 @@ _LAYERS: Mapping[str, Parameters] = {
     "Minimum": {},
     "Multiply": {},
     "Normalization": {
-        "axis": or_none(_AXIS),
+        "axis": Rule("axes, or none", lambda value: value in (None, []) or _AXIS.accepts(value)),
         "invert": FLAG,
         "mean": or_none(NUMBERS),
         "variance": or_none(NUMBERS),
