@@ -21,6 +21,9 @@ _MODELS = {
 _PORTS = ("input_layers", "output_layers")
 _OBSCURE = "in a way that cannot be followed; save it again with Keras 3"
 
+#: Where the Keras that is here finds them; older ones found Functional elsewhere.
+_MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
+
 #: An output of a call of a layer: the layer's name, which call, which output.
 Place: TypeAlias = tuple[str, int, int]
 
@@ -116,7 +119,7 @@ class _Reader:
         if self.n_layers > MAX_LAYERS:
             self.refuse(f"has over {MAX_LAYERS} layers")
         cleaned = {
-            "module": kind[1],
+            "module": _MODULES[kind[0]],
             "class_name": kind[0],
             "config": _shell(inside),
             "registered_name": config.get("registered_name"),
