@@ -1,0 +1,315 @@
+"""``/api/predict``: images in, classes out, as ``cellclf predict`` answers for the same files."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from starlette.responses import PlainTextResponse, Response
+
+from napari_cellclf.core.channels import name_overrides, taken_in_order
+from napari_cellclf.errors import ImageError, ImageTooLargeError, InputError
+from napari_cellclf.inference.rows import BadImage, Item, Row, distinct, prepared_rows
+from napari_cellclf.io.planes import collapse_grey
+from napari_cellclf.io.sent import sent_sources
+from napari_cellclf.server.failures import RequestError, of_image
+from napari_cellclf.server.schemas import Answer, ImageAnswer, ImageFailure, ModelName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from starlette.requests import Request
+
+    from napari_cellclf.bundles.schema import BundleSpec
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.io.memory import MemoryFile
+    from napari_cellclf.io.sources import ImageSource
+    from napari_cellclf.server.served import Served
+    from napari_cellclf.server.service import Service
+    from napari_cellclf.server.settings import Limits
+
+Mappings = Mapping[str, str | None]
+
+#: Planes of a request that are prepared ahead of the network.
+_AHEAD = 16
+_AHEAD_BYTES = 1 << 25
+_TEXT = "text/plain"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says beside its images.
+
+    Parameters
+    ----------
+    mapping : mapping of str to (str or None), optional
+        The model's channels to those of the images.
+    channels : tuple of str
+        What each file shows.
+    as_text : bool
+        Whether the answer is lines of text.
+    """
+
+    mapping: Mappings | None
+    channels: tuple[str, ...]
+    as_text: bool
+
+
+async def predict(request: Request) -> Response:
+    """Answer ``GET`` and ``POST /api/predict``.
+
+    Parameters
+    ----------
+    request : Request
+        With images.
+
+    Returns
+    -------
+    Response
+        JSON, or a line of text for each image.
+    """
+    service: Service = request.app.state.service
+    asked = read_query(request)
+    with service.receiver.holding() as body:
+        files = await body.files(request, any_type=request.method == "GET")
+        served = service.models.current
+        answer = await service.answer(request, classify(service, served, files, asked))
+    if asked.as_text:
+        return PlainTextResponse(as_text(answer))
+    return Response(answer.model_dump_json(exclude_none=True), media_type=_JSON)
+
+
+def read_query(request: Request) -> Asked:
+    """Read what the address and the header ask for.
+
+    Parameters
+    ----------
+    request : Request
+        Its parameters ``channels`` and ``channel``, and ``Accept``.
+
+    Returns
+    -------
+    Asked
+        What was asked for; text for ``GET``, JSON for ``POST``, unless ``Accept`` says otherwise.
+
+    Raises
+    ------
+    RequestError
+        400 for a parameter that is not known, or not of its form.
+    """
+    unknown = set(request.query_params) - {"channel", "channels"}
+    if unknown:
+        raise RequestError(
+            400, "unknown_parameter",
+            f"there is no parameter {min(unknown)!r}; there are channels=MODEL=IMAGE,... and "
+            "channel=NAME",
+        )  # fmt: skip
+    pairs = [
+        pair
+        for text in request.query_params.getlist("channels")
+        for pair in text.split(",")
+        if pair.strip()
+    ]
+    mapping: dict[str, str | None] = {}
+    for pair in pairs:
+        expected, equals, source = (part.strip() for part in pair.partition("="))
+        if not (expected and equals) or expected in mapping:
+            raise RequestError(
+                400, "channels",
+                f"channels={pair!r} is not of the form MODEL=IMAGE, or names a channel twice",
+            )  # fmt: skip
+        mapping[expected] = source or None
+    accept = request.headers.get("accept", "")
+    wants_text, wants_json = _TEXT in accept, _JSON in accept
+    as_text = wants_text if request.method == "POST" else not wants_json
+    channels = tuple(name.strip() for name in request.query_params.getlist("channel"))
+    return Asked(mapping or None, channels, as_text and not (wants_text and wants_json))
+
+
+async def classify(
+    service: Service, served: Served, files: Sequence[MemoryFile], asked: Asked
+) -> Answer:
+    """Classify images.
+
+    Parameters
+    ----------
+    service : Service
+        That has the decoders and the network.
+    served : Served
+        The model, from the first image to the last.
+    files : sequence of MemoryFile
+        As they were sent.
+    asked : Asked
+        What else the request says.
+
+    Returns
+    -------
+    Answer
+        With a failure in the place of an image that cannot be classified.
+
+    Raises
+    ------
+    RequestError
+        If none of them can be.
+    """
+    try:
+        name_overrides(served.classifier.preprocessing.channels, asked.mapping or {})
+        sources = sent_sources(
+            files, channels=asked.channels, limit_bytes=service.limits.pixel_bytes
+        )
+    except InputError as error:
+        raise of_image(error) from error
+    images = [_Meant(source, served, service.limits, asked.mapping) for source in sources]
+    rows = _rows(images, served.spec)
+    predictions: list[ImageAnswer | ImageFailure] = []
+    failed: list[BadImage] = []
+    while part := await service.decode(partial(_take, rows)):
+        answers = await asyncio.gather(*(_answer(service, served, *one) for one in part))
+        failed += [answer for answer in answers if isinstance(answer, BadImage)]
+        predictions += [_failure(a) if isinstance(a, BadImage) else a for a in answers]
+    if len(failed) == len(predictions):
+        raise of_image(failed[0].error)
+    return Answer(
+        model=ModelName(name=served.spec.name, sha256=served.sha256), predictions=tuple(predictions)
+    )
+
+
+def as_text(answer: Answer) -> str:
+    """Write answers as the first version of this service did.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of one image or several.
+
+    Returns
+    -------
+    str
+        Such as ``"HEPG2: 0.8455, HUVEC: 0.1040"``: the classes in the model's order. Several images
+        are a line each, with the image's name and a tab in front.
+    """
+    lines = [(one.image, _line(one)) for one in answer.predictions]
+    if len(lines) == 1:
+        return lines[0][1]
+    return "\n".join(f"{image}\t{line}" for image, line in lines)
+
+
+def _line(one: ImageAnswer | ImageFailure) -> str:
+    if isinstance(one, ImageFailure):
+        return f"error: {one.detail}"
+    return ", ".join(f"{name}: {value:.4f}" for name, value in one.probabilities.items())
+
+
+@dataclass
+class _Meant:
+    """An image that was sent, read as it is meant for a model."""
+
+    source: ImageSource
+    served: Served
+    limits: Limits
+    mapping: Mappings | None
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self) -> Image:
+        expected = self.served.classifier.preprocessing.channels
+        image = self.source.read()
+        self._check_size(image)
+        if not any(spec.matches("red") for spec in expected):
+            # Clients write grey images with three equal colours, without meaning it.
+            image = collapse_grey(image)
+        stem = PurePath(self.source.id).stem
+        if image.channels == ("",) and any(spec.matches(stem) for spec in expected):
+            image = replace(image, channels=(stem,))
+        self._note_channels(image)
+        return image
+
+    def _note_channels(self, image: Image) -> None:
+        expected = self.served.classifier.preprocessing.channels
+        if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
+            names = ", ".join(spec.name for spec in expected)
+            self.warnings.append(
+                f"its channels have no names and are taken as {names}, in this order"
+            )
+        missing = self.served.classifier.preprocessing.match(image, self.mapping).missing
+        if missing:
+            self.warnings.append(f"it has no {', '.join(missing)}; the model did without")
+
+    def _check_size(self, image: Image) -> None:
+        if image.n_planes > self.limits.planes:
+            raise ImageTooLargeError(
+                f"{self.source.id} has {image.n_planes} planes; send at most {self.limits.planes} "
+                "at a time"
+            )
+        preprocessing = self.served.classifier.preprocessing
+        size = preprocessing.size or image.height_width
+        if math.prod(size) * len(preprocessing.channels) * 4 > self.limits.plane_bytes:
+            height, width = image.height_width
+            raise ImageTooLargeError(
+                f"{self.source.id} has {height} x {width} pixels, too many for this server; send "
+                "parts of it"
+            )
+
+
+def _rows(images: Sequence[_Meant], spec: BundleSpec) -> Iterator[tuple[_Meant, Row | BadImage]]:
+    items = [Item(meant.source.id, meant.read, meant.source.metadata) for meant in images]
+    for meant, item in zip(images, distinct(items), strict=True):
+        for row in prepared_rows(item, spec, meant.mapping):
+            yield meant, row
+
+
+def _take(rows: Iterator[tuple[_Meant, Row | BadImage]]) -> list[tuple[_Meant, Row | BadImage]]:
+    """Prepare some of a request's images, not all: a stack would fill the memory."""
+    taken: list[tuple[_Meant, Row | BadImage]] = []
+    size = 0
+    try:
+        for meant, row in rows:
+            taken.append((meant, row))
+            size += row.pixels.nbytes if isinstance(row, Row) else 0
+            if len(taken) >= _AHEAD or size >= _AHEAD_BYTES:
+                break
+    except MemoryError:
+        detail = "the images need more memory than is free; send smaller ones, or fewer"
+        raise RequestError(413, "image_too_large", detail) from None
+    return taken
+
+
+async def _answer(
+    service: Service, served: Served, meant: _Meant, row: Row | BadImage
+) -> ImageAnswer | BadImage:
+    if isinstance(row, BadImage):
+        return row
+    try:
+        probabilities = await service.batcher.compute(served, served.classifier.compute, row.pixels)
+        return _checked(served, meant, row, probabilities)
+    except ImageError as error:
+        return BadImage(row.id, str(error), error)
+
+
+def _checked(
+    served: Served, meant: _Meant, row: Row, probabilities: NDArray[np.float32]
+) -> ImageAnswer:
+    if not np.isfinite(probabilities).all():
+        raise ImageError(f"{served.spec.name} has no finite answer to {row.id}; check its pixels")
+    best = int(probabilities.argmax())
+    confidence = float(probabilities[best])
+    threshold = served.spec.unsure_threshold
+    return ImageAnswer(
+        image=row.id,
+        label=served.classifier.classes[best],
+        confidence=confidence,
+        unsure=None if threshold is None else confidence < threshold,
+        probabilities=dict(zip(served.classifier.classes, map(float, probabilities), strict=True)),
+        warnings=tuple(meant.warnings),
+        metadata=dict(row.metadata),
+    )
+
+
+def _failure(bad: BadImage) -> ImageFailure:
+    error = of_image(bad.error)
+    return ImageFailure(image=bad.id, error=error.code, detail=error.detail)
