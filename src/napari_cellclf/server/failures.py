@@ -8,6 +8,7 @@ from napari_cellclf.errors import (
     InputError,
     UnreadableImageError,
 )
+from napari_cellclf.io.limits import LIMIT_VARIABLE
 
 #: Codes of what is wrong with an image; the first that fits.
 _CODES: tuple[tuple[type[InputError], int, str], ...] = (
@@ -83,7 +84,8 @@ def of_image(error: InputError) -> RequestError:
         413 or 422.
     """
     status, code = next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
-    detail = str(error)
+    # A variable of the server's environment is no remedy for its clients.
+    detail = str(error).partition(f", set {LIMIT_VARIABLE}")[0]
     return RequestError(status, code, detail + (_CHANNELS if code == "channel_mismatch" else ""))
 
 

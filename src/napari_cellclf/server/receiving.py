@@ -231,8 +231,9 @@ def base_name(sent: str | None) -> str:
     >>> base_name("../../etc/B02_s1_w1.png"), base_name("C:\\x\\y.tif"), base_name("..")
     ('B02_s1_w1.png', 'y.tif', 'image')
     """
-    last = one_line((sent or "").replace("\\", "/").rpartition("/")[2])[-_LONGEST_NAME:]
-    return last if last.strip(". ") else "image"
+    last = (sent or "").replace("\\", "/").rpartition("/")[2][-_LONGEST_NAME:]
+    shown = "".join(letter if letter.isprintable() else "_" for letter in last)
+    return shown if shown.strip(". ") else "image"
 
 
 def _check_files(files: list[MemoryFile]) -> None:
