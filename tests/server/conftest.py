@@ -54,23 +54,25 @@ def save_model(tmp_path_factory: pytest.TempPathFactory) -> SaveModel:
 
         from napari_cellclf.models.save import save_bundle
 
+        classes = fields.pop("classes", ("HEPG2", "HUVEC", "RPE"))
         count = len(channels)
         network = keras.Sequential(
             [
                 keras.layers.Input((None, None, count)),
                 keras.layers.GlobalAveragePooling2D(),
-                keras.layers.Dense(3, activation="softmax"),
+                keras.layers.Dense(len(classes), activation="softmax"),
             ]
         )
-        kernel = np.linspace(-slope, slope, count * 3, dtype=np.float32).reshape(count, 3)
-        network.layers[-1].set_weights([kernel, np.array([0.3, 0, -0.2], np.float32)])
+        weights = np.linspace(-slope, slope, count * len(classes), dtype=np.float32)
+        offsets = np.linspace(0.3, -0.2, len(classes), dtype=np.float32)
+        network.layers[-1].set_weights([weights.reshape(count, -1), offsets])
         pixels = np.random.default_rng(0).integers(0, 255, (count, 12, 12), dtype=np.uint8)
         names = [channel["name"] for channel in channels]
         save_bundle(
             network,
             path,
             preprocessing=Preprocessing(channels=channels, normalization={"kind": "scale_linear"}),
-            classes=fields.pop("classes", ("HEPG2", "HUVEC", "RPE")),
+            classes=classes,
             architecture="compact-cnn",
             test_image=Image(pixels, "CYX", names),
             **fields,
