@@ -65,7 +65,7 @@ def test_numbers_for_prometheus(one: httpx.Client) -> None:
     assert requests["/api/predict", "200"] >= 1
     assert requests["other", "404"] >= 1
     assert "made" not in answer.text
-    (model,) = families["cellclf_model"].samples
+    (model,) = families["cellclf_model_info"].samples
     assert model.labels["name"] == "one"
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
 

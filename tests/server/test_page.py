@@ -106,7 +106,8 @@ def test_a_site_is_shown_and_classified(live: Any, browser: Any, tmp_path: Path)
     # Blue, green and magenta on the right of the ramp; black on the left.
     right, left = browser.execute_script(
         "const c = document.querySelector('.answer canvas'); const x = c.getContext('2d');"
-        "const row = [...x.getImageData(0, 9, 64, 1).data]; return [row.slice(-4), row.slice(0, 4)];"
+        "const row = [...x.getImageData(0, 9, 64, 1).data];"
+        "return [row.slice(-4), row.slice(0, 4)];"
     )
     assert (right, left) == ([255, 255, 255, 255], [0, 0, 0, 255])
     assert [e.text for e in browser.find_elements("css selector", ".legend li")] == [
