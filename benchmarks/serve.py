@@ -1,6 +1,6 @@
 """How fast, how steady and how right ``cellclf serve`` is: ``python benchmarks/serve.py``.
 
-Throughput: a small network with random weights on 512 x 512 PNG images, asked by 16 clients at a
+Throughput: small networks with random weights on 512 x 512 PNG images, asked by 16 clients at a
 time. By turns with it, on the same network, a plain Flask app that calls ``model.predict`` for each
 request, as the first student project did; and what the network alone computes in this process, the
 most that any server can reach with it. Then the bundled model with the six files of a site.
@@ -35,6 +35,8 @@ from imagecodecs import png_encode
 
 SIDE = 512
 IMAGES = 24
+#: Of the network: the default, and the least, where all the rest counts for more.
+WIDTHS = (24, 8)
 BOUNDARY = b"cellclf-benchmark"
 
 
@@ -51,24 +53,28 @@ def main() -> None:
         run_flask(arguments.flask)
         return
     with tempfile.TemporaryDirectory(prefix="cellclf-serve-") as folder:
-        model = save_model(Path(folder, "one.cellclf"))
         images = write_images(Path(folder))
         contents = [path.read_bytes() for path in images]
-        bare_network(model, contents[0])
-        with flask(model) as plain, server(str(model)) as ours:
-            compare(plain, ours, contents, arguments)
+        print(f"{'what':44} {'images/s':>9} {'median ms':>10} {'99 % ms':>9} {'99 %/median':>12}")
+        for width in WIDTHS:
+            print(f"a network of {width} channels and more, 512 x 512 pixels")
+            model = save_model(Path(folder, f"width{width}.cellclf"), width)
+            bare_network(model, contents[0])
+            with flask(model) as plain, server(str(model)) as ours:
+                compare(plain, ours, contents, arguments)
+        with server(str(model)) as ours:
             soak(ours, model, images, arguments.soak)
     site_throughput(arguments.seconds)
 
 
-def save_model(path: Path) -> Path:
-    """Save the default network for one channel, with random weights and pixels / 255."""
+def save_model(path: Path, width: int) -> Path:
+    """Save a network for one channel, with random weights and pixels / 255."""
     from napari_cellclf import Image, Preprocessing
     from napari_cellclf.models.architectures.registry import build_network
     from napari_cellclf.models.save import save_bundle
 
     save_bundle(
-        build_network("compact-cnn", input_shape=(None, None, 1), n_classes=4, seed=0),
+        build_network("compact-cnn", input_shape=(None, None, 1), n_classes=4, width=width, seed=0),
         path,
         preprocessing=Preprocessing(
             channels=[{"name": "w2 ConA"}], normalization={"kind": "scale_linear"}
@@ -155,7 +161,6 @@ def bare_network(model: Path, content: bytes) -> None:
 
     classifier = cc.load_classifier(model)
     image = read_memory(MemoryFile("x.png", content))
-    print(f"{'what':44} {'images/s':>9} {'median ms':>10} {'99 % ms':>9} {'99 %/median':>12}")
     for size in (1, 8):
         batch = np.stack([classifier.preprocessing(image)] * size)
         seconds = [_seconds(lambda batch=batch: classifier.compute(batch)) for _ in range(20)]
