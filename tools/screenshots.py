@@ -147,7 +147,9 @@ def _page(demo: Path, folder: Path, out: Path) -> None:
             )
             size = {"width": 1000, "height": int(bottom) + 16, "deviceScaleFactor": 1}
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"mobile": False})
-            _save(png_decode(browser.get_screenshot_as_png())[..., :3], out / "serve-page.png")
+            pixels = png_decode(browser.get_screenshot_as_png())[..., :3]
+            # So that the small dots of the legend keep their colours.
+            _save(pixels, out / "serve-page.png", "MAXCOVERAGE")
         finally:
             browser.quit()
             server.terminate()
@@ -226,11 +228,11 @@ class Shot:
         _save(self.viewer.screenshot(canvas_only=False, flash=False)[..., :3], path)
 
 
-def _save(pixels: Any, path: Path) -> None:
+def _save(pixels: Any, path: Path, method: str = "MEDIANCUT") -> None:
     from PIL import Image
 
     picture = Image.fromarray(pixels).quantize(
-        COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        COLOURS, method=Image.Quantize[method], dither=Image.Dither.NONE
     )
     picture.save(path, optimize=True)
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")

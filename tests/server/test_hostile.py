@@ -202,6 +202,11 @@ def test_forms_that_are_none(one: httpx.Client, headers: dict[str, str]) -> None
     _refusal(one.post("/api/predict", content=b"--y\r\nno form", headers=headers), 400, "form")
 
 
+def test_a_field_that_is_no_file(one: httpx.Client) -> None:
+    answer = one.post("/api/predict", files={"image": ("a.png", png(9))}, data={"channels": "w2=1"})
+    assert "'channels'" in _refusal(answer, 400, "form")
+
+
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
@@ -307,6 +312,12 @@ def test_addresses_that_are_none(live: Any, line: bytes) -> None:
 def test_a_header_without_end(live: Any) -> None:
     answer = _talk(live, b"GET / HTTP/1.1\r\n" + b"X-Padding: yes\r\n" * 400)
     assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_requests_that_do_not_wait_for_answers_are_all_answered(live: Any) -> None:
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    answers = _talk(live, (one + b"\r\n") * 3 + one + b"Connection: close\r\n\r\n")
+    assert answers.count(b"HTTP/1.1 200 ") == 4
 
 
 def test_a_header_that_does_not_come_to_its_end(live: Any) -> None:

@@ -103,13 +103,13 @@ def test_a_site_is_shown_and_classified(live: Any, browser: Any, tmp_path: Path)
     assert rows[0].text.split()[0] in _text(browser, ".answer h2")
     bars = [bar.size["width"] for bar in browser.find_elements("css selector", ".bar")]
     assert bars[0] / max(bars[1], 1) == pytest.approx(shown[0] / shown[1], rel=0.2)
-    # Blue, green and magenta on the right of the ramp; black on the left.
+    # Blue, green and magenta, dimmed, on the right of the ramp; black on the left.
     right, left = browser.execute_script(
         "const c = document.querySelector('.answer canvas'); const x = c.getContext('2d');"
         "const row = [...x.getImageData(0, 9, 64, 1).data];"
         "return [row.slice(-4), row.slice(0, 4)];"
     )
-    assert (right, left) == ([255, 255, 255, 255], [0, 0, 0, 255])
+    assert (right, left) == ([221, 221, 255, 255], [0, 0, 0, 255])
     assert [e.text for e in browser.find_elements("css selector", ".legend li")] == [
         "w1", "w2", "w5",
     ]  # fmt: skip

@@ -250,6 +250,39 @@ def test_a_bad_new_model_is_refused_once_and_the_old_goes_on(
         assert 'cellclf_model_reloads_total{result="refused"} 2.0' in text
 
 
+def test_a_fault_of_ours_is_told_without_its_reason(
+    running: Any, served_one: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(SlowClassifier):
+        def compute(self, pixels: np.ndarray) -> np.ndarray:
+            raise RuntimeError("what only the log may say")
+
+    served = replace(served_one, classifier=Broken(served_one.classifier))
+    with running(served) as live, caplog.at_level(logging.INFO):
+        answer = _ask(live.url)
+        assert (answer.status_code, answer.json()["error"]) == (500, "internal")
+        assert "what only" not in answer.text
+        _until(lambda: "what only" in caplog.text)
+        assert "POST /api/predict 500" in caplog.text
+        assert httpx.get(f"{live.url}/healthz").status_code == 200
+
+
+def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
+    running: Any, served_one: Served, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fail(reference: str, max_batch: int) -> Served:
+        raise ZeroDivisionError("of some library")
+
+    monkeypatch.setattr("napari_cellclf.server.served.load_served", fail)
+    served = replace(served_one, sha256="0" * 64)
+    with running(served, reload_seconds=0.02) as live:
+        _until(lambda: "ZeroDivisionError: of some library" in caplog.text)
+        monkeypatch.undo()
+        live.service.models._refused = ""
+        _until(lambda: live.service.models.current is not served)
+
+
 def test_a_stop_finishes_what_has_begun(running: Any, slow: Served) -> None:
     with running(slow, drain_seconds=0.4) as live, ThreadPoolExecutor(1) as pool:
         begun = pool.submit(_ask, live.url)

@@ -60,7 +60,8 @@ class Watch:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), CLIENT_GONE
+        # What a failure of ours ends in, outside of this.
+        began, status = time.perf_counter(), 500
 
         async def sending(message: Message) -> None:
             nonlocal status

@@ -138,7 +138,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Let the connection wait for another request."""
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
+        # Another request may have come already, and be next.
+        if self.cycle.response_complete and not self.transport.is_closing():
             self.idle.add(self)
 
     def send_400_response(self, msg: str) -> None:

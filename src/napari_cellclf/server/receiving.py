@@ -19,7 +19,7 @@ from napari_cellclf.server.settings import Limits
 _RAW = {"", "application/octet-stream", "image/jpeg", "image/jpg", "image/png", "image/tiff"}
 _FORM = "multipart/form-data"
 _LONGEST_NAME = 100
-#: Fields of a form that are no files; none is known, and a browser may add one or two.
+#: Fields of a form that are no files; none is known.
 _MAX_FIELDS = 8
 _DRAIN_SECONDS = 2.0
 
@@ -151,8 +151,7 @@ class Body:
             status, code = (413, "too_many_files") if "Too many" in error.message else (400, "form")
             raise RequestError(status, code, f"the form cannot be read: {error.message}") from error
         try:
-            parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-            return [MemoryFile(base_name(part.filename), await part.read()) for part in parts]
+            return [await _file(name, part) for name, part in form.multi_items()]
         finally:
             await form.close()
 
@@ -234,6 +233,16 @@ def base_name(sent: str | None) -> str:
     last = (sent or "").replace("\\", "/").rpartition("/")[2][-_LONGEST_NAME:]
     shown = "".join(letter if letter.isprintable() else "_" for letter in last)
     return shown if shown.strip(". ") else "image"
+
+
+async def _file(field: str, part: UploadFile | str) -> MemoryFile:
+    if isinstance(part, str):
+        raise RequestError(
+            400, "form",
+            f"the field {one_line(field)[:100]!r} of the form is no file; parameters belong into "
+            "the address",
+        )  # fmt: skip
+    return MemoryFile(base_name(part.filename), await part.read())
 
 
 def _check_files(files: list[MemoryFile]) -> None:

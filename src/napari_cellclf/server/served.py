@@ -152,15 +152,19 @@ class Models:
         """
         async with self._loading:
             before = await self._run(self._fingerprint)
-            loaded = await self._run(self._load)
-            if isinstance(loaded, Served):
-                self.current, self._refused = loaded, ""
-                self._metrics.model(loaded.spec.name, loaded.sha256)
-                self._metrics.reload("taken")
-                _log.info("model %s (%.12s) answers now", loaded.spec.name, loaded.sha256)
-                return True
-            self._refuse(loaded, before)
-            return False
+            loading = asyncio.ensure_future(self._run(self._load))
+            await asyncio.wait([loading])
+            # Whatever went wrong with it, it must not end the watch.
+            error = loading.exception()
+            if error is not None:
+                self._refuse(_sentence(error), before)
+                return False
+            self.current, self._refused = loading.result(), ""
+            name, sha256 = self.current.spec.name, self.current.sha256
+            self._metrics.model(name, sha256)
+            self._metrics.reload("taken")
+            _log.info("model %s (%.12s) answers now", name, sha256)
+            return True
 
     def _refuse(self, why: str, fingerprint: str) -> None:
         self._refused = fingerprint
@@ -174,11 +178,8 @@ class Models:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _load(self) -> Served | str:
-        try:
-            return load_served(self._reference, self._max_batch)
-        except (CellclfError, OSError, MemoryError) as error:
-            return str(error) or "not enough memory"
+    def _load(self) -> Served:
+        return load_served(self._reference, self._max_batch)
 
     def _fingerprint(self) -> str:
         """Say what is on the disk; nothing where it is not whole, as while it is exchanged."""
@@ -189,3 +190,7 @@ class Models:
             return read_spec(find_model(self._reference)).fingerprint
         except (CellclfError, OSError):
             return ""
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, CellclfError) else f"{type(error).__name__}: {error}"

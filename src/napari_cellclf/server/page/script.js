@@ -71,7 +71,7 @@
     return sorted;
   };
 
-  // Stretch between the darkest and nearly the brightest pixel, as a microscopist looks at it.
+  // Stretch between nearly the darkest and nearly the brightest pixel.
   const stretched = (pixels) => {
     const grey = new Float32Array(pixels.length / 4);
     const counts = new Uint32Array(256);
@@ -80,7 +80,10 @@
       counts[Math.round(grey[i])] += 1;
     }
     let low = 0;
-    while (low < 255 && counts[low] === 0) low += 1;
+    for (let left = grey.length * 0.01; low < 254; low += 1) {
+      left -= counts[low];
+      if (left < 0) break;
+    }
     let high = 255;
     for (let left = grey.length * 0.002; high > low + 1; high -= 1) {
       left -= counts[high];
@@ -99,6 +102,8 @@
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmaps[0], 0, 0, width, height);
     if (!group[0].channel) return canvas;
+    // Each of red, green and blue is in half of the six colours; their sum shall not be white.
+    const share = Math.min(1, 2 / group.length + 0.2);
     const sum = context.createImageData(width, height);
     for (const [index, { channel }] of group.entries()) {
       context.clearRect(0, 0, width, height);
@@ -106,7 +111,7 @@
       const grey = stretched(context.getImageData(0, 0, width, height).data);
       const colour = group.length > 1 ? COLOURS[channel - 1] : [255, 255, 255];
       for (let i = 0; i < grey.length; i += 1) {
-        for (let c = 0; c < 3; c += 1) sum.data[4 * i + c] += grey[i] * colour[c];
+        for (let c = 0; c < 3; c += 1) sum.data[4 * i + c] += share * grey[i] * colour[c];
         sum.data[4 * i + 3] = 255;
       }
     }
