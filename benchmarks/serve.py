@@ -62,8 +62,9 @@ def main() -> None:
             bare_network(model, contents[0])
             with flask(model) as plain, server(str(model)) as ours:
                 compare(plain, ours, contents, arguments)
-        with server(str(model)) as ours:
-            soak(ours, model, images, arguments.soak)
+        if arguments.soak:
+            with server(str(model)) as ours:
+                soak(ours, model, images, arguments.soak)
     site_throughput(arguments.seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import trustme
-from server_samples import TOKEN
+from server_samples import TOKEN, png
 
+from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageTooLargeError, InputError, ServerError
 from napari_cellclf.inference.load import load_classifier
@@ -192,3 +194,20 @@ def test_arrays_that_do_not_fit(
     headers = {"If-Match": f'"{served_site.sha256}"'}
     answer = client(served_site).post("/api/compute", content=content, headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (status, "array")
+
+
+def test_the_command_line_asks_a_server_by_its_address(
+    live: Any, site_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for channel in (1, 2):
+        (tmp_path / f"B02_s1_w{channel}.png").write_bytes(png(60 * channel))
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    image = str(tmp_path / "B02_s1_w1.png")
+    assert main(["predict", live.url, image, "--json", "--token-file", str(token)]) == 0
+    there = json.loads(capsys.readouterr().out)
+    assert main(["predict", str(site_model), image, "--json"]) == 0
+    here = json.loads(capsys.readouterr().out)
+    assert there["probabilities"] == pytest.approx(here["probabilities"], abs=1e-6)
+    assert main(["predict", live.url, image]) == 1
+    assert "asks for another token" in capsys.readouterr().err

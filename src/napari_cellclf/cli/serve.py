@@ -90,9 +90,11 @@ def run(args: argparse.Namespace) -> int:
     CellclfError
         If it cannot be served so.
     """
+    from napari_cellclf.inference.tokens import read_token
+
     try:
         from napari_cellclf.server.run import serve
-        from napari_cellclf.server.settings import Limits, Settings, read_token
+        from napari_cellclf.server.settings import Limits, Settings
     except ModuleNotFoundError as error:
         raise InputError(
             f"serving needs a package that is not here ({error.name}); install it with "

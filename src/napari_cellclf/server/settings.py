@@ -10,7 +10,6 @@ from pathlib import Path
 from napari_cellclf.errors import InputError
 
 _MIB = 2**20
-_SHORTEST_TOKEN = 16
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
 
@@ -153,34 +152,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def read_token(path: Path) -> str:
-    """Read the secret that clients must know.
-
-    Parameters
-    ----------
-    path : Path
-        A file with one line.
-
-    Returns
-    -------
-    str
-        Without the end of the line.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is too short or not plain.
-    """
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the token file {path} cannot be read ({error}); check it") from error
-    if len(token) < _SHORTEST_TOKEN or not token.isprintable() or " " in token:
-        raise InputError(
-            f"the token in {path} must be one line of at least {_SHORTEST_TOKEN} characters "
-            'without spaces; make one with python -c "import secrets; '
-            'print(secrets.token_urlsafe())"'
-        )
-    return token
