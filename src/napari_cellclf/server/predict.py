@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from starlette.responses import PlainTextResponse, Response
 
-from napari_cellclf.core.channels import name_overrides, taken_in_order
-from napari_cellclf.errors import ImageError, ImageTooLargeError, InputError
+from napari_cellclf.core.channels import name_overrides
+from napari_cellclf.errors import ImageError, InputError
 from napari_cellclf.inference.rows import BadImage, Item, Row, distinct, prepared_rows
-from napari_cellclf.io.planes import collapse_grey
 from napari_cellclf.io.sent import sent_sources
+from napari_cellclf.server.asking import Asked, read_query
 from napari_cellclf.server.failures import RequestError, of_image
+from napari_cellclf.server.meant import MeantImage
 from napari_cellclf.server.schemas import Answer, ImageAnswer, ImageFailure, ModelName
 
 if TYPE_CHECKING:
@@ -26,39 +24,16 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from napari_cellclf.bundles.schema import BundleSpec
-    from napari_cellclf.core.image import Image
     from napari_cellclf.io.memory import MemoryFile
-    from napari_cellclf.io.sources import ImageSource
     from napari_cellclf.server.served import Served
     from napari_cellclf.server.service import Service
-    from napari_cellclf.server.settings import Limits
 
-Mappings = Mapping[str, str | None]
+_Prepared: TypeAlias = tuple[MeantImage, Row | BadImage]
 
 #: Planes of a request that are prepared ahead of the network.
 _AHEAD = 16
 _AHEAD_BYTES = 1 << 25
-_TEXT = "text/plain"
 _JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request says beside its images.
-
-    Parameters
-    ----------
-    mapping : mapping of str to (str or None), optional
-        The model's channels to those of the images.
-    channels : tuple of str
-        What each file shows.
-    as_text : bool
-        Whether the answer is lines of text.
-    """
-
-    mapping: Mappings | None
-    channels: tuple[str, ...]
-    as_text: bool
 
 
 async def predict(request: Request) -> Response:
@@ -83,53 +58,6 @@ async def predict(request: Request) -> Response:
     if asked.as_text:
         return PlainTextResponse(as_text(answer))
     return Response(answer.model_dump_json(exclude_none=True), media_type=_JSON)
-
-
-def read_query(request: Request) -> Asked:
-    """Read what the address and the header ask for.
-
-    Parameters
-    ----------
-    request : Request
-        Its parameters ``channels`` and ``channel``, and ``Accept``.
-
-    Returns
-    -------
-    Asked
-        What was asked for; text for ``GET``, JSON for ``POST``, unless ``Accept`` says otherwise.
-
-    Raises
-    ------
-    RequestError
-        400 for a parameter that is not known, or not of its form.
-    """
-    unknown = set(request.query_params) - {"channel", "channels"}
-    if unknown:
-        raise RequestError(
-            400, "unknown_parameter",
-            f"there is no parameter {min(unknown)!r}; there are channels=MODEL=IMAGE,... and "
-            "channel=NAME",
-        )  # fmt: skip
-    pairs = [
-        pair
-        for text in request.query_params.getlist("channels")
-        for pair in text.split(",")
-        if pair.strip()
-    ]
-    mapping: dict[str, str | None] = {}
-    for pair in pairs:
-        expected, equals, source = (part.strip() for part in pair.partition("="))
-        if not (expected and equals) or expected in mapping:
-            raise RequestError(
-                400, "channels",
-                f"channels={pair!r} is not of the form MODEL=IMAGE, or names a channel twice",
-            )  # fmt: skip
-        mapping[expected] = source or None
-    accept = request.headers.get("accept", "")
-    wants_text, wants_json = _TEXT in accept, _JSON in accept
-    as_text = wants_text if request.method == "POST" else not wants_json
-    channels = tuple(name.strip() for name in request.query_params.getlist("channel"))
-    return Asked(mapping or None, channels, as_text and not (wants_text and wants_json))
 
 
 async def classify(
@@ -165,7 +93,10 @@ async def classify(
         )
     except InputError as error:
         raise of_image(error) from error
-    images = [_Meant(source, served, service.limits, asked.mapping) for source in sources]
+    preprocessing = served.classifier.preprocessing
+    images = [
+        MeantImage(source, preprocessing, service.limits, asked.mapping) for source in sources
+    ]
     rows = _rows(images, served.spec)
     predictions: list[ImageAnswer | ImageFailure] = []
     failed: list[BadImage] = []
@@ -206,66 +137,16 @@ def _line(one: ImageAnswer | ImageFailure) -> str:
     return ", ".join(f"{name}: {value:.4f}" for name, value in one.probabilities.items())
 
 
-@dataclass
-class _Meant:
-    """An image that was sent, read as it is meant for a model."""
-
-    source: ImageSource
-    served: Served
-    limits: Limits
-    mapping: Mappings | None
-    warnings: list[str] = field(default_factory=list)
-
-    def read(self) -> Image:
-        expected = self.served.classifier.preprocessing.channels
-        image = self.source.read()
-        self._check_size(image)
-        if not any(spec.matches("red") for spec in expected):
-            # Clients write grey images with three equal colours, without meaning it.
-            image = collapse_grey(image)
-        stem = PurePath(self.source.id).stem
-        if image.channels == ("",) and any(spec.matches(stem) for spec in expected):
-            image = replace(image, channels=(stem,))
-        self._note_channels(image)
-        return image
-
-    def _note_channels(self, image: Image) -> None:
-        expected = self.served.classifier.preprocessing.channels
-        if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
-            names = ", ".join(spec.name for spec in expected)
-            self.warnings.append(
-                f"its channels have no names and are taken as {names}, in this order"
-            )
-        missing = self.served.classifier.preprocessing.match(image, self.mapping).missing
-        if missing:
-            self.warnings.append(f"it has no {', '.join(missing)}; the model did without")
-
-    def _check_size(self, image: Image) -> None:
-        if image.n_planes > self.limits.planes:
-            raise ImageTooLargeError(
-                f"{self.source.id} has {image.n_planes} planes; send at most {self.limits.planes} "
-                "at a time"
-            )
-        preprocessing = self.served.classifier.preprocessing
-        size = preprocessing.size or image.height_width
-        if math.prod(size) * len(preprocessing.channels) * 4 > self.limits.plane_bytes:
-            height, width = image.height_width
-            raise ImageTooLargeError(
-                f"{self.source.id} has {height} x {width} pixels, too many for this server; send "
-                "parts of it"
-            )
-
-
-def _rows(images: Sequence[_Meant], spec: BundleSpec) -> Iterator[tuple[_Meant, Row | BadImage]]:
+def _rows(images: Sequence[MeantImage], spec: BundleSpec) -> Iterator[_Prepared]:
     items = [Item(meant.source.id, meant.read, meant.source.metadata) for meant in images]
     for meant, item in zip(images, distinct(items), strict=True):
         for row in prepared_rows(item, spec, meant.mapping):
             yield meant, row
 
 
-def _take(rows: Iterator[tuple[_Meant, Row | BadImage]]) -> list[tuple[_Meant, Row | BadImage]]:
+def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
     """Prepare some of a request's images, not all: a stack would fill the memory."""
-    taken: list[tuple[_Meant, Row | BadImage]] = []
+    taken: list[_Prepared] = []
     size = 0
     try:
         for meant, row in rows:
@@ -280,7 +161,7 @@ def _take(rows: Iterator[tuple[_Meant, Row | BadImage]]) -> list[tuple[_Meant, R
 
 
 async def _answer(
-    service: Service, served: Served, meant: _Meant, row: Row | BadImage
+    service: Service, served: Served, meant: MeantImage, row: Row | BadImage
 ) -> ImageAnswer | BadImage:
     if isinstance(row, BadImage):
         return row
@@ -292,7 +173,7 @@ async def _answer(
 
 
 def _checked(
-    served: Served, meant: _Meant, row: Row, probabilities: NDArray[np.float32]
+    served: Served, meant: MeantImage, row: Row, probabilities: NDArray[np.float32]
 ) -> ImageAnswer:
     if not np.isfinite(probabilities).all():
         raise ImageError(f"{served.spec.name} has no finite answer to {row.id}; check its pixels")
