@@ -51,7 +51,7 @@ class SlowClassifier:
 
 @pytest.fixture
 def slow(served_one: Served) -> Iterator[Served]:
-    served = replace(served_one, classifier=SlowClassifier(served_one.classifier))
+    served = replace(served_one, classifier=SlowClassifier(served_one.classifier), batch=4)
     yield served
     served.classifier.go.set()
 
@@ -71,14 +71,14 @@ def test_images_that_wait_together_are_computed_together() -> None:
     sizes: list[int] = []
 
     async def work() -> list[np.ndarray]:
-        batcher = Batcher(4, lambda images, waiting: sizes.append(images))
+        batcher = Batcher(lambda images, waiting: sizes.append(images))
 
         def double(pixels: np.ndarray) -> np.ndarray:
             return 2 * pixels.reshape(len(pixels), -1)
 
         running = asyncio.create_task(batcher.run())
         images = [np.full((2, 2 + i % 2, 1), i, np.float32) for i in range(10)]
-        answers = await asyncio.gather(*(batcher.compute("a", double, one) for one in images))
+        answers = await asyncio.gather(*(batcher.compute("a", double, one, 4) for one in images))
         running.cancel()
         return answers
 
@@ -94,10 +94,10 @@ def test_what_does_not_fit_together_is_computed_alone() -> None:
         return pixels.reshape(len(pixels), -1)
 
     async def work() -> list[Any]:
-        batcher = Batcher(8, lambda *_: None)
+        batcher = Batcher(lambda *_: None)
         running = asyncio.create_task(batcher.run())
         images = [np.full((1, 1, 1), i, np.float32) for i in range(4)]
-        jobs = (batcher.compute("a", small_only, one) for one in images)
+        jobs = (batcher.compute("a", small_only, one, 8) for one in images)
         answers = await asyncio.gather(*jobs, return_exceptions=True)
         running.cancel()
         return answers
@@ -105,6 +105,16 @@ def test_what_does_not_fit_together_is_computed_alone() -> None:
     answers = asyncio.run(work())
     assert [float(a[0]) for a in (answers[0], answers[1], answers[3])] == [0, 1, 3]
     assert isinstance(answers[2], ImageTooLargeError)
+
+
+def test_the_fastest_number_of_images_at_a_time_is_found(
+    one_channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = {1: 5.0, 2: 3.0, 4: 2.1, 8: 2.0, 16: 2.15, 32: 9.0}
+    monkeypatch.setattr(
+        "napari_cellclf.server.served._seconds_each", lambda classifier, size: each[size]
+    )
+    assert [load_served(str(one_channel), most).batch for most in (1, 3, 32)] == [1, 2, 16]
 
 
 def test_requests_share_batches(running: Any, slow: Served) -> None:

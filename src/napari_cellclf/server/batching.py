@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Compute: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 OnBatch = Callable[[int, int], None]
+#: Whose images, of which shape, and how many of them at a time.
+_Key = tuple[Hashable, tuple[int, ...], int]
 
 #: A batch is cut short where its pixels would take more memory than this, in bytes.
 _MAX_BATCH_BYTES = 1 << 27
@@ -40,16 +42,13 @@ class Batcher:
 
     Parameters
     ----------
-    max_batch : int
-        Images at a time.
     on_batch : callable
         Told of each batch: images in it, images still waiting.
     """
 
-    def __init__(self, max_batch: int, on_batch: OnBatch) -> None:
-        self._max_batch = max_batch
+    def __init__(self, on_batch: OnBatch) -> None:
         self._on_batch = on_batch
-        self._queues: dict[Hashable, tuple[Compute, deque[_Job]]] = {}
+        self._queues: dict[_Key, tuple[Compute, deque[_Job]]] = {}
         self._numbers = count()
         self._wake = asyncio.Event()
         # One thread: Keras's network is not made to be called from several at a time.
@@ -61,7 +60,7 @@ class Batcher:
         return sum(len(queue) for _, queue in self._queues.values())
 
     async def compute(
-        self, owner: Hashable, compute: Compute, pixels: NDArray[np.float32]
+        self, owner: Hashable, compute: Compute, pixels: NDArray[np.float32], most: int
     ) -> NDArray[np.float32]:
         """Compute one image.
 
@@ -73,6 +72,8 @@ class Batcher:
             ``(N, Y, X, C)`` to ``(N, K)``; the same for all images of an owner.
         pixels : ndarray, shape (Y, X, C), float32
             Prepared.
+        most : int
+            Images of this owner at a time.
 
         Returns
         -------
@@ -85,7 +86,7 @@ class Batcher:
             If the memory does not suffice for this image alone.
         """
         answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
-        key = (owner, pixels.shape)
+        key = (owner, pixels.shape, most)
         queue = self._queues.setdefault(key, (compute, deque()))[1]
         queue.append(_Job(next(self._numbers), pixels, answer))
         self._wake.set()
@@ -110,7 +111,7 @@ class Batcher:
         key = min(self._queues, key=lambda key: self._queues[key][1][0].number)
         compute, queue = self._queues[key]
         room = max(1, _MAX_BATCH_BYTES // queue[0].pixels.nbytes)
-        jobs = [queue.popleft() for _ in range(min(len(queue), self._max_batch, room))]
+        jobs = [queue.popleft() for _ in range(min(len(queue), key[2], room))]
         if not queue:
             del self._queues[key]
         return compute, jobs

@@ -50,7 +50,10 @@ async def _compute(
     engine = served.classifier.engine
     try:
         rows = await asyncio.gather(
-            *(service.batcher.compute((served, "network"), engine, row) for row in batch)
+            *(
+                service.batcher.compute((served, "network"), engine, row, served.batch)
+                for row in batch
+            )
         )
     except ImageTooLargeError as error:
         raise of_image(error) from error

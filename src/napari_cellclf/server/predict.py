@@ -166,7 +166,9 @@ async def _answer(
     if isinstance(row, BadImage):
         return row
     try:
-        probabilities = await service.batcher.compute(served, served.classifier.compute, row.pixels)
+        probabilities = await service.batcher.compute(
+            served, served.classifier.compute, row.pixels, served.batch
+        )
         return _checked(served, meant, row, probabilities)
     except ImageError as error:
         return BadImage(row.id, str(error), error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -13,15 +14,16 @@ import numpy as np
 from napari_cellclf.errors import CellclfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
     from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.server.metrics import Metrics
 
 T = TypeVar("T")
+
+_REPEATS = 4
+_ABOUT = 1.1
 
 _log = logging.getLogger("napari_cellclf.server")
 
@@ -36,10 +38,13 @@ class Served:
         Loaded, and warmed.
     sha256 : str
         Of all that its bundle says, its network's hash included.
+    batch : int
+        Images at a time, with which it is fastest here.
     """
 
     classifier: Classifier
     sha256: str
+    batch: int
 
     @property
     def spec(self) -> BundleSpec:
@@ -55,12 +60,13 @@ def load_served(reference: str, max_batch: int) -> Served:
     reference : str
         What `load_classifier` takes: a path, a run, or a name.
     max_batch : int
-        Images at a time.
+        Images at a time, at most.
 
     Returns
     -------
     Served
-        Ready.
+        Ready, and timed: large batches suit a GPU, but on a processor a network of large images
+        may be twice as fast with one at a time, which stays in its cache.
 
     Raises
     ------
@@ -70,28 +76,38 @@ def load_served(reference: str, max_batch: int) -> Served:
     from napari_cellclf.inference.load import load_classifier
 
     classifier = load_classifier(reference)
-    for batch in _warming(classifier, max_batch):
+    seconds = {
+        size: _seconds_each(classifier, size)
+        for size in (1 << power for power in range(max_batch.bit_length()))
+    }
+    _warm_other_sizes(classifier)
+    # Of those that are about as fast the largest, which leaves the other threads more time.
+    fast = min(seconds.values()) * _ABOUT
+    batch = max(size for size, each in seconds.items() if each <= fast)
+    return Served(classifier, classifier.bundle.spec.fingerprint, batch)
+
+
+def _seconds_each(classifier: Classifier, size: int) -> float:
+    """Compute batches of one size, which a backend may compile for; time the fastest."""
+    plane = classifier.preprocessing(classifier.bundle.test_image)
+    batch = np.stack([plane] * size)
+    times = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
         classifier.compute(batch)
-    return Served(classifier, classifier.bundle.spec.fingerprint)
+        times.append(time.perf_counter() - began)
+    return min(times) / size
 
 
-def _warming(classifier: Classifier, max_batch: int) -> Iterator[NDArray[np.float32]]:
-    """Give batches of the sizes by which backends decide what to compile.
-
-    A backend that compiles for each shape is given every size of batch that is a power of two;
-    TensorFlow lets go of a dimension when it has seen two sizes of it.
-    """
-    bundle = classifier.bundle
-    plane = classifier.preprocessing(bundle.test_image)
-    sizes = [1 << power for power in range(max_batch.bit_length())]
-    for size in sizes:
-        yield np.stack([plane] * size)
-    if classifier.preprocessing.size is None:
-        # Any size of image: another one, then both together with another size of batch.
-        wider = np.concatenate([plane, plane[:, :1]], axis=1)
-        taller = np.concatenate([wider, wider[:1]], axis=0)
-        yield wider[np.newaxis]
-        yield np.stack([taller, taller])
+def _warm_other_sizes(classifier: Classifier) -> None:
+    """Show a network for any size of image two more: TensorFlow then lets go of the dimension."""
+    if classifier.preprocessing.size is not None:
+        return
+    plane = classifier.preprocessing(classifier.bundle.test_image)
+    wider = np.concatenate([plane, plane[:, :1]], axis=1)
+    taller = np.concatenate([wider, wider[:1]], axis=0)
+    classifier.compute(wider[np.newaxis])
+    classifier.compute(np.stack([taller, taller]))
 
 
 class Models:

@@ -42,7 +42,7 @@ class Service:
         self.limits = limits
         self.metrics = Metrics()
         self.models = Models(reference, served, limits.batch, self.metrics)
-        self.batcher = Batcher(limits.batch, self.metrics.batch)
+        self.batcher = Batcher(self.metrics.batch)
         self.receiver = Receiver(limits)
         self.stopping = False
         self._decoders = ThreadPoolExecutor(settings.decoders, "cellclf-decode")

@@ -45,7 +45,7 @@ class Limits:
     stop_seconds : float
         For finishing what has begun when the server is told to stop.
     batch : int
-        Images that are computed together.
+        Images that are computed together, at most.
     """
 
     body_bytes: int = 64 * _MIB
@@ -63,7 +63,7 @@ class Limits:
     header_bytes: int = 64 * 1024
     answer_seconds: float = 30.0
     stop_seconds: float = 30.0
-    batch: int = 8
+    batch: int = 16
 
 
 @dataclass(frozen=True)
