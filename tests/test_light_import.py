@@ -24,6 +24,7 @@ HELPS = [
     ["train"],
     ["tune"],
     ["evaluate"],
+    ["serve"],
     ["info"],
     ["demo"],
 ]

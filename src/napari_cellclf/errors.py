@@ -26,6 +26,7 @@
     │   ├── RunLockedError               another process trains in it
     │   └── CheckpointError              none of its checkpoints can be read
     ├── DownloadError                    a download failed or is not the file expected
+    ├── ServerError                      a server that computes for us does not do so
     └── CancelledError                   stopped because the user asked for it
 
 Every message is one sentence that says what was received and what to do about it, fit to be shown
@@ -129,6 +130,10 @@ class CheckpointError(RunError):
 
 class DownloadError(CellclfError):
     """A download failed, or what arrived is not the file that was expected."""
+
+
+class ServerError(CellclfError):
+    """A server that computes for this program cannot be reached, refuses, or answers wrongly."""
 
 
 class CancelledError(CellclfError):
