@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_cellclf.cli.exit_codes import ExitCode
@@ -125,9 +127,9 @@ def run(args: argparse.Namespace) -> int:
         drain_seconds=args.drain or 0.0,
         limits=limits,
     )
-    _log_to_stderr()
-    print(f"cellclf: loading {args.model}", file=sys.stderr)
-    serve(args.model, settings, _say_ready)
+    with _log_on_stderr():
+        print(f"cellclf: loading {args.model}", file=sys.stderr)
+        serve(args.model, settings, _say_ready)
     return ExitCode.OK
 
 
@@ -135,13 +137,19 @@ def _say_ready(url: str) -> None:
     print(f"cellclf: ready at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("napari_cellclf.server", logging.INFO), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(level)
+    loggers = {"napari_cellclf.server": logging.INFO, "uvicorn": logging.WARNING}
+    for name, level in loggers.items():
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name in loggers:
+            logging.getLogger(name).removeHandler(handler)
 
 
 def _port(text: str) -> int:
