@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def to_onnx(
     def write(value: Value) -> Value:
         return write_network(scope, network, value)
 
-    answer = write_around(scope, around, image, write)
+    answer = scope.last(write_around(scope, around, image, write))
     name = graph.unique(network.layers[-1].name)
     graph.rename(answer.name, name)
     answer = Value(name, answer.shape)
@@ -117,7 +118,7 @@ def _serialize(
         [_node(helper, node) for node in graph.nodes],
         name,
         [_port(helper, image, ("batch", "height", "width", "channels"))],
-        [_port(helper, answer, ("batch", "classes"))],
+        [_port(helper, answer, ("batch",))],
         [numpy_helper.from_array(array, key) for key, array in graph.constants.items()],
     )
     model = helper.make_model(
@@ -141,7 +142,10 @@ def _node(helper: Any, node: Node) -> Any:
 
 
 def _port(helper: Any, value: Value, names: tuple[str, ...]) -> Any:
-    sides = [name if side is None else side for side, name in zip(value.shape, names, strict=True)]
+    sides = [
+        name if side is None else side
+        for side, name in zip_longest(value.shape, names[: len(value.shape)])
+    ]
     return helper.make_tensor_value_info(
         value.name, helper.np_dtype_to_tensor_dtype(np.dtype(np.float32)), sides
     )
