@@ -55,7 +55,7 @@ def randomize(made: Any, seed: int = 1) -> None:
             variable.assign(rng.uniform(low, high, variable.shape))
 
 
-# Each stands between two convolutions, which want the channels second, and alone.
+# Each stands between two convolutions, which want the channels second, and where they are last.
 PLAIN: dict[str, list[Callable[[], Any]]] = {
     "Activation": [lambda: layers.Activation("tanh")],
     "ELU": [lambda: layers.ELU(0.7)],
@@ -66,7 +66,6 @@ PLAIN: dict[str, list[Callable[[], Any]]] = {
         lambda: layers.ReLU(max_value=0.4),
         lambda: layers.ReLU(negative_slope=0.2),
         lambda: layers.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2),
-        lambda: layers.ReLU(negative_slope=0.1, threshold=-0.3),
     ],
     "Softmax": [lambda: layers.Softmax(), lambda: layers.Softmax(axis=1)],
     "Conv2D": [lambda: layers.Conv2D(6, 3, groups=2, activation="relu")],
@@ -74,7 +73,7 @@ PLAIN: dict[str, list[Callable[[], Any]]] = {
     "Dense": [lambda: layers.Dense(5, activation="gelu"), lambda: layers.Dense(5, use_bias=False)],
     "DepthwiseConv2D": [lambda: layers.DepthwiseConv2D(3, depth_multiplier=2)],
     "SeparableConv2D": [lambda: layers.SeparableConv2D(5, 3, depth_multiplier=2)],
-    "AveragePooling2D": [lambda: layers.AveragePooling2D()],
+    "AveragePooling2D": [lambda: layers.AveragePooling2D(2)],
     "GlobalAveragePooling2D": [lambda: layers.GlobalAveragePooling2D(keepdims=True)],
     "GlobalMaxPooling2D": [lambda: layers.GlobalMaxPooling2D(keepdims=True)],
     "MaxPooling2D": [lambda: layers.MaxPooling2D((2, 3), strides=(1, 2))],
@@ -88,7 +87,7 @@ PLAIN: dict[str, list[Callable[[], Any]]] = {
     ],
     "LayerNormalization": [lambda: layers.LayerNormalization()],
     "Normalization": [
-        lambda: layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 4.0, 9.0, 0.0]),
+        lambda: layers.Normalization(mean=[1.0, 2.0, 3.0, 4.0], variance=[1.0, 4.0, 9.0, 0.25]),
         lambda: layers.Normalization(mean=0.3, variance=4.0, axis=None, invert=True),
     ],
     "Rescaling": [
@@ -128,9 +127,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("make", [case for case in CASES if "Drop" not in case.id])
-def test_a_layer_alone(make: Callable[[], Any], difference: Difference) -> None:
-    assert difference(network(make()), images()) < TOLERANCE
+@pytest.mark.parametrize("make", CASES)
+def test_a_layer_before_a_dense_one(make: Callable[[], Any], difference: Difference) -> None:
+    assert difference(network(make(), layers.Dense(3)), images()) < TOLERANCE
 
 
 @pytest.mark.parametrize("make", CASES)
@@ -237,7 +236,11 @@ def test_pooling_of_any_window(
         layers.AveragePooling2D(**options, padding="same"),
     ]
     made = network(*inner, shape=(*(size if known else (None, None)), 4))
-    assert difference(made, images((*size, 4))) < TOLERANCE
+    if not known and any(1 < side < window["strides"] for side in window["kernel"]):
+        with pytest.raises(ExportError, match="strides above the window"):
+            to_onnx(made)
+    else:
+        assert difference(made, images((*size, 4))) < TOLERANCE
 
 
 @FEW
@@ -290,7 +293,7 @@ def test_merging_of_an_image_and_a_vector(merger: Any, difference: Difference) -
 def test_operations(difference: Difference) -> None:
     inputs = keras.Input((None, None, 4))
     image = layers.Conv2D(4, 1)(inputs)
-    value = (image + 3.0) * (1.0 / 6.0) - inputs / 2.0
+    value = (image + 3.0) * (1.0 / 6.0) - keras.ops.divide(inputs, 2.0)
     value = 1.0 - keras.ops.maximum(value, keras.ops.minimum(image, inputs))
     vector = keras.ops.mean(value, axis=(1, 2))
     scaled = value * keras.ops.reshape(vector, (-1, 1, 1, 4))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 #: Of the standard operators: old enough for every engine in use, new enough for `Mish` and for
-#: resizing chosen axes.
+#: padding chosen axes.
 OPSET = 18
 #: The file format that came with it, so that older runtimes read the file as well.
 _IR_VERSION = 8

@@ -55,7 +55,7 @@ def padding(
 
 def _total(side: int | None, kernel: int, stride: int, dilation: int) -> int | None:
     reach = (kernel - 1) * dilation + 1
-    if stride == 1:
+    if stride == 1 or reach == 1:
         return reach - 1
     if side is None:
         return None

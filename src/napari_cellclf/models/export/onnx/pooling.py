@@ -6,7 +6,7 @@ from typing import Any
 
 from napari_cellclf.models.export.onnx.graph import Scope, Value
 from napari_cellclf.models.export.onnx.padding import padding
-from napari_cellclf.models.export.onnx.refusal import require_channels_last
+from napari_cellclf.models.export.onnx.refusal import require, require_channels_last
 
 
 def max_pooling(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
@@ -32,6 +32,10 @@ def global_max(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
 def _pool(scope: Scope, layer: Any, value: Value, kind: str, **attributes: int) -> Value:
     require_channels_last(layer)
     image = scope.first(value)
+    pads = padding(layer.padding, image.shape, layer.pool_size, layer.strides)
+    gaps = any(side < stride for side, stride in zip(layer.pool_size, layer.strides, strict=True))
+    # ONNX Runtime 1.32 computes a negative padding there.
+    require(layer, not (gaps and "auto_pad" in pads), "strides above the window in any size")
     return scope.op(
         kind,
         (image,),
@@ -39,7 +43,7 @@ def _pool(scope: Scope, layer: Any, value: Value, kind: str, **attributes: int) 
         channels_first=True,
         kernel_shape=layer.pool_size,
         strides=layer.strides,
-        **padding(layer.padding, image.shape, layer.pool_size, layer.strides),
+        **pads,
         **attributes,
     )
 

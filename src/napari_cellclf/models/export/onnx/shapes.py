@@ -112,13 +112,16 @@ def resizing(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     plain = not (layer.antialias or layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio)
     require(layer, plain, "antialias, or keeping the aspect ratio")
     image = scope.first(inputs[0])
-    sizes = scope.constant("sizes", [layer.height, layer.width], np.int64)
+    wanted = scope.constant("sizes", [layer.height, layer.width], np.int64)
+    # All four sizes: with two of them and their axes ONNX Runtime 1.32 loses its way among
+    # transposes.
+    kept = scope.op("Shape", (image,), (2,), start=0, end=2)
+    sizes = scope.op("Concat", (kept, wanted), (4,), axis=0)
     return scope.op(
         "Resize",
         (image, "", "", sizes),
         (image.shape[0], layer.height, layer.width, image.shape[3]),
         channels_first=True,
-        axes=(2, 3),
         **_interpolation(layer),
     )
 
