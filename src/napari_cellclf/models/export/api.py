@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
@@ -23,9 +22,7 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ExportError
 from napari_cellclf.inference.keras_engine import KerasEngine
-
-if TYPE_CHECKING:
-    from napari_cellclf.models.export.material import Material
+from napari_cellclf.models.export.material import Material
 
 _PACKAGE = "napari_cellclf.models.export"
 _STEPS = 3
@@ -134,9 +131,7 @@ def export_model(
         on_progress(Progress(done, _STEPS, message))
 
     step(0, f"loading {bundle.spec.name}")
-    material_module = importlib.import_module(f"{_PACKAGE}.material")
-    network = KerasEngine.load(bundle).network
-    material = material_module.Material(bundle, network, licence, tuple(authors))
+    material = Material(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
     step(1, f"writing {target.name} and comparing its answer")
     with _beside(target) as folder:
         chosen.writer()(material, folder / target.name)
@@ -163,11 +158,17 @@ def _target(path: str | Path, chosen: Format, overwrite: bool) -> Path:
     taken = [place for place in places if place.exists()]
     if taken and not overwrite:
         raise ExportError(f"{taken[0]} exists already; choose another name, or overwrite it")
-    wrong = [place for place in taken if place.is_dir() == bool(chosen.suffix)]
+    wrong = [place for place in taken if not _may_replace(place, chosen)]
     if wrong:
-        kind = "folder" if wrong[0].is_dir() else "file"
-        raise ExportError(f"{wrong[0]} is a {kind} and no {chosen.title}; choose another name")
+        raise ExportError(f"{wrong[0]} is no {chosen.title}; choose another name")
     return target
+
+
+def _may_replace(place: Path, chosen: Format) -> bool:
+    if chosen.suffix:
+        return place.is_file()
+    # A folder of other things is not thrown away, whatever was asked for.
+    return (place / "saved_model.pb").is_file()
 
 
 def _bundle(bundle_or_name: ModelBundle | str | Path) -> ModelBundle:
