@@ -29,6 +29,8 @@ DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
 QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 # Front ends may use these where napari is there; napari brings them.
 WITH_NAPARI = {"napari", "vispy"}
+# An extra is imported by the part that it is the door of, inside functions, and nowhere else.
+WITH_EXTRA = {"models/export": "export"}
 
 PUBLIC = sorted(set(napari_cellclf.__all__) - {"__version__"})
 
@@ -55,6 +57,10 @@ def _name(requirement: str) -> str:
 
 def _dependencies() -> dict[str, str]:
     return {_name(line): line for line in PROJECT["project"]["dependencies"]}
+
+
+def _extra(name: str) -> set[str]:
+    return {_name(line) for line in PROJECT["project"]["optional-dependencies"][name]}
 
 
 def test_installing_cannot_break_napari() -> None:
@@ -87,6 +93,9 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     known = {*sys.stdlib_module_names, "napari_cellclf"}
     if "plugin" in path.relative_to(SOURCE).parts:
         known |= WITH_NAPARI
+    for part, extra in WITH_EXTRA.items():
+        if path.relative_to(SOURCE).as_posix().startswith(part):
+            known |= {name.partition(".")[0] for name in _extra(extra)}
     third_party = {DISTRIBUTIONS.get(name, name) for name in _imported(path) - known}
     assert third_party <= _dependencies().keys()
 

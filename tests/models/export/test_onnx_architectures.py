@@ -19,11 +19,24 @@ from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
 Difference = Callable[..., float]
 
 #: One of each family, the smallest; the others repeat their blocks more often.
-SMALL = (
-    "compact-cnn seed-cnn efficientnet-lite0 convnexttiny densenet121 efficientnetb0 "
-    "efficientnetv2b0 inceptionv3 mobilenet mobilenetv2 mobilenetv3small nasnetmobile resnet50 "
-    "resnet50v2 vgg16 xception"
-).split()
+SMALL = [
+    "compact-cnn",
+    "seed-cnn",
+    "efficientnet-lite0",
+    "convnexttiny",
+    "densenet121",
+    "efficientnetb0",
+    "efficientnetv2b0",
+    "inceptionv3",
+    "mobilenet",
+    "mobilenetv2",
+    "mobilenetv3small",
+    "nasnetmobile",
+    "resnet50",
+    "resnet50v2",
+    "vgg16",
+    "xception",
+]
 SIDES = {"inceptionv3": 75, "xception": 75}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
+from napari_cellclf.cli.quiet import add_verbose
 from napari_cellclf.cli.text import printable
 
 if TYPE_CHECKING:
@@ -55,15 +55,14 @@ def add_arguments(actions: Actions) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    with quiet_libraries(verbose=getattr(args, "verbose", False)):
-        from napari_cellclf.models.export.api import export_model
+    from napari_cellclf.models.export.api import export_model
 
-        written = export_model(
-            args.model,
-            args.format,
-            args.out,
-            overwrite=args.force,
-            licence=args.licence,
-            authors=args.author,
-        )
+    written = export_model(
+        args.model,
+        args.format,
+        args.out,
+        overwrite=args.force,
+        licence=args.licence,
+        authors=args.author,
+    )
     print(f"wrote {printable(str(written))}")

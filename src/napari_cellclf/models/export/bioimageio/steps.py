@@ -46,14 +46,14 @@ def preprocessing_steps(preprocessing: Preprocessing, full: float) -> list[Step]
     ['scale_linear', 'clip']
     """
     normalization, count = preprocessing.normalization, len(preprocessing.channels)
-    steps: Callable[[Any, float, int], list[Step]] = {
+    steps: dict[type, Callable[[Any, float, int], list[Step]]] = {
         ZeroMeanUnitVariance: _zero_mean,
         Percentile: _percentile,
         ScaleLinear: _scale_linear,
         Fixed: _fixed,
         ImageNet: _imagenet,
-    }[type(normalization)]
-    return steps(normalization, full, count)
+    }
+    return steps[type(normalization)](normalization, full, count)
 
 
 def neutral_values(preprocessing: Preprocessing, full: float) -> list[float]:

@@ -96,7 +96,7 @@ def name(title: str) -> str:
 
     Examples
     --------
-    >>> name("w1/w2: α"), name("RxRx1 cell type")
+    >>> name("w1/w2: #"), name("RxRx1 cell type")
     ('w1 w2 classifier', 'RxRx1 cell type')
     """
     plain = " ".join(_NOT_IN_NAMES.sub(" ", title).split())[:_LONGEST].strip()

@@ -66,14 +66,14 @@ def conv_transpose(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     # What Keras adds to, or cuts from, the full answer does not depend on the size of the image.
     sample = layer.compute_output_shape((1, 8, 8, image.shape[-1]))[1:3]
     excess = [
-        stride * 7 + kernel - side
-        for side, stride, kernel in zip(sample, layer.strides, layer.kernel_size, strict=True)
+        stride * 7 + window - side
+        for side, stride, window in zip(sample, layer.strides, layer.kernel_size, strict=True)
     ]
     cut = [max(amount, 0) for amount in excess]
+    kernel = _array(layer.kernel).transpose(3, 2, 0, 1)
     answer = scope.op(
         "ConvTranspose",
-        (image, scope.constant("kernel", _array(layer.kernel).transpose(3, 2, 0, 1)))
-        + _bias(scope, layer),
+        (image, scope.constant("kernel", kernel), *_bias(scope, layer)),
         layer.compute_output_shape(image.shape),
         channels_first=True,
         kernel_shape=layer.kernel_size,
@@ -88,6 +88,7 @@ def dense(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     """Write `Dense`: over the channels where it is given an image."""
     (value,) = inputs
     kernel, shape = _array(layer.kernel), (*value.shape[:-1], layer.units)
+    parts: tuple[Value | str, ...]
     if len(shape) == 2:
         parts = (value, scope.constant("kernel", kernel), *_bias(scope, layer))
         answer = scope.op("Gemm", parts, shape)

@@ -20,7 +20,7 @@ def batch_normalization(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     rank = len(value.shape)
     on_channels = rank in (2, 4) and _only_axis(layer.axis) % rank == rank - 1
     require(layer, on_channels, f"axis {layer.axis} of rank {rank}")
-    value, count = scope.first(value), value.shape[-1]
+    value, count = scope.first(value), _channels(value)
     parts = (
         _optional(layer.gamma, np.ones(count)),
         _optional(layer.beta, np.zeros(count)),
@@ -54,7 +54,7 @@ def group_normalization(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     on_channels = rank in (2, 4) and layer.axis % rank == rank - 1
     require(layer, on_channels, f"axis {layer.axis} of rank {rank}")
     value = scope.first(value)
-    groups, count = int(layer.groups), value.shape[-1]
+    groups, count = int(layer.groups), _channels(value)
     grouped_shape = scope.constant("grouped", [0, groups, -1], np.int64)
     grouped = scope.op("Reshape", (value, grouped_shape), (None, groups, None))
     ones, zeros = scope.constant("one", np.ones(groups)), scope.constant("zero", np.zeros(groups))
@@ -103,6 +103,13 @@ def layer_scale(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     """Write ConvNeXt's `LayerScale`: a factor for each channel."""
     (value,) = inputs
     return scope.each("Mul", value, scope.beside("gamma", _array(layer.gamma), value))
+
+
+def _channels(value: Value) -> int:
+    count = value.shape[-1]
+    # Keras builds no layer on channels without a number.
+    assert count is not None
+    return count
 
 
 def _only_axis(axis: Any) -> int:

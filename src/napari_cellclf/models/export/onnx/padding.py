@@ -43,9 +43,7 @@ def padding(
     """
     if kind == "valid":
         return {}
-    totals = [
-        _total(*sides) for sides in zip(shape[1:3], kernel, strides, dilations, strict=True)
-    ]
+    totals = [_total(*sides) for sides in zip(shape[1:3], kernel, strides, dilations, strict=True)]
     known = [total for total in totals if total is not None]
     if len(known) < len(totals):
         return {"auto_pad": "SAME_UPPER"}
