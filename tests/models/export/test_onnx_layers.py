@@ -236,7 +236,8 @@ def test_pooling_of_any_window(
         layers.AveragePooling2D(**options, padding="same"),
     ]
     made = network(*inner, shape=(*(size if known else (None, None)), 4))
-    if not known and any(1 < side < window["strides"] for side in window["kernel"]):
+    open_pads = not known and window["strides"] > 1 and max(window["kernel"]) > 1
+    if open_pads and min(window["kernel"]) < window["strides"]:
         with pytest.raises(ExportError, match="strides above the window"):
             to_onnx(made)
     else:

@@ -96,8 +96,8 @@ def name(title: str) -> str:
 
     Examples
     --------
-    >>> name("w1/w2: #"), name("RxRx1 cell type")
-    ('w1 w2 classifier', 'RxRx1 cell type')
+    >>> name("w1/#"), name("RxRx1 cell type")
+    ('w1 classifier', 'RxRx1 cell type')
     """
     plain = " ".join(_NOT_IN_NAMES.sub(" ", title).split())[:_LONGEST].strip()
     return plain if len(plain) >= _SHORTEST else f"{plain} classifier".strip()
