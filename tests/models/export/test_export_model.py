@@ -130,6 +130,11 @@ def test_requests_that_cannot_be_met(format: str, name: str, message: str, tmp_p
         export_model("no-such-model", format, tmp_path / name)
 
 
+def test_authors_of_what_has_no_place_for_them(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="bioimageio packages only"):
+        export_model("no-such-model", "onnx", tmp_path / "m.onnx", authors=["A. Nobody"])
+
+
 def test_models_and_places_are_looked_at_first(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         export_model("no-such-model", "onnx", tmp_path / "m.onnx")

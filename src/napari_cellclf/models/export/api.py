@@ -122,6 +122,11 @@ def export_model(
     'rxrx1-celltype.keras'
     """
     chosen = _format(format)
+    if format != "bioimageio" and (licence or authors):
+        raise ExportError(
+            f"licence and authors are written into bioimageio packages only, not into {format}; "
+            "leave them out"
+        )
     target = _target(path, chosen, overwrite)
     bundle = _bundle(bundle_or_name)
 

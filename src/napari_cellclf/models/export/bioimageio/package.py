@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def _compare(material: Material, model: bytes, answer: np.ndarray[Any, Any]) -> 
     normalization = spec.input.preprocessing.normalization
     if isinstance(normalization, ImageNet) and normalization.bgr and pixels.shape[2] == 3:
         pixels = pixels[..., ::-1]
-    found = partial(run_onnx, model)(np.ascontiguousarray(pixels[np.newaxis]))
+    found = run_onnx(model, np.ascontiguousarray(pixels[np.newaxis]))
     difference = float(np.abs(found - answer).max())
     if not difference <= TOLERANCE:
         raise ExportError(

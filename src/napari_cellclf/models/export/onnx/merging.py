@@ -76,31 +76,21 @@ def operation(kind: str) -> Convert:
     """
 
     def write(scope: Scope, op: Any, inputs: list[Any]) -> Value:
+        require(op, len(inputs) == 2, "an argument that is neither a tensor nor a number")
         tensors = [part for part in inputs if isinstance(part, Value)]
+        # Of unequal ranks the last axes belong together, as in numpy.
+        same_rank = len({len(tensor.shape) for tensor in tensors}) == 1
+        first = same_rank and any(tensor.channels_first for tensor in tensors)
+        parts = [
+            scope.graph.turn(part, first)
+            if isinstance(part, Value)
+            else scope.constant(f"number{position}", part)
+            for position, part in enumerate(inputs)
+        ]
         specs = [
             keras.KerasTensor(part.shape) if isinstance(part, Value) else part for part in inputs
         ]
-        same_rank = len({len(tensor.shape) for tensor in tensors}) == 1
-        alike = iter(
-            _same_order(scope, tensors) if same_rank else [scope.last(part) for part in tensors]
-        )
-        like = tensors[0] if not same_rank else None
-        parts: list[Value | str] = []
-        first = None
-        for number, part in enumerate(inputs):
-            if isinstance(part, Value):
-                value = next(alike)
-                first = first or value
-                parts.append(value)
-            else:
-                require(op, np.ndim(part) == 0, "an array among its arguments")
-                parts.append(scope.constant(f"number{number}", part))
-        return scope.op(
-            kind,
-            parts,
-            op.compute_output_spec(*specs).shape,
-            channels_first=bool(like is None and first is not None and first.channels_first),
-        )
+        return scope.op(kind, parts, op.compute_output_spec(*specs).shape, channels_first=first)
 
     return write
 
