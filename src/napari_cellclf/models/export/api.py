@@ -97,7 +97,7 @@ def export_model(
     authors : sequence of str
         Each ``"Name, Affiliation"`` or a name; ``bioimageio`` needs at least one.
     on_progress : callable
-        Told after loading, after writing with its test, and at the end.
+        Told before loading, before writing and testing, before renaming, and at the end.
     should_stop : callable
         Asked between these steps.
 
