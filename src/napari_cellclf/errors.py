@@ -21,6 +21,7 @@
     │   │   └── SelfTestError            the network does not reproduce its stored answer
     │   ├── UnsafeModelError             holds something that could run code or exhaust memory
     │   ├── ArchitectureError            no such architecture, or parameters it cannot take
+    │   ├── ExportError                  cannot be written in the format asked for
     │   └── TrainingError                training went wrong, such as a loss that is no number
     ├── RunError                         a run folder cannot be used as asked
     │   ├── RunLockedError               another process trains in it
@@ -110,6 +111,10 @@ class UnsafeModelError(ModelError):
 
 class ArchitectureError(ModelError, ValueError):
     """There is no such architecture, or it cannot take those parameters."""
+
+
+class ExportError(ModelError):
+    """A model cannot be written in the format that was asked for."""
 
 
 class TrainingError(ModelError):
