@@ -11,6 +11,7 @@ import pytest
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.bundles.kinds import HDF5_MAGIC
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
 from napari_cellclf.inference.load import load_classifier
 
@@ -44,7 +45,6 @@ def _text(path: Path) -> Path:
     ("make", "name", "kind"),
     [
         (_hdf5, "m.h5", "an HDF5 file of an older Keras"),
-        (_hdf5, "m.keras", "an HDF5 file of an older Keras"),
         (_hdf5, "m.cellclf", "an HDF5 file of an older Keras"),
         (_text, "m.HDF5", "an HDF5 file of an older Keras"),
         (_saved_model, "m", "a SavedModel folder"),
@@ -63,7 +63,7 @@ def test_older_keras_models_get_the_steps_of_a_conversion(
     message = str(caught.value)
     assert message.startswith(f"{name} is {kind}, which may hold code; where you trust it, run ")
     assert f"keras.models.load_model('{name}').save('new.keras')" in message
-    assert message.endswith("napari_cellclf.models.save.save_bundle")
+    assert message.endswith("bring new.keras in with cellclf models import")
     assert "\n" not in message
 
 
@@ -74,16 +74,19 @@ def test_older_keras_models_get_the_steps_of_a_conversion(
 def test_pickles_are_not_opened(
     make: Callable[[Path], Path], name: str, take: Callable[[Path], object], tmp_path: Path
 ) -> None:
-    with pytest.raises(UnsafeModelError, match=r"is a pickle, which runs code .*save_bundle$"):
+    with pytest.raises(
+        UnsafeModelError, match=r"is a pickle, which runs code .*cellclf models import$"
+    ):
         take(make(tmp_path / name))
 
 
 @EVERYWHERE
-def test_a_bare_network_is_sent_to_save_bundle(
-    take: Callable[[Path], object], tmp_path: Path
+@pytest.mark.parametrize("start", [b"PK\x03\x04", HDF5_MAGIC])
+def test_a_bare_network_is_sent_to_the_import(
+    take: Callable[[Path], object], start: bytes, tmp_path: Path
 ) -> None:
-    (tmp_path / "m.keras").write_bytes(b"PK\x03\x04")
-    with pytest.raises(BundleError, match=r"without its preprocessing and classes; .*save_bundle"):
+    (tmp_path / "m.keras").write_bytes(start)
+    with pytest.raises(BundleError, match=r"without its preprocessing and classes; .*import m.ker"):
         take(tmp_path / "m.keras")
 
 

@@ -68,7 +68,7 @@ def test_other_errors_of_a_network_stay_what_they_are(
 def test_a_network_larger_than_the_memory_is_no_broken_file(
     make: Callable[[], Exception], bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keras.saving.load_model", _raise(make()))
+    monkeypatch.setattr("keras.saving.deserialize_keras_object", _raise(make()))
     with pytest.raises(ModelError, match=r"tiny\.cellclf needs more memory than is free") as caught:
         KerasEngine.load(bundle)
     assert not isinstance(caught.value, BundleError)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from napari_cellclf.bundles.arrays import parse_array
-from napari_cellclf.bundles.gate import CheckedNetwork, check_network
+from napari_cellclf.bundles.gate import CheckedNetwork, check_network, check_values
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.members import (
     LIMITS,
@@ -102,8 +102,8 @@ class ModelBundle:
         found = checked_path(path)
         bundle = cls(found, read_spec(found))
         for member, expected in bundle.spec.files.items():
-            with bundle._members.open(member) as stream:
-                _compare(copy_and_hash(stream), expected, member, found)
+            with bundle._members.open(member) as span:
+                _compare(copy_and_hash(span), expected, member, found)
         return bundle
 
     @property
@@ -151,7 +151,10 @@ class ModelBundle:
             with self._members.open(NETWORK) as source, copy.open("wb") as target:
                 digest = copy_and_hash(source, target)
             _compare(digest, self.spec.files[NETWORK], NETWORK, self.path)
-            yield PrivateNetwork(copy, check_network(copy))
+            checked = check_network(copy)
+            if not checked.values_checked:
+                check_values(copy)
+            yield PrivateNetwork(copy, checked)
 
     @property
     def _members(self) -> Members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from napari_cellclf.bundles.plainfile import open_plain
 from napari_cellclf.errors import UnsafeModelError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -11,7 +12,8 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _HDF5 = (".h5", ".hdf5")
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
-_THEN = "then give that network to napari_cellclf.models.save.save_bundle"
+#: The way of a network in a `.keras` file into a bundle.
+IMPORT = "cellclf models import"
 
 
 def refuse_other_kinds(path: Path) -> None:
@@ -25,7 +27,7 @@ def refuse_other_kinds(path: Path) -> None:
     Raises
     ------
     UnsafeModelError
-        If it is an HDF5 file of an older Keras, a SavedModel or a pickle.
+        If it is an HDF5 file of an older Keras, a SavedModel or a pickle, or no plain file.
     """
     if path.is_dir():
         if any((path / member).is_file() for member in _SAVED_MODEL):
@@ -33,8 +35,8 @@ def refuse_other_kinds(path: Path) -> None:
                 f"{path.name} is a SavedModel folder, which may hold code; {_convert(path)}"
             )
         return
-    suffix, start = path.suffix.lower(), _start(path)
-    if start == HDF5_MAGIC or suffix in _HDF5:
+    suffix, start = path.suffix.lower(), start_of(path)
+    if suffix in _HDF5 or (start == HDF5_MAGIC and suffix != ".keras"):
         raise UnsafeModelError(
             f"{path.name} is an HDF5 file of an older Keras, which may hold code; {_convert(path)}"
         )
@@ -42,21 +44,36 @@ def refuse_other_kinds(path: Path) -> None:
         raise UnsafeModelError(
             f"{path.name} is a pickle, which runs code when it is opened; where you trust it, open "
             "it in the program that made it, build the same network in Keras 3 with its weights, "
-            + _THEN
+            f"save that as .keras and bring it in with {IMPORT}"
         )
+
+
+def start_of(path: Path) -> bytes:
+    """Read the first bytes of a plain file, which tell what it is.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Returns
+    -------
+    bytes
+        As many as an HDF5 file begins with.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be opened.
+    UnsafeModelError
+        If it is a pipe or a device.
+    """
+    with open_plain(path) as handle:
+        return handle.read(len(HDF5_MAGIC))
 
 
 def _convert(path: Path) -> str:
     return (
         f"where you trust it, run keras.models.load_model({path.name!r}).save('new.keras') in "
-        f"the version of Keras that made it, load new.keras with Keras 3, {_THEN}"
+        f"the version of Keras that made it, and bring new.keras in with {IMPORT}"
     )
-
-
-def _start(path: Path) -> bytes:
-    try:
-        with path.open("rb") as handle:
-            return handle.read(len(HDF5_MAGIC))
-    except OSError:
-        # Whoever opens it next says what is wrong with it.
-        return b""

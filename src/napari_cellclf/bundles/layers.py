@@ -1,139 +1,293 @@
-"""Which classes a network's configuration may name, and the bounds of their parameters."""
+"""Which layers a network may be made of, and every parameter that each may have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
+from napari_cellclf.bundles.parameters import (
+    ACTIVATION,
+    CONSTRAINT,
+    FLAG,
+    INITIALIZER,
+    NUMBER,
+    NUMBERS,
+    PRECISION,
+    REGULARIZER,
+    SEED,
+    SHARE,
+    TEXT,
+    Rule,
+    either,
+    exactly,
+    or_none,
+    sides,
+    whole,
+    wholes,
+)
 from napari_cellclf.errors import UnsafeModelError
 
-MAX_OBJECTS = 100_000
+Parameters = Mapping[str, Rule]
 
-_LAYERS = (
-    "Activation Add Average AveragePooling2D BatchNormalization CenterCrop Concatenate Conv2D "
-    "Conv2DTranspose Cropping2D Dense DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout "
-    "GaussianNoise GlobalAveragePooling2D GlobalMaxPooling2D GroupNormalization Identity "
-    "InputLayer LayerNormalization LeakyReLU MaxPooling2D Maximum Minimum Multiply Normalization "
-    "PReLU Permute ReLU RepeatVector Rescaling Reshape Resizing SeparableConv2D Softmax "
-    "SpatialDropout2D SpectralNormalization Subtract UnitNormalization UpSampling2D ZeroPadding2D"
+_SIDE = 1 << 14
+_CHANNELS = 1 << 16
+_NOISE = or_none(
+    Rule(
+        "null and ones",
+        lambda value: isinstance(value, list) and all(one is None or one == 1 for one in value),
+    )
 )
-_INITIALIZERS = (
-    "Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity LecunNormal LecunUniform "
-    "Ones Orthogonal RandomNormal RandomUniform TruncatedNormal VarianceScaling Zeros"
-)
-_OPERATIONS = "Add Divide Maximum Mean Minimum Multiply Reshape Subtract"
+_AXIS = wholes(-4, 4, 4)
+_LAST = {"data_format": or_none(either("channels_last"))}
+_MARGIN = either("valid", "same")
+_STRIDES = or_none(wholes(1, 1 << 10, 2))
+_KERNEL = wholes(1, 1 << 10, 2)
 
-#: (class, module) as Keras 3 writes them.
-ALLOWED = frozenset(
-    [(name, "keras.layers") for name in _LAYERS.split()]
-    + [(name, "keras.initializers") for name in _INITIALIZERS.split()]
-    + [(name, "keras.regularizers") for name in ("L1", "L2", "L1L2")]
-    + [(name, "keras.constraints") for name in ("MaxNorm", "NonNeg", "UnitNorm")]
-    + [(name, "keras.src.ops.numpy") for name in _OPERATIONS.split()]
-    + [
-        ("DTypePolicy", "keras"),
-        ("Functional", "keras"),
-        ("Functional", "keras.src.models.functional"),
-        ("Sequential", "keras"),
-        ("CustomScaleLayer", "keras.src.applications.inception_resnet_v2"),
-        ("LayerScale", "keras.src.applications.convnext"),
-        ("__keras_tensor__", None),
-    ]
-)
+#: Of every layer. `build_config` is passed over, because networks are built from their input.
+_COMMON: Parameters = {"name": TEXT, "trainable": FLAG, "dtype": PRECISION}
 
-#: Largest number that may stand under a key, so that a small file cannot ask for a huge network.
-BOUNDS = {
-    "units": 1 << 16,
-    "filters": 1 << 16,
-    "depth_multiplier": 64,
-    "groups": 1 << 16,
-    "kernel_size": 1 << 10,
-    "strides": 1 << 10,
-    "dilation_rate": 1 << 10,
-    "pool_size": 1 << 14,
-    "size": 64,
-    "padding": 1 << 12,
-    "cropping": 1 << 14,
-    "height": 1 << 12,
-    "width": 1 << 12,
-    "n": 1 << 12,
-    "batch_shape": 1 << 14,
-    "target_shape": 1 << 26,
+
+def _fitted(*weights: str) -> Parameters:
+    """Return the parameters that come with each weight of a layer."""
+    rules = (("initializer", INITIALIZER), ("regularizer", REGULARIZER), ("constraint", CONSTRAINT))
+    return {f"{weight}_{what}": rule for weight in weights for what, rule in rules}
+
+
+def _convolution(*kernels: str) -> Parameters:
+    return {
+        **_fitted(*kernels, "bias"),
+        **_LAST,
+        "kernel_size": _KERNEL,
+        "strides": _STRIDES,
+        "padding": _MARGIN,
+        "dilation_rate": _KERNEL,
+        "activation": ACTIVATION,
+        "use_bias": FLAG,
+        "activity_regularizer": REGULARIZER,
+    }
+
+
+_FILTERS = {"filters": whole(1, _CHANNELS)}
+_MULTIPLIER = {"depth_multiplier": whole(1, 64)}
+_POOL = {"pool_size": _KERNEL, "strides": _STRIDES, "padding": _MARGIN, **_LAST}
+_GLOBAL = {**_LAST, "keepdims": FLAG}
+_NORM = {**_fitted("beta", "gamma"), "epsilon": NUMBER, "center": FLAG, "scale": FLAG}
+_HEIGHT_AND_WIDTH = {"height": whole(1, 1 << 12), "width": whole(1, 1 << 12), **_LAST}
+_INTERPOLATION = {"interpolation": either("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")}
+_FILL = {
+    "fill_mode": either("constant", "nearest", "reflect", "wrap"),
+    "fill_value": NUMBER,
+}
+# Augmentations, which do nothing when a network predicts.
+_RANDOM = {"seed": SEED, "factor": NUMBERS, "value_range": NUMBERS, **_LAST}
+_MOVING = {**_RANDOM, **_FILL, **_INTERPOLATION}
+
+_LAYERS: Mapping[str, Parameters] = {
+    "Activation": {"activation": ACTIVATION},
+    "Add": {},
+    "Average": {},
+    "AveragePooling2D": _POOL,
+    "BatchNormalization": {
+        **_NORM,
+        **_fitted("moving_mean", "moving_variance"),
+        "axis": _AXIS,
+        "momentum": NUMBER,
+        "synchronized": FLAG,
+        "renorm": exactly(False),
+        "renorm_clipping": exactly(None),
+        "renorm_momentum": NUMBER,
+    },
+    "CenterCrop": _HEIGHT_AND_WIDTH,
+    "Concatenate": {"axis": whole(-4, 4)},
+    "Conv2D": {**_convolution("kernel"), **_FILTERS, "groups": whole(1, _CHANNELS)},
+    "Conv2DTranspose": {
+        **_convolution("kernel"),
+        **_FILTERS,
+        "output_padding": exactly(None),
+    },
+    "Cropping2D": {"cropping": sides(_SIDE), **_LAST},
+    "Dense": {
+        **_fitted("kernel", "bias"),
+        "units": whole(1, _CHANNELS),
+        "activation": ACTIVATION,
+        "use_bias": FLAG,
+        "activity_regularizer": REGULARIZER,
+        "lora_rank": exactly(None),
+        "quantization_config": exactly(None),
+    },
+    "DepthwiseConv2D": {**_convolution("depthwise"), **_MULTIPLIER},
+    "Dropout": {"rate": SHARE, "seed": SEED, "noise_shape": _NOISE},
+    "ELU": {"alpha": NUMBER},
+    "Flatten": _LAST,
+    "GaussianDropout": {"rate": SHARE, "seed": SEED},
+    "GaussianNoise": {"stddev": NUMBER, "seed": SEED},
+    "GlobalAveragePooling2D": _GLOBAL,
+    "GlobalMaxPooling2D": _GLOBAL,
+    "GroupNormalization": {**_NORM, "groups": whole(-1, _CHANNELS), "axis": _AXIS},
+    "Identity": {},
+    "InputLayer": {
+        "batch_shape": Rule("a batch of up to three axes", lambda value: _is_batch(value)),
+        "sparse": exactly(False),
+        "ragged": exactly(False),
+        "optional": exactly(False),
+    },
+    "LayerNormalization": {**_NORM, "axis": _AXIS, "rms_scaling": exactly(False)},
+    "LeakyReLU": {"negative_slope": NUMBER},
+    "MaxPooling2D": _POOL,
+    "Maximum": {},
+    "Minimum": {},
+    "Multiply": {},
+    "Normalization": {
+        "axis": or_none(_AXIS),
+        "invert": FLAG,
+        "mean": or_none(NUMBERS),
+        "variance": or_none(NUMBERS),
+    },
+    "PReLU": {**_fitted("alpha"), "shared_axes": or_none(_AXIS)},
+    "Permute": {"dims": wholes(1, 4, 4)},
+    "RandomBrightness": _RANDOM,
+    "RandomContrast": _RANDOM,
+    "RandomFlip": {**_RANDOM, "mode": either("horizontal", "vertical", "horizontal_and_vertical")},
+    "RandomRotation": _MOVING,
+    "RandomTranslation": {**_MOVING, "height_factor": NUMBERS, "width_factor": NUMBERS},
+    "RandomZoom": {**_MOVING, "height_factor": NUMBERS, "width_factor": or_none(NUMBERS)},
+    "ReLU": {"max_value": or_none(NUMBER), "negative_slope": NUMBER, "threshold": NUMBER},
+    "RepeatVector": {"n": whole(1, 1 << 12)},
+    "Rescaling": {"scale": NUMBERS, "offset": NUMBERS},
+    "Reshape": {"target_shape": wholes(-1, 1 << 26, 4)},
+    "Resizing": {
+        **_HEIGHT_AND_WIDTH,
+        **_INTERPOLATION,
+        **_FILL,
+        "crop_to_aspect_ratio": FLAG,
+        "pad_to_aspect_ratio": FLAG,
+        "antialias": FLAG,
+    },
+    "SeparableConv2D": {**_convolution("depthwise", "pointwise"), **_FILTERS, **_MULTIPLIER},
+    "Softmax": {"axis": whole(-4, 4)},
+    "SpatialDropout2D": {"rate": SHARE, "seed": SEED, **_LAST},
+    "Subtract": {},
+    "UnitNormalization": {"axis": _AXIS},
+    "UpSampling2D": {"size": wholes(1, 64, 2), **_INTERPOLATION, **_LAST},
+    "ZeroPadding2D": {"padding": sides(1 << 12), **_LAST},
+}
+_OPERATIONS: Mapping[str, Parameters] = {
+    **{name: {} for name in ("Add", "Divide", "Maximum", "Minimum", "Multiply")},
+    **{name: {} for name in ("Subtract", "TrueDivide")},
+    "Mean": {"axis": _AXIS, "keepdims": FLAG},
+    "Reshape": {"newshape": wholes(-1, 1 << 26, 5)},
+}
+
+#: The parameters of a class, by it and its module as Keras 3 writes them.
+ALLOWED: Mapping[tuple[str, str], Parameters] = {
+    **{(name, "keras.layers"): rules for name, rules in _LAYERS.items()},
+    **{(name, "keras.src.ops.numpy"): rules for name, rules in _OPERATIONS.items()},
+    ("CustomScaleLayer", "keras.src.applications.inception_resnet_v2"): {"scale": NUMBER},
+    ("LayerScale", "keras.src.applications.convnext"): {
+        "init_values": NUMBER,
+        "projection_dim": whole(1, _CHANNELS),
+    },
+}
+
+#: What cannot be left to Keras's default.
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "InputLayer": ("batch_shape", "name"),
+    "Dense": ("units",),
+    "Conv2D": ("filters", "kernel_size"),
+    "Conv2DTranspose": ("filters", "kernel_size"),
+    "SeparableConv2D": ("filters", "kernel_size"),
+    "DepthwiseConv2D": ("kernel_size",),
+    "AveragePooling2D": ("pool_size",),
+    "MaxPooling2D": ("pool_size",),
+    "CenterCrop": ("height", "width"),
+    "Resizing": ("height", "width"),
+    "RepeatVector": ("n",),
+    "Permute": ("dims",),
+    "LayerScale": ("projection_dim",),
 }
 
 
-def check_config(config: dict[str, Any], name: str) -> None:
-    """Refuse a configuration that names a class which is not on the list.
+def check_layer(layer: Any, name: str) -> dict[str, Any]:
+    """Check one layer's class and every one of its parameters.
 
     Parameters
     ----------
-    config : dict
-        The parsed `config.json`. Its outermost ``compile_config`` is passed over, since networks
-        are loaded without it.
+    layer : object
+        As it stands in a configuration.
     name : str
         What to call the file in messages.
+
+    Returns
+    -------
+    dict
+        The same with nothing besides what was checked.
 
     Raises
     ------
     UnsafeModelError
-        Naming the class or the number that is not allowed.
+        Naming the class or the parameter that is not allowed.
     """
-    outermost = {key: value for key, value in config.items() if key != "compile_config"}
-    if outermost.get("class_name") not in ("Functional", "Sequential"):
-        raise UnsafeModelError(
-            f"{name} holds a {str(outermost.get('class_name'))[:80]!r}; only Functional and "
-            "Sequential networks can be loaded"
-        )
-    count = 0
-    for part in _objects(outermost):
-        if part.get("compile_config"):
-            raise UnsafeModelError(f"a layer of {name} would be compiled when it is loaded")
-        if "class_name" in part:
-            count += 1
-            _check_class(part, name)
-        _check_numbers(part, name)
-    if count > MAX_OBJECTS:
-        raise UnsafeModelError(f"{name} names {count} objects; limit {MAX_OBJECTS}")
+    class_name, module = _class_of(layer, name)
+    if layer.get("compile_config"):
+        raise UnsafeModelError(f"a layer of {name} would be compiled when it is loaded")
+    rules = {**_COMMON, **ALLOWED[class_name, module]}
+    config = layer.get("config")
+    if not isinstance(config, dict):
+        raise UnsafeModelError(f"{name} has a {class_name} without parameters; save it again")
+    for key, value in config.items():
+        rule = rules.get(key)
+        if rule is None:
+            raise UnsafeModelError(
+                f"{name} has a {class_name} with {key[:80]!r}, which cannot be loaded safely"
+            )
+        if not rule.accepts(value):
+            raise UnsafeModelError(
+                f"{name} has a {class_name} with {key} = {repr(value)[:80]}; allowed is "
+                f"{rule.expected}"
+            )
+    lacking = [key for key in REQUIRED.get(class_name, ()) if key not in config]
+    if lacking:
+        raise UnsafeModelError(f"{name} has a {class_name} without {lacking[0]}; save it again")
+    return {
+        "module": module,
+        "class_name": class_name,
+        "config": {key: _plain(value) for key, value in config.items()},
+        "registered_name": layer.get("registered_name"),
+    }
 
 
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    pending = [config]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, dict):
-            yield part
-            pending.extend(part.values())
-        elif isinstance(part, list):
-            pending.extend(part)
-
-
-def _check_class(part: dict[str, Any], name: str) -> None:
-    class_name, module = part["class_name"], part.get("module")
-    named = isinstance(class_name, str) and isinstance(module, str | None)
-    if not named or (class_name, module) not in ALLOWED:
+def _class_of(layer: Any, name: str) -> tuple[str, str]:
+    if not isinstance(layer, dict):
+        raise UnsafeModelError(f"{name} has {repr(layer)[:80]} where a layer should stand")
+    class_name, module = layer.get("class_name"), layer.get("module")
+    if not (isinstance(class_name, str) and isinstance(module, str)) or (
+        (class_name, module) not in ALLOWED
+    ):
         shown = f"{module}.{class_name}" if module else str(class_name)
         raise UnsafeModelError(
             f"{name} holds {shown[:120]!r}, which is not on the list of plain layers that can be "
             "loaded safely"
         )
-    registered = part.get("registered_name")
-    if registered is not None and registered != class_name:
+    registered = layer.get("registered_name")
+    if registered not in (None, class_name):
         raise UnsafeModelError(
             f"{name} asks for the custom object {str(registered)[:80]!r}; only Keras's own layers "
             "can be loaded safely"
         )
+    return class_name, module
 
 
-def _check_numbers(part: dict[str, Any], name: str) -> None:
-    for key, bound in BOUNDS.items():
-        for number in _numbers(part.get(key)):
-            if abs(number) > bound:
-                raise UnsafeModelError(f"{name} has {key} = {number}; limit {bound}")
+def _plain(value: Any) -> Any:
+    """Leave out the number by which Keras finds an object it made before, of whatever kind."""
+    if isinstance(value, dict):
+        return {key: part for key, part in value.items() if key != "shared_object_id"}
+    return value
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _numbers(item)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield value
+def _is_batch(value: Any) -> bool:
+    # A batch of any size, then sizes of which those of an image may be open.
+    if not isinstance(value, list) or not 2 <= len(value) <= 4 or value[0] is not None:
+        return False
+    *open_ones, last = value[1:]
+    rule = whole(1, _SIDE)
+    return rule.accepts(last) and all(one is None or rule.accepts(one) for one in open_ones)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import stat
-import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
-from napari_cellclf.bundles.archive import TRUNCATED, open_archive
+from napari_cellclf.bundles.archive import open_archive
+from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
 SPEC = "bundle.json"
@@ -22,9 +21,9 @@ CARD = "README.md"
 #: Every file a bundle may have, with its largest size in bytes.
 LIMITS = {
     SPEC: 1 << 22,
-    NETWORK: 1 << 32,
-    TEST_INPUT: 1 << 28,
-    TEST_OUTPUT: 1 << 24,
+    NETWORK: (1 << 31) - (1 << 22),
+    TEST_INPUT: 1 << 26,
+    TEST_OUTPUT: 1 << 20,
     CARD: 1 << 20,
 }
 REQUIRED = (NETWORK, TEST_INPUT, TEST_OUTPUT)
@@ -35,7 +34,7 @@ _CHUNK = 1 << 20
 class Members(Protocol):
     """Read access to the files of a bundle."""
 
-    def open(self, member: str) -> AbstractContextManager[IO[bytes]]:
+    def open(self, member: str) -> AbstractContextManager[Span]:
         """Open one file for reading."""
         ...
 
@@ -51,21 +50,18 @@ class FolderMembers:
         self.folder = folder
 
     @contextmanager
-    def open(self, member: str) -> Iterator[IO[bytes]]:
+    def open(self, member: str) -> Iterator[Span]:
         """Open one file for reading."""
         path = self.folder / member
         try:
-            found = path.lstat()
+            path.lstat()
         except OSError as error:
             raise BundleError(f"{self.folder.name} lacks {member}: it {TRUNCATED}") from error
-        if not stat.S_ISREG(found.st_mode):
-            raise UnsafeModelError(f"{member} of {self.folder.name} is a link, not a plain file")
-        if found.st_size > LIMITS[member]:
-            raise UnsafeModelError(
-                f"{member} of {self.folder.name} has {found.st_size} bytes; limit {LIMITS[member]}"
-            )
-        with path.open("rb") as handle:
-            yield handle
+        with open_plain(path, follow=False) as handle:
+            span = Span.whole(handle, f"{member} of {self.folder.name}")
+            if span.size > LIMITS[member]:
+                raise UnsafeModelError(f"{span.name} has {span.size} bytes; limit {LIMITS[member]}")
+            yield span
 
     def total_size(self) -> int:
         """Bytes of all files."""
@@ -80,19 +76,14 @@ class ZipMembers:
         self.path = path
 
     @contextmanager
-    def open(self, member: str) -> Iterator[IO[bytes]]:
+    def open(self, member: str) -> Iterator[Span]:
         """Open one file for reading."""
-        with self.path.open("rb") as handle:
+        with open_plain(self.path) as handle:
             archive = open_archive(handle, self.path.name, LIMITS)
-            if member not in archive.namelist():
-                raise BundleError(f"{self.path.name} lacks {member}: it {TRUNCATED}")
-            try:
-                with archive.open(member) as stream:
-                    yield stream
-            except (zipfile.BadZipFile, EOFError) as error:
-                raise BundleError(
-                    f"{member} in {self.path.name} is damaged; get the file again"
-                ) from error
+            if member == SPEC:
+                # The one file that no hash in another stands for.
+                archive.read(member)
+            yield archive.span(member)
 
     def total_size(self) -> int:
         """Bytes of the file."""
@@ -130,20 +121,17 @@ def read_all(members: Members, member: str) -> bytes:
     bytes
         Its content, within its limit.
     """
-    with members.open(member) as stream:
-        content = stream.read(LIMITS[member] + 1)
-    if len(content) > LIMITS[member]:
-        raise UnsafeModelError(f"{member} is larger than {LIMITS[member]} bytes")
-    return content
+    with members.open(member) as span:
+        return span.read(0, span.size)
 
 
-def copy_and_hash(source: IO[bytes], target: IO[bytes] | None = None) -> str:
+def copy_and_hash(source: Span, target: IO[bytes] | None = None) -> str:
     """Read a file through, optionally into another, and hash what was read.
 
     Parameters
     ----------
-    source : file
-        Opened for reading in binary.
+    source : Span
+        Read from its beginning.
     target : file, optional
         Opened for writing in binary.
 
@@ -153,7 +141,8 @@ def copy_and_hash(source: IO[bytes], target: IO[bytes] | None = None) -> str:
         SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256()
-    while chunk := source.read(_CHUNK):
+    for place in range(0, source.size, _CHUNK):
+        chunk = source.read(place, min(_CHUNK, source.size - place))
         digest.update(chunk)
         if target is not None:
             target.write(chunk)

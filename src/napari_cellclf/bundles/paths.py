@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from napari_cellclf.bundles.kinds import refuse_other_kinds
+from napari_cellclf.bundles.kinds import IMPORT, refuse_other_kinds
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
 
 SUFFIX = ".cellclf"
@@ -85,8 +85,7 @@ def checked_path(path: str | Path) -> Path:
     refuse_other_kinds(found)
     if not found.is_dir() and found.suffix.lower() == ".keras":
         raise BundleError(
-            f"{found.name} is a network without its preprocessing and classes; make a bundle "
-            f"(a folder or file whose name ends in {SUFFIX}) of it with "
-            "napari_cellclf.models.save.save_bundle"
+            f"{found.name} is a network without its preprocessing and classes; say them once and "
+            f"make a model of it with {IMPORT} {found.name}"
         )
     return found

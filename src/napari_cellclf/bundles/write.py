@@ -14,6 +14,7 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.card import model_card
 from napari_cellclf.bundles.members import CARD, LIMITS, REQUIRED, SPEC, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
+from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError
 
@@ -107,8 +108,8 @@ def _write(path: Path, content: bytes | Path) -> str:
             target.write(content)
             digest = hashlib.sha256(content).hexdigest()
         else:
-            with content.open("rb") as source:
-                digest = copy_and_hash(source, target)
+            with open_plain(content) as source:
+                digest = copy_and_hash(Span.whole(source, content.name), target)
         target.flush()
         os.fsync(target.fileno())
     return digest

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import BundleError, ImageTooLargeError, ModelError, UnsafeModelError
+from napari_cellclf.errors import BundleError, ImageTooLargeError, ModelError
 from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
 from napari_cellclf.inference.retracing import without_retracing_advice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-    from napari_cellclf.bundles.bundle import ModelBundle, PrivateNetwork
+    from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.bundles.schema import BundleSpec
 
 #: What Keras raises when a configuration or its weights do not fit together.
@@ -73,16 +75,16 @@ class KerasEngine:
         ModelError
             If there is not enough memory for it.
         UnsafeModelError
-            If the gate refuses it, or it would need more memory than its weights.
+            If the gate refuses it.
         """
         import keras
 
         with bundle.private_network() as private:
-            _check_parameter_count(private, bundle.path.name)
-            try:
-                network = keras.saving.load_model(private.path, compile=False, safe_mode=True)
-            except or_exhausted(*_BUILD_ERRORS) as error:
-                raise _build_error(bundle.path.name, error) from error
+            network = load_checked(
+                private.checked.config,
+                lambda network: network.load_weights(private.path),
+                bundle.path.name,
+            )
         _check_ports(network, bundle.spec, bundle.path.name)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
@@ -123,6 +125,43 @@ class KerasEngine:
             ) from error
 
 
+def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:
+    """Build a network from a configuration that the gate has read, and from nothing else.
+
+    Parameters
+    ----------
+    config : dict
+        `CheckedNetwork.config`.
+    fill : callable
+        Gives the network, whose weights are random, the ones from its file.
+    name : str
+        What to call the file in messages.
+
+    Returns
+    -------
+    keras.Model
+        Not compiled.
+
+    Raises
+    ------
+    BundleError
+        If Keras cannot build it, or the weights are not its own.
+    ModelError
+        If there is not enough memory for it.
+    """
+    import keras
+
+    try:
+        network = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        with warnings.catch_warnings():
+            # Keras only warns where it finds no weights for a part of the network.
+            warnings.simplefilter("error", UserWarning)
+            fill(network)
+    except or_exhausted(UserWarning, *_BUILD_ERRORS) as error:
+        raise _build_error(name, error) from error
+    return network
+
+
 def _build_error(name: str, error: BaseException) -> ModelError:
     if is_exhausted(error):
         return ModelError(
@@ -133,33 +172,6 @@ def _build_error(name: str, error: BaseException) -> ModelError:
     return BundleError(
         f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"
     )
-
-
-def _check_parameter_count(private: PrivateNetwork, name: str) -> None:
-    """Refuse a small file that asks for a large network, before anything is allocated."""
-    # In a thread of its own: Keras keeps the variables of a skeleton in a list of the thread's,
-    # and would allocate them all when the next model of that thread is built.
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        try:
-            wanted = thread.submit(_count_parameters, private.checked.config).result()
-        except or_exhausted(*_BUILD_ERRORS) as error:
-            raise _build_error(name, error) from error
-    if wanted > private.checked.n_weights:
-        raise UnsafeModelError(
-            f"the network of {name} asks for {wanted} weights, but its file holds "
-            f"{private.checked.n_weights}; get it again or save it again with Keras"
-        )
-
-
-def _count_parameters(config: dict[str, Any]) -> int:
-    import keras
-
-    # In this scope variables have a shape but no memory.
-    with keras.StatelessScope(initialize_variables=False):
-        skeleton = keras.saving.deserialize_keras_object(
-            {**config, "compile_config": None}, safe_mode=True
-        )
-        return int(skeleton.count_params())
 
 
 def _check_ports(network: Any, spec: BundleSpec, name: str) -> None:

@@ -1,11 +1,11 @@
-"""List the models that are on this machine, or show the card of one."""
+"""List the models that are on this machine, show the card of one, or bring one in."""
 
 from __future__ import annotations
 
 import argparse
 
 from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.models import listing
+from napari_cellclf.cli.models import importing, listing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's own.
     """
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for part in (listing,):
+    for part in (listing, importing):
         part.add_arguments(actions)
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import keras
 
-from napari_cellclf.bundles.gate import check_network
-from napari_cellclf.bundles.hdf5 import check_weights
+from napari_cellclf.bundles.gate import check_network, check_weights_file
 from napari_cellclf.errors import ArchitectureError
 
 
@@ -51,16 +50,9 @@ def load_weights(network: keras.Model, path: str | Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
         shutil.copyfile(path, copy)
-        _check(copy)
+        check = check_network if copy.suffix == ".keras" else check_weights_file
+        check(copy)
         _load(network, copy, name)
-
-
-def _check(copy: Path) -> None:
-    if copy.suffix == ".keras":
-        check_network(copy)
-        return
-    with copy.open("rb") as file:
-        check_weights(file, copy.name, copy.stat().st_size)
 
 
 def _load(network: keras.Model, copy: Path, name: str) -> None:

@@ -1,0 +1,259 @@
+"""Read a network's configuration into plain parts, and leave out whatever was not looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NoReturn, TypeAlias
+
+from napari_cellclf.bundles.layers import check_layer
+from napari_cellclf.errors import UnsafeModelError
+
+MAX_LAYERS = 5_000
+MAX_NESTED = 6
+
+_MODELS = {
+    ("Sequential", "keras"),
+    ("Functional", "keras"),
+    ("Functional", "keras.src.models.functional"),
+}
+
+_OBSCURE = "in a way that cannot be followed; save it again with Keras 3"
+
+#: An output of a call of a layer: the layer's name, which call, which output.
+Place: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A model, read: the whole, or one that stands inside it in the place of a layer.
+
+    Parameters
+    ----------
+    config : dict
+        Its configuration with nothing besides what was checked.
+    inputs, outputs : list of (str, int, int)
+        Where it begins and ends.
+    layers : dict of str to dict
+        Each layer's checked configuration, by its name.
+    inner : dict of str to Parts
+        Those of the layers that are models themselves.
+    calls : dict of str to list of list
+        For each layer, what each of its calls takes: places, and numbers.
+    """
+
+    config: dict[str, Any]
+    inputs: list[Place]
+    outputs: list[Place]
+    layers: dict[str, dict[str, Any]]
+    inner: dict[str, Parts]
+    calls: dict[str, list[list[Place | float]]]
+
+
+def read_network(config: Any, name: str) -> Parts:
+    """Read the configuration of a network.
+
+    Parameters
+    ----------
+    config : object
+        Parsed JSON. The ``compile_config`` around the whole is passed over, since networks are
+        loaded without it.
+    name : str
+        What to call the file in messages.
+
+    Returns
+    -------
+    Parts
+        All of its layers are allowed; whether they fit together has not been looked at.
+
+    Raises
+    ------
+    UnsafeModelError
+        Naming what is not allowed.
+    """
+    reader = _Reader(name)
+    if not isinstance(config, dict):
+        reader.refuse("does not describe a network")
+    return reader.model({key: part for key, part in config.items() if key != "compile_config"}, 0)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A layer, or a model in the place of one."""
+
+    name: str
+    config: dict[str, Any]
+    inner: Parts | None
+
+
+class _Reader:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.n_layers = 0
+
+    def refuse(self, what: str) -> NoReturn:
+        raise UnsafeModelError(f"{self.name} {what}")
+
+    def model(self, config: dict[str, Any], depth: int) -> Parts:
+        kind = (config.get("class_name"), config.get("module"))
+        if not all(isinstance(part, str) for part in kind) or kind not in _MODELS:
+            self.refuse(
+                f"holds a {str(kind[0])[:80]!r}; only Functional and Sequential networks can be "
+                "loaded"
+            )
+        if config.get("compile_config"):
+            self.refuse("holds a layer that would be compiled when it is loaded")
+        if config.get("registered_name") not in (None, kind[0]):
+            self.refuse(f"asks for the custom object {str(config['registered_name'])[:80]!r}")
+        if depth > MAX_NESTED:
+            self.refuse(f"has networks inside each other, deeper than {MAX_NESTED}")
+        inside = config.get("config")
+        layers = inside.get("layers") if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or not isinstance(layers, list) or not layers:
+            self.refuse("has a network without layers")
+        self.n_layers += len(layers)
+        if self.n_layers > MAX_LAYERS:
+            self.refuse(f"has over {MAX_LAYERS} layers")
+        cleaned = {
+            "module": kind[1],
+            "class_name": kind[0],
+            "config": _shell(inside),
+            "registered_name": config.get("registered_name"),
+        }
+        if kind[0] == "Sequential":
+            return self.sequential(cleaned, inside, depth)
+        return self.functional(cleaned, inside, depth)
+
+    def part(self, layer: Any, depth: int) -> _Part:
+        kind = layer.get("class_name") if isinstance(layer, dict) else None
+        inner = self.model(layer, depth + 1) if kind in ("Functional", "Sequential") else None
+        config = check_layer(layer, self.name) if inner is None else inner.config
+        name = config["config"].get("name")
+        if not isinstance(name, str):
+            self.refuse("has a layer without a name; save it again with Keras 3")
+        return _Part(name, config, inner)
+
+    def sequential(self, config: dict[str, Any], inside: dict[str, Any], depth: int) -> Parts:
+        parts = [self.part(layer, depth) for layer in inside["layers"]]
+        if parts[0].config["class_name"] != "InputLayer":
+            parts.insert(0, self.part(_input_layer(inside, parts[0]), depth))
+        config["config"]["layers"] = [part.config for part in parts]
+        calls: dict[str, list[list[Place | float]]] = {part.name: [] for part in parts}
+        for before, part in pairwise(parts):
+            calls[part.name] = [[(before.name, 0, 0)]]
+        ports = [(parts[0].name, 0, 0)], [(parts[-1].name, 0, 0)]
+        return self.put_together(config, parts, ports, calls)
+
+    def functional(self, config: dict[str, Any], inside: dict[str, Any], depth: int) -> Parts:
+        parts, calls = [], {}
+        config["config"]["layers"] = []
+        for layer in inside["layers"]:
+            part = self.part(layer, depth)
+            if layer.get("name", part.name) != part.name:
+                self.refuse(f"calls one layer {part.name[:80]!r} and {str(layer['name'])[:80]!r}")
+            nodes = layer.get("inbound_nodes", [])
+            if not isinstance(nodes, list):
+                self.refuse("does not say what its layers take")
+            read = [self.node(node) for node in nodes]
+            calls[part.name] = [taken for _, taken in read]
+            parts.append(part)
+            again = {"name": part.name, "inbound_nodes": [node for node, _ in read]}
+            config["config"]["layers"].append(part.config | again)
+        inputs, outputs = (self.ports(inside.get(f"{end}_layers")) for end in ("input", "output"))
+        config["config"] |= {"input_layers": [*map(list, inputs)]}
+        config["config"] |= {"output_layers": [*map(list, outputs)]}
+        return self.put_together(config, parts, (inputs, outputs), calls)
+
+    def put_together(
+        self,
+        config: dict[str, Any],
+        parts: list[_Part],
+        ports: tuple[list[Place], list[Place]],
+        calls: dict[str, list[list[Place | float]]],
+    ) -> Parts:
+        layers = {part.name: part.config for part in parts}
+        if len(layers) < len(parts):
+            self.refuse("has two layers of the same name")
+        begins = {name for name, layer in layers.items() if layer["class_name"] == "InputLayer"}
+        if {(name, 0, 0) for name in begins} != set(ports[0]) or len(begins) != len(ports[0]):
+            self.refuse("has a network whose inputs are not those it names")
+        inner = {part.name: part.inner for part in parts if part.inner is not None}
+        return Parts(config, ports[0], ports[1], layers, inner, calls)
+
+    def node(self, node: Any) -> tuple[dict[str, Any], list[Place | float]]:
+        """Read one call of a layer: return it with nothing else, and what it takes."""
+        arguments = node.get("args") if isinstance(node, dict) else None
+        options = node.get("kwargs", {}) if isinstance(node, dict) else None
+        plain = isinstance(options, dict) and all(
+            key in ("training", "mask") and isinstance(value, bool | None)
+            for key, value in options.items()
+        )
+        if not isinstance(arguments, list) or not plain:
+            self.refuse(
+                "calls a layer in a way that cannot be followed; save it again with Keras 3"
+            )
+        taken: list[Place | float] = []
+        again: list[Any] = []
+        for argument in arguments:
+            inside = argument if isinstance(argument, list) else [argument]
+            read = [self.argument(one) for one in inside]
+            taken += read
+            tensors = [_tensor(one) if isinstance(one, tuple) else one for one in read]
+            again.append(tensors if isinstance(argument, list) else tensors[0])
+        if not any(isinstance(one, tuple) for one in taken):
+            self.refuse("calls a layer with no input")
+        return {"args": again, "kwargs": options}, taken
+
+    def argument(self, argument: Any) -> Place | float:
+        if isinstance(argument, dict) and argument.get("class_name") == "__keras_tensor__":
+            config = argument.get("config")
+            return self.place(config.get("keras_history") if isinstance(config, dict) else None)
+        if isinstance(argument, int | float) and not isinstance(argument, bool):
+            return argument
+        self.refuse(f"calls a layer with {repr(argument)[:80]}, which is no tensor")
+
+    def ports(self, ports: Any) -> list[Place]:
+        """Read the inputs or outputs of a network: one, or a list of them."""
+        if not isinstance(ports, list) or not ports:
+            self.refuse("does not say where its network begins and ends")
+        return [self.place(port) for port in ([ports] if isinstance(ports[0], str) else ports)]
+
+    def place(self, history: Any) -> Place:
+        if (
+            isinstance(history, list)
+            and len(history) == 3
+            and isinstance(history[0], str)
+            and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in history[1:])
+        ):
+            return history[0], history[1], history[2]
+        self.refuse(
+            "refers to a layer in a way that cannot be followed; save it again with Keras 3"
+        )
+
+
+def _tensor(place: Place) -> dict[str, Any]:
+    # Keras finds the tensor by its place; shape and type that stand beside it are not used.
+    config = {"shape": [None], "dtype": "float32", "keras_history": list(place)}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
+def _shell(inside: dict[str, Any]) -> dict[str, Any]:
+    """Return what else belongs to a model: its name and whether it is trained."""
+    kept: dict[str, Any] = {"name": "network"}
+    if isinstance(inside.get("name"), str) and len(inside["name"]) <= 200:
+        kept["name"] = inside["name"]
+    if isinstance(inside.get("trainable"), bool):
+        kept["trainable"] = inside["trainable"]
+    return kept
+
+
+def _input_layer(inside: dict[str, Any], first: _Part) -> dict[str, Any]:
+    """Make the input that a Sequential network was built for without naming it."""
+    shape = inside.get("build_input_shape")
+    if first.inner is not None and shape is None:
+        shape = first.inner.layers[first.inner.inputs[0][0]]["config"]["batch_shape"]
+    return {
+        "module": "keras.layers",
+        "class_name": "InputLayer",
+        "config": {"batch_shape": shape, "dtype": "float32", "name": f"{first.name[:150]}_input"},
+    }

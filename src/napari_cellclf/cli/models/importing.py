@@ -1,0 +1,230 @@
+"""Bring in somebody else's network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.quiet import add_verbose
+from napari_cellclf.cli.text import printable
+from napari_cellclf.core.normalization_forms import FORMS
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
+    from napari_cellclf.cli.models.actions import Actions
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+_ABOUT = """\
+Make a model of a .keras file that somebody else trained. The file is checked first, without Keras;
+then a process of its own, with bounded memory and time, builds the network and tries it.
+
+A .keras file does not say what its outputs mean nor what was done to the pixels, and a wrong guess
+would give wrong classes with high confidence: say it here, from the publication or the code that
+trained it.
+
+normalisations (--preprocessing):
+"""
+
+_EPILOG = """
+example:
+  cellclf models import cellcycle.keras --classes "Phase 1,Phase 2,Phase 3" --channels DNA \\
+      --preprocessing min_max --name cellcycle
+"""
+
+
+def add_arguments(actions: Actions) -> None:
+    """Declare ``cellclf models import``.
+
+    Parameters
+    ----------
+    actions : argparse._SubParsersAction
+        Those of ``cellclf models``.
+    """
+    forms = "".join(f"  {form}\n      {meaning}\n" for form, meaning in FORMS.items())
+    parser = actions.add_parser(
+        "import",
+        help="make a model of a .keras file",
+        description=_ABOUT + forms,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="a .keras file of Keras 3, or of Keras 2")
+    parser.add_argument("--classes", metavar="A,B,C", help="in the order of the network's output")
+    parser.add_argument("--channels", metavar="A,B", help="in the order it was trained with")
+    parser.add_argument(
+        "--size",
+        metavar="HxW|own",
+        help="what images are resized to, where the network takes any; own keeps each image's own",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        metavar="WORD|FILE.json",
+        help="a normalisation of those above, or a file with channels, size and normalization",
+    )
+    parser.add_argument("--name", help="what to call it; the file's name if left out")
+    for field, meaning in (
+        ("title", "one line for people"),
+        ("description", "what it is for"),
+        ("licence", "of its weights"),
+        ("citation", "what to cite"),
+        ("source", "where it comes from"),
+    ):
+        parser.add_argument(f"--{field}", default="", metavar="TEXT", help=meaning)
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        dest="limits",
+        metavar="SENTENCE",
+        help="something it cannot do; may be given several times",
+    )
+    parser.add_argument("--out", metavar="PATH", help="where to; your folder of models if left out")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model of that name")
+    parser.set_defaults(run_action=_import)
+    add_verbose(parser)
+
+
+def _import(args: argparse.Namespace) -> None:
+    from napari_cellclf.bundles.foreign import look_at
+    from napari_cellclf.models.importing import import_network
+
+    found = look_at(args.file)
+    described = describe(args, found)
+    style = choose_style(
+        stderr_is_terminal=sys.stderr.isatty(),
+        stdout_is_terminal=sys.stdout.isatty(),
+        json=False,
+    )
+    with ProgressReporter(style, title="importing", unit=None) as progress:
+        bundle = import_network(
+            args.file,
+            described,
+            path=args.out,
+            overwrite=args.overwrite,
+            on_progress=progress,
+        )
+    print(f"{described.name}: {printable(str(bundle.path))}")
+
+
+def describe(args: argparse.Namespace, found: ForeignFile) -> ForeignNetwork:
+    """Put together what was said of a network; ask for what is missing, and guess nothing.
+
+    Parameters
+    ----------
+    args : Namespace
+        As declared by `add_arguments`.
+    found : ForeignFile
+        What its file says.
+
+    Returns
+    -------
+    ForeignNetwork
+        All that it takes.
+
+    Raises
+    ------
+    InputError
+        Naming every option that is missing, and what the file says.
+    """
+    from pydantic import ValidationError
+
+    from napari_cellclf.bundles.foreign import ForeignNetwork
+
+    _ask_for_missing(args, found)
+    preprocessing = _preprocessing(args, found)
+    fields = ("title", "description", "licence", "citation", "source")
+    try:
+        return ForeignNetwork(
+            name=args.name or re.sub(r"[^A-Za-z0-9._-]+", "-", found.path.stem).strip("-._"),
+            classes=[{"name": name} for name in _names(args.classes, "--classes")],
+            preprocessing=preprocessing,
+            limits=tuple(args.limits),
+            **{field: getattr(args, field) for field in fields},
+        )
+    except ValidationError as error:
+        raise InputError(_first(error)) from error
+
+
+def _ask_for_missing(args: argparse.Namespace, found: ForeignFile) -> None:
+    missing = []
+    if not args.classes:
+        missing.append(f"--classes ({found.n_classes} names in the order of the output)")
+    if not args.preprocessing:
+        missing.append("--preprocessing (the normalisation it was trained with)")
+    if not _is_file(args.preprocessing):
+        if not args.channels:
+            names = "1 name" if found.n_channels == 1 else f"{found.n_channels} names in order"
+            missing.append(f"--channels ({names})")
+        if found.size is None and not args.size:
+            missing.append("--size (HxW, or own)")
+    if missing:
+        raise InputError(
+            f"{found}, {found.last_activation}; what it does not say must be given: "
+            + ", ".join(missing)
+        )
+
+
+def _preprocessing(args: argparse.Namespace, found: ForeignFile) -> Preprocessing:
+    from napari_cellclf.core.normalization_text import parse_normalization
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+    if _is_file(args.preprocessing):
+        if args.channels or args.size:
+            raise InputError(
+                f"{args.preprocessing} says channels and size already; leave --channels and --size "
+                "out, or give --preprocessing a normalisation"
+            )
+        return _read_preprocessing(Path(args.preprocessing))
+    return Preprocessing(
+        channels=[{"name": name} for name in _names(args.channels, "--channels")],
+        size=_size(args.size, found),
+        normalization=parse_normalization(args.preprocessing),
+    )
+
+
+def _read_preprocessing(path: Path) -> Preprocessing:
+    from pydantic import ValidationError
+
+    from napari_cellclf.core.preprocessing import Preprocessing
+
+    try:
+        parsed: Any = json.loads(path.read_bytes())
+        return Preprocessing.model_validate(parsed)
+    except ValidationError as error:
+        raise InputError(f"{path.name} is no preprocessing: {_first(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{path.name} is not JSON: {error}") from error
+
+
+def _size(text: str | None, found: ForeignFile) -> tuple[int, int] | None:
+    if not text:
+        return found.size
+    if text == "own":
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise InputError(f"--size {text!r} is not of the form HxW, such as 100x100, nor own")
+    return int(match[1]), int(match[2])
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{option} {text!r} has a name without letters; write A,B,C")
+    return names
+
+
+def _is_file(text: str | None) -> bool:
+    return bool(text) and str(text).lower().endswith(".json")
+
+
+def _first(error: Any) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in problem["loc"]) or "the whole"
+    return f"{where}: {problem['msg']}"
