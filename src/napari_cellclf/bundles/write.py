@@ -66,7 +66,7 @@ def write_bundle(
         ) as beside:
             finished = _write_beside(Path(beside), target.name, spec, files, as_zip)
             verify(finished)
-            _exchange(finished, target)
+            exchange(finished, target)
     except OSError as error:
         raise BundleError(
             f"{target} could not be written ({error.strerror or error}); free some space or "
@@ -128,8 +128,16 @@ def _zip(folder: Path) -> Path:
     return packed.rename(folder)
 
 
-def _exchange(finished: Path, target: Path) -> None:
-    """Put a finished bundle where an older one may lie; `checked_path` knows both names."""
+def exchange(finished: Path, target: Path) -> None:
+    """Put a finished bundle where an older one may lie; `checked_path` knows both names.
+
+    Parameters
+    ----------
+    finished : Path
+        On the same disk.
+    target : Path
+        Its place.
+    """
     previous = previous_path(target)
     _remove(previous if target.exists() else None)
     if target.exists():

@@ -13,8 +13,8 @@ from napari_cellclf.errors import DownloadError, InputError
 from napari_cellclf.io.remote.addresses import HubAddress, ZenodoAddress, check_name
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.rules import Rules
-from napari_cellclf.io.remote.sources import Answer, PassingFault
-from napari_cellclf.io.remote.web import WebSource, opened
+from napari_cellclf.io.remote.sources import Answer
+from napari_cellclf.io.remote.web import WebSource, read_text
 
 #: Environment variables that name an institute's mirror; the second is Hugging Face's own.
 ZENODO_VARIABLE, HUB_VARIABLE = "CELLCLF_ZENODO", "HF_ENDPOINT"
@@ -88,16 +88,10 @@ class ZenodoSource:
         return WebSource(f"{url}/content", self.rules)
 
     def _record(self, url: str) -> dict[str, Any]:
-        with opened(url, {"Accept": "application/json"}, self.rules) as answer:
-            text = answer.read(_LARGEST_RECORD + 1)
-            promised = answer.headers.get("Content-Length", "")
-        if promised.isdecimal() and len(text) < min(int(promised), _LARGEST_RECORD):
-            raise PassingFault(DownloadError(f"{url} was cut short; try again"))
+        text = read_text(url, _LARGEST_RECORD, self.rules)
         try:
             record = json.loads(text)
-            if len(text) <= _LARGEST_RECORD and all(
-                isinstance(file["key"], str) for file in record["files"]
-            ):
+            if all(isinstance(file["key"], str) for file in record["files"]):
                 return dict(record)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._strange() from error

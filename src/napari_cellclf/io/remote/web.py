@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NOT_SATISFIABLE = 416
 _PARTIAL = 206
 _LONGEST_WAIT = 30.0
+_BLOCK = 1 << 16
+# Bytes as they are: a packed body would be counted and compared wrongly.
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "napari-cellclf"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class WebSource:
     @contextmanager
     def open(self, start: int, tag: str | None) -> Iterator[Answer]:
         """Ask for the file, or for its rest where `tag` still names it."""
-        # Bytes as they are: a packed body would be counted and compared wrongly.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "napari-cellclf"}
+        headers = dict(_HEADERS)
         if start and tag:
             headers |= {"Range": f"bytes={start}-", "If-Range": tag}
         with opened(self.url, headers, self.rules) as answer:
@@ -104,6 +107,47 @@ def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.cli
         raise PassingFault(
             DownloadError(f"the connection to {shown} broke ({error}); try again")
         ) from error
+
+
+def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
+    """Read something short, such as what an archive says of a record.
+
+    Parameters
+    ----------
+    url : str
+        ``https``, or plain HTTP to this computer.
+    max_bytes : int
+        Size above which it is given up.
+    rules : Rules
+        How patient to be; `total_seconds` for all of it.
+
+    Returns
+    -------
+    bytes
+        The whole.
+
+    Raises
+    ------
+    PassingFault
+        If another attempt may help.
+    DownloadError
+        If none will, or it is too long.
+    """
+    shown, text = str(WebAddress(url)), b""
+    deadline = time.monotonic() + rules.total_seconds
+    with opened(url, _HEADERS, rules) as answer:
+        promised = answer.headers.get("Content-Length", "")
+        while block := answer.read1(_BLOCK):
+            text += block
+            if len(text) > max_bytes:
+                raise DownloadError(f"{shown} is longer than {max_bytes} bytes; check the address")
+            if time.monotonic() > deadline:
+                raise PassingFault(too_slow(shown))
+    if promised.isdecimal() and len(text) < int(promised):
+        raise PassingFault(
+            DownloadError(f"{shown} ended after {len(text)} of {promised} bytes; try again")
+        )
+    return text
 
 
 def too_slow(where: str) -> DownloadError:
