@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import Server, serving
 
+from loopback import Server, serving
 from napari_cellclf.bundles import registries
 from napari_cellclf.bundles.fetched import is_here, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
@@ -108,9 +108,7 @@ def test_the_published_classifier_is_what_its_authors_say() -> None:
         ({"classes": ["one"]}, "classes: Tuple should have at least 2"),
     ],
 )
-def test_an_invalid_entry_is_named_and_the_others_stay(
-    fields: dict[str, Any], reason: str
-) -> None:
+def test_an_invalid_entry_is_named_and_the_others_stay(fields: dict[str, Any], reason: str) -> None:
     text = document(entry(name="first"), entry(**fields), entry(name="last"))
     registry = parse_registry(text, "https://a.org/m.json")
     assert [one.name for one in registry.entries] == ["first", "last"]
