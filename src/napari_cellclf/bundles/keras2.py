@@ -76,7 +76,11 @@ class _Translator:
         if kind == "Sequential":
             return _object("keras", "Sequential", {"layers": self.with_input(layers)})
         ports = {end: inside.get(end) for end in ("input_layers", "output_layers")}
-        return _object("keras", "Functional", {"layers": [*map(self.called, layers)], **ports})
+        return _object(
+            "keras.src.models.functional",
+            "Functional",
+            {"layers": [*map(self.called, layers)], **ports},
+        )
 
     def with_input(self, layers: list[Any]) -> list[dict[str, Any]]:
         """Translate the layers of a Sequential network, whose first one says what comes in."""
