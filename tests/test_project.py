@@ -25,10 +25,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 # Where the name to import is not the name to install.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
+DISTRIBUTIONS = {"PIL": "pillow", "botocore": "boto3", "skimage": "scikit-image"}
 QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 # Front ends may use these where napari is there; napari brings them.
 WITH_NAPARI = {"napari", "vispy"}
+# Each of these packages or modules is what an extra is for.
+WITH_EXTRAS = {"object_store.py": "s3"}
 
 PUBLIC = sorted(set(napari_cellclf.__all__) - {"__version__"})
 
@@ -87,7 +89,10 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     known = {*sys.stdlib_module_names, "napari_cellclf"}
     if "plugin" in path.relative_to(SOURCE).parts:
         known |= WITH_NAPARI
-    third_party = {DISTRIBUTIONS.get(name, name) for name in _imported(path) - known}
+    for part, extra in WITH_EXTRAS.items():
+        if part in path.relative_to(SOURCE).parts:
+            known |= {_name(line) for line in PROJECT["project"]["optional-dependencies"][extra]}
+    third_party = {DISTRIBUTIONS.get(name, name) for name in _imported(path)} - known
     assert third_party <= _dependencies().keys()
 
 

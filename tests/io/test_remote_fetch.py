@@ -198,6 +198,13 @@ def test_the_next_place_is_tried(server: Server, tmp_path: Path) -> None:
     assert path.read_bytes() == BODY
 
 
+def test_where_no_place_has_it_the_first_is_told(server: Server, tmp_path: Path) -> None:
+    server.fault = "404"
+    with pytest.raises(DownloadError, match=r"none of 2 addresses gives m\.cellclf; .* 404"):
+        fetch(server, tmp_path, mirrors=["file:///nowhere/m.cellclf"])
+    assert left(tmp_path) == []
+
+
 def test_progress_counts_bytes(server: Server, tmp_path: Path) -> None:
     told: list[Progress] = []
     fetch(server, tmp_path, on_progress=told.append)

@@ -197,7 +197,7 @@ def test_a_bundle_that_answers_otherwise_is_not_put_in_place(
     assert list((tmp_path / "models").glob("*")) == []
 
 
-@pytest.mark.parametrize("when", ["fetching", "trying"])
+@pytest.mark.parametrize("when", ["http", "trying"])
 def test_a_stop_leaves_nothing(server: Server, tmp_path: Path, when: str) -> None:
     told: list[str] = []
     with pytest.raises(CancelledError):

@@ -72,7 +72,7 @@ def _fetch(args: argparse.Namespace) -> None:
     )
     with (
         stop_on_interrupt() as should_stop,
-        ProgressReporter(style, title=printable(args.model), unit=None) as progress,
+        ProgressReporter(style, title="fetching", unit=None) as progress,
     ):
         got = _get(args, progress, should_stop)
     if isinstance(got, Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -101,39 +102,34 @@ def fetch_file(
     except OSError as error:
         raise DownloadError(
             f"{target.name} cannot be kept in {folder} ({error.strerror or error}); free some "
-            "space, or set CELLCLF_CACHE to a folder that is writable"
+            "space, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to a folder that has it"
         ) from error
     return target
 
 
+@dataclass(frozen=True)
 class _Job:
-    """One file from the first of several places that has it."""
+    """One file, from the first of several places that has it."""
 
-    def __init__(
-        self,
-        target: Path,
-        checksum: Checksum,
-        max_bytes: int,
-        rules: Rules,
-        on_progress: OnProgress,
-        should_stop: ShouldStop,
-    ) -> None:
-        self.target = target
-        self.checksum = checksum
-        self.max_bytes = max_bytes
-        self.rules = rules
-        self.on_progress = on_progress
-        self.should_stop = should_stop
+    target: Path
+    checksum: Checksum
+    max_bytes: int
+    rules: Rules
+    on_progress: OnProgress
+    should_stop: ShouldStop
 
     def run(self, addresses: Sequence[Address]) -> None:
-        *others, last = addresses
-        for address in others:
+        failed: list[DownloadError] = []
+        for address in addresses:
             try:
                 return self._fetch(address)
-            except DownloadError:
-                # The last one says what is wrong; each has said the same of itself.
-                continue
-        return self._fetch(last)
+            except DownloadError as error:
+                failed.append(error)
+        if len(failed) == 1:
+            raise failed[0]
+        raise DownloadError(
+            f"none of {len(failed)} addresses gives {self.target.name}; of the first: {failed[0]}"
+        ) from failed[0]
 
     def _fetch(self, address: Address) -> None:
         source = _source(address, self.rules)

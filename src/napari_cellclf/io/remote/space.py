@@ -30,5 +30,5 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if free < n_bytes + _RESERVE:
         raise DownloadError(
             f"{n_bytes / 1e6:.1f} MB are to be fetched and {folder} has {free / 1e6:.1f} MB left; "
-            "free some space, or set CELLCLF_CACHE to a folder on another disk"
+            "free some, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to another disk"
         )

@@ -174,8 +174,8 @@ class Transfer:
                 file.write(block)
                 if time.monotonic() - told >= _TICK:
                     told = time.monotonic()
-                    self.on_progress(Progress(received, total, f"fetching {self.where}"))
-        self.on_progress(Progress(received, max(received, total), f"fetching {self.where}"))
+                    self.on_progress(Progress(received, total, self.where))
+        self.on_progress(Progress(received, max(received, total), self.where))
         return received
 
     def _receive(self, reader: _Reader) -> Answer | bytes | None:
