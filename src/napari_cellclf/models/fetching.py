@@ -28,7 +28,7 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.errors import BundleError, CancelledError
 from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.io.cache import fetched_folder
-from napari_cellclf.io.remote.addresses import check_name, parse_address
+from napari_cellclf.io.remote.addresses import FileAddress, check_name, parse_address
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.fetch import fetch_file
 from napari_cellclf.io.remote.rules import Rules
@@ -231,6 +231,9 @@ def _kept(checksum: Checksum) -> Path:
 
 
 def _described(entry: NetworkEntry) -> ForeignNetwork:
+    address = parse_address(entry.uri)
+    # A path says nothing to those whom the model is passed on to, and more than they should know.
+    origin = address.name if isinstance(address, FileAddress) else str(address)
     return ForeignNetwork(
         name=entry.name,
         classes=entry.classes,
@@ -239,7 +242,7 @@ def _described(entry: NetworkEntry) -> ForeignNetwork:
         description=entry.description,
         licence=entry.licence,
         citation=entry.citation,
-        source=f"{entry.uri} ({entry.checksum})",
+        source=f"{origin} ({entry.checksum})",
         limits=entry.limits,
     )
 
