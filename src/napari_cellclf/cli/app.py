@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", train, "train a classifier, or go on with a run"),
         ("tune", tune, "search for good settings of a training"),
         ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
-        ("models", models, "list the models that are here, show one, or bring one in"),
+        ("models", models, "list the models that are here, or show one"),
         ("info", info, "show versions, devices and folders"),
         ("demo", demo, "the whole way on simulated images, in under two minutes"),
     ):
