@@ -21,6 +21,7 @@ HELPS = [
     ["models"],
     ["models", "list"],
     ["models", "show"],
+    ["models", "import"],
     ["train"],
     ["tune"],
     ["evaluate"],
