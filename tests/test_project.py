@@ -25,15 +25,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 # Where the name to import is not the name to install.
-DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "skimage": "scikit-image",
-}
+DISTRIBUTIONS = {"PIL": "pillow", "botocore": "boto3", "skimage": "scikit-image"}
 QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 # Front ends may use these where napari is there; napari brings them.
 WITH_NAPARI = {"napari", "vispy"}
 # An extra is imported by the part that it is the door of, inside functions, and nowhere else.
-WITH_EXTRAS = {"models/export": "export", "server": "server"}
+WITH_EXTRAS = {"io/remote/object_store.py": "s3", "models/export": "export", "server": "server"}
 
 PUBLIC = sorted(set(napari_cellclf.__all__) - {"__version__"})
 
@@ -99,8 +96,8 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     for part, extra in WITH_EXTRAS.items():
         if path.relative_to(SOURCE).as_posix().startswith(part):
             known |= {name.partition(".")[0].replace("-", "_") for name in _extra(extra)}
-    third_party = {DISTRIBUTIONS.get(name, name) for name in _imported(path) - known}
-    assert third_party <= _dependencies().keys()
+    imported = {DISTRIBUTIONS.get(name, name) for name in _imported(path)}
+    assert imported - known <= _dependencies().keys()
 
 
 def test_every_file_of_the_package_is_installed() -> None:

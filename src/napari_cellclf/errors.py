@@ -20,6 +20,7 @@
     │   │   ├── IntegrityError           a file is not the one its hash was made from
     │   │   └── SelfTestError            the network does not reproduce its stored answer
     │   ├── UnsafeModelError             holds something that could run code or exhaust memory
+    │   ├── RegistryError                a list of models to fetch, or an entry of it
     │   ├── ArchitectureError            no such architecture, or parameters it cannot take
     │   ├── ExportError                  cannot be written in the format asked for
     │   └── TrainingError                training went wrong, such as a loss that is no number
@@ -107,6 +108,10 @@ class SelfTestError(BundleError):
 
 class UnsafeModelError(ModelError):
     """A model file holds something that could run code or exhaust memory."""
+
+
+class RegistryError(ModelError):
+    """A list of models that can be fetched, or an entry of it, cannot be used."""
 
 
 class ArchitectureError(ModelError, ValueError):

@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", train, "train a classifier, or go on with a run"),
         ("tune", tune, "search for good settings of a training"),
         ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
-        ("models", models, "list, show, bring in, export models"),
+        ("models", models, "list, show, fetch, import, share, export and remove models"),
         ("serve", serve, "answer over HTTP, with a page to drop images on"),
         ("info", info, "show versions, devices and folders"),
         ("demo", demo, "the whole way on simulated images, in under two minutes"),
