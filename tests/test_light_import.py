@@ -21,9 +21,15 @@ HELPS = [
     ["models"],
     ["models", "list"],
     ["models", "show"],
+    ["models", "fetch"],
+    ["models", "import"],
+    ["models", "share"],
+    ["models", "export"],
+    ["models", "remove"],
     ["train"],
     ["tune"],
     ["evaluate"],
+    ["serve"],
     ["info"],
     ["demo"],
 ]
@@ -65,7 +71,7 @@ def test_version_and_usage_errors_load_nothing_heavy() -> None:
 
 
 def test_every_command_is_among_the_helps() -> None:
-    assert sorted(_commands(build_parser())) == sorted(tuple(command) for command in HELPS)
+    assert sorted(_commands(build_parser())) == sorted(map(tuple, HELPS))
 
 
 def _commands(

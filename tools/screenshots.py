@@ -3,6 +3,8 @@
 A real napari window in a virtual display (xvfb-run, Mesa) shows simulated images only, classified
 by the model that ``cellclf demo`` trains on simulated images; what it shows can be passed on.
 
+The picture of the page that ``cellclf serve`` shows is taken with Chromium and its driver.
+
 With ``--real-out DIR`` pictures of real images are made as well, from the folder in CELLCLF_DATA or
 ``../shared/data`` and with the bundled model. Their licence does not allow them into this
 repository, so DIR must lie outside of it.
@@ -51,6 +53,8 @@ def main() -> int:
             _training(Path(folder), arguments.out)
         if arguments.only in (None, "classify"):
             _simulated(demo / "new-plate", arguments.out)
+        if arguments.only in (None, "serve"):
+            _page(demo, Path(folder), arguments.out)
         if arguments.real_out is not None:
             _real(arguments.real_out)
     return 0
@@ -59,7 +63,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=IMAGES, help="where the pictures go")
-    parser.add_argument("--only", choices=("classify", "train"), help="of one widget only")
+    parser.add_argument("--only", choices=("classify", "train", "serve"), help="of one part only")
     parser.add_argument("--keep-demo", action="store_true", help="use the last run's demo")
     parser.add_argument("--real-out", type=Path, help="also make pictures of real images, there")
     return parser
@@ -111,6 +115,51 @@ def _training(folder: Path, out: Path) -> None:
         while process.exit_code() is None:
             time.sleep(0.1)
     os.chdir(ROOT)
+
+
+def _page(demo: Path, folder: Path, out: Path) -> None:
+    """Make the picture of the page of ``cellclf serve``."""
+    from imagecodecs import png_decode
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = _program("chromium")
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
+        "disable-background-networking", "disable-component-update", "disable-sync",
+        "hide-scrollbars", f"user-data-dir={folder / 'chromium'}", "window-size=1000,800",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    first = sorted((demo / "new-plate").rglob("*_s1_w1.png"))[3]
+    site = sorted(first.parent.glob(first.name.replace("_w1", "_w?")))
+    command = [sys.executable, "-m", "napari_cellclf", "serve", demo / "demo-celltype.cellclf"]
+    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
+        ready = next(line for line in server.stderr if "ready at" in line)
+        browser = webdriver.Chrome(options, webdriver.ChromeService(_program("chromedriver")))
+        try:
+            browser.get(ready.split()[3])
+            browser.find_element("id", "files").send_keys("\n".join(map(str, site)))
+            said = browser.find_element("id", "status")
+            WebDriverWait(browser, PATIENCE_SECONDS).until(lambda _: "Classified" in said.text)
+            bottom = browser.execute_script(
+                "return document.querySelector('footer').getBoundingClientRect().bottom"
+            )
+            size = {"width": 1000, "height": int(bottom) + 16, "deviceScaleFactor": 1}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size | {"mobile": False})
+            pixels = png_decode(browser.get_screenshot_as_png())[..., :3]
+            # So that the small dots of the legend keep their colours.
+            _save(pixels, out / "serve-page.png", "MAXCOVERAGE")
+        finally:
+            browser.quit()
+            server.terminate()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"there is no {name}; install it (Debian: apt-get install {name})")
+    return found
 
 
 def _real(out: Path) -> None:
@@ -175,16 +224,18 @@ class Shot:
 
     def save(self, path: Path) -> None:
         """Take the picture of the whole window."""
-        from PIL import Image
-
         self.pump(1)
-        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-        picture = Image.fromarray(pixels[..., :3])
-        picture = picture.quantize(
-            COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-        )
-        picture.save(path, optimize=True)
-        print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
+        _save(self.viewer.screenshot(canvas_only=False, flash=False)[..., :3], path)
+
+
+def _save(pixels: Any, path: Path, method: str = "MEDIANCUT") -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(pixels).quantize(
+        COLOURS, method=Image.Quantize[method], dither=Image.Dither.NONE
+    )
+    picture.save(path, optimize=True)
+    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
 def _picture(path: Path, prepare: Callable[[Shot], Any], widget: str = "Classify") -> None:

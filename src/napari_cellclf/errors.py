@@ -20,12 +20,15 @@
     │   │   ├── IntegrityError           a file is not the one its hash was made from
     │   │   └── SelfTestError            the network does not reproduce its stored answer
     │   ├── UnsafeModelError             holds something that could run code or exhaust memory
+    │   ├── RegistryError                a list of models to fetch, or an entry of it
     │   ├── ArchitectureError            no such architecture, or parameters it cannot take
+    │   ├── ExportError                  cannot be written in the format asked for
     │   └── TrainingError                training went wrong, such as a loss that is no number
     ├── RunError                         a run folder cannot be used as asked
     │   ├── RunLockedError               another process trains in it
     │   └── CheckpointError              none of its checkpoints can be read
     ├── DownloadError                    a download failed or is not the file expected
+    ├── ServerError                      a server that computes for us does not do so
     └── CancelledError                   stopped because the user asked for it
 
 Every message is one sentence that says what was received and what to do about it, fit to be shown
@@ -107,8 +110,16 @@ class UnsafeModelError(ModelError):
     """A model file holds something that could run code or exhaust memory."""
 
 
+class RegistryError(ModelError):
+    """A list of models that can be fetched, or an entry of it, cannot be used."""
+
+
 class ArchitectureError(ModelError, ValueError):
     """There is no such architecture, or it cannot take those parameters."""
+
+
+class ExportError(ModelError):
+    """A model cannot be written in the format that was asked for."""
 
 
 class TrainingError(ModelError):
@@ -129,6 +140,10 @@ class CheckpointError(RunError):
 
 class DownloadError(CellclfError):
     """A download failed, or what arrived is not the file that was expected."""
+
+
+class ServerError(CellclfError):
+    """A server that computes for this program cannot be reached, refuses, or answers wrongly."""
 
 
 class CancelledError(CellclfError):

@@ -50,7 +50,7 @@ class _KilledError(BaseException):
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-@pytest.mark.parametrize("moment", ["_write", "_sync_folder", "_exchange", "verify"])
+@pytest.mark.parametrize("moment", ["_write", "sync_folder", "exchange", "verify"])
 def test_a_kill_leaves_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, as_zip: bool
 ) -> None:

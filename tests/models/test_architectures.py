@@ -258,7 +258,7 @@ def test_weights_origin(tmp_path: Path) -> None:
     assert weights_origin("vgg16", None, 3) is None
     assert (
         weights_origin("VGG16", "imagenet", 3)
-        == "vgg16: ImageNet, fetched by Keras when first used"
+        == "vgg16: ImageNet, as Keras publishes them, fetched when first used"
     )
     assert "from 3 to 6 channels" in str(weights_origin("vgg16", "imagenet", 6))
     digest = hashlib.sha256(b"weights").hexdigest()

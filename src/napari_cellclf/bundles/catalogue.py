@@ -167,8 +167,18 @@ def find_model(name_or_path: str | Path) -> Path:
             f"name ends in {SUFFIX}"
         )
     raise ModelNotFoundError(
-        f"there is no model {wanted!r}, neither as a path nor by name; models by name: {_names()}"
+        f"there is no model {wanted!r}, neither as a path nor by name; {_way_to(wanted)}"
     )
+
+
+def _way_to(wanted: str) -> str:
+    # Where there is a way to it, the names of the others are of no use. No network is asked.
+    from napari_cellclf.bundles.registries import read_registries
+
+    known = {entry.name: entry.kind for entry in read_registries().entries}
+    if known.get(wanted, "weights") != "weights":
+        return f"fetch it with: cellclf models fetch {wanted}"
+    return f"models by name: {_names()}"
 
 
 def _names() -> str:

@@ -135,6 +135,8 @@ class Pieces:
         if end != self.span.size:
             self.damaged()
         _, header, kind, scratch = _ENTRY.unpack(self.get(_SUPERBLOCK.size, _ENTRY.size))
+        if kind not in (0, 1):
+            self.damaged()
         return Entry("/", header, scratch if kind == 1 else None)
 
     def messages(self, address: int) -> Iterator[tuple[int, bytes]]:

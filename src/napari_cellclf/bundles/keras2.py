@@ -26,6 +26,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "InputLayer": {"batch_input_shape": "batch_shape"},
     "LeakyReLU": {"alpha": "negative_slope"},
 }
+_FUNCTIONAL = "keras.src.models.functional"
 #: Of which Keras 3 computes something else under the same name.
 _CHANGED = frozenset(("hard_sigmoid",))
 
@@ -76,7 +77,8 @@ class _Translator:
         if kind == "Sequential":
             return _object("keras", "Sequential", {"layers": self.with_input(layers)})
         ports = {end: inside.get(end) for end in ("input_layers", "output_layers")}
-        return _object("keras", "Functional", {"layers": [*map(self.called, layers)], **ports})
+        called = [self.called(layer) for layer in layers]
+        return _object(_FUNCTIONAL, "Functional", {"layers": called, **ports})
 
     def with_input(self, layers: list[Any]) -> list[dict[str, Any]]:
         """Translate the layers of a Sequential network, whose first one says what comes in."""

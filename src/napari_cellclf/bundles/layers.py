@@ -29,6 +29,7 @@ from napari_cellclf.errors import UnsafeModelError
 
 Parameters = Mapping[str, Rule]
 
+_NUMPY = "keras.src.ops.numpy"
 _SIDE = 1 << 14
 _CHANNELS = 1 << 16
 _NOISE = or_none(
@@ -138,7 +139,7 @@ _LAYERS: Mapping[str, Parameters] = {
     "Minimum": {},
     "Multiply": {},
     "Normalization": {
-        "axis": or_none(_AXIS),
+        "axis": Rule("axes, or none", lambda value: value in (None, []) or _AXIS.accepts(value)),
         "invert": FLAG,
         "mean": or_none(NUMBERS),
         "variance": or_none(NUMBERS),
@@ -181,7 +182,7 @@ _OPERATIONS: Mapping[str, Parameters] = {
 #: The parameters of a class, by it and its module as Keras 3 writes them.
 ALLOWED: Mapping[tuple[str, str], Parameters] = {
     **{(name, "keras.layers"): rules for name, rules in _LAYERS.items()},
-    **{(name, "keras.src.ops.numpy"): rules for name, rules in _OPERATIONS.items()},
+    **{(name, _NUMPY): rules for name, rules in _OPERATIONS.items()},
     ("CustomScaleLayer", "keras.src.applications.inception_resnet_v2"): {"scale": NUMBER},
     ("LayerScale", "keras.src.applications.convnext"): {
         "init_values": NUMBER,
@@ -189,7 +190,7 @@ ALLOWED: Mapping[tuple[str, str], Parameters] = {
     },
 }
 
-#: What cannot be left to Keras's default.
+#: What a layer cannot leave to Keras's default.
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "InputLayer": ("batch_shape", "name"),
     "Dense": ("units",),
@@ -203,6 +204,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
     "Resizing": ("height", "width"),
     "RepeatVector": ("n",),
     "Permute": ("dims",),
+    "Reshape": ("target_shape",),
     "LayerScale": ("projection_dim",),
 }
 
@@ -245,7 +247,8 @@ def check_layer(layer: Any, name: str) -> dict[str, Any]:
                 f"{name} has a {class_name} with {key} = {repr(value)[:80]}; allowed is "
                 f"{rule.expected}"
             )
-    lacking = [key for key in REQUIRED.get(class_name, ()) if key not in config]
+    required = () if module == _NUMPY else REQUIRED.get(class_name, ())
+    lacking = [key for key in required if key not in config]
     if lacking:
         raise UnsafeModelError(f"{name} has a {class_name} without {lacking[0]}; save it again")
     return {

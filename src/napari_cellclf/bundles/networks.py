@@ -18,7 +18,11 @@ _MODELS = {
     ("Functional", "keras.src.models.functional"),
 }
 
+_PORTS = ("input_layers", "output_layers")
 _OBSCURE = "in a way that cannot be followed; save it again with Keras 3"
+
+#: Where the Keras that is here finds them; older ones found Functional elsewhere.
+_MODULES = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
 
 #: An output of a call of a layer: the layer's name, which call, which output.
 Place: TypeAlias = tuple[str, int, int]
@@ -115,7 +119,7 @@ class _Reader:
         if self.n_layers > MAX_LAYERS:
             self.refuse(f"has over {MAX_LAYERS} layers")
         cleaned = {
-            "module": kind[1],
+            "module": _MODULES[kind[0]],
             "class_name": kind[0],
             "config": _shell(inside),
             "registered_name": config.get("registered_name"),
@@ -159,9 +163,13 @@ class _Reader:
             parts.append(part)
             again = {"name": part.name, "inbound_nodes": [node for node, _ in read]}
             config["config"]["layers"].append(part.config | again)
-        inputs, outputs = (self.ports(inside.get(f"{end}_layers")) for end in ("input", "output"))
-        config["config"] |= {"input_layers": [*map(list, inputs)]}
-        config["config"] |= {"output_layers": [*map(list, outputs)]}
+        found = [self.ports(inside.get(key)) for key in _PORTS]
+        for key, ports in zip(_PORTS, found, strict=True):
+            listed = [list(port) for port in ports]
+            # The outermost network takes and gives an array, not a list of one.
+            flat = len(listed) == 1 and (depth == 0 or isinstance(inside[key][0], str))
+            config["config"][key] = listed[0] if flat else listed
+        inputs, outputs = found
         return self.put_together(config, parts, (inputs, outputs), calls)
 
     def put_together(

@@ -22,8 +22,8 @@ from napari_cellclf.errors import BundleError
 MAX_NODES = 10_000
 MAX_TENSORS = 10_000
 #: Versions of the operators and of the format that the list was made for.
-OPSETS = range(7, 27)
-IR_VERSIONS = range(3, 14)
+OPSETS = range(7, 29)
+IR_VERSIONS = range(3, 16)
 
 Side = int | None
 
@@ -214,13 +214,15 @@ class _Graph:
         self.constants[tensor.name] = tensor
 
     def follow(self, node: Node) -> None:
+        if not node.outputs:
+            self.wire.damaged()
         lacking = [name for name in node.inputs if name and name not in self.known]
         again = [name for name in node.outputs if name and name in self.known]
         if lacking or again:
             self.wire.refuse(
                 f"uses {(lacking or again)[0][:80]!r} before it is computed, or computes it twice"
             )
-        if node.constant is not None and node.operator == "Constant" and node.outputs:
+        if node.constant is not None and node.operator == "Constant":
             tensor = node.constant
             self.keep(Tensor(node.outputs[0], tensor.shape, tensor.values))
         self.growth.add(node, self.constants)

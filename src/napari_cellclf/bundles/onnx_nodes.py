@@ -26,6 +26,8 @@ OPERATORS = words(
 #: The inputs that say by how much a result is larger than what comes in, or how large it is.
 _FACTORS: Mapping[str, int] = {"Resize": 2, "Upsample": 1, "Tile": 1}
 _SIZES: Mapping[str, int] = {"Resize": 3, "Expand": 1}
+#: What exporters put sizes together with.
+_SHAPERS = frozenset(("Cast", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze"))
 #: How many times as large as the image anything may become by factors, and how large by sizes.
 MAX_GROWTH = 1 << 14
 MAX_SIZE = 1 << 26
@@ -157,11 +159,9 @@ class Growth:
 
     def _follow_sizes(self, node: Node, constants: Mapping[str, Tensor]) -> None:
         """Note what is the size of something that is there: it makes nothing larger."""
-        if node.operator == "Shape" and node.outputs:
+        if node.operator == "Shape":
             self.sizes[node.outputs[0]] = ()
-        elif node.operator in ("Slice", "Gather", "Cast", "Unsqueeze", "Squeeze", "Concat") and (
-            node.outputs
-        ):
+        elif node.operator in _SHAPERS:
             taken = node.inputs if node.operator == "Concat" else node.inputs[:1]
             known = [
                 constants[name].values if name in constants else self.sizes.get(name)
@@ -200,14 +200,11 @@ def _read_attribute(wire: Wire, node: Node, start: int, size: int) -> None:
             tensor = read_tensor(wire, found.start, found.size)
         elif found.number in (_BYTES, _TEXTS):
             wire.text(found)
-    if any(abs(number) > MAX_NUMBER for number in numbers) and name not in (
-        "value_int",
-        "value_ints",
-    ):
-        wire.refuse(
-            f"has an attribute {name[:80]!r} of {max(numbers, key=abs)}; limit {MAX_NUMBER}"
-        )
+    is_constant = name in ("value_int", "value_ints")
+    largest = max(map(abs, numbers), default=0)
+    if largest > MAX_NUMBER and not is_constant:
+        wire.refuse(f"has an attribute {name[:80]!r} of {largest}; limit {MAX_NUMBER}")
     node.numbers[name] = numbers
-    if tensor is not None or name in ("value_int", "value_ints"):
+    if tensor is not None or is_constant:
         listed = tuple(map(float, numbers))
         node.constant = tensor or Tensor(name, (len(listed),), listed)

@@ -30,8 +30,8 @@ def refuse_urls(path: str | Path) -> None:
     """
     if _URL.match(str(path)):
         raise UnsafeModelError(
-            f"{str(path)!r} is an address, and models are read from files only; download it and "
-            "give the path of the file"
+            f"{str(path)!r} is an address, and models are read from files only; fetch it first "
+            "with: cellclf models fetch ADDRESS --sha256 HEX"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated, Any, Literal
 
@@ -231,6 +232,12 @@ class BundleSpec(_Part):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the network's output."""
         return tuple(spec.name for spec in self.classes)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all of this, the hashes of the files included: which model it is."""
+        described = json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(described.encode("ascii")).hexdigest()
 
     def sealed(self, files: dict[str, str]) -> BundleSpec:
         """Return the same spec with the hashes of its files and of itself.

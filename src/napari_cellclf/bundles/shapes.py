@@ -171,7 +171,7 @@ def _normalized(config: Config, shape: Shape) -> Made:
     if config.get("mean") is not None:
         return shape, []
     axis = config.get("axis", -1)
-    kept = () if axis is None else _along({"axis": axis}, shape)
+    kept = () if axis in (None, []) else _along({"axis": axis}, shape)
     return shape, [kept, kept, ()]
 
 

@@ -14,7 +14,7 @@ from napari_cellclf.bundles.plainfile import Span
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
 #: Fields that are looked at in one file: a bound of the time it takes.
-MAX_FIELDS = 200_000
+MAX_FIELDS = 80_000
 #: Texts and lists that are read, in bytes.
 MAX_TEXT = 1 << 10
 MAX_LIST = 1 << 13

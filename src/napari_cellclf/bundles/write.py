@@ -12,8 +12,9 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.card import model_card
+from napari_cellclf.bundles.exchange import exchange, sync_folder
 from napari_cellclf.bundles.members import CARD, LIMITS, REQUIRED, SPEC, copy_and_hash
-from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
+from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError
@@ -66,7 +67,7 @@ def write_bundle(
         ) as beside:
             finished = _write_beside(Path(beside), target.name, spec, files, as_zip)
             verify(finished)
-            _exchange(finished, target)
+            exchange(finished, target)
     except OSError as error:
         raise BundleError(
             f"{target} could not be written ({error.strerror or error}); free some space or "
@@ -97,7 +98,7 @@ def _write_beside(
     hashes = {member: _write(folder / member, contents[member]) for member in sorted(contents)}
     described = spec.sealed(hashes).model_dump_json(indent=1)
     _write(folder / SPEC, described.encode())
-    _sync_folder(folder)
+    sync_folder(folder)
     return _zip(folder) if as_zip else folder
 
 
@@ -126,39 +127,3 @@ def _zip(folder: Path) -> Path:
     shutil.rmtree(folder)
     # Verified under the name it will have.
     return packed.rename(folder)
-
-
-def _exchange(finished: Path, target: Path) -> None:
-    """Put a finished bundle where an older one may lie; `checked_path` knows both names."""
-    previous = previous_path(target)
-    _remove(previous if target.exists() else None)
-    if target.exists():
-        target.rename(previous)
-    try:
-        finished.rename(target)
-    except OSError:
-        if previous.exists():
-            previous.rename(target)
-        raise
-    _sync_folder(target.parent)
-    _remove(previous)
-
-
-def _remove(path: Path | None) -> None:
-    if path is None or not path.exists():
-        return
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open a folder, and writes names down by itself.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

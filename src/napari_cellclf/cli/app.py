@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from napari_cellclf.cli import data, demo, evaluate, info, models, predict, train, tune
+from napari_cellclf.cli import data, demo, evaluate, info, models, predict, serve, train, tune
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
 from napari_cellclf.errors import CancelledError, CellclfError
@@ -81,7 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", train, "train a classifier, or go on with a run"),
         ("tune", tune, "search for good settings of a training"),
         ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
-        ("models", models, "list the models that are here, show one, or bring one in"),
+        ("models", models, "list, show, fetch, import, share, export and remove models"),
+        ("serve", serve, "answer over HTTP, with a page to drop images on"),
         ("info", info, "show versions, devices and folders"),
         ("demo", demo, "the whole way on simulated images, in under two minutes"),
     ):

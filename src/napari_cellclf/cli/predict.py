@@ -1,5 +1,8 @@
 """Classify images: files, folders, RxRx1 folders (one row a site), or a table of paths.
 
+MODEL may be the address of a server that `cellclf serve` runs, such as https://plates.example:
+images are prepared here, and its network computes there.
+
 INPUT is any number of image files, folders of images, RxRx1 folders (a plate, an experiment, or
 the root), and CSV files with a column `path`, whose other columns go into the table.
 """
@@ -50,8 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's own.
     """
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name, or the path of a bundle")
+    add(
+        "model", metavar="MODEL", help="a model's name, the path of a bundle, or a server's address"
+    )
     add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
+    add("--token-file", type=Path, metavar="FILE", help="a file with the secret of that server")
     _add_output_arguments(parser)
     add_channels(parser)
     add_batch_size(parser)
@@ -111,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with ProgressReporter(style) as reporter:
         reporter.begin(f"loading {args.model}")
-        classifier = _load(args.model, mapping)
+        classifier = _load(args, mapping)
         if on_terminal and (args.json or args.out is None):
             # The rows on the same terminal tell how far it is, and a bar would spoil them.
             reporter.silence()
@@ -122,18 +128,29 @@ def _collect(args: argparse.Namespace) -> list[ImageSource]:
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
 
-    find_model(args.model)
+    if not _is_server(args.model):
+        find_model(args.model)
     return collect_sources(args.inputs)
 
 
-def _load(model: str, mapping: Mappings | None) -> Classifier:
+def _load(args: argparse.Namespace, mapping: Mappings | None) -> Classifier:
     from napari_cellclf.core.channels import name_overrides
     from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.inference.remote import connect
+    from napari_cellclf.inference.tokens import read_token
 
-    classifier = load_classifier(model)
+    if _is_server(args.model):
+        token = None if args.token_file is None else read_token(args.token_file)
+        classifier = connect(args.model, token)
+    else:
+        classifier = load_classifier(args.model)
     # Before the first image is read: a channel that the model lacks is wrong for all of them.
     name_overrides(classifier.preprocessing.channels, mapping or {})
     return classifier
+
+
+def _is_server(model: str) -> bool:
+    return model.startswith(("http://", "https://"))
 
 
 def _classify(

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_TINY = 1e-12
+SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,9 @@ def apply_temperature(
     >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
     [[0.6669999957084656, 0.3330000042915344]]
     """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
+    logits = (
+        np.log(np.maximum(probabilities.astype(np.float64), SMALLEST_PROBABILITY)) / temperature
+    )
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
@@ -134,7 +136,7 @@ def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.integ
 
     def negative_log_likelihood(log_temperature: float) -> float:
         answers = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        return float(-np.log(np.maximum(answers[rows, truth], _TINY)).mean())
+        return float(-np.log(np.maximum(answers[rows, truth], SMALLEST_PROBABILITY)).mean())
 
     bounds = (np.log(0.25), np.log(10.0))
     found = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded")

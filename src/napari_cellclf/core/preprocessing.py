@@ -116,6 +116,39 @@ class Preprocessing(BaseModel):
         NormalizationError
             If the normalisation cannot be applied to such pixels.
         """
+        normalized = self.normalization(self.unnormalized(image, mapping), image.dtype)
+        # Missing channels went through as zeros, so that per-channel numbers stay in their places,
+        # and are zero again afterwards, whatever the normalisation made of them.
+        sources = self.match(image, mapping).sources
+        missing = [index for index, source in enumerate(sources) if source is None]
+        if missing:
+            normalized[..., missing] = 0
+        return normalized
+
+    def unnormalized(
+        self, image: Image, mapping: Mapping[str, str | None] | None = None
+    ) -> NDArray[np.float32]:
+        """Choose, order and resize as for the network, but leave the values in the file's units.
+
+        Parameters
+        ----------
+        image : Image
+            As for a call.
+        mapping : mapping of str to (str or None), optional
+            As for `match`.
+
+        Returns
+        -------
+        ndarray, shape (Y, X, C), float32
+            What the normalisation is given; channels that the image lacks are zero.
+
+        Raises
+        ------
+        ChannelMismatchError
+            If a required channel is missing.
+        ImageError
+            If the pixels are not finite.
+        """
         matched = self.match(image, mapping)
         _require(self.channels, matched, image.channels)
         used = [index for index, source in enumerate(matched.sources) if source is not None]
@@ -124,20 +157,10 @@ class Preprocessing(BaseModel):
         _check_finite(pixels, image)
         resized = pixels if self.size is None else resize(pixels, self.size)
         if len(used) == len(self.channels):
-            return self.normalization(resized, image.dtype)
-        return self._normalize_some(resized, used, image)
-
-    def _normalize_some(
-        self, pixels: NDArray[np.float32], used: list[int], image: Image
-    ) -> NDArray[np.float32]:
-        # Missing channels go through as zeros, so that per-channel numbers stay in their places,
-        # and are zero again afterwards, whatever the normalisation made of them.
-        full = np.zeros((*pixels.shape[:2], len(self.channels)), np.float32)
-        full[..., used] = pixels
-        normalized = self.normalization(full, image.dtype)
-        missing = np.setdiff1d(np.arange(len(self.channels)), used)
-        normalized[..., missing] = 0
-        return normalized
+            return resized
+        full = np.zeros((*resized.shape[:2], len(self.channels)), np.float32)
+        full[..., used] = resized
+        return full
 
 
 def central(pixels: NDArray[Any], part: float) -> NDArray[Any]:

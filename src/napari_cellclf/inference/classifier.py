@@ -185,6 +185,30 @@ class Classifier:
         except CancelledError:
             return
 
+    def compute(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Compute the probabilities of prepared images, as `predict` gives them.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (N, Y, X, C), float32
+            From `preprocessing`.
+
+        Returns
+        -------
+        ndarray, shape (N, K), float32
+            The mean over the model's views, with its temperature.
+
+        Raises
+        ------
+        ImageTooLargeError
+            If the memory does not suffice.
+        """
+        spec = self.bundle.spec
+        probabilities = mean_over_views(self.engine, pixels, spec.input.views)
+        if spec.temperature == 1:
+            return probabilities
+        return apply_temperature(probabilities, spec.temperature)
+
     def _item(self, image: Any, default: str) -> Item:
         if isinstance(image, Image):
             return Item(image.source or default, lambda: image, count_planes=True)
@@ -220,7 +244,7 @@ class Classifier:
     def _answer(self, batch: list[Row]) -> list[Predictions | BadImage]:
         try:
             pixels = np.stack([row.pixels for row in batch])
-            probabilities = mean_over_views(self.engine, pixels, self.bundle.spec.input.views)
+            probabilities = self.compute(pixels)
         except (MemoryError, ImageTooLargeError):
             return self._answer_one_by_one(batch)
         finite = [bool(np.isfinite(answer).all()) for answer in probabilities]
@@ -244,9 +268,6 @@ class Classifier:
         return [BadImage(row.id, reason, ImageTooLargeError(reason))]
 
     def _predictions(self, rows: list[Row], probabilities: np.ndarray[Any, Any]) -> Predictions:
-        temperature = self.bundle.spec.temperature
-        if temperature != 1:
-            probabilities = apply_temperature(probabilities, temperature)
         return Predictions(
             probabilities,
             self.classes,

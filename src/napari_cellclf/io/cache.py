@@ -23,3 +23,27 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("napari-cellclf", appauthor=False)
+
+
+def fetched_folder() -> Path:
+    """Return the folder of files from elsewhere that models were made of.
+
+    Returns
+    -------
+    Path
+        In the cache; what is in it may be deleted at any time, and is fetched again if need be.
+    """
+    return cache_folder() / "fetched"
+
+
+def keras_models_folder() -> Path:
+    """Return the folder in which Keras looks for pretrained weights before it fetches them.
+
+    Returns
+    -------
+    Path
+        ``models`` in the folder that ``KERAS_HOME`` names, or in ``.keras`` at home.
+    """
+    # As keras.src.backend.config does, which is not imported to ask for a path.
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"

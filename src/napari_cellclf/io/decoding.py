@@ -7,11 +7,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_cellclf.errors import ImageError, UnreadableImageError
+
+if TYPE_CHECKING:
+    from napari_cellclf.io.memory import AnyFile
 
 #: What tifffile, imagecodecs and the libraries behind them raise on damaged files, as seen by
 #: feeding them truncated and altered ones. Codecs' own errors derive from RuntimeError, tifffile's
@@ -36,12 +39,12 @@ DECODER_ERRORS = (
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
+def decoding(path: AnyFile) -> Iterator[None]:
     """Turn what a decoder raises into an `UnreadableImageError` that names the file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file being read.
 
     Raises

@@ -11,6 +11,7 @@ from napari_cellclf.errors import ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import decoding
 from napari_cellclf.io.headers import sniff
 from napari_cellclf.io.limits import limit_or_default
+from napari_cellclf.io.memory import MemoryFile, read_head
 from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header
 from napari_cellclf.io.tiff import TiffHeader, read_tiff, read_tiff_header
 
@@ -48,6 +49,30 @@ def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
         If its axes cannot be understood.
     """
     file, kind = _identify(path)
+    return _READERS[kind](file, limit_or_default(limit_bytes))
+
+
+def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
+    """Read one TIFF, PNG or JPEG file that somebody sent, as `read_file` reads it from a disk.
+
+    Parameters
+    ----------
+    file : MemoryFile
+        Its content decides what it is.
+    limit_bytes : int, optional
+        Bytes of decoded pixels allowed.
+
+    Returns
+    -------
+    Image
+        With the axes that the file declares.
+
+    Raises
+    ------
+    UnreadableImageError, ImageTooLargeError, AxesError
+        As `read_file`.
+    """
+    kind = _kind(file, read_head(file, 512))
     return _READERS[kind](file, limit_or_default(limit_bytes))
 
 
@@ -160,12 +185,15 @@ def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:
             raise UnreadableImageError(f"{file}: is a folder; give one of the images in it")
         if not file.is_file():
             raise UnreadableImageError(f"{file}: there is no such file; check the path")
-        with file.open("rb") as handle:
-            head = handle.read(512)
+        head = read_head(file, 512)
+    return file, _kind(file, head)
+
+
+def _kind(file: Path | MemoryFile, head: bytes) -> str:
     kind = sniff(head)
     if kind is None:
         raise UnreadableImageError(f"{file}: {_what_it_is(head)}; give a TIFF, PNG or JPEG image")
-    return file, kind
+    return kind
 
 
 def _what_it_is(head: bytes) -> str:

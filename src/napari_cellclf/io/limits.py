@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import ImageTooLargeError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from napari_cellclf.io.memory import AnyFile
 
 #: Bytes of pixels that one image may take when nothing else is said: 1 GiB.
 #: Files are read whole, multi-page ones too, so that it is also the memory that one may need.
@@ -59,13 +60,13 @@ def limit_or_default(limit_bytes: int | None) -> int:
 
 
 def check_declared(
-    path: Path, shape: Sequence[int], dtype: np.dtype[Any], limit_bytes: int
+    path: AnyFile, shape: Sequence[int], dtype: np.dtype[Any], limit_bytes: int
 ) -> None:
     """Refuse an image whose header declares more pixels than the limit allows.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file, for the message.
     shape : sequence of int
         All axes.
@@ -88,12 +89,12 @@ def check_declared(
         )
 
 
-def check_tile(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+def check_tile(path: AnyFile, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Refuse an image whose single tiles are too large to decode.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file, for the message.
     shape : sequence of int
         Shape of one tile.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from napari_cellclf.errors import UnreadableImageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from xml.etree.ElementTree import Element
+
+    from napari_cellclf.io.memory import AnyFile
 
 #: Micrometres in a unit of length (OME model, UnitsLength; ImageJ writes some of them in words).
 MICROMETRES = {
@@ -55,14 +56,14 @@ class OmeHeader:
     own_planes: tuple[tuple[int, int, int], ...] = ()
 
 
-def parse_ome(xml: str, path: Path, n_pages: int) -> OmeHeader | None:
+def parse_ome(xml: str, path: AnyFile, n_pages: int) -> OmeHeader | None:
     """Read an OME-XML header.
 
     Parameters
     ----------
     xml : str
         The header.
-    path : Path
+    path : Path or MemoryFile
         The TIFF file that it is from.
     n_pages : int
         Pages in that file.

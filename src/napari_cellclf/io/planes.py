@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import ImageError
+from napari_cellclf.errors import ImageError, UnreadableImageError
+from napari_cellclf.io.memory import AnyFile
 
 
 def collapse_grey(image: Image) -> Image:
@@ -42,10 +42,10 @@ def collapse_grey(image: Image) -> Image:
 
 
 def check_like(
-    path: Path,
+    path: AnyFile,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    first: Path,
+    first: AnyFile,
     first_shape: tuple[int, ...],
     first_dtype: np.dtype[Any],
 ) -> None:
@@ -53,7 +53,7 @@ def check_like(
 
     Parameters
     ----------
-    path, first : Path
+    path, first : Path or MemoryFile
         Where both are from.
     shape, first_shape : tuple of int
         Their shapes.
@@ -71,3 +71,32 @@ def check_like(
             f"{path}: is {sizes[0]} {dtype}, but {first} is {sizes[1]} {first_dtype}; images that "
             "are opened together must be of one size and type"
         )
+
+
+def grey_plane(image: Image, path: AnyFile) -> np.ndarray[Any, Any]:
+    """Return the one grey plane of an image.
+
+    Parameters
+    ----------
+    image : Image
+        As it was read.
+    path : Path or MemoryFile
+        Where it is from.
+
+    Returns
+    -------
+    ndarray, shape (Y, X)
+        As stored.
+
+    Raises
+    ------
+    UnreadableImageError
+        If it is not grey, or has several planes.
+    """
+    grey = collapse_grey(image)
+    if grey.axes != "YX":
+        raise UnreadableImageError(
+            f"{path}: a channel of a site must be a grey image, but this one has axes "
+            f"{grey.axes}; convert it to grey or rename it"
+        )
+    return np.asarray(grey.data)

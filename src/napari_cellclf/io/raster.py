@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io import headers
 from napari_cellclf.io.decoding import decoding
 from napari_cellclf.io.limits import check_declared
+from napari_cellclf.io.memory import AnyFile, read_head, size_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 # one global number for the whole process.
 
 
-def read_png(path: Path, limit_bytes: int) -> Image:
+def read_png(path: AnyFile, limit_bytes: int) -> Image:
     """Read a PNG file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file.
     limit_bytes : int
         Bytes of decoded pixels allowed.
@@ -54,12 +54,12 @@ def read_png(path: Path, limit_bytes: int) -> Image:
     return _image(pixels, header, path)
 
 
-def read_jpeg(path: Path, limit_bytes: int) -> Image:
+def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
     """Read a JPEG file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file.
     limit_bytes : int
         Bytes of decoded pixels allowed.
@@ -92,12 +92,12 @@ def read_jpeg(path: Path, limit_bytes: int) -> Image:
     return _image(pixels, header, path)
 
 
-def read_raster_header(path: Path, kind: str, limit_bytes: int) -> headers.RasterHeader:
+def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> headers.RasterHeader:
     """Read the declared size of a PNG or JPEG file and hold it against the limit.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file.
     kind : str
         ``"png"`` or ``"jpeg"``.
@@ -117,25 +117,24 @@ def read_raster_header(path: Path, kind: str, limit_bytes: int) -> headers.Raste
         If it declares more pixels than the limit, or the file itself is larger than that.
     """
     with decoding(path):
-        with path.open("rb") as file:
-            # A JPEG's size may stand behind an embedded preview and colour profiles.
-            head = file.read(33 if kind == "png" else 2**20)
+        # A JPEG's size may stand behind an embedded preview and colour profiles.
+        head = read_head(path, 33 if kind == "png" else 2**20)
         header = headers.png_header(head) if kind == "png" else headers.jpeg_header(head)
         check_declared(path, header.shape, header.dtype, limit_bytes)
-        check_declared(path, (path.stat().st_size,), np.dtype(np.uint8), limit_bytes)
+        check_declared(path, (size_of(path),), np.dtype(np.uint8), limit_bytes)
         if 0 in header.shape:
             raise ValueError(f"the header declares a shape of {header.shape}")
     return header
 
 
-def _cut_short(path: Path, size: int) -> UnreadableImageError:
+def _cut_short(path: AnyFile, size: int) -> UnreadableImageError:
     return UnreadableImageError(
         f"{path}: the file ends after {size} bytes, before its end mark; it was truncated, copy "
         "it again"
     )
 
 
-def _image(pixels: NDArray[Any], header: headers.RasterHeader, path: Path) -> Image:
+def _image(pixels: NDArray[Any], header: headers.RasterHeader, path: AnyFile) -> Image:
     if pixels.shape[:2] != (header.height, header.width):
         raise UnreadableImageError(
             f"{path}: declares {header.height}x{header.width} pixels, but holds "

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io.files import Seen, is_hidden, read_file
-from napari_cellclf.io.planes import check_like, collapse_grey
+from napari_cellclf.io.planes import check_like, grey_plane
 from napari_cellclf.io.rxrx1_names import (
     FILE_PATTERN,
     FilesInFolder,
@@ -280,10 +279,4 @@ def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[An
     ImageError
         If it cannot be read or is not grey.
     """
-    image = collapse_grey(read_file(path, limit_bytes=limit_bytes))
-    if image.axes != "YX":
-        raise UnreadableImageError(
-            f"{path}: a channel of a site must be a grey image, but this one has axes "
-            f"{image.axes}; convert it to grey or rename it"
-        )
-    return np.asarray(image.data)
+    return grey_plane(read_file(path, limit_bytes=limit_bytes), path)

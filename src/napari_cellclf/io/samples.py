@@ -7,10 +7,15 @@ from pathlib import Path
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.download import Rules, fetch_files
+from napari_cellclf.io.remote.checksum import Checksum
+from napari_cellclf.io.remote.fetch import fetch_file
+from napari_cellclf.io.remote.rules import Rules
 
 #: The publisher's public bucket (https://www.rxrx.ai/rxrx1).
 RXRX1_URL = "https://storage.googleapis.com/rxrx1-us-central1/images/train"
+
+# The largest of them has 0.2 MB.
+_MAX_BYTES = 1 << 20
 
 #: SHA-256 of the six files w1 to w6 of plate 1, well B02, site 1 of each cell type's first
 #: experiment.
@@ -73,7 +78,7 @@ def fetch_rxrx1_site(
         Where files are kept; by default ``rxrx1`` in the cache (see `cache_folder`). What is there
         already is checked and not fetched again, so it works offline the second time.
     rules : Rules, optional
-        Limits of size and time.
+        How patient to be.
 
     Returns
     -------
@@ -92,7 +97,15 @@ def fetch_rxrx1_site(
         raise InputError(
             f"there is no RxRx1 cell type {cell_type!r}; use one of {', '.join(RXRX1_SHA256)}"
         )
-    names = [f"{cell_type}-01/Plate1/B02_s1_w{channel}.png" for channel in range(1, 7)]
-    hashes = dict(zip(names, RXRX1_SHA256[cell_type], strict=True))
+    plate = f"{cell_type}-01/Plate1"
     kept = cache_folder() / "rxrx1" if folder is None else folder
-    return fetch_files(base_url, hashes, names, kept, rules or Rules())
+    return [
+        fetch_file(
+            f"{base_url.rstrip('/')}/{plate}/B02_s1_w{channel}.png",
+            kept / plate,
+            checksum=Checksum("sha256", digest),
+            max_bytes=_MAX_BYTES,
+            rules=rules,
+        )
+        for channel, digest in enumerate(RXRX1_SHA256[cell_type], start=1)
+    ]

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import AxesError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import decoding
+from napari_cellclf.io.memory import AnyFile, MemoryFile
 from napari_cellclf.io.ome import MICROMETRES, OmeHeader, parse_ome
 from napari_cellclf.io.quiet import silenced
 from napari_cellclf.io.tiff_checks import check_compressed, check_series
@@ -45,12 +45,12 @@ class TiffHeader:
     dtype: np.dtype[Any]
 
 
-def read_tiff(path: Path, limit_bytes: int) -> Image:
+def read_tiff(path: AnyFile, limit_bytes: int) -> Image:
     """Read the first series of a TIFF file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file.
     limit_bytes : int
         Bytes of decoded pixels allowed.
@@ -86,12 +86,12 @@ def read_tiff(path: Path, limit_bytes: int) -> Image:
         raise UnreadableImageError(f"{path}: {error}") from error
 
 
-def read_tiff_header(path: Path, limit_bytes: int) -> TiffHeader:
+def read_tiff_header(path: AnyFile, limit_bytes: int) -> TiffHeader:
     """Read what a TIFF file declares, and check it, without decoding pixels.
 
     Parameters
     ----------
-    path : Path
+    path : Path or MemoryFile
         The file.
     limit_bytes : int
         Bytes of decoded pixels allowed.
@@ -113,23 +113,29 @@ def read_tiff_header(path: Path, limit_bytes: int) -> TiffHeader:
 
 @contextmanager
 def _first_series(
-    path: Path, limit_bytes: int
+    path: AnyFile, limit_bytes: int
 ) -> Iterator[tuple[TiffFile, TiffPageSeries, OmeHeader | None]]:
     with decoding(path), silenced("tifffile"):
-        import tifffile
-
-        with tifffile.TiffFile(path, is_mmstack=False, is_ndtiff=False) as tif:
+        with _open(path) as tif:
             xml = tif.ome_metadata if tif.is_ome else None
             ome = parse_ome(xml, path, len(tif.pages)) if xml else None
             if ome is None or not ome.points_outside:
                 yield (tif, _checked_series(tif, path, limit_bytes), ome)
                 return
         # Opened anew as if it were not OME: its own pages, nothing that the header points to.
-        with tifffile.TiffFile(path, is_ome=False, is_mmstack=False, is_ndtiff=False) as tif:
+        with _open(path, is_ome=False) as tif:
             yield (tif, _checked_series(tif, path, limit_bytes), ome)
 
 
-def _checked_series(tif: TiffFile, path: Path, limit_bytes: int) -> TiffPageSeries:
+def _open(path: AnyFile, is_ome: bool | None = None) -> TiffFile:
+    import tifffile
+
+    # From a stream tifffile follows no header to other files, whatever it says.
+    file, name = (path.open(), path.name) if isinstance(path, MemoryFile) else (path, None)
+    return tifffile.TiffFile(file, name=name, is_ome=is_ome, is_mmstack=False, is_ndtiff=False)
+
+
+def _checked_series(tif: TiffFile, path: AnyFile, limit_bytes: int) -> TiffPageSeries:
     if not tif.series:
         raise UnreadableImageError(f"{path}: the TIFF file holds no image; it may be truncated")
     series = tif.series[0]
@@ -137,7 +143,9 @@ def _checked_series(tif: TiffFile, path: Path, limit_bytes: int) -> TiffPageSeri
     return series
 
 
-def _axes(series: TiffPageSeries, ome: OmeHeader | None, path: Path) -> tuple[str, tuple[int, ...]]:
+def _axes(
+    series: TiffPageSeries, ome: OmeHeader | None, path: AnyFile
+) -> tuple[str, tuple[int, ...]]:
     axes, shape = series.axes.upper(), tuple(int(size) for size in series.shape)
     if ome and ome.points_outside:
         axes, shape = _place_own_planes(axes, shape, ome.own_planes)
@@ -220,7 +228,7 @@ def _scaled(sizes: list[Any], factor: float | None) -> tuple[float, float] | Non
     return numbers[0] * factor, numbers[1] * factor
 
 
-def _check_values(data: np.ndarray[Any, Any], path: Path) -> None:
+def _check_values(data: np.ndarray[Any, Any], path: AnyFile) -> None:
     if data.dtype.kind == "f" and not np.isfinite(data).any():
         raise UnreadableImageError(
             f"{path}: not one of its pixels is a finite number; export the image again"

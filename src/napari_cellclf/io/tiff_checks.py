@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from napari_cellclf.io.lzw import lzw_is_sound
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
+    from napari_cellclf.io.memory import AnyFile
+
 _LZW = 5
 #: How much of a segment is looked at for the header of an image format inside it.
 _HEAD_BYTES = 4096
@@ -23,7 +24,7 @@ _HEAD_BYTES = 4096
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"
 
 
-def check_series(series: TiffPageSeries, tif: TiffFile, path: Path, limit_bytes: int) -> None:
+def check_series(series: TiffPageSeries, tif: TiffFile, path: AnyFile, limit_bytes: int) -> None:
     """Check a series before any of its pixels are decoded.
 
     Parameters
@@ -32,7 +33,7 @@ def check_series(series: TiffPageSeries, tif: TiffFile, path: Path, limit_bytes:
         What will be read.
     tif : TiffFile
         The open file.
-    path : Path
+    path : Path or MemoryFile
         For messages.
     limit_bytes : int
         Bytes of decoded pixels allowed.
@@ -68,7 +69,7 @@ def check_series(series: TiffPageSeries, tif: TiffFile, path: Path, limit_bytes:
             _check_page(page, series.keyframe, tif, path)
 
 
-def check_compressed(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
+def check_compressed(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> None:
     """Check compressed data that could crash their decoder; reads them, decodes nothing.
 
     Parameters
@@ -77,7 +78,7 @@ def check_compressed(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
         What will be decoded, already checked by `check_series`.
     tif : TiffFile
         The open file.
-    path : Path
+    path : Path or MemoryFile
         For the message.
 
     Raises
@@ -99,14 +100,14 @@ def check_compressed(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
                 )
 
 
-def _incomplete(path: Path, detail: str) -> UnreadableImageError:
+def _incomplete(path: AnyFile, detail: str) -> UnreadableImageError:
     return UnreadableImageError(
         f"{path}: the file is incomplete ({detail}); it was truncated or written with missing "
         "planes, copy it again"
     )
 
 
-def _check_declared_planes(series: TiffPageSeries, tif: TiffFile, path: Path) -> None:
+def _check_declared_planes(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> None:
     """Compare with ImageJ's and tifffile's own headers, from which tifffile falls back silently."""
     declared = _imagej_planes(tif) if tif.is_imagej else _shaped_size(tif)
     have = math.prod(series.shape)
@@ -133,7 +134,9 @@ def _shaped_size(tif: TiffFile) -> int:
     return math.prod(int(size) for size in headers[0]["shape"])
 
 
-def _check_page(page: TiffPage | TiffFrame, keyframe: TiffPage, tif: TiffFile, path: Path) -> None:
+def _check_page(
+    page: TiffPage | TiffFrame, keyframe: TiffPage, tif: TiffFile, path: AnyFile
+) -> None:
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     expected = 1 if keyframe.is_contiguous else math.prod(keyframe.chunked)
     if len(segments) < expected:
@@ -151,7 +154,7 @@ def _check_page(page: TiffPage | TiffFrame, keyframe: TiffPage, tif: TiffFile, p
 
 
 def _check_embedded(
-    segments: list[tuple[int, int]], keyframe: TiffPage, tif: TiffFile, path: Path
+    segments: list[tuple[int, int]], keyframe: TiffPage, tif: TiffFile, path: AnyFile
 ) -> None:
     """Bound images inside segments, whose own headers a decoder believes more than the TIFF's."""
     allowed = 4 * math.prod(keyframe.chunks)

@@ -130,7 +130,9 @@ def import_network(
         check_description(found, described)
         _ask(folder, Path(file).name, described)
         _run(folder, Limits.for_network(found), on_progress, should_stop)
-        return _take(folder / MADE, target, overwrite)
+        bundle = _take(folder / MADE, target, overwrite)
+    on_progress(Progress(_STEPS, _STEPS, f"imported {described.name}"))
+    return bundle
 
 
 def _copy(source: Path, target: Path) -> None:

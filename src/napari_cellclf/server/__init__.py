@@ -1,1 +1,1 @@
-"""Answer over HTTP: one model, many clients."""
+"""Predictions over HTTP: a model behind an API and a page. Needs the extra ``server``."""

@@ -68,7 +68,8 @@ def test_those_for_use_hold_on_what_they_have_not_seen(name):
 
 
 def test_one_cell_in_the_middle_is_brightfield_looked_at_more_closely():
-    assert load_preset("brightfield-rgb", {"centre": 0.7}) == load_preset("brightfield-cells")
+    changes = {"centre": 0.6, "size": [192, 192]}
+    assert load_preset("brightfield-rgb", changes) == load_preset("brightfield-cells")
 
 
 def test_changes_leave_the_preset_as_it_is():

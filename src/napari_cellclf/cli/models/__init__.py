@@ -1,11 +1,11 @@
-"""List the models that are on this machine, show the card of one, or bring one in."""
+"""List models, show the card of one; fetch, import, share, export or remove one."""
 
 from __future__ import annotations
 
 import argparse
 
 from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.models import importing, listing
+from napari_cellclf.cli.models import exporting, fetching, importing, listing, own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's own.
     """
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for part in (listing, importing):
+    for part in (listing, fetching, importing, exporting, own):
         part.add_arguments(actions)
 
 

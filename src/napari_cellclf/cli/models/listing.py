@@ -1,4 +1,4 @@
-"""List the models that are on this machine, or show the card of one."""
+"""List the models that are here or can be fetched, or show the card of one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import dataclasses
 import json
 import logging
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.quiet import add_verbose
 from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
     from napari_cellclf.cli.models.actions import Actions
@@ -32,13 +34,20 @@ def add_arguments(actions: Actions) -> None:
         description="List the models that can be used by name: yours, then the bundled ones.",
     )
     listing.add_argument("--json", action="store_true", help="print one JSON array")
+    listing.add_argument(
+        "--available",
+        action="store_true",
+        help="what can be fetched instead: size, licence, and whether it is here already",
+    )
     listing.set_defaults(run_action=_list)
     showing = actions.add_parser(
         "show",
         help="the card of one model",
         description="Show what a model looks at, its classes, how well it does, its limits.",
     )
-    showing.add_argument("model", metavar="NAME", help="a model's name, or the path of a bundle")
+    showing.add_argument(
+        "model", metavar="NAME", help="a model's name, the path of a bundle, or what can be fetched"
+    )
     showing.add_argument("--json", action="store_true", help="print the whole of bundle.json")
     showing.set_defaults(run_action=_show)
     add_verbose(listing)
@@ -46,6 +55,9 @@ def add_arguments(actions: Actions) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
+    if args.available:
+        _list_available(args)
+        return
     from napari_cellclf.bundles.catalogue import list_models, models_folder
 
     with _left_out_on_stderr():
@@ -70,6 +82,39 @@ def _list(args: argparse.Namespace) -> None:
         print(f"no models; bundles in {models_folder()} are listed here")
 
 
+def _list_available(args: argparse.Namespace) -> None:
+    from napari_cellclf.bundles.fetched import is_here
+    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.registry_card import size_in_words
+
+    registry = read_registries(refresh=True)
+    for problem in registry.problems:
+        print(f"cellclf: {printable(problem)}", file=sys.stderr)
+    if args.json:
+        documents = [
+            entry.model_dump(mode="json") | {"here": is_here(entry)} for entry in registry.entries
+        ]
+        print(json.dumps(documents, indent=2))
+        return
+    rows = [
+        (
+            entry.name,
+            "weights" if entry.kind == "weights" else f"{len(entry.class_names)} classes",
+            size_in_words(entry),
+            "here" if is_here(entry) else "",
+            _short(entry.licence),
+            entry.title,
+        )
+        for entry in registry.entries
+    ]
+    print(columns([tuple(map(printable, row)) for row in rows]))
+
+
+def _short(licence: str) -> str:
+    """Cut a licence to what a column has room for; the card has all of it."""
+    return textwrap.shorten(licence, 28, placeholder=" ...")
+
+
 @contextmanager
 def _left_out_on_stderr() -> Iterator[None]:
     """Say which bundles are not listed; the catalogue only logs it."""
@@ -91,18 +136,40 @@ def _show(args: argparse.Namespace) -> None:
     from napari_cellclf.bundles.card import model_card
     from napari_cellclf.bundles.catalogue import find_model
 
-    path = find_model(args.model)
+    try:
+        path = find_model(args.model)
+    except ModelNotFoundError as error:
+        _show_entry(args, error)
+        return
     spec = ModelBundle.load(path).spec
     if args.json:
         print(spec.model_dump_json(indent=2))
         return
-    # A bundle may come from somebody else: nothing in it may steer the terminal.
-    card = "\n".join(map(printable, model_card(spec).splitlines()))
+    _print_card(model_card(spec))
+    print(f"\nPath: {printable(str(path))}")
+
+
+def _show_entry(args: argparse.Namespace, not_here: ModelNotFoundError) -> None:
+    """Show what a list says of what is not here; no network is asked for it."""
+    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.registry_card import entry_card
+
+    found = [entry for entry in read_registries().entries if entry.name == args.model]
+    if not found:
+        raise not_here
+    if args.json:
+        print(found[0].model_dump_json(indent=2))
+    else:
+        _print_card(entry_card(found[0]))
+
+
+def _print_card(markdown: str) -> None:
+    # It may come from somebody else: nothing in it may steer the terminal.
+    card = "\n".join(map(printable, markdown.splitlines()))
     if sys.stdout.isatty():
         _render(card)
     else:
         print(card)
-    print(f"\nPath: {printable(str(path))}")
 
 
 def _render(markdown: str) -> None:

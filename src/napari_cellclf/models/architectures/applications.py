@@ -19,6 +19,7 @@ import numpy as np
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.models.architectures.head import Shape, assemble
+from napari_cellclf.models.architectures.imagenet_files import fetch_imagenet_weights
 from napari_cellclf.models.architectures.weight_files import load_weights
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def build(
     n_classes : int
         Number of classes.
     weights : str or None
-        ``"imagenet"`` (fetched by Keras when first used), a path to a ``.weights.h5`` or ``.keras``
+        ``"imagenet"`` (fetched when first used), a path to a ``.weights.h5`` or ``.keras``
         file of the network without its head for three channels, or None for random ones.
     hidden_units : int, optional
         Width of a dense layer with ReLU before the last one.
@@ -176,6 +177,8 @@ def _application(name: str) -> Callable[..., keras.Model]:
 
 def _backbone(name: str, shape: Shape, weights: str | None) -> keras.Model:
     make = _application(name)
+    if weights == "imagenet":
+        fetch_imagenet_weights(name)
     try:
         with _DownloadExplained(name):
             backbone = make(

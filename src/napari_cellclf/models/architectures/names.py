@@ -44,7 +44,7 @@ OWN = {
     ),
 }
 #: Where the weights of `keras.applications` come from.
-FETCHED = "ImageNet, fetched by Keras when first used"
+FETCHED = "ImageNet, as Keras publishes them, fetched when first used"
 
 
 def list_architectures() -> list[str]:

@@ -32,6 +32,7 @@ from napari_cellclf.plugin.classify.worker import Job, Row, Status, Summary
 from napari_cellclf.plugin.shared.docked import DockedWidget
 from napari_cellclf.plugin.shared.paths import ask_for_path
 from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.registries import share_registries
 
 if TYPE_CHECKING:
     import napari
@@ -70,6 +71,7 @@ class ClassifyWidget(DockedWidget):
         self._link = link
         self.destroyed.connect(link.disconnect)
         self.destroyed.connect(self._model.shut_down)
+        share_registries()
         self.refresh()
 
     def refresh(self) -> None:

@@ -1,0 +1,71 @@
+"""Put a finished file or folder in its place, so that there is always a whole one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from napari_cellclf.bundles.paths import previous_path
+
+
+def exchange(finished: Path, target: Path) -> None:
+    """Put what is finished where an older one may lie.
+
+    Parameters
+    ----------
+    finished : Path
+        A file or folder on the same disk as `target`.
+    target : Path
+        Its place. What lies there stands beside it for the moment of the exchange, under the name
+        of `previous_path`, which `checked_path` knows.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; the older one is back in its place then.
+    """
+    previous = previous_path(target)
+    _remove(previous if target.exists() else None)
+    if target.exists():
+        target.rename(previous)
+    try:
+        finished.rename(target)
+    except OSError:
+        if previous.exists():
+            previous.rename(target)
+        raise
+    sync_folder(target.parent)
+    _remove(previous)
+
+
+def _remove(path: Path | None) -> None:
+    if path is None or not path.exists():
+        return
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder down to the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    """
+    # Windows cannot open a folder, and writes names down by itself.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

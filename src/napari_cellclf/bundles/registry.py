@@ -1,0 +1,314 @@
+"""A list of models that can be fetched: what it may say of each, and how it is read.
+
+One entry that is wrong is left out with its reason, and does not cost the others.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.bundles.schema import NAME_PATTERN, Sha256, Text
+from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.errors import CellclfError, RegistryError
+from napari_cellclf.io.remote.addresses import FileAddress, check_name, parse_address
+from napari_cellclf.io.remote.checksum import Checksum
+
+#: The list that comes with the package.
+REGISTRY_FILE = Path(__file__).parents[1] / "resources" / "registry.json"
+
+FORMAT_VERSION: Literal[1] = 1
+MAX_REGISTRY_BYTES = 1 << 22
+
+_LARGEST = 1 << 33
+#: What a file of weights may have beside its numbers: names, and room between them.
+_HEADERS = 1 << 24
+
+
+class _Entry(BaseModel):
+    """What is known of everything that can be fetched.
+
+    Parameters
+    ----------
+    name : str
+        What to type: letters, digits, dots, dashes and underscores.
+    title : str
+        What to read.
+    uri : str
+        Where it is: any address that `fetch_file` takes.
+    mirrors : tuple of str
+        Where else, tried in turn.
+    sha256 : str, optional
+        Of the file.
+    md5 : str, optional
+        In its place, where the publisher gives nothing else; then `md5_reason` says so.
+    md5_reason : str
+        Why there is no SHA-256.
+    size_bytes : int
+        Of the file.
+    size_is_exact : bool
+        Whether `size_bytes` is the file's size, or that of the numbers in it.
+    licence, citation, description : str
+        For people.
+    limits : tuple of str
+        What it cannot do, one plain sentence each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN)
+    title: str = Field(min_length=1, max_length=200)
+    uri: str = Field(min_length=1, max_length=2000)
+    mirrors: tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...] = Field(
+        default=(), max_length=20
+    )
+    sha256: Sha256 | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    md5_reason: Text = ""
+    size_bytes: int = Field(gt=0, le=_LARGEST)
+    size_is_exact: bool = True
+    licence: str = Field(min_length=1, max_length=10_000)
+    citation: Text = ""
+    description: Text = ""
+    limits: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_checksum(self) -> _Entry:
+        if (self.sha256 is None) == (self.md5 is None):
+            raise ValueError("give sha256, or md5 where the publisher gives nothing else")
+        if (self.md5 is None) != (self.md5_reason == ""):
+            raise ValueError("md5 and md5_reason belong together")
+        return self
+
+    @model_validator(mode="after")
+    def _addresses(self) -> _Entry:
+        for place in self.places:
+            try:
+                parse_address(place)
+            except CellclfError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All its addresses."""
+        return (self.uri, *self.mirrors)
+
+    @property
+    def checksum(self) -> Checksum:
+        """What the file must have."""
+        if self.sha256 is not None:
+            return Checksum("sha256", self.sha256)
+        return Checksum("md5", str(self.md5))
+
+    @property
+    def max_bytes(self) -> int:
+        """Size above which it is another file."""
+        return self.size_bytes if self.size_is_exact else self.size_bytes * 5 // 4 + _HEADERS
+
+
+class BundleEntry(_Entry):
+    """A finished model, as one zip.
+
+    Parameters
+    ----------
+    kind : {'bundle'}
+        Tells it from the others.
+    classes, channels : tuple of str
+        What it tells apart, and what it looks at.
+    """
+
+    kind: Literal["bundle"] = "bundle"
+    classes: tuple[str, ...] = Field(min_length=2, max_length=10_000)
+    channels: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return self.classes
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return self.channels
+
+
+class NetworkEntry(_Entry):
+    """Somebody else's `.keras` file, with what has to be known to make a model of it.
+
+    Parameters
+    ----------
+    kind : {'network'}
+        Tells it from the others.
+    classes : tuple of ClassSpec
+        In the order of its output.
+    preprocessing : Preprocessing
+        Channels, size and normalisation it was trained with.
+    """
+
+    kind: Literal["network"] = "network"
+    classes: tuple[ClassSpec, ...] = Field(min_length=2, max_length=10_000)
+    preprocessing: Preprocessing
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in order."""
+        return tuple(one.name for one in self.classes)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels, in order."""
+        return tuple(channel.name for channel in self.preprocessing.channels)
+
+
+class WeightsEntry(_Entry):
+    """Weights of a backbone of `keras.applications`, for training and not for classifying.
+
+    Parameters
+    ----------
+    kind : {'weights'}
+        Tells it from the others.
+    architecture : str
+        Whose weights they are.
+    file_name : str
+        Under which Keras looks for them.
+    """
+
+    kind: Literal["weights"] = "weights"
+    architecture: str = Field(min_length=1, max_length=100)
+    file_name: str
+
+    @model_validator(mode="after")
+    def _plain_name(self) -> WeightsEntry:
+        try:
+            check_name(self.file_name, "file_name")
+        except CellclfError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """None: it answers nothing."""
+        return ()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """None of its own: networks are widened to those of the images."""
+        return ()
+
+
+RegistryEntry = BundleEntry | NetworkEntry | WeightsEntry
+_ADAPTER: TypeAdapter[RegistryEntry] = TypeAdapter(
+    Annotated[RegistryEntry, Field(discriminator="kind")]
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What can be fetched, and what was left out.
+
+    Parameters
+    ----------
+    entries : tuple of RegistryEntry
+        In order, each name once.
+    problems : tuple of str
+        One sentence for each entry or list that cannot be used.
+    """
+
+    entries: tuple[RegistryEntry, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def parse_registry(text: bytes, source: str, *, folder: Path | None = None) -> Registry:
+    """Read a list of models.
+
+    Parameters
+    ----------
+    text : bytes
+        JSON: ``format_version``, ``title`` and ``entries``.
+    source : str
+        Where it comes from, for messages.
+    folder : Path, optional
+        Where a list of this computer lies: paths in it are relative to it. A list from the network
+        has none, and may not name files: on some systems, opening a path is enough to hand a
+        password over.
+
+    Returns
+    -------
+    Registry
+        Its valid entries, and a problem for each other one.
+
+    Raises
+    ------
+    RegistryError
+        If it is no such list at all.
+    """
+    entries: dict[str, RegistryEntry] = {}
+    problems = []
+    for position, raw in enumerate(_raw_entries(text, source), start=1):
+        try:
+            entry = _placed(_ADAPTER.validate_python(raw), folder)
+            if entry.name in entries:
+                raise ValueError("its name stands there twice")
+            entries[entry.name] = entry
+        except ValueError as error:
+            problems.append(f"{_title(raw, position)} of {source} is left out: {_reason(error)}")
+    return Registry(tuple(entries.values()), tuple(problems))
+
+
+def _raw_entries(text: bytes, source: str) -> list[Any]:
+    if len(text) > MAX_REGISTRY_BYTES:
+        raise RegistryError(f"{source} is longer than {MAX_REGISTRY_BYTES} bytes; split it")
+    try:
+        document = parse_json(text, source)
+    except CellclfError as error:
+        raise RegistryError(f"{error}, so it is no list of models; check it") from error
+    if not isinstance(document, dict) or not isinstance(document.get("entries"), list):
+        raise RegistryError(f"{source} is no list of models (it has no entries); check the address")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise RegistryError(
+            f"{source} has format {version!r}, but this napari-cellclf reads {FORMAT_VERSION}; "
+            "upgrade it with pip install -U napari-cellclf"
+        )
+    unknown = sorted(set(document) - {"format_version", "title", "entries"})
+    if unknown:
+        raise RegistryError(f"{source} says {unknown[0]!r}, which means nothing; remove it")
+    return list(document["entries"])
+
+
+def _placed(entry: RegistryEntry, folder: Path | None) -> RegistryEntry:
+    """Make paths absolute, or refuse them in a list from the network."""
+    places = [parse_address(place) for place in entry.places]
+    paths = [place for place in places if isinstance(place, FileAddress)]
+    if folder is None and paths:
+        raise ValueError(
+            f"a list from the network may not name a file ({paths[0]}); give an https address"
+        )
+    if not paths or folder is None:
+        return entry
+    uri, *mirrors = (
+        str(folder / place.path) if isinstance(place, FileAddress) else text
+        for place, text in zip(places, entry.places, strict=True)
+    )
+    return entry.model_copy(update={"uri": uri, "mirrors": tuple(mirrors)})
+
+
+def _title(raw: Any, position: int) -> str:
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return f"entry {name[:100]!r}" if isinstance(name, str) else f"entry {position}"
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in problem["loc"][1:])
+    message = re.sub(r"^Value error, ", "", problem["msg"])
+    return f"{where}: {message}" if where else message

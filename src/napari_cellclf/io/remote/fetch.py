@@ -1,0 +1,222 @@
+"""Fetch one file from anywhere, once, and keep it only if it is the one that was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
+from napari_cellclf.errors import CancelledError, DownloadError
+from napari_cellclf.io.remote.addresses import (
+    Address,
+    FileAddress,
+    HubAddress,
+    ObjectAddress,
+    WebAddress,
+    check_name,
+    parse_address,
+)
+from napari_cellclf.io.remote.archives import ZenodoSource, hub_url
+from napari_cellclf.io.remote.checksum import Checksum, note_checked, note_path, was_checked
+from napari_cellclf.io.remote.local import FileSource
+from napari_cellclf.io.remote.object_store import ObjectSource
+from napari_cellclf.io.remote.partial import PartialFile, sweep
+from napari_cellclf.io.remote.rules import OFFLINE_VARIABLE, Rules, is_offline
+from napari_cellclf.io.remote.sources import Source
+from napari_cellclf.io.remote.transfer import Transfer
+from napari_cellclf.io.remote.web import WebSource
+
+#: Seconds between two questions whether to go on waiting for another process.
+_PATIENCE = 0.2
+
+
+def fetch_file(
+    uri: str | Path,
+    folder: Path,
+    *,
+    checksum: Checksum,
+    max_bytes: int,
+    mirrors: Sequence[str] = (),
+    name: str | None = None,
+    offline: bool = False,
+    rules: Rules | None = None,
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Fetch a file that is not in a folder yet.
+
+    A file that is there is not read again if the note beside it says that it was compared with
+    `checksum` and neither its size nor its time of change is another since; else it is.
+
+    Parameters
+    ----------
+    uri : str or Path
+        ``https://``, ``s3://bucket/key``, ``doi:10.5281/zenodo.N[/file]``,
+        ``hf:owner/name@commit/path``, ``file://`` or a path; plain HTTP to this computer only.
+    folder : Path
+        Where it is kept; made if need be.
+    checksum : Checksum
+        What it must have.
+    max_bytes : int
+        Size above which it is given up.
+    mirrors : sequence of str
+        Other addresses of the same file, tried in turn.
+    name : str, optional
+        What it is called there; by default as at its address.
+    offline : bool
+        Use no network; ``CELLCLF_OFFLINE=1`` says so for everything.
+    rules : Rules, optional
+        How patient to be.
+    on_progress : callable
+        Told bytes done and in all, ten times a second.
+    should_stop : callable
+        Asked before every block and while waiting: a stop is noticed within a tenth of a second.
+
+    Returns
+    -------
+    Path
+        The file, checked.
+
+    Raises
+    ------
+    DownloadError
+        If it cannot be fetched, or is not the file expected; nothing of it is left then.
+    CancelledError
+        If `should_stop` says so; nothing of it is left then.
+    """
+    addresses = [parse_address(place) for place in (uri, *mirrors)]
+    target = folder / check_name(name or addresses[0].name, str(addresses[0]))
+    if was_checked(target, checksum):
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(target, should_stop):
+            if not _is_here(target, checksum, should_stop):
+                sweep(folder)
+                job = _Job(target, checksum, max_bytes, rules or Rules(), on_progress, should_stop)
+                job.run(_allowed(addresses, target, offline))
+    except OSError as error:
+        raise DownloadError(
+            f"{target.name} cannot be kept in {folder} ({error.strerror or error}); free some "
+            "space, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to a folder that has it"
+        ) from error
+    return target
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file, from the first of several places that has it."""
+
+    target: Path
+    checksum: Checksum
+    max_bytes: int
+    rules: Rules
+    on_progress: OnProgress
+    should_stop: ShouldStop
+
+    def run(self, addresses: Sequence[Address]) -> None:
+        failed: list[DownloadError] = []
+        for address in addresses:
+            try:
+                return self._fetch(address)
+            except DownloadError as error:
+                failed.append(error)
+        if len(failed) == 1:
+            raise failed[0]
+        raise DownloadError(
+            f"none of {len(failed)} addresses gives {self.target.name}; of the first: {failed[0]}"
+        ) from failed[0]
+
+    def _fetch(self, address: Address) -> None:
+        source = _source(address, self.rules)
+        partial = PartialFile(self.target)
+        transfer = Transfer(
+            source, str(address), self.max_bytes, self.rules, self.on_progress, self.should_stop
+        )
+        try:
+            inherited = partial.path.exists()
+            transfer.run(partial)
+            if inherited and not self.checksum.fits(partial.path, self.should_stop):
+                # What another process left may have lost its end when the power went.
+                partial.remove()
+                transfer.run(partial)
+            self._check(partial.path, source, address)
+            partial.finish()
+        finally:
+            # Only a process that is killed leaves something, for its successor to go on with.
+            partial.remove()
+        note_checked(self.target, self.checksum)
+
+    def _check(self, path: Path, source: Source, address: Address) -> None:
+        published = source.published()
+        for checksum, whose in (
+            (self.checksum, "expected"),
+            (published, "stated by the publisher"),
+        ):
+            if checksum is not None and not checksum.fits(path, self.should_stop):
+                raise DownloadError(
+                    f"{address} is not the file that was {whose} (its {checksum.title} differs); "
+                    "try again, or fetch it by another connection"
+                )
+
+
+def _is_here(target: Path, checksum: Checksum, should_stop: ShouldStop) -> bool:
+    """Whether a file is the one expected; another of that name is no longer taken for checked."""
+    if not target.is_file():
+        return False
+    if was_checked(target, checksum):
+        return True
+    if checksum.fits(target, should_stop):
+        note_checked(target, checksum)
+        return True
+    note_path(target).unlink(missing_ok=True)
+    return False
+
+
+def _allowed(addresses: Sequence[Address], target: Path, offline: bool) -> list[Address]:
+    """Leave out what needs a network where none may be used."""
+    if not is_offline(offline):
+        return list(addresses)
+    here = [a for a in addresses if isinstance(a, FileAddress) and not a.is_share]
+    if not here:
+        raise DownloadError(
+            f"{target.name} is not in {target.parent} and the network is not to be used; connect "
+            f"once without --offline and {OFFLINE_VARIABLE}, or copy the file there"
+        )
+    return list(here)
+
+
+def _source(address: Address, rules: Rules) -> Source:
+    match address:
+        case WebAddress(url):
+            return WebSource(url, rules)
+        case ObjectAddress():
+            return ObjectSource(address, rules)
+        case HubAddress():
+            return WebSource(hub_url(address), rules)
+        case FileAddress():
+            return FileSource(address)
+        case _:
+            return ZenodoSource(address, rules)
+
+
+@contextmanager
+def _alone(target: Path, should_stop: ShouldStop) -> Iterator[None]:
+    """Let one process at a time fetch a file; the others wait, and then have it."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
+    while True:
+        if should_stop():
+            raise CancelledError(f"stopped while another process was fetching {target.name}")
+        try:
+            lock.acquire(timeout=_PATIENCE)
+            break
+        except Timeout:
+            continue
+    try:
+        yield
+    finally:
+        lock.release()

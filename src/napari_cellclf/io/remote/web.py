@@ -1,0 +1,253 @@
+"""Fetch over HTTPS: with the system's certificates and proxies, and never off encryption.
+
+The standard library's client is used, since it honours ``SSL_CERT_FILE`` and the system's own
+certificates, on which institutes put theirs, and ``HTTPS_PROXY`` and its like.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from napari_cellclf.errors import DownloadError
+from napari_cellclf.io.remote.addresses import LOOPBACK, WebAddress, check_web
+from napari_cellclf.io.remote.checksum import Checksum
+from napari_cellclf.io.remote.rules import Rules
+from napari_cellclf.io.remote.sources import Answer, PassingFault
+
+# What servers say when they are busy (RFC 9110, RFC 6585).
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NOT_SATISFIABLE = 416
+_PARTIAL = 206
+_LONGEST_WAIT = 30.0
+_BLOCK = 1 << 16
+# Bytes as they are: a packed body would be counted and compared wrongly.
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "napari-cellclf"}
+
+
+@dataclass(frozen=True)
+class WebSource:
+    """A file behind an https address.
+
+    Parameters
+    ----------
+    url : str
+        Its address.
+    rules : Rules
+        How patient to be.
+    """
+
+    url: str
+    rules: Rules
+
+    @contextmanager
+    def open(self, start: int, tag: str | None) -> Iterator[Answer]:
+        """Ask for the file, or for its rest where `tag` still names it."""
+        headers = dict(_HEADERS)
+        if start and tag:
+            headers |= {"Range": f"bytes={start}-", "If-Range": tag}
+        with opened(self.url, headers, self.rules) as answer:
+            yield _describe(answer, start)
+
+    def published(self) -> Checksum | None:
+        """Return None: an address alone says nothing of what lies there."""
+        return None
+
+
+@contextmanager
+def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.client.HTTPResponse]:
+    """Open an address and explain what goes wrong with it, while it is read as well.
+
+    Parameters
+    ----------
+    url : str
+        ``https``, or plain HTTP to this computer.
+    headers : dict of str to str
+        Of the request.
+    rules : Rules
+        How patient to be.
+
+    Yields
+    ------
+    HTTPResponse
+        Of status 2xx.
+
+    Raises
+    ------
+    PassingFault
+        If another attempt may help.
+    DownloadError
+        If none will.
+    """
+    check_web(url)
+    shown = str(WebAddress(url))
+    try:
+        request = urllib.request.Request(url, headers=headers)
+        with _opener(url, rules.max_redirects).open(request, timeout=rules.stall_seconds) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _refused(shown, error) from error
+    except TimeoutError as error:
+        raise PassingFault(too_slow(shown)) from error
+    except urllib.error.URLError as error:
+        raise _unreachable(shown, error.reason) from error
+    except ValueError as error:
+        raise DownloadError(f"{shown} is not a valid address ({error}); check it") from error
+    except (http.client.HTTPException, OSError) as error:
+        raise PassingFault(
+            DownloadError(f"the connection to {shown} broke ({error}); try again")
+        ) from error
+
+
+def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
+    """Read something short, such as what an archive says of a record.
+
+    Parameters
+    ----------
+    url : str
+        ``https``, or plain HTTP to this computer.
+    max_bytes : int
+        Size above which it is given up.
+    rules : Rules
+        How patient to be; `total_seconds` for all of it.
+
+    Returns
+    -------
+    bytes
+        The whole.
+
+    Raises
+    ------
+    PassingFault
+        If another attempt may help.
+    DownloadError
+        If none will, or it is too long.
+    """
+    shown, text = str(WebAddress(url)), b""
+    deadline = time.monotonic() + rules.total_seconds
+    with opened(url, _HEADERS, rules) as answer:
+        promised = answer.headers.get("Content-Length", "")
+        while block := answer.read1(_BLOCK):
+            text += block
+            if len(text) > max_bytes:
+                raise DownloadError(f"{shown} is longer than {max_bytes} bytes; check the address")
+            if time.monotonic() > deadline:
+                raise PassingFault(too_slow(shown))
+    if promised.isdecimal() and len(text) < int(promised):
+        raise PassingFault(
+            DownloadError(f"{shown} ended after {len(text)} of {promised} bytes; try again")
+        )
+    return text
+
+
+def too_slow(where: str) -> DownloadError:
+    """Return what to tell of a server that says nothing, or too little.
+
+    Parameters
+    ----------
+    where : str
+        Its address, for people.
+
+    Returns
+    -------
+    DownloadError
+        To be raised.
+    """
+    return DownloadError(f"{where} is too slow to answer; try again on a better connection")
+
+
+def _refused(shown: str, error: urllib.error.HTTPError) -> Exception:
+    told = DownloadError(f"{shown} answers {error.code} {error.reason}; {_advice(error.code)}")
+    if error.code == _NOT_SATISFIABLE:
+        return PassingFault(told, anew=True)
+    if error.code in _BUSY:
+        asked = error.headers.get("Retry-After", "")
+        return PassingFault(told, min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else 0.0)
+    return told
+
+
+def _advice(code: int) -> str:
+    if code in (401, 403):
+        return "it is not open to everyone; ask its owner, or use another address"
+    return "check the address" if code in (404, 410) else "try again later"
+
+
+def _unreachable(shown: str, reason: Any) -> Exception:
+    if isinstance(reason, TimeoutError):
+        return PassingFault(too_slow(shown))
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return DownloadError(
+            f"the certificate of {shown} is not one that this computer trusts "
+            f"({reason.verify_message}); if your institute has its own, name its file in "
+            "SSL_CERT_FILE"
+        )
+    # A name that is not known and a door that is shut stay so for longer than one would wait.
+    return DownloadError(
+        f"{shown} cannot be reached ({reason}); check the connection to the internet"
+    )
+
+
+def _describe(answer: http.client.HTTPResponse, asked: int) -> Answer:
+    length = answer.headers.get("Content-Length", "")
+    size = int(length) if length.isdecimal() else None
+    start = 0
+    if answer.status == _PARTIAL:
+        match = re.fullmatch(
+            r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip()
+        )
+        if match is None or int(match.group(1)) != asked:
+            raise PassingFault(
+                DownloadError("the server sends another part than was asked for; try again"),
+                anew=True,
+            )
+        start = asked
+    total = None if size is None else start + size
+    tag = answer.headers.get("ETag", "")
+    # A weak tag names what looks alike, not what is the same byte for byte (RFC 9110, 8.8.3).
+    strong = tag if tag.startswith('"') else None
+    # read1 returns what has arrived, so that progress is seen and a trickle is noticed.
+    return Answer(answer.read1, start, total, strong)
+
+
+def _opener(url: str, max_redirects: int) -> urllib.request.OpenerDirector:
+    handlers: list[Any] = [_Redirects(url, max_redirects)]
+    if urlsplit(url).hostname in LOOPBACK:
+        # Through a proxy it would leave this computer.
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow a few redirects, and none that leaves encryption."""
+
+    # Our own limit is told in better words.
+    max_repeats = max_redirections = 1_000
+
+    def __init__(self, first: str, limit: int) -> None:
+        self._first = first
+        self._left = limit
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        self._left -= 1
+        try:
+            if self._left < 0:
+                raise DownloadError(
+                    f"{WebAddress(self._first)} is redirected again and again; try again later"
+                )
+            check_web(newurl, first=self._first)
+        except DownloadError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -1,0 +1,197 @@
+"""Export a bundle: written beside its place, tried by the other program, then renamed."""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.bundles.exchange import exchange
+from napari_cellclf.bundles.paths import refuse_urls
+from napari_cellclf.core.progress import (
+    OnProgress,
+    Progress,
+    ShouldStop,
+    ignore_progress,
+    never_stop,
+)
+from napari_cellclf.errors import CancelledError, ExportError
+from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.models.export.material import Material
+
+_PACKAGE = "napari_cellclf.models.export"
+_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that models can be exported to.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    suffix : str
+        What the path must end in; empty for a folder of any name.
+    module, function : str
+        What writes and checks it.
+    beside : str
+        Suffix of a second file that belongs to it, or nothing.
+    """
+
+    title: str
+    suffix: str
+    module: str
+    function: str
+    beside: str = ""
+
+    def writer(self) -> Callable[[Material, Path], None]:
+        """Return the function that writes it, loading its module."""
+        writer: Callable[[Material, Path], None] = getattr(
+            importlib.import_module(f"{_PACKAGE}.{self.module}"), self.function
+        )
+        return writer
+
+
+#: By the name that `export_model` and the command line take.
+FORMATS = {
+    "onnx": Format("ONNX", ".onnx", "plain", "write_onnx"),
+    "openvino": Format("OpenVINO", ".xml", "plain", "write_openvino", beside=".bin"),
+    "savedmodel": Format("TensorFlow SavedModel", "", "plain", "write_saved_model"),
+    "keras": Format("Keras, the network only", ".keras", "plain", "write_keras"),
+    "bioimageio": Format("bioimage.io package", ".zip", "bioimageio.package", "write_package"),
+}
+
+
+def export_model(
+    bundle_or_name: ModelBundle | str | Path,
+    format: str,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    licence: str | None = None,
+    authors: Sequence[str] = (),
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Write a model in the format of other programs, and see that they answer the same.
+
+    Parameters
+    ----------
+    bundle_or_name : ModelBundle, str or Path
+        A bundle, its path, or the name of a model that `list_models` shows.
+    format : {'onnx', 'openvino', 'savedmodel', 'keras', 'bioimageio'}
+        Which.
+    path : str or Path
+        Where to: ``.onnx``, ``.xml`` (and a ``.bin`` beside it), a folder, ``.keras``, ``.zip``.
+    overwrite : bool
+        Whether an older export may be replaced.
+    licence : str, optional
+        SPDX identifier such as ``"CC-BY-4.0"``, for ``bioimageio``; by default read from what the
+        bundle says.
+    authors : sequence of str
+        Each ``"Name, Affiliation"`` or a name; ``bioimageio`` needs at least one.
+    on_progress : callable
+        Told before loading, before writing and testing, before renaming, and at the end.
+    should_stop : callable
+        Asked between these steps.
+
+    Returns
+    -------
+    Path
+        What was written.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written in that format, or another program answers something else; what
+        lay at `path` is untouched then.
+    ModelError
+        If the model cannot be loaded.
+    CancelledError
+        If `should_stop` said so.
+
+    Examples
+    --------
+    >>> export_model("rxrx1-celltype", "keras", "rxrx1-celltype.keras").name
+    'rxrx1-celltype.keras'
+    """
+    chosen = _format(format)
+    if format != "bioimageio" and (licence or authors):
+        raise ExportError(
+            f"licence and authors are written into bioimageio packages only, not into {format}; "
+            "leave them out"
+        )
+    target = _target(path, chosen, overwrite)
+    bundle = _bundle(bundle_or_name)
+
+    def step(done: int, message: str) -> None:
+        if should_stop():
+            raise CancelledError(f"the export of {bundle.spec.name} was stopped; nothing is left")
+        on_progress(Progress(done, _STEPS, message))
+
+    step(0, f"loading {bundle.spec.name}")
+    material = Material(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
+    step(1, f"writing {target.name} and comparing its answer")
+    with _beside(target) as folder:
+        chosen.writer()(material, folder / target.name)
+        step(2, f"putting {target.name} in its place")
+        # A second file before the one that names the model.
+        for part in sorted(folder.iterdir(), key=lambda part: part.name == target.name):
+            exchange(part, target.with_name(part.name))
+    on_progress(Progress(_STEPS, _STEPS, f"wrote {target}"))
+    return target
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise ExportError(f"there is no format {name!r}; give one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _target(path: str | Path, chosen: Format, overwrite: bool) -> Path:
+    refuse_urls(path)
+    target = Path(path).expanduser()
+    if chosen.suffix and target.suffix.lower() != chosen.suffix:
+        raise ExportError(f"{target.name!r} must end in {chosen.suffix} for {chosen.title}")
+    places = [target, *([target.with_suffix(chosen.beside)] if chosen.beside else [])]
+    taken = [place for place in places if place.exists()]
+    if taken and not overwrite:
+        raise ExportError(f"{taken[0]} exists already; choose another name, or overwrite it")
+    wrong = [place for place in taken if not _may_replace(place, chosen)]
+    if wrong:
+        raise ExportError(f"{wrong[0]} is no {chosen.title}; choose another name")
+    return target
+
+
+def _may_replace(place: Path, chosen: Format) -> bool:
+    if chosen.suffix:
+        return place.is_file()
+    # A folder of other things is not thrown away, whatever was asked for.
+    return (place / "saved_model.pb").is_file()
+
+
+def _bundle(bundle_or_name: ModelBundle | str | Path) -> ModelBundle:
+    if isinstance(bundle_or_name, ModelBundle):
+        return bundle_or_name
+    return ModelBundle.load(find_model(bundle_or_name))
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
+        ) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ExportError(
+            f"{target} could not be written ({error.strerror or error}); free some space or "
+            "choose another folder"
+        ) from error

@@ -1,0 +1,244 @@
+"""Write the package, validate it with `bioimageio.core`, and run its test."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.core.normalization import ImageNet, full_scale
+from napari_cellclf.errors import ExportError
+from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.models.export.bioimageio import words
+from napari_cellclf.models.export.bioimageio.documents import cover, documentation
+from napari_cellclf.models.export.bioimageio.steps import neutral_values, preprocessing_steps
+from napari_cellclf.models.export.extras import export_library
+from napari_cellclf.models.export.material import TOLERANCE, Material, metadata
+from napari_cellclf.models.export.onnx.answers import Around
+from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
+from napari_cellclf.models.export.runtimes import run_onnx
+
+_FORMAT = "0.5.12"
+_LONGEST_DESCRIPTION = 1024
+
+
+def write_package(material: Material, path: Path) -> None:
+    """Write a bioimage.io package and test it as the model zoo does.
+
+    Parameters
+    ----------
+    material : Material
+        What is exported; with authors.
+    path : Path
+        A new ``.zip``.
+
+    Raises
+    ------
+    ExportError
+        If licence or authors are missing, the specification cannot express the model, a library
+        is missing, or the package does not reproduce the bundle's answer.
+    """
+    spec = material.bundle.spec
+    # Said before the seconds that the rest takes.
+    licence = words.spdx_licence(spec.licence, material.licence)
+    authors = words.authors(material.authors)
+    with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
+        root = Path(folder)
+        content = _content(material, root) | {"license": licence, "authors": authors}
+        _pack(content, root, path)
+    _test(path, spec.name)
+
+
+def _content(material: Material, root: Path) -> dict[str, Any]:
+    """Write the files of the package and return its description."""
+    spec, image = material.bundle.spec, material.bundle.test_image
+    preprocessing = spec.input.preprocessing
+    raw = preprocessing.unnormalized(image)
+    full = full_scale(raw, image.dtype)
+    neutral = neutral_values(preprocessing, full)
+    for index, source in enumerate(preprocessing.match(image).sources):
+        if source is None:
+            raw[..., index] = neutral[index]
+    answer = Classifier(material.bundle, KerasEngine(material.network)).predict(image).probabilities
+    model = to_onnx(material.network, around=_around(spec, raw), metadata=metadata(spec))
+    files = {
+        "weights.onnx": model,
+        "test_input.npy": dump_array(raw[np.newaxis]),
+        "test_output.npy": dump_array(answer),
+        "cover.png": cover(raw),
+        "documentation.md": documentation(spec, neutral, full).encode(),
+        "bundle.json": spec.model_dump_json(indent=1).encode(),
+    }
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    _compare(material, model, answer)
+    return _described(spec) | {
+        "inputs": [_input(spec, material.network, preprocessing_steps(preprocessing, full))],
+        "outputs": [_output(spec)],
+        "weights": {
+            "onnx": {
+                "source": "weights.onnx",
+                "opset_version": OPSET,
+                "comment": "converted from the Keras network by napari-cellclf",
+            }
+        },
+    }
+
+
+def _around(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Around:
+    views, size = spec.input.views, spec.input.preprocessing.size
+    square = raw.shape[0] == raw.shape[1]
+    if views == "all" and not square:
+        # What the classifier does with images that are not square.
+        if size is None:
+            raise ExportError(
+                f"{spec.name} looks at square images from eight sides and at others from four, "
+                "which a bioimage.io package cannot say, and its test image is not square; save "
+                "the model with a square test image, or with views='flips'"
+            )
+        views = "flips"
+    normalization = spec.input.preprocessing.normalization
+    reverse = isinstance(normalization, ImageNet) and normalization.bgr and raw.shape[2] == 3
+    return Around(reverse, views, spec.temperature)
+
+
+def _compare(material: Material, model: bytes, answer: np.ndarray[Any, Any]) -> None:
+    """Compare the graph with the classifier, whose normalisation feeds both."""
+    spec = material.bundle.spec
+    pixels = spec.input.preprocessing(material.bundle.test_image)
+    normalization = spec.input.preprocessing.normalization
+    if isinstance(normalization, ImageNet) and normalization.bgr and pixels.shape[2] == 3:
+        pixels = pixels[..., ::-1]
+    found = run_onnx(model, np.ascontiguousarray(pixels[np.newaxis]))
+    difference = float(np.abs(found - answer).max())
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{spec.name}, exported and computed by ONNX Runtime, answers its test image "
+            f"{difference:.2g} away from the classifier (limit {TOLERANCE:g}); train it in float32"
+        )
+
+
+def _described(spec: BundleSpec) -> dict[str, Any]:
+    description = spec.description or spec.title or spec.name
+    preprocessing = spec.input.preprocessing
+    return {
+        "type": "model",
+        "format_version": _FORMAT,
+        "name": words.name(spec.title or spec.name),
+        "description": description[:_LONGEST_DESCRIPTION],
+        "documentation": {"source": "documentation.md"},
+        "covers": [{"source": "cover.png"}],
+        "attachments": [{"source": "bundle.json"}],
+        "cite": words.citations(spec.citation),
+        "tags": ["2d", "classification", "image-classification", "keras", "napari-cellclf"],
+        "config": {
+            "bioimageio": {
+                "task": "classification",
+                "architecture_type": spec.architecture.name[:32],
+                "model_parameter_count": spec.architecture.n_parameters,
+                "reproducibility_tolerance": [
+                    {"absolute_tolerance": TOLERANCE, "relative_tolerance": TOLERANCE}
+                ],
+            },
+            "cellclf": {
+                "spec_sha256": spec.spec_sha256,
+                "size": preprocessing.size,
+                "preprocessing": json.loads(preprocessing.model_dump_json()),
+                "views_in_graph": spec.input.views,
+                "temperature_in_graph": spec.temperature,
+                "unsure_threshold": spec.unsure_threshold,
+            },
+        },
+    }
+
+
+def _input(spec: BundleSpec, network: Any, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    own = tuple(network.inputs[0].shape[1:3])
+    size = spec.input.preprocessing.size or own
+    smallest = spec.input.minimum_size or (1, 1)
+    sides: list[Any] = [
+        {"min": least, "step": 1} if side is None else side
+        for side, least in zip(size, smallest, strict=True)
+    ]
+    if spec.input.views == "all" and size == (None, None):
+        sides[1] = {"tensor_id": "image", "axis_id": "y"}
+    return {
+        "id": "image",
+        "description": "pixels in the units of the camera",
+        "axes": [
+            {"type": "batch"},
+            {"type": "space", "id": "y", "size": sides[0]},
+            {"type": "space", "id": "x", "size": sides[1]},
+            {"type": "channel", "channel_names": list(spec.input.channels)},
+        ],
+        "data": {"type": "float32"},
+        "preprocessing": steps,
+        "test_tensor": {"source": "test_input.npy"},
+    }
+
+
+def _output(spec: BundleSpec) -> dict[str, Any]:
+    return {
+        "id": "probabilities",
+        "description": "of the classes",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": list(spec.class_names)},
+        ],
+        "data": {"type": "float32", "range": [0.0, 1.0]},
+        "test_tensor": {"source": "test_output.npy"},
+    }
+
+
+def _pack(content: dict[str, Any], root: Path, path: Path) -> None:
+    spec = export_library("bioimageio.spec")
+    with _quiet():
+        context = spec.ValidationContext(root=root, log_warnings=False, progressbar=False)
+        description = spec.build_description(content, context=context)
+        if isinstance(description, spec.InvalidDescr):
+            raise ExportError(
+                f"{content['name']} cannot be described as a bioimage.io model "
+                f"({_reason(description.validation_summary)}); correct that in the bundle"
+            )
+        spec.save_bioimageio_package(description, output_path=path)
+
+
+def _test(path: Path, name: str) -> None:
+    with _quiet():
+        summary = export_library("bioimageio.core").test_model(path, weight_format="onnx")
+    if summary.status != "passed":
+        raise ExportError(
+            f"the bioimage.io package of {name} does not pass its test ({_reason(summary)}); "
+            "export it as onnx instead, and report this"
+        )
+
+
+def _reason(summary: Any) -> str:
+    found = [error for detail in summary.details for error in detail.errors]
+    if not found:
+        return str(summary.status)
+    where = ".".join(map(str, found[0].loc))
+    return f"{where}: {' '.join(found[0].msg.split())}"[:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the libraries tell of their work from the user's terminal."""
+    logger = export_library("loguru").logger
+    logger.disable("bioimageio")
+    try:
+        with warnings.catch_warnings():
+            # bioimageio.spec leaves files to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        logger.enable("bioimageio.core")

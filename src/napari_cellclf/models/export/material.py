@@ -1,0 +1,102 @@
+"""What every format is made from, and how its answer is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import ExportError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.bundles.schema import BundleSpec
+
+#: Largest difference of a probability that another runtime may make in float32.
+TOLERANCE = 1e-4
+
+Compute = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A bundle, its network, and what a format may ask for besides.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        What is exported.
+    network : keras.Model
+        Its network.
+    licence : str, optional
+        SPDX identifier to write where the bundle's own words are none.
+    authors : tuple of str
+        Each ``"Name, Affiliation"`` or a name.
+    """
+
+    bundle: ModelBundle
+    network: Any
+    licence: str | None = None
+    authors: tuple[str, ...] = ()
+
+    def check(self, runtime: str, compute: Compute) -> float:
+        """Compare another runtime's answer to the stored test image with the stored one.
+
+        Parameters
+        ----------
+        runtime : str
+            What it is called.
+        compute : callable
+            Prepared images ``(N, Y, X, C)`` to probabilities ``(N, K)``.
+
+        Returns
+        -------
+        float
+            The largest difference.
+
+        Raises
+        ------
+        ExportError
+            If it is above `TOLERANCE`.
+        """
+        pixels = self.bundle.spec.input.preprocessing(self.bundle.test_image)
+        found, expected = compute(pixels[np.newaxis]), self.bundle.test_output
+        same_shape = found.shape == expected.shape
+        difference = float(np.abs(found - expected).max()) if same_shape else np.inf
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{self.bundle.spec.name}, exported and computed by {runtime}, answers its test "
+                f"image {difference:.2g} away from the stored answer (limit {TOLERANCE:g}); train "
+                "it in float32, or export it to another format"
+            )
+        return difference
+
+
+def metadata(spec: BundleSpec) -> dict[str, str]:
+    """Describe a model in what other formats keep beside a network: names and texts.
+
+    Parameters
+    ----------
+    spec : BundleSpec
+        What the bundle says of itself.
+
+    Returns
+    -------
+    dict of str to str
+        Lists and numbers as JSON.
+    """
+    return {
+        "cellclf.name": spec.name,
+        "cellclf.spec_sha256": spec.spec_sha256 or "",
+        "cellclf.classes": json.dumps(spec.class_names),
+        "cellclf.channels": json.dumps(spec.input.channels),
+        "cellclf.preprocessing": spec.input.preprocessing.model_dump_json(),
+        "cellclf.views": spec.input.views,
+        "cellclf.temperature": json.dumps(spec.temperature),
+        "cellclf.licence": spec.licence,
+    }

@@ -1,0 +1,151 @@
+"""A whole network as the bytes of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import ExportError
+from napari_cellclf.models.export.extras import export_library
+from napari_cellclf.models.export.onnx.answers import Around, write_around
+from napari_cellclf.models.export.onnx.graph import Graph, Node, Scope, Value
+from napari_cellclf.models.export.onnx.walk import write_network
+
+if TYPE_CHECKING:
+    import keras
+
+#: Of the standard operators: old enough for every engine in use, new enough for `Mish` and for
+#: padding chosen axes.
+OPSET = 18
+#: The file format that came with it, so that older runtimes read the file as well.
+_IR_VERSION = 8
+#: Protocol buffers end here, and weights in files beside the model's own are refused by the gate.
+MAX_BYTES = (1 << 31) - (1 << 20)
+_PLAIN = Around()
+
+
+def to_onnx(
+    network: keras.Model,
+    *,
+    input_size: tuple[int, int] | None = None,
+    around: Around = _PLAIN,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """Write a network as an ONNX model.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Functional or Sequential, of the layers that a bundle may hold:
+        ``(N, Y, X, C)`` to ``(N, K)``.
+    input_size : tuple of int, optional
+        Height and width in pixels that the model shall be fixed to. None keeps them open where
+        they are open in the network.
+    around : Around, optional
+        What to compute besides the network; nothing by default.
+    metadata : mapping of str to str, optional
+        Stored in the model as its `metadata_props`.
+
+    Returns
+    -------
+    bytes
+        Of one file: float32 ``(N, Y, X, C)``, as Keras takes it, to float32 ``(N, K)``, under the
+        names of the network's input and of its last layer.
+
+    Raises
+    ------
+    ExportError
+        If a layer has no operators, the network does not take that size, its weights exceed
+        2 GiB, or the `onnx` package is missing.
+
+    Examples
+    --------
+    >>> from napari_cellclf.models.architectures.registry import build_network
+    >>> network = build_network("compact-cnn", input_shape=(None, None, 1), n_classes=2)
+    >>> model = to_onnx(network, metadata={"classes": "round, long"})
+    >>> type(model), len(model) > 4 * network.count_params()
+    (<class 'bytes'>, True)
+    """
+    shape = _input_shape(network, input_size)
+    graph = Graph()
+    image = Value(graph.unique(network.inputs[0].name), shape)
+    scope = Scope(graph, "")
+
+    def write(value: Value) -> Value:
+        return write_network(scope, network, value)
+
+    answer = scope.last(write_around(scope, around, image, write))
+    name = graph.unique(network.layers[-1].name)
+    graph.rename(answer.name, name)
+    answer = Value(name, answer.shape)
+    _check_size(graph, network.name)
+    return _serialize(graph, network.name, image, answer, dict(metadata or {}))
+
+
+def _input_shape(
+    network: keras.Model, input_size: tuple[int, int] | None
+) -> tuple[int | None, ...]:
+    own = tuple(network.inputs[0].shape)
+    if input_size is None:
+        return own
+    fits = all(side in (None, size) for side, size in zip(own[1:3], input_size, strict=True))
+    if not fits:
+        raise ExportError(
+            f"{network.name} takes images of {own[1]} x {own[2]} pixels, not of {input_size[0]} x "
+            f"{input_size[1]}; leave the size out"
+        )
+    return (own[0], *input_size, own[3])
+
+
+def _check_size(graph: Graph, name: str) -> None:
+    total = sum(array.nbytes for array in graph.constants.values())
+    if total > MAX_BYTES:
+        raise ExportError(
+            f"the weights of {name} take {total / 2**30:.1f} GiB, and an ONNX file holds at most "
+            "2 GiB; export it as savedmodel or keras"
+        )
+
+
+def _serialize(
+    graph: Graph, name: str, image: Value, answer: Value, metadata: dict[str, str]
+) -> bytes:
+    onnx = export_library("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    body = helper.make_graph(
+        [_node(helper, node) for node in graph.nodes],
+        name,
+        [_port(helper, image, ("batch", "height", "width", "channels"))],
+        [_port(helper, answer, ("batch",))],
+        [numpy_helper.from_array(array, key) for key, array in graph.constants.items()],
+    )
+    model = helper.make_model(
+        body,
+        producer_name="napari-cellclf",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=_IR_VERSION,
+    )
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _node(helper: Any, node: Node) -> Any:
+    attributes = {
+        key: helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
+        for key, value in node.attributes.items()
+    }
+    return helper.make_node(node.kind, node.inputs, [node.output], name=node.output, **attributes)
+
+
+def _port(helper: Any, value: Value, names: tuple[str, ...]) -> Any:
+    sides = [
+        name if side is None else side
+        for side, name in zip_longest(value.shape, names[: len(value.shape)])
+    ]
+    return helper.make_tensor_value_info(
+        value.name, helper.np_dtype_to_tensor_dtype(np.dtype(np.float32)), sides
+    )

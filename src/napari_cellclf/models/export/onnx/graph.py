@@ -1,0 +1,292 @@
+"""An ONNX graph while it grows: nodes, constants, and where each image keeps its channels.
+
+Keras keeps channels last, ONNX convolutions want them second. A `Value` knows which of the two it
+is, every layer says what it needs, and an image is turned at most once for all who need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Shape = tuple[int | None, ...]
+
+#: Position of Keras's axes N, Y, X, C where channels come second, and the way there and back.
+_PLACE = (0, 2, 3, 1)
+_TO_FIRST = (0, 3, 1, 2)
+_TO_LAST = (0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the graph.
+
+    Parameters
+    ----------
+    name : str
+        In the graph.
+    shape : tuple of (int or None)
+        In Keras's order, channels last; None where it depends on the image or the batch.
+    channels_first : bool
+        Whether it is an image that the graph keeps as ``(N, C, Y, X)``.
+    """
+
+    name: str
+    shape: Shape
+    channels_first: bool = False
+
+    def axis(self, keras_axis: int) -> int:
+        """Return where one of Keras's axes lies in the graph.
+
+        Parameters
+        ----------
+        keras_axis : int
+            Counted from either end.
+
+        Returns
+        -------
+        int
+            Counted from the front.
+        """
+        forward = keras_axis % len(self.shape)
+        return _PLACE[forward] if self.channels_first else forward
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator with its inputs, its one output and its attributes."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Any]
+
+
+@dataclass
+class Graph:
+    """Nodes in the order of their computation, and constants by name."""
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+    _turned: dict[str, Value] = field(default_factory=dict)
+
+    def unique(self, name: str) -> str:
+        """Return a name that nothing in the graph has.
+
+        Parameters
+        ----------
+        name : str
+            The wanted one.
+
+        Returns
+        -------
+        str
+            The same, or with a number.
+        """
+        found, number = name, 1
+        while found in self._names:
+            number += 1
+            found = f"{name}_{number}"
+        self._names.add(found)
+        return found
+
+    def turn(self, value: Value, channels_first: bool) -> Value:
+        """Return an image with its channels where they are needed.
+
+        Parameters
+        ----------
+        value : Value
+            Of rank 4; anything else has no channels to move and comes back as it is.
+        channels_first : bool
+            Where they shall be.
+
+        Returns
+        -------
+        Value
+            The same numbers.
+        """
+        if len(value.shape) != 4 or value.channels_first == channels_first:
+            return value
+        if value.name not in self._turned:
+            place = "channels_first" if channels_first else "channels_last"
+            name = self.unique(f"{value.name}/{place}")
+            way = _TO_FIRST if channels_first else _TO_LAST
+            self.nodes.append(Node("Transpose", (value.name,), name, {"perm": way}))
+            turned = Value(name, value.shape, channels_first)
+            # Turning back costs nothing either.
+            self._turned |= {value.name: turned, name: value}
+        return self._turned[value.name]
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a value of the finished graph another name.
+
+        Parameters
+        ----------
+        old, new : str
+            Its name and the new one, which nothing else has.
+        """
+        self.nodes = [
+            replace(
+                node,
+                inputs=tuple(new if name == old else name for name in node.inputs),
+                output=new if node.output == old else node.output,
+            )
+            for node in self.nodes
+        ]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where one layer writes: everything it adds bears the layer's path.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    path : str
+        Of the layer, such as ``"member1/conv2"``.
+    """
+
+    graph: Graph
+    path: str
+
+    def inside(self, name: str) -> Scope:
+        """Return the scope of a layer inside this one.
+
+        Parameters
+        ----------
+        name : str
+            Of the layer.
+
+        Returns
+        -------
+        Scope
+            With a longer path.
+        """
+        return Scope(self.graph, f"{self.path}/{name}" if self.path else name)
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[Value | str],
+        shape: Sequence[int | None],
+        *,
+        channels_first: bool = False,
+        **attributes: Any,
+    ) -> Value:
+        """Add an operator.
+
+        Parameters
+        ----------
+        kind : str
+            Of ONNX's standard operators.
+        inputs : sequence of (Value or str)
+            Tensors, and names of constants; an empty name leaves an optional input out.
+        shape : sequence of (int or None)
+            Of its output, in Keras's order.
+        channels_first : bool
+            Whether its output is an image with the channels second.
+        **attributes
+            As ONNX names them; None leaves one out.
+
+        Returns
+        -------
+        Value
+            Its output.
+        """
+        name = self.graph.unique(f"{self.path}/{kind}")
+        names = tuple(part.name if isinstance(part, Value) else part for part in inputs)
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.graph.nodes.append(Node(kind, names, name, given))
+        return Value(name, tuple(shape), channels_first)
+
+    def each(self, kind: str, value: Value, *others: Value | str, **attributes: Any) -> Value:
+        """Add an operator that answers for each number of a tensor.
+
+        Parameters
+        ----------
+        kind : str
+            Of ONNX's standard operators.
+        value : Value
+            Its first input, whose shape and order the output has.
+        *others : Value or str
+            Further inputs.
+        **attributes
+            As for `op`.
+
+        Returns
+        -------
+        Value
+            Its output.
+        """
+        return self.op(
+            kind,
+            (value, *others),
+            value.shape,
+            channels_first=value.channels_first,
+            **attributes,
+        )
+
+    def constant(self, name: str, array: Any, dtype: Any = np.float32) -> str:
+        """Add a constant, or find it where a layer is used twice.
+
+        Parameters
+        ----------
+        name : str
+            Within the layer, such as ``"kernel"``.
+        array : array-like
+            Its numbers.
+        dtype : dtype
+            What they are stored as.
+
+        Returns
+        -------
+        str
+            Its name in the graph.
+        """
+        numbers = np.ascontiguousarray(np.asarray(array, dtype))
+        full = f"{self.path}/{name}"
+        known = self.graph.constants.get(full)
+        if known is not None and np.array_equal(known, numbers):
+            return full
+        full = self.graph.unique(full)
+        self.graph.constants[full] = numbers
+        return full
+
+    def beside(self, name: str, array: Any, value: Value) -> str:
+        """Add a constant that is broadcast over a tensor.
+
+        Parameters
+        ----------
+        name : str
+            As for `constant`.
+        array : array-like
+            In Keras's order, of a shape that numpy can broadcast to the tensor's.
+        value : Value
+            The tensor.
+
+        Returns
+        -------
+        str
+            The constant's name, its axes where the tensor has them.
+        """
+        numbers = np.asarray(array, np.float32)
+        if value.channels_first and numbers.ndim:
+            full = numbers.reshape((1,) * (4 - numbers.ndim) + numbers.shape)
+            return self.constant(f"{name}_channels_first", full.transpose(_TO_FIRST))
+        return self.constant(name, numbers)
+
+    def first(self, value: Value) -> Value:
+        """Return an image with its channels second; see `Graph.turn`."""
+        return self.graph.turn(value, True)
+
+    def last(self, value: Value) -> Value:
+        """Return an image with its channels last, as Keras has them; see `Graph.turn`."""
+        return self.graph.turn(value, False)

@@ -1,0 +1,111 @@
+"""Compute an exported network with the program it was exported for, to see that it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from napari_cellclf.models.export.extras import export_library
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute with ONNX Runtime on the processor.
+
+    Parameters
+    ----------
+    model : bytes or Path
+        The model, or its file.
+    images : ndarray, shape (N, Y, X, C), float32
+        Prepared.
+
+    Returns
+    -------
+    ndarray, shape (N, K), float32
+        Its answers.
+
+    Raises
+    ------
+    ExportError
+        If ONNX Runtime is missing.
+    """
+    source = model if isinstance(model, bytes) else str(model)
+    session = export_library("onnxruntime").InferenceSession(
+        source, providers=["CPUExecutionProvider"]
+    )
+    (port,) = session.get_inputs()
+    (answer,) = session.run(None, {port.name: images})
+    return np.asarray(answer, np.float32)
+
+
+def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute with OpenVINO on the processor.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.xml``, beside its ``.bin``.
+    images : ndarray, shape (N, Y, X, C), float32
+        Prepared.
+
+    Returns
+    -------
+    ndarray, shape (N, K), float32
+        Its answers.
+
+    Raises
+    ------
+    ExportError
+        If OpenVINO is missing.
+    """
+    # Processors that can compute in bfloat16 would, unless told otherwise.
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = export_library("openvino").Core().compile_model(str(path), "CPU", exact)
+    return np.array(compiled(images)[0], np.float32)
+
+
+def run_saved_model(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute with the function of a SavedModel that serves.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder.
+    images : ndarray, shape (N, Y, X, C), float32
+        Prepared.
+
+    Returns
+    -------
+    ndarray, shape (N, K), float32
+        Its answers.
+    """
+    layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
+    return _numbers(layer(images))
+
+
+def run_keras(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute with Keras.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.keras`` file that the gate has let through.
+    images : ndarray, shape (N, Y, X, C), float32
+        Prepared.
+
+    Returns
+    -------
+    ndarray, shape (N, K), float32
+        Its answers.
+    """
+    network = keras.saving.load_model(path, compile=False, safe_mode=True)
+    return _numbers(network(images))
+
+
+def _numbers(tensor: Any) -> NDArray[np.float32]:
+    return np.asarray(keras.ops.convert_to_numpy(tensor), np.float32)

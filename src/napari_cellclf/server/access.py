@@ -1,0 +1,181 @@
+"""Who may ask: the Host and Origin that a request names, and the token it brings."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from napari_cellclf.server.failures import RequestError, one_line
+from napari_cellclf.server.schemas import Failure
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from napari_cellclf.server.metrics import Metrics
+    from napari_cellclf.server.settings import Settings
+
+_log = logging.getLogger("napari_cellclf.server")
+
+#: Paths that metrics and logs may name; clients cannot make up others.
+PATHS = frozenset(
+    {"/", "/api/compute", "/api/model", "/api/predict", "/healthz", "/metrics", "/openapi.json",
+     "/readyz"}
+)  # fmt: skip
+#: What anybody may see: nothing of it tells of the model or costs anything.
+_PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+#: As nginx has it: the client went away before the answer.
+CLIENT_GONE = 499
+
+
+class Watch:
+    """Counts and logs each request, with one line that holds nothing of a client's making.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Inside.
+    metrics : Metrics
+        That counts.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # What a failure of ours ends in, outside of this.
+        began, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            seconds = time.perf_counter() - began
+            path = scope["path"] if scope["path"] in PATHS else "other"
+            self._metrics.request(path, status, seconds)
+            client = scope["client"][0] if scope.get("client") else "-"
+            asked = f"{scope['method']} {scope['path'][:200]}"
+            _log.info("%s %s %d %.0f ms", client, one_line(asked), status, seconds * 1000)
+
+
+class Door:
+    """Refuses requests that name another host, come from other web pages, or lack the token.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Inside.
+    settings : Settings
+        Who may ask.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        names = {"localhost", settings.host, socket.gethostname(), *settings.allowed_hosts}
+        self._hosts = frozenset(name.lower() for name in names)
+        self._token = None if settings.token is None else settings.token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            request = Request(scope)
+            try:
+                self._check_host(request)
+                self._check_origin(request)
+                self._check_token(request)
+            except RequestError as error:
+                await failure_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check_host(self, request: Request) -> None:
+        """Refuse a name that is not ours: a web page may have let its own name point here."""
+        host = _host_name(request.headers.get("host", ""))
+        # Addresses cannot be made to point elsewhere.
+        if not (_is_address(host) or host in self._hosts):
+            raise RequestError(
+                400, "host_not_allowed",
+                f"this server is not called {one_line(host)[:100]!r}; start it with "
+                "--allowed-host and that name",
+            )  # fmt: skip
+
+    def _check_origin(self, request: Request) -> None:
+        origin = request.headers.get("origin")
+        if origin is None or origin in self._settings.allow_origins:
+            return
+        if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+            raise RequestError(
+                403, "origin_not_allowed",
+                "a web page of another origin may not ask here; start the server with "
+                "--allow-origin and that origin",
+            )  # fmt: skip
+
+    def _check_token(self, request: Request) -> None:
+        path, method = request.scope["path"], request.method
+        if self._token is None or path in _PUBLIC or method == "OPTIONS":
+            return
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), self._token)
+        if scheme.lower() != "bearer" or not right:
+            raise RequestError(
+                401, "token",
+                "this server asks for its token; send it as 'Authorization: Bearer TOKEN'",
+                {"WWW-Authenticate": 'Bearer realm="cellclf"', "Connection": "close"},
+            )  # fmt: skip
+
+
+def failure_response(error: RequestError) -> Response:
+    """Make the answer to a request that cannot be answered.
+
+    Parameters
+    ----------
+    error : RequestError
+        Why.
+
+    Returns
+    -------
+    Response
+        JSON with ``error`` and ``detail``.
+    """
+    content = Failure(error=error.code, detail=error.detail).model_dump()
+    return JSONResponse(content, error.status, error.headers)
+
+
+def _host_name(header: str) -> str:
+    """Take the port off a Host header."""
+    try:
+        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""What a request asks for beside its images: channels, and the form of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_cellclf.server.failures import RequestError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+Mappings = Mapping[str, str | None]
+
+_TEXT, _JSON = "text/plain", "application/json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says beside its images.
+
+    Parameters
+    ----------
+    mapping : mapping of str to (str or None), optional
+        The model's channels to those of the images.
+    channels : tuple of str
+        What each file shows.
+    as_text : bool
+        Whether the answer is lines of text.
+    """
+
+    mapping: Mappings | None
+    channels: tuple[str, ...]
+    as_text: bool
+
+
+def read_query(request: Request) -> Asked:
+    """Read what the address and the header ask for.
+
+    Parameters
+    ----------
+    request : Request
+        Its parameters ``channels`` and ``channel``, and ``Accept``.
+
+    Returns
+    -------
+    Asked
+        What was asked for; text for ``GET``, JSON for ``POST``, unless ``Accept`` says otherwise.
+
+    Raises
+    ------
+    RequestError
+        400 for a parameter that is not known, or not of its form.
+    """
+    unknown = set(request.query_params) - {"channel", "channels"}
+    if unknown:
+        raise RequestError(
+            400, "unknown_parameter",
+            f"there is no parameter {min(unknown)!r}; there are channels=MODEL=IMAGE,... and "
+            "channel=NAME",
+        )  # fmt: skip
+    pairs = [
+        pair
+        for text in request.query_params.getlist("channels")
+        for pair in text.split(",")
+        if pair.strip()
+    ]
+    mapping: dict[str, str | None] = {}
+    for pair in pairs:
+        expected, equals, source = (part.strip() for part in pair.partition("="))
+        if not (expected and equals) or expected in mapping:
+            raise RequestError(
+                400, "channels",
+                f"channels={pair!r} is not of the form MODEL=IMAGE, or names a channel twice",
+            )  # fmt: skip
+        mapping[expected] = source or None
+    accept = request.headers.get("accept", "")
+    wants_text, wants_json = _TEXT in accept, _JSON in accept
+    as_text = wants_text if request.method == "POST" else not wants_json
+    channels = tuple(name.strip() for name in request.query_params.getlist("channel"))
+    return Asked(mapping or None, channels, as_text and not (wants_text and wants_json))

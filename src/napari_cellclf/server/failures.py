@@ -1,0 +1,113 @@
+"""What goes wrong, as clients are told: a status, a code, and one line without paths."""
+
+from __future__ import annotations
+
+from napari_cellclf.errors import (
+    ChannelMismatchError,
+    ImageTooLargeError,
+    InputError,
+    UnreadableImageError,
+)
+from napari_cellclf.io.limits import LIMIT_VARIABLE
+
+#: Codes of what is wrong with an image; the first that fits.
+_CODES: tuple[tuple[type[InputError], int, str], ...] = (
+    (ImageTooLargeError, 413, "image_too_large"),
+    (UnreadableImageError, 422, "unreadable_image"),
+    (ChannelMismatchError, 422, "channel_mismatch"),
+    (InputError, 422, "unusable_image"),
+)
+_LONGEST = 500
+_CHANNELS = "; in a request, say ?channels=MODEL=IMAGE, or ?channel=NAME for one grey file each"
+
+
+class RequestError(Exception):
+    """A request that cannot be answered.
+
+    Parameters
+    ----------
+    status : int
+        Of HTTP.
+    code : str
+        For programs.
+    detail : str
+        One sentence for people.
+    headers : dict of str to str, optional
+        Of the answer.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = one_line(detail)
+        self.headers = headers or {}
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def busy(why: str, seconds: int = 1) -> RequestError:
+    """Make the answer to a request that came when there was too much to do.
+
+    Parameters
+    ----------
+    why : str
+        What there is too much of.
+    seconds : int
+        After which to come again.
+
+    Returns
+    -------
+    RequestError
+        503 with ``Retry-After``.
+    """
+    detail = f"{why}; try again after {seconds} s"
+    return RequestError(503, "busy", detail, {"Retry-After": str(seconds)})
+
+
+def of_image(error: InputError) -> RequestError:
+    """Say what is wrong with an image.
+
+    Parameters
+    ----------
+    error : InputError
+        Raised in reading, preparing or classifying it. It names no path: images that were sent
+        lie nowhere.
+
+    Returns
+    -------
+    RequestError
+        413 or 422.
+    """
+    status, code = next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
+    # A variable of the server's environment is no remedy for its clients.
+    detail = str(error).partition(f", set {LIMIT_VARIABLE}")[0]
+    return RequestError(status, code, detail + (_CHANNELS if code == "channel_mismatch" else ""))
+
+
+def one_line(text: str) -> str:
+    r"""Make text that a client may have had a hand in fit for one line of an answer or a log.
+
+    Parameters
+    ----------
+    text : str
+        Any.
+
+    Returns
+    -------
+    str
+        At most 500 characters, all printable.
+
+    Examples
+    --------
+    >>> one_line("a" + chr(10) + "b" + chr(27))
+    'a b\\x1b'
+    """
+    flat = " ".join(text.split())
+    if not flat.isprintable():
+        flat = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in flat)
+    return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"

@@ -1,0 +1,99 @@
+"""Images as they are meant for a model: grey that came as RGB, and what their names say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from napari_cellclf.core.channels import taken_in_order
+from napari_cellclf.errors import ImageTooLargeError
+from napari_cellclf.io.planes import collapse_grey
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.io.sources import ImageSource
+    from napari_cellclf.server.asking import Mappings
+    from napari_cellclf.server.settings import Limits
+
+_FLOAT_BYTES = 4
+
+
+@dataclass
+class MeantImage:
+    """An image that was sent, read as it is meant for a model.
+
+    Parameters
+    ----------
+    source : ImageSource
+        What was sent.
+    preprocessing : Preprocessing
+        Of the model.
+    limits : Limits
+        How much is taken.
+    mapping : mapping of str to (str or None), optional
+        Channels that the request names.
+    warnings : list of str
+        Filled in reading: what a user should know of the answer.
+    """
+
+    source: ImageSource
+    preprocessing: Preprocessing
+    limits: Limits
+    mapping: Mappings | None
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self) -> Image:
+        """Read it, look whether it is small enough, and note what is to be known.
+
+        Returns
+        -------
+        Image
+            With its name as that of its only channel, if the model knows it.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is too large, or its channels could be several of the model's.
+        """
+        expected = self.preprocessing.channels
+        image = self.source.read()
+        self._check_size(image)
+        if not any(spec.matches("red") for spec in expected):
+            # Clients write grey images with three equal colours, without meaning it.
+            image = collapse_grey(image)
+        stem = PurePath(self.source.id).stem
+        if image.channels == ("",) and any(spec.matches(stem) for spec in expected):
+            image = replace(image, channels=(stem,))
+        self._note_channels(image)
+        return image
+
+    def _note_channels(self, image: Image) -> None:
+        expected = self.preprocessing.channels
+        if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
+            names = ", ".join(spec.name for spec in expected)
+            self.warnings.append(
+                f"its channels have no names and are taken as {names}, in this order"
+            )
+        missing = self.preprocessing.match(image, self.mapping).missing
+        if missing:
+            self.warnings.append(f"it has no {', '.join(missing)}; the model did without")
+
+    def _check_size(self, image: Image) -> None:
+        if image.n_planes > self.limits.planes:
+            raise ImageTooLargeError(
+                f"{self.source.id} has {image.n_planes} planes; send at most {self.limits.planes} "
+                "at a time"
+            )
+        size = self.preprocessing.size or image.height_width
+        if (
+            math.prod(size) * len(self.preprocessing.channels) * _FLOAT_BYTES
+            > self.limits.plane_bytes
+        ):
+            height, width = image.height_width
+            raise ImageTooLargeError(
+                f"{self.source.id} has {height} x {width} pixels, too many for this server; send "
+                "parts of it"
+            )

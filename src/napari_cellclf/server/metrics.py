@@ -1,0 +1,108 @@
+"""Numbers for Prometheus: what was asked, how long it took, which model answers."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """What one server counts; several in one process do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "cellclf_requests", "Requests by path and status.", ["path", "status"],
+            registry=registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "cellclf_request_seconds", "Seconds from header to answer.", ["path"],
+            registry=registry, buckets=_SECONDS,
+        )  # fmt: skip
+        self._batches = Histogram(
+            "cellclf_batch_images", "Images computed together.",
+            registry=registry, buckets=_BATCHES,
+        )  # fmt: skip
+        self._waiting = Gauge(
+            "cellclf_waiting_images", "Images that wait to be computed.", registry=registry
+        )
+        self._running = Gauge(
+            "cellclf_running_requests", "Requests being answered.", registry=registry
+        )
+        self._reloads = Counter(
+            "cellclf_model_reloads", "New models, taken or refused.", ["result"], registry=registry
+        )
+        self._model = Info("cellclf_model", "The model that answers.", registry=registry)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request.
+
+        Parameters
+        ----------
+        path : str
+            One of the server's own; clients must not be able to make up new ones.
+        status : int
+            Of the answer.
+        seconds : float
+            It took.
+        """
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def batch(self, images: int, waiting: int) -> None:
+        """Count images computed together.
+
+        Parameters
+        ----------
+        images, waiting : int
+            In the batch, and still to be computed.
+        """
+        self._batches.observe(images)
+        self._waiting.set(waiting)
+
+    def running(self, requests: int) -> None:
+        """Say how many requests are being answered.
+
+        Parameters
+        ----------
+        requests : int
+            Now.
+        """
+        self._running.set(requests)
+
+    def reload(self, result: str) -> None:
+        """Count a new model.
+
+        Parameters
+        ----------
+        result : str
+            ``"taken"`` or ``"refused"``.
+        """
+        self._reloads.labels(result).inc()
+
+    def model(self, name: str, sha256: str) -> None:
+        """Say which model answers.
+
+        Parameters
+        ----------
+        name, sha256 : str
+            Of the model.
+        """
+        self._model.info({"name": name, "sha256": sha256})
+
+    def text(self) -> bytes:
+        """Return all numbers in Prometheus's text format."""
+        return generate_latest(self._registry)

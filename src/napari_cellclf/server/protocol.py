@@ -1,0 +1,193 @@
+"""HTTP on one connection, with what uvicorn leaves open: a time limit for headers, and idle ones.
+
+A client that opens connections and sends nothing, or a header byte by byte, would keep them for
+ever. Here a header has to be complete in time, and of connections that ask for nothing each address
+may have so many; the oldest makes room for a new one, so that other clients are always let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from napari_cellclf.server.settings import Limits
+
+
+class IdleConnections:
+    """The connections of a server that ask for nothing, the oldest first.
+
+    Parameters
+    ----------
+    limits : Limits
+        How many there may be.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._all: OrderedDict[GuardedProtocol, None] = OrderedDict()
+        self._peers: dict[str, OrderedDict[GuardedProtocol, None]] = {}
+
+    def add(self, connection: GuardedProtocol) -> None:
+        """Count a connection in, and close the oldest if there are too many.
+
+        Parameters
+        ----------
+        connection : GuardedProtocol
+            That has nothing to do from now on.
+        """
+        self.discard(connection)
+        mine = self._peers.setdefault(connection.peer, OrderedDict())
+        mine[connection] = self._all[connection] = None
+        if len(mine) > self._limits.idle_per_peer:
+            self._close(next(iter(mine)))
+        if len(self._all) > self._limits.idle:
+            self._close(next(iter(self._all)))
+
+    def discard(self, connection: GuardedProtocol) -> None:
+        """Count a connection out.
+
+        Parameters
+        ----------
+        connection : GuardedProtocol
+            That is asked something, or closed.
+        """
+        self._all.pop(connection, None)
+        mine = self._peers.get(connection.peer)
+        if mine is not None:
+            mine.pop(connection, None)
+            if not mine:
+                del self._peers[connection.peer]
+
+    def _close(self, connection: GuardedProtocol) -> None:
+        self.discard(connection)
+        connection.transport.abort()
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with limits.
+
+    Parameters
+    ----------
+    config : Config
+        Of uvicorn.
+    server_state : ServerState
+        Of uvicorn.
+    app_state : dict
+        Of the lifespan.
+    _loop : event loop, optional
+        To run in.
+    """
+
+    limits: Limits
+    idle: IdleConnections
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.peer = ""
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first header."""
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        self.idle.add(self)
+        self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._header_is_there()
+        self.idle.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless a header grows without end."""
+        super().data_received(data)
+        if self._header_timer is None:
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > self.limits.header_bytes:
+            self._refuse(431, "header_too_large", "the header is too large; send less of it")
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the header of a request."""
+        super().on_message_begin()
+        if self._header_timer is None:
+            self._expect_header()
+
+    def on_headers_complete(self) -> None:
+        """Let the request be answered."""
+        self._header_is_there()
+        self.idle.discard(self)
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """Let the connection wait for another request."""
+        super().on_response_complete()
+        # Another request may have come already, and be next.
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self.idle.add(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, "bad_request", "this is not a request of HTTP/1.1")
+
+    def _expect_header(self) -> None:
+        self._header_bytes = 0
+        self._header_timer = self.loop.call_later(self.limits.header_seconds, self._header_is_late)
+
+    def _header_is_there(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _header_is_late(self) -> None:
+        self._header_timer = None
+        if self._header_bytes or self.parser is None:
+            self._refuse(408, "header_timeout", "the header did not arrive in time")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer without the application, which has not been asked, and close."""
+        self._header_is_there()
+        if self.transport.is_closing():
+            return
+        content = json.dumps({"error": code, "detail": detail}).encode()
+        self.transport.write(
+            STATUS_LINE[status]
+            + b"content-type: application/json\r\nconnection: close\r\n"
+            + b"content-length: %d\r\n\r\n" % len(content)
+            + content
+        )
+        self.transport.close()
+
+
+def guarded(limits: Limits) -> type[GuardedProtocol]:
+    """Make the protocol of one server, whose connections count together.
+
+    Parameters
+    ----------
+    limits : Limits
+        How much is taken from clients.
+
+    Returns
+    -------
+    type
+        For uvicorn's configuration.
+    """
+    return type("Guarded", (GuardedProtocol,), {"limits": limits, "idle": IdleConnections(limits)})

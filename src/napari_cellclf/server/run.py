@@ -1,0 +1,189 @@
+"""Run a server: listen, answer, take up a new model when told, and stop without dropping anyone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from napari_cellclf.errors import InputError
+from napari_cellclf.server.app import make_app
+from napari_cellclf.server.protocol import guarded
+from napari_cellclf.server.served import load_served
+from napari_cellclf.server.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from napari_cellclf.server.settings import Settings
+
+_log = logging.getLogger("napari_cellclf.server")
+_BACKLOG = 512
+
+
+class Server(uvicorn.Server):
+    """A server of one model.
+
+    Parameters
+    ----------
+    service : Service
+        The model, and how it is served.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        settings = service.settings
+        super().__init__(
+            uvicorn.Config(
+                make_app(service),
+                http=guarded(settings.limits),
+                ws="none",
+                lifespan="on",
+                ssl_certfile=settings.certificate,
+                ssl_keyfile=settings.key,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=int(settings.limits.stop_seconds),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say that it is not ready any more, then stop; the second time at once."""
+        if self._service.stopping:
+            self.force_exit = self.should_exit = True
+            return
+        self._service.stopping = True
+        _log.info("stopping: no new requests, and those that are here are finished")
+        asyncio.get_running_loop().call_later(self._service.settings.drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop when told so, and look for a new model on SIGHUP."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        wanted = {signal.SIGINT: self._told_to_stop, signal.SIGTERM: self._told_to_stop}
+        if hasattr(signal, "SIGHUP"):
+            wanted[signal.SIGHUP] = self._told_to_reload
+        before = {number: signal.getsignal(number) for number in wanted}
+        for number, do in wanted.items():
+            signal.signal(number, lambda *_, do=do: loop.call_soon_threadsafe(do))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _told_to_stop(self) -> None:
+        self.handle_exit(signal.SIGTERM, None)
+
+    def _told_to_reload(self) -> None:
+        self._reloading = asyncio.create_task(self._service.models.reload())
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the address to listen at, before anything that takes time.
+
+    Parameters
+    ----------
+    settings : Settings
+        Host and port.
+
+    Returns
+    -------
+    socket
+        Bound.
+
+    Raises
+    ------
+    InputError
+        If it cannot be had.
+    """
+    host, port = settings.host, settings.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with ExitStack() as unless_bound:
+            taken = unless_bound.enter_context(socket.socket(family, kind, protocol))
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(address)
+            unless_bound.pop_all()
+    except OSError as error:
+        raise InputError(
+            f"{host} port {port} cannot be listened at ({error.strerror or error}); choose another "
+            "with --host and --port"
+        ) from error
+    return taken
+
+
+def address_of(listening: socket.socket, settings: Settings) -> str:
+    """Say where a server can be asked.
+
+    Parameters
+    ----------
+    listening : socket
+        From `listen`.
+    settings : Settings
+        Of the server.
+
+    Returns
+    -------
+    str
+        A URL.
+    """
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if settings.certificate is None else 'https'}://{shown}:{port}"
+
+
+def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve a model until the process is told to stop.
+
+    Parameters
+    ----------
+    reference : str
+        What `load_classifier` takes: a path, a run, or a name.
+    settings : Settings
+        How.
+    on_ready : callable
+        Told the URL when clients can ask.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be trusted.
+    InputError
+        If the address cannot be listened at, or the certificate is none.
+    """
+    with listen(settings) as listening:
+        served = load_served(reference, settings.limits.batch)
+        asyncio.run(_serve(Service(reference, served, settings), listening, on_ready))
+
+
+async def _serve(
+    service: Service, listening: socket.socket, on_ready: Callable[[str], None]
+) -> None:
+    server = Server(service)
+    try:
+        server.config.load()
+    except OSError as error:
+        raise InputError(
+            f"the certificate or its key cannot be used ({error.strerror or error}); give PEM files"
+        ) from error
+    on_ready(address_of(listening, service.settings))
+    await server.serve(sockets=[listening])

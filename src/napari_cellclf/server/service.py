@@ -1,0 +1,145 @@
+"""What the handlers of requests share: the model, the network's queue, the decoders, the limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_cellclf.server.batching import Batcher
+from napari_cellclf.server.failures import ClientGoneError, RequestError, busy
+from napari_cellclf.server.metrics import Metrics
+from napari_cellclf.server.receiving import Receiver
+from napari_cellclf.server.served import Models
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from napari_cellclf.server.served import Served
+    from napari_cellclf.server.settings import Settings
+
+T = TypeVar("T")
+
+
+class Service:
+    """A model being served.
+
+    Parameters
+    ----------
+    reference : str
+        The model, as it was named.
+    served : Served
+        The same, ready.
+    settings : Settings
+        How it is served.
+    """
+
+    def __init__(self, reference: str, served: Served, settings: Settings) -> None:
+        limits = settings.limits
+        self.settings = settings
+        self.limits = limits
+        self.metrics = Metrics()
+        self.models = Models(reference, served, limits.batch, self.metrics)
+        self.batcher = Batcher(self.metrics.batch)
+        self.receiver = Receiver(limits)
+        self.stopping = False
+        self._decoders = ThreadPoolExecutor(settings.decoders, "cellclf-decode")
+        self._running = 0
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Compute batches, and watch the model if asked to, for as long as the block lasts."""
+        work: list[Coroutine[Any, Any, None]] = [self.batcher.run()]
+        if self.settings.reload_seconds is not None:
+            work.append(self.models.watch(self.settings.reload_seconds))
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            self.models.close()
+            self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    async def decode(self, work: Callable[[], T]) -> T:
+        """Do work in one of the threads that decode images.
+
+        Parameters
+        ----------
+        work : callable
+            What to do; not begun if nobody wants it any more.
+
+        Returns
+        -------
+        object
+            What it returns.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    async def answer(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work for a request whose body has been read, as long as someone waits for it.
+
+        Parameters
+        ----------
+        request : Request
+            Whose client may go away.
+        work : coroutine
+            Makes the answer.
+
+        Returns
+        -------
+        object
+            What it returns.
+
+        Raises
+        ------
+        RequestError
+            503 if too many requests are being answered, 504 if it takes too long.
+        ClientGoneError
+            If the client closed the connection.
+        """
+        if self._running >= self.limits.requests:
+            work.close()
+            raise busy(f"{self._running} requests are being answered already")
+        self._running += 1
+        self.metrics.running(self._running)
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds):
+                return await _while_connected(request, work)
+        except TimeoutError:
+            raise RequestError(
+                504, "deadline",
+                f"the answer was not ready within {self.limits.answer_seconds:g} s; send fewer "
+                "images at a time, or try again later",
+            ) from None  # fmt: skip
+        finally:
+            self._running -= 1
+            self.metrics.running(self._running)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    working = asyncio.create_task(work)
+    gone = asyncio.create_task(_until_gone(request))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGoneError
+        return working.result()
+    finally:
+        await _end(working)
+        await _end(gone)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

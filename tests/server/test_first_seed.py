@@ -1,0 +1,57 @@
+"""A client written from the first project's published words alone.
+
+"it enables a user to encode either a .png or .jpeg image file and produce a string version of this
+data. It is very simple for a user to send this string information within a 'get' request [...] the
+api address '/api/predict' [...] it comes as an array of four numbers. The python script will parse
+the array and format it into a string with labels so it is easy to read for the user."
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_cellclf.server.served import Served, load_served
+
+CLIENT = """
+import io, sys
+import httpx
+from PIL import Image
+
+image = Image.open(sys.argv[2])
+encoded = io.BytesIO()
+image.save(encoded, sys.argv[3])
+response = httpx.request("GET", sys.argv[1] + "/api/predict", content=encoded.getvalue())
+print(response.status_code)
+print(response.text)
+"""
+
+
+@pytest.fixture(scope="module")
+def four_classes(save_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    path = tmp_path_factory.mktemp("seed") / "seed.cellclf"
+    save_model(path, [{"name": "w2 ConA"}], classes=("HEPG2", "HUVEC", "RPE", "U2OS"))
+    return load_served(str(path), 2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_the_published_client_works(
+    running: Any, four_classes: Served, tmp_path: Path, kind: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (512, 512), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "B02_s1_w2.png")
+    with running(four_classes) as live:
+        command = [sys.executable, "-c", CLIENT, live.url, str(tmp_path / "B02_s1_w2.png"), kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    status, text = done.stdout.splitlines()
+    assert status == "200"
+    answers = [part.split(": ") for part in text.split(", ")]
+    assert [name for name, _ in answers] == ["HEPG2", "HUVEC", "RPE", "U2OS"]
+    assert all(len(value) == 6 for _, value in answers)
+    assert sum(float(value) for _, value in answers) == pytest.approx(1, abs=2e-4)
