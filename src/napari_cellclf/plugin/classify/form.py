@@ -31,7 +31,7 @@ LAYERS_TAB, FOLDER_TAB = 0, 1
 
 
 class ClassifyForm(QWidget):
-    """Model, all models, image or folder, channels, button, progress, answers: from top to bottom."""
+    """Model, all models, image or folder, channels, button, progress, answers, downwards."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)

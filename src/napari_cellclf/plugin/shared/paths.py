@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -30,7 +31,7 @@ def ask_for_path(
     mode : QFileDialog.FileMode
         What may be chosen.
     save_as : str
-        A suggested ``.csv`` name; makes it a dialog for saving.
+        A suggested name; makes it a dialog for saving files that end like it.
 
     Returns
     -------
@@ -42,8 +43,9 @@ def ask_for_path(
     dialog.setFileMode(mode)
     if save_as:
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setDefaultSuffix("csv")
-        dialog.setNameFilter("Tables (*.csv)")
+        suffix = Path(save_as).suffix
+        dialog.setDefaultSuffix(suffix.removeprefix("."))
+        dialog.setNameFilter(f"*{suffix}")
         dialog.selectFile(save_as)
     dialog.setModal(False)
     dialog.fileSelected.connect(on_path)

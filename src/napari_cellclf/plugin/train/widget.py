@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.docked import DockedWidget
 from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.text_window import show_text
 from napari_cellclf.plugin.train.closing import CloseGuard
 from napari_cellclf.plugin.train.data import MINUTES
 from napari_cellclf.plugin.train.data_steps import DataSteps
@@ -19,7 +20,6 @@ from napari_cellclf.plugin.train.preview import Preview, make_preview, preview_l
 from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
 from napari_cellclf.plugin.train.run_steps import RunSteps
 from napari_cellclf.plugin.train.settings import ModelSettings, settle
-from napari_cellclf.plugin.shared.text_window import show_text
 
 if TYPE_CHECKING:
     import napari

@@ -9,8 +9,8 @@ from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
 from napari_cellclf.plugin.shared.controls import small_label
 
 NOTHING = (
-    "Select a model to see what it is for. Bring in somebody else's .keras network with Import, or a "
-    ".cellclf model with Add."
+    "Select a model to see what it is for. Import makes a model of a .keras network that somebody "
+    "else trained."
 )
 
 

@@ -26,7 +26,7 @@ class ImportForm(QWidget):
         self.name = _line("letters, digits, dots, dashes", "What the model will be called.")
         self.classes = _line("A, B, C", "The classes, in the order of the network's outputs.")
         self.channels = _line("DNA", "The channels, in the order in which the network takes them.")
-        self.size = _line("100x100, or own", "Height x width the images are resized to.")
+        self.pixels = _line("100x100, or own", "Height x width the images are resized to.")
         self.normalization = QComboBox()
         self.normalization.setEditable(True)
         self.normalization.setToolTip("How pixels were scaled when the network was trained.")
@@ -61,8 +61,8 @@ class ImportForm(QWidget):
         many = "s, separated by commas" if found.n_channels > 1 else ""
         self.channels.setPlaceholderText(f"{found.n_channels} name{many}")
         fixed = found.size
-        self.size.setText("" if fixed is None else f"{fixed[0]}x{fixed[1]}")
-        self.size.setEnabled(fixed is None)
+        self.pixels.setText("" if fixed is None else f"{fixed[0]}x{fixed[1]}")
+        self.pixels.setEnabled(fixed is None)
         self.setVisible(True)
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class ImportForm(QWidget):
                 name=self.name.text(),
                 classes=self.classes.text(),
                 channels=self.channels.text(),
-                size=self.size.text(),
+                size=self.pixels.text(),
                 normalization=self.normalization.currentText(),
                 licence=self.licence.text(),
             ),
@@ -102,7 +102,7 @@ class ImportForm(QWidget):
         form.addRow("Name", self.name)
         form.addRow("Classes", self.classes)
         form.addRow("Channels", self.channels)
-        form.addRow("Size", self.size)
+        form.addRow("Size", self.pixels)
         form.addRow("Pixels", self.normalization)
         form.addRow("", self.meaning)
         form.addRow("Licence", self.licence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
@@ -27,6 +27,9 @@ from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import MessageLine
 from napari_cellclf.plugin.shared.paths import ask_for_path
 from napari_cellclf.plugin.shared.text_window import show_text
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.foreign import ForeignFile
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class ModelsPart(QWidget):
         self.message.say(f"{entry.title} was removed.")
         self.chosen.emit("")
 
-    def _on_looked_at(self, found: work.ForeignFile) -> None:
+    def _on_looked_at(self, found: ForeignFile) -> None:
         self.import_form.show_file(found)
         self.message.say("The file does not say these; ask whoever trained it.")
 
@@ -241,9 +244,7 @@ class ModelsPart(QWidget):
             show_text(self, entry.title, work.card(entry))
 
     def _ask_for_network(self) -> None:
-        ask_for_path(
-            self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile
-        )
+        ask_for_path(self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile)
 
     def _ask_where_to(self) -> None:
         entry = self.tree.entry()

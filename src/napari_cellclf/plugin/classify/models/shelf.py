@@ -92,9 +92,7 @@ def in_words(entries: Sequence[ShelfEntry]) -> str:
         Such as ``"1 yours, 2 with the plugin"``.
     """
     counts = {place: sum(entry.place == place for entry in entries) for place in PLACES}
-    return ", ".join(
-        f"{count} {PLACES[place].lower()}" for place, count in counts.items() if count
-    )
+    return ", ".join(f"{count} {PLACES[place].lower()}" for place, count in counts.items() if count)
 
 
 def _listed(names: Sequence[str]) -> str:

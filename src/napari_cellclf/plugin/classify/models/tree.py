@@ -46,8 +46,8 @@ class ModelTree(QTreeWidget):
         selected : str
             The name that is selected then, if it is among them.
         """
-        folded = {item.text(_NAME).split(" (")[0] for item in self._heads() if not item.isExpanded()}
-        known = bool(self._heads())
+        heads = self._heads()
+        folded = {head.text(_NAME).partition(" (")[0] for head in heads if not head.isExpanded()}
         self.blockSignals(True)
         self.clear()
         for place, title in PLACES.items():
@@ -63,7 +63,7 @@ class ModelTree(QTreeWidget):
                 item.setSelected(entry.name == selected)
             head.setFirstColumnSpanned(True)
             # Some forty networks can be fetched; what is here already comes first.
-            head.setExpanded(title not in folded if known else place != "fetch")
+            head.setExpanded(title not in folded if heads else place != "fetch")
         self.blockSignals(False)
         self._on_selection()
 
