@@ -64,10 +64,20 @@ class ModelPicker(QWidget):
         except CellclfError as error:
             self.failed.emit(f"{error}")
             return False
-        self._added.append(choice)
-        self._box.addItem(choice.title, choice)
-        self._box.setCurrentIndex(self._box.count() - 1)
+        self.add(choice)
         return True
+
+    def add(self, choice: ModelChoice) -> None:
+        """List a model that has no name here, and choose it.
+
+        Parameters
+        ----------
+        choice : ModelChoice
+            Takes the place of an earlier one of the same reference.
+        """
+        self._added = [one for one in self._added if one.reference != choice.reference]
+        self._added.append(choice)
+        self.reload(choice.reference)
 
     def reload(self, reference: str = "") -> None:
         """List the models anew: one was fetched, imported or removed.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.inference.process_engine import ProcessEngine
+from napari_cellclf.plugin.classify.request import ModelChoice
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.classifier import Classifier
@@ -22,13 +23,13 @@ class ModelProcess:
         self._lock = threading.Lock()
         self._shut = False
 
-    def get(self, reference: str, should_stop: ShouldStop = never_stop) -> Classifier:
+    def get(self, model: ModelChoice, should_stop: ShouldStop = never_stop) -> Classifier:
         """Return a classifier, loaded if need be.
 
         Parameters
         ----------
-        reference : str
-            A bundled name or a path.
+        model : ModelChoice
+            Which; one on a server needs no process here.
         should_stop : callable
             Asked once the process has been started; then `close` ends it.
 
@@ -41,22 +42,27 @@ class ModelProcess:
         ------
         ModelError
             If there is no such model, or it cannot be used.
+        ServerError
+            If the server cannot be reached, or refuses.
         CancelledError
             If it was to stop, or `close` was called meanwhile.
         """
         from napari_cellclf.bundles.bundle import ModelBundle, read_spec
         from napari_cellclf.bundles.catalogue import find_model
         from napari_cellclf.inference.classifier import Classifier
+        from napari_cellclf.inference.remote import connect
 
+        if model.is_remote:
+            return connect(model.reference, model.token)
         with self._lock:
-            path = find_model(reference)
+            path = find_model(model.reference)
             known = self._classifier
             # The same name may stand for another model by now; its files' hashes tell.
             if known is not None and not self.is_idle() and known.bundle.spec == read_spec(path):
                 return known
             self.close()
             bundle = ModelBundle.load(path)
-            engine = self._engine = ProcessEngine(reference)
+            engine = self._engine = ProcessEngine(model.reference)
             # Whoever stopped before this line found no process to end; after it he ends this one.
             if self._shut or should_stop():
                 self.close()

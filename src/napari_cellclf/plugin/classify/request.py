@@ -30,12 +30,18 @@ class ModelChoice:
         What the model expects, in order.
     classes : tuple of str
         What it answers.
+    is_remote : bool
+        Whether `reference` is the address of a server that computes.
+    token : str, optional
+        The secret that the server asks for.
     """
 
     reference: str
     title: str
     channels: tuple[ChannelSpec, ...]
     classes: tuple[str, ...]
+    is_remote: bool = False
+    token: str | None = field(default=None, repr=False)
 
     @property
     def summary(self) -> str:
@@ -243,6 +249,9 @@ def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) ->
     "cellclf predict rxrx1-celltype 'my plate' --out predictions.csv"
     """
     parts = ["cellclf", "predict", model.reference, path, "--out", "predictions.csv"]
+    if model.token is not None:
+        # A secret on a command line can be read by everybody on that computer.
+        parts += ["--token-file", "token.txt"]
     return shlex.join([*parts, "--channels", *channels] if channels else parts)
 
 

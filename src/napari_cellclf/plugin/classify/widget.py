@@ -146,6 +146,7 @@ class ClassifyWidget(DockedWidget):
         form.model.changed.connect(self.refresh)
         form.model.failed.connect(self._on_model_failed)
         form.models.chosen.connect(self._on_model_chosen)
+        form.models.connected.connect(form.model.add)
         form.models.listed.connect(form.models_section.summarise)
         form.models_section.unfolded.connect(self._on_models_unfolded)
         form.tabs.currentChanged.connect(self._on_form)

@@ -121,7 +121,7 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
         If nothing can be classified at all.
     """
     yield Status(LOADING)
-    classifier = job.model.get(job.request.model.reference, job.stop.is_set)
+    classifier = job.model.get(job.request.model, job.stop.is_set)
     yield Status("Listing the images…")
     sources = _sources(job)
     total = len(sources)

@@ -21,8 +21,10 @@ from napari_cellclf.core.progress import Progress
 from napari_cellclf.plugin.classify.models import work
 from napari_cellclf.plugin.classify.models.details import Details
 from napari_cellclf.plugin.classify.models.import_form import ImportForm
+from napari_cellclf.plugin.classify.models.server_form import ServerForm
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.tree import ModelTree
+from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import MessageLine
 from napari_cellclf.plugin.shared.paths import ask_for_path
@@ -45,6 +47,8 @@ class ModelsPart(QWidget):
 
     #: A model shall be used: its name.
     chosen = Signal(str)
+    #: The model of a server shall be used: a `ModelChoice`.
+    connected = Signal(object)
     #: The list has changed: a few words of what there is.
     listed = Signal(str)
 
@@ -53,6 +57,7 @@ class ModelsPart(QWidget):
         self.tree = ModelTree()
         self.details = Details(self)
         self.import_form = ImportForm()
+        self.server_form = ServerForm()
         self.message = MessageLine()
         self.progress = QProgressBar()
         self.use = _button("Use", "Classify with this model.")
@@ -61,6 +66,7 @@ class ModelsPart(QWidget):
         self.share = _button("Share…", "Pack this model into one file for somebody else.")
         self.remove = _button("Remove", "Delete this model from your computer.")
         self.bring = _button("Import…", "Bring in somebody else's .keras network.")
+        self.server = _button("Server…", "Let another computer compute.")
         self.cancel = _button("Cancel", "Stop what is under way.")
         self._task = LatestTask(self)
         self._job: _Job | None = None
@@ -159,6 +165,18 @@ class ModelsPart(QWidget):
             self._on_imported,
         )
 
+    def ask_server(self) -> None:
+        """Ask the server that stands in the form for its model."""
+        address, token = self.server_form.address.text(), self.server_form.token.text()
+        if not address.strip():
+            self.message.say("Type the server's address, such as https://plates.example.")
+            return
+        self._start(
+            f"Asking {address.strip()}…",
+            lambda _: work.ask_server(address, token),
+            self._on_server,
+        )
+
     def _start(
         self, saying: str, task: Callable[[Ticket], Any], on_done: Callable[[Any], None]
     ) -> None:
@@ -174,7 +192,8 @@ class ModelsPart(QWidget):
         self.progress.setRange(0, 0)
         self.progress.setVisible(running)
         self.cancel.setVisible(running)
-        self.import_form.setEnabled(not running)
+        for form in (self.import_form, self.server_form):
+            form.setEnabled(not running)
         self._on_selected()
 
     def _on_done(self, result: object) -> None:
@@ -211,6 +230,11 @@ class ModelsPart(QWidget):
         self.import_form.forget()
         self._on_arrived(arrived)
 
+    def _on_server(self, choice: ModelChoice) -> None:
+        self.server_form.hide()
+        self.message.say(f"{choice.title} can be used now.")
+        self.connected.emit(choice)
+
     def _on_removed(self, entry: ShelfEntry) -> None:
         self.refresh()
         self.message.say(f"{entry.title} was removed.")
@@ -246,6 +270,10 @@ class ModelsPart(QWidget):
     def _ask_for_network(self) -> None:
         ask_for_path(self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile)
 
+    def _on_ask_for_server(self) -> None:
+        self.server_form.show()
+        self.server_form.address.setFocus()
+
     def _ask_where_to(self) -> None:
         entry = self.tree.entry()
         if entry is not None:
@@ -261,6 +289,8 @@ class ModelsPart(QWidget):
         self.remove.clicked.connect(self.remove_selected)
         self.bring.clicked.connect(self._ask_for_network)
         self.cancel.clicked.connect(self._on_cancel)
+        self.server.clicked.connect(self._on_ask_for_server)
+        self.server_form.wanted.connect(self.ask_server)
         self.import_form.wanted.connect(self.import_described)
         self._task.done.connect(self._on_done)
         self._task.failed.connect(self._on_failed)
@@ -271,13 +301,17 @@ class ModelsPart(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.tree)
         column.addWidget(self.details.label)
-        for buttons in ((self.use, self.fetch, self.card), (self.bring, self.share, self.remove)):
+        for buttons in (
+            (self.use, self.fetch, self.card),
+            (self.bring, self.server, self.share, self.remove),
+        ):
             row = QHBoxLayout()
             for button in buttons:
                 row.addWidget(button)
             column.addLayout(row)
         self.import_form.setVisible(False)
         column.addWidget(self.import_form)
+        column.addWidget(self.server_form)
         column.addWidget(self.message)
         row = QHBoxLayout()
         self.progress.setTextVisible(False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
+from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import Ticket
 
 if TYPE_CHECKING:
@@ -136,6 +138,40 @@ def look_at(path: str) -> ForeignFile:
     from napari_cellclf.bundles import foreign
 
     return foreign.look_at(path)
+
+
+def ask_server(address: str, token: str) -> ModelChoice:
+    """Ask a server for its model.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``"https://plates.example"``.
+    token : str
+        The secret that it asks for; empty if it asks for none.
+
+    Returns
+    -------
+    ModelChoice
+        To classify with.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be reached, or refuses.
+    """
+    from napari_cellclf.inference.remote import connect
+
+    given = token.strip() or None
+    spec = connect(address.strip(), given).bundle.spec
+    return ModelChoice(
+        reference=address.strip(),
+        title=f"{spec.title or spec.name} on {urlsplit(address.strip()).netloc}",
+        channels=spec.input.preprocessing.channels,
+        classes=spec.class_names,
+        is_remote=True,
+        token=given,
+    )
 
 
 def share(entry: ShelfEntry, target: Path) -> Path:
