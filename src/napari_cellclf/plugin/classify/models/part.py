@@ -8,25 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.plugin.classify.models import work
-from napari_cellclf.plugin.classify.models.details import Details
-from napari_cellclf.plugin.classify.models.import_form import ImportForm
-from napari_cellclf.plugin.classify.models.server_form import ServerForm
+from napari_cellclf.plugin.classify.models.form import ModelsForm
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
-from napari_cellclf.plugin.classify.models.tree import ModelTree
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.shared.controls import MessageLine
 from napari_cellclf.plugin.shared.paths import ask_for_path
 from napari_cellclf.plugin.shared.text_window import show_text
 
@@ -54,25 +43,14 @@ class ModelsPart(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tree = ModelTree()
-        self.details = Details(self)
-        self.import_form = ImportForm()
-        self.server_form = ServerForm()
-        self.message = MessageLine()
-        self.progress = QProgressBar()
-        self.use = _button("Use", "Classify with this model.")
-        self.card = _button("Card…", "All that is known of this model.")
-        self.fetch = _button("Fetch", "Download this model, check it, and keep it.")
-        self.share = _button("Share…", "Pack this model into one file for somebody else.")
-        self.remove = _button("Remove", "Delete this model from your computer.")
-        self.bring = _button("Import…", "Bring in somebody else's .keras network.")
-        self.server = _button("Server…", "Let another computer compute.")
-        self.cancel = _button("Cancel", "Stop what is under way.")
+        self.form = ModelsForm()
         self._task = LatestTask(self)
         self._job: _Job | None = None
         # A second press removes; a question in a window of its own would hold up the rest.
         self._sure: str = ""
-        self._lay_out()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.form)
         self._connect()
         self._on_selected()
 
@@ -89,9 +67,9 @@ class ModelsPart(QWidget):
         selected : str
             The name that is selected then; empty keeps the selection.
         """
-        kept = self.tree.entry()
+        kept = self.form.tree.entry()
         entries = work.list_shelf()
-        self.tree.show_entries(entries, selected or (kept.name if kept else ""))
+        self.form.tree.show_entries(entries, selected or (kept.name if kept else ""))
         self.listed.emit(in_words(entries))
 
     def shut_down(self) -> None:
@@ -100,8 +78,8 @@ class ModelsPart(QWidget):
 
     def fetch_selected(self) -> None:
         """Fetch the selected model."""
-        entry = self.tree.entry()
-        if entry is not None and entry.place == "fetch":
+        entry = self.form.tree.entry()
+        if entry is not None and not entry.is_here:
             self._start(
                 f"Fetching {entry.title}…",
                 lambda ticket: work.fetch(entry, ticket),
@@ -110,13 +88,13 @@ class ModelsPart(QWidget):
 
     def remove_selected(self) -> None:
         """Remove the selected model when pressed twice."""
-        entry = self.tree.entry()
+        entry = self.form.tree.entry()
         if entry is None or entry.place != "mine":
             return
         if self._sure != entry.name:
             self._sure = entry.name
-            self.remove.setText("Really remove")
-            self.message.say(f"{entry.title} will be deleted from {entry.path}; press again.")
+            self.form.remove.setText("Really remove")
+            self.form.message.say(f"{entry.title} will be deleted from {entry.path}; press again.")
             return
         self._start(
             f"Removing {entry.title}…",
@@ -132,12 +110,14 @@ class ModelsPart(QWidget):
         path : str
             Where to.
         """
-        entry = self.tree.entry()
+        entry = self.form.tree.entry()
         if entry is not None and entry.is_here:
             self._start(
                 f"Packing {entry.title}…",
                 lambda _: work.share(entry, Path(path)),
-                lambda made: self.message.say(f"Written: {made}. Add it on the other computer."),
+                lambda made: self.form.message.say(
+                    f"Written: {made}; Open… takes it elsewhere."
+                ),
             )
 
     def look_at(self, path: str) -> None:
@@ -154,11 +134,11 @@ class ModelsPart(QWidget):
 
     def import_described(self) -> None:
         """Import the network that the form describes."""
-        described = self.import_form.described()
+        described = self.form.import_form.described()
         if isinstance(described, str):
-            self.message.say(described, wrong=True)
+            self.form.message.say(described, wrong=True)
             return
-        file = self.import_form.file
+        file = self.form.import_form.file
         self._start(
             f"Importing {described.name} (the first time takes some seconds)…",
             lambda ticket: work.bring_in(file, described, ticket),
@@ -167,9 +147,9 @@ class ModelsPart(QWidget):
 
     def ask_server(self) -> None:
         """Ask the server that stands in the form for its model."""
-        address, token = self.server_form.address.text(), self.server_form.token.text()
+        address, token = self.form.server_form.address.text(), self.form.server_form.token.text()
         if not address.strip():
-            self.message.say("Type the server's address, such as https://plates.example.")
+            self.form.message.say("Type the server's address, such as https://plates.example.")
             return
         self._start(
             f"Asking {address.strip()}…",
@@ -181,89 +161,76 @@ class ModelsPart(QWidget):
         self, saying: str, task: Callable[[Ticket], Any], on_done: Callable[[Any], None]
     ) -> None:
         if self._task.running:
-            self.message.say("Something is under way; press Cancel to stop it.", wrong=True)
+            self.form.message.say("Something is under way; press Cancel to stop it.", wrong=True)
             return
         self._job = _Job(saying, on_done)
-        self.message.say(saying)
+        self.form.message.say(saying)
         self._set_running(True)
         self._task.start(task)
 
     def _set_running(self, running: bool) -> None:
-        self.progress.setRange(0, 0)
-        self.progress.setVisible(running)
-        self.cancel.setVisible(running)
-        for form in (self.import_form, self.server_form):
-            form.setEnabled(not running)
-        self._on_selected()
+        self.form.progress.setRange(0, 0)
+        self.form.show_state(running=running)
 
     def _on_done(self, result: object) -> None:
         job, self._job = self._job, None
         self._set_running(False)
         if job is not None:
-            self.message.say("")
+            self.form.message.say("")
             job.on_done(result)
 
     def _on_failed(self, message: str) -> None:
         self._job = None
         self._set_running(False)
-        self.message.say(message, wrong=True)
+        self.form.message.say(message, wrong=True)
 
     def _on_cancel(self) -> None:
         self._task.stop()
         self._job = None
         self._set_running(False)
-        self.message.say("Stopped; nothing was kept.")
+        self.form.message.say("Stopped; nothing was kept.")
 
     def _on_progress(self, progress: Progress) -> None:
-        self.progress.setRange(0, progress.total)
-        self.progress.setValue(progress.done)
+        self.form.progress.setRange(0, progress.total)
+        self.form.progress.setValue(progress.done)
         if self._job is not None and progress.message:
-            self.message.say(f"{self._job.saying} {progress.message}")
+            self.form.message.say(f"{self._job.saying} {progress.message}")
 
     def _on_arrived(self, arrived: work.Arrived) -> None:
         self.refresh(arrived.name)
-        self.message.say(arrived.words)
+        self.form.message.say(arrived.words)
         if arrived.usable:
             self.chosen.emit(arrived.name)
 
     def _on_imported(self, arrived: work.Arrived) -> None:
-        self.import_form.forget()
+        self.form.import_form.forget()
         self._on_arrived(arrived)
 
     def _on_server(self, choice: ModelChoice) -> None:
-        self.server_form.hide()
-        self.message.say(f"{choice.title} can be used now.")
+        self.form.server_form.hide()
+        self.form.message.say(f"{choice.title} can be used now.")
         self.connected.emit(choice)
 
     def _on_removed(self, entry: ShelfEntry) -> None:
         self.refresh()
-        self.message.say(f"{entry.title} was removed.")
+        self.form.message.say(f"{entry.title} was removed.")
         self.chosen.emit("")
 
     def _on_looked_at(self, found: ForeignFile) -> None:
-        self.import_form.show_file(found)
-        self.message.say("The file does not say these; ask whoever trained it.")
+        self.form.import_form.show_file(found)
+        self.form.message.say("The file does not say these; ask whoever trained it.")
 
     def _on_selected(self) -> None:
-        entry, idle = self.tree.entry(), not self._task.running
         self._sure = ""
-        self.remove.setText("Remove")
-        self.details.show(entry)
-        here = entry is not None and entry.is_here
-        self.use.setEnabled(here)
-        self.card.setEnabled(entry is not None)
-        self.share.setEnabled(here and idle)
-        self.remove.setEnabled(entry is not None and entry.place == "mine" and idle)
-        self.fetch.setEnabled(entry is not None and entry.place == "fetch" and idle)
-        self.bring.setEnabled(idle)
+        self.form.show_state(running=self._task.running)
 
     def _on_use(self) -> None:
-        entry = self.tree.entry()
+        entry = self.form.tree.entry()
         if entry is not None and entry.is_here:
             self.chosen.emit(entry.name)
 
     def _on_card(self) -> None:
-        entry = self.tree.entry()
+        entry = self.form.tree.entry()
         if entry is not None:
             show_text(self, entry.title, work.card(entry))
 
@@ -271,58 +238,27 @@ class ModelsPart(QWidget):
         ask_for_path(self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile)
 
     def _on_ask_for_server(self) -> None:
-        self.server_form.show()
-        self.server_form.address.setFocus()
+        self.form.server_form.show()
+        self.form.server_form.address.setFocus()
 
     def _ask_where_to(self) -> None:
-        entry = self.tree.entry()
+        entry = self.form.tree.entry()
         if entry is not None:
             ask_for_path(self, "Share", self.share_selected, save_as=f"{entry.name}.cellclf")
 
     def _connect(self) -> None:
-        self.tree.selected.connect(self._on_selected)
-        self.tree.itemDoubleClicked.connect(self._on_use)
-        self.use.clicked.connect(self._on_use)
-        self.card.clicked.connect(self._on_card)
-        self.fetch.clicked.connect(self.fetch_selected)
-        self.share.clicked.connect(self._ask_where_to)
-        self.remove.clicked.connect(self.remove_selected)
-        self.bring.clicked.connect(self._ask_for_network)
-        self.cancel.clicked.connect(self._on_cancel)
-        self.server.clicked.connect(self._on_ask_for_server)
-        self.server_form.wanted.connect(self.ask_server)
-        self.import_form.wanted.connect(self.import_described)
+        self.form.tree.selected.connect(self._on_selected)
+        self.form.tree.itemDoubleClicked.connect(self._on_use)
+        self.form.use.clicked.connect(self._on_use)
+        self.form.card.clicked.connect(self._on_card)
+        self.form.fetch.clicked.connect(self.fetch_selected)
+        self.form.share.clicked.connect(self._ask_where_to)
+        self.form.remove.clicked.connect(self.remove_selected)
+        self.form.bring.clicked.connect(self._ask_for_network)
+        self.form.cancel.clicked.connect(self._on_cancel)
+        self.form.server.clicked.connect(self._on_ask_for_server)
+        self.form.server_form.wanted.connect(self.ask_server)
+        self.form.import_form.wanted.connect(self.import_described)
         self._task.done.connect(self._on_done)
         self._task.failed.connect(self._on_failed)
         self._task.progress.connect(self._on_progress)
-
-    def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.tree)
-        column.addWidget(self.details.label)
-        for buttons in (
-            (self.use, self.fetch, self.card),
-            (self.bring, self.server, self.share, self.remove),
-        ):
-            row = QHBoxLayout()
-            for button in buttons:
-                row.addWidget(button)
-            column.addLayout(row)
-        self.import_form.setVisible(False)
-        column.addWidget(self.import_form)
-        column.addWidget(self.server_form)
-        column.addWidget(self.message)
-        row = QHBoxLayout()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        row.addWidget(self.progress, 1)
-        row.addWidget(self.cancel)
-        column.addLayout(row)
-        self._set_running(False)
-
-
-def _button(text: str, hint: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(hint)
-    return button

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Place = Literal["mine", "bundled", "fetch"]
+Place = Literal["mine", "bundled", "fetch", "weights"]
 
 #: The headings of the list, in their order.
 PLACES: dict[Place, str] = {
     "mine": "Yours",
     "bundled": "With the plugin",
     "fetch": "To fetch",
+    "weights": "To start a training from",
 }
 _MANY = 8
 
@@ -26,8 +27,8 @@ class ShelfEntry:
     ----------
     name, title : str
         What to type and what to read.
-    place : {'mine', 'bundled', 'fetch'}
-        Where it is.
+    place : {'mine', 'bundled', 'fetch', 'weights'}
+        Where it is; the last two are to be fetched.
     path : Path, optional
         Of a model that is here.
     classes, channels : tuple of str
@@ -53,7 +54,7 @@ class ShelfEntry:
     @property
     def is_here(self) -> bool:
         """Whether it can be classified with at once."""
-        return self.place != "fetch"
+        return self.place in ("mine", "bundled")
 
     @property
     def n_classes(self) -> int:

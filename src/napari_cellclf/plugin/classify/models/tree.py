@@ -62,8 +62,8 @@ class ModelTree(QTreeWidget):
                 head.addChild(item)
                 item.setSelected(entry.name == selected)
             head.setFirstColumnSpanned(True)
-            # Some forty networks can be fetched; what is here already comes first.
-            head.setExpanded(title not in folded if heads else place != "fetch")
+            # Some forty networks, which one rarely needs.
+            head.setExpanded(title not in folded if heads else place != "weights")
         self.blockSignals(False)
         self._on_selection()
 

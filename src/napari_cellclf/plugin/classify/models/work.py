@@ -261,7 +261,7 @@ def _of_registry(entry: RegistryEntry) -> ShelfEntry:
     return ShelfEntry(
         name=entry.name,
         title=entry.title,
-        place="fetch",
+        place="weights" if entry.kind == "weights" else "fetch",
         classes=entry.class_names,
         channels=entry.channel_names,
         licence=entry.licence,
