@@ -10,21 +10,24 @@ import pytest
 
 from napari_cellclf.errors import CancelledError, ModelError
 from napari_cellclf.plugin.classify.model_process import ModelProcess
+from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.explain import explain
 
 pytestmark = pytest.mark.timeout(600)
+
+STAINS = ModelChoice("stains", "Stains", (), ())
 
 
 def test_answers_are_probabilities_and_the_model_stays(models: Path) -> None:
     process = ModelProcess()
     try:
-        classifier = process.get("stains")
+        classifier = process.get(STAINS)
         batch = np.random.default_rng(0).normal(size=(3, 40, 40, 6)).astype(np.float32)
         answer = classifier.engine(batch)
         assert answer.shape == (3, 4)
         np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
         assert classifier.device
-        assert process.get("stains") is classifier
+        assert process.get(STAINS) is classifier
     finally:
         process.close()
     assert process.is_idle()
@@ -33,11 +36,11 @@ def test_answers_are_probabilities_and_the_model_stays(models: Path) -> None:
 def test_stopping_before_the_child_starts(models: Path) -> None:
     process = ModelProcess()
     with pytest.raises(CancelledError):
-        process.get("stains", lambda: True)
+        process.get(STAINS, lambda: True)
     assert process.is_idle()
     process.shut_down()
     with pytest.raises(CancelledError):
-        process.get("stains")
+        process.get(STAINS)
     assert process.is_idle()
 
 

@@ -42,6 +42,10 @@ class ModelPicker(QWidget):
         choice = self._box.currentData()
         return choice if isinstance(choice, ModelChoice) else None
 
+    def references(self) -> list[str]:
+        """Return the names, paths and addresses of all models that are listed."""
+        return [self._box.itemData(index).reference for index in range(self._box.count())]
+
     def choose(self, reference: str) -> bool:
         """Choose a model, adding it if it is not listed yet.
 
@@ -55,7 +59,7 @@ class ModelPicker(QWidget):
         bool
             False if it cannot be used; then `failed` says why and the choice stays as it was.
         """
-        listed = [self._box.itemData(index).reference for index in range(self._box.count())]
+        listed = self.references()
         if reference in listed:
             self._box.setCurrentIndex(listed.index(reference))
             return True

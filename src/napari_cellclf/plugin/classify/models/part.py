@@ -115,9 +115,7 @@ class ModelsPart(QWidget):
             self._start(
                 f"Packing {entry.title}…",
                 lambda _: work.share(entry, Path(path)),
-                lambda made: self.form.message.say(
-                    f"Written: {made}; Open… takes it elsewhere."
-                ),
+                lambda made: self.form.message.say(f"Written: {made}; Open… takes it elsewhere."),
             )
 
     def look_at(self, path: str) -> None:
