@@ -86,7 +86,7 @@ class Network:
         return sum(math.prod(shape) for _, shapes in self.weights for shape in shapes)
 
 
-def follow(config: Any, name: str) -> Network:
+def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Network:
     """Check a configuration and add up what it asks for.
 
     Parameters
@@ -95,6 +95,8 @@ def follow(config: Any, name: str) -> Network:
         The parsed `config.json`.
     name : str
         What to call the file in messages.
+    size : tuple of int, optional
+        Height and width of the images that it will be given, where its own are open.
 
     Returns
     -------
@@ -111,7 +113,12 @@ def follow(config: Any, name: str) -> Network:
     if len(parts.inputs) != 1 or len(parts.outputs) != 1:
         follower.refuse("has a network of several inputs or outputs; one of each can be used")
     sides = parts.layers[parts.inputs[0][0]]["config"]["batch_shape"][1:]
-    begin = Tensor(tuple(OPEN_SIDE if side is None else side for side in sides), "linear")
+    given = (*(size or (OPEN_SIDE, OPEN_SIDE)), sides[-1])
+    shape = tuple(
+        given[axis] if side is None else side for axis, side in enumerate(sides, 3 - len(sides))
+    )
+    begin = Tensor(shape, "linear")
+    follower.weigh("input", shape, [])
     (end,) = follower.through(parts, [begin])
     return Network(
         config=parts.config,
