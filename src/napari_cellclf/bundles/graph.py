@@ -188,7 +188,7 @@ class _Follower:
             self.refuse(f"has a layer {name[:80]!r} that {error}")
         self.weigh(name, shape, weights)
         self.keep(layer, name, weights)
-        return [Tensor(shape, _ending(layer, {tensor.ending for tensor in given}))]
+        return [Tensor(shape, _ending(layer, {tensor.ending for tensor in given}, len(shape)))]
 
     def weigh(self, name: str, shape: Shape, weights: list[Shape]) -> None:
         """Add up what a call takes of memory and time."""
@@ -229,11 +229,14 @@ def _dependencies(
     return lacking, users
 
 
-def _ending(layer: dict[str, Any], before: set[str]) -> str:
+def _ending(layer: dict[str, Any], before: set[str], n_axes: int) -> str:
     kind, activation = layer["class_name"], layer["config"].get("activation") or "linear"
     if kind in _PASSING or (kind == "Activation" and activation == "linear"):
         return before.pop() if len(before) == 1 else "linear"
-    return "softmax" if kind == "Softmax" else str(activation)
+    if kind == "Softmax":
+        # Along another axis than the last its numbers are no probabilities of classes.
+        return "softmax" if layer["config"].get("axis", -1) in (-1, n_axes) else "linear"
+    return str(activation)
 
 
 def _operation(layer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
