@@ -170,6 +170,7 @@ def main() -> None:
         "4 MB of numbers": json_of(b"0,", "numbers"),
         "4 MB of empty texts": json_of(b'"",', "texts"),
         "4 MB of opening brackets": json_of(b"[", "brackets"),
+        "4 MB of JSON below every limit": json_of(b'{"a":[0.5,"' + b"x" * 150 + b'"]},', "near"),
         "4 MB of one text": json_of(b"\\u0061", "escapes"),
         "a million entries in the zip": many_entries,
         "3 GB that begin like a zip": sparse("zip.keras", b"PK\x03\x04", 3 * GIGABYTE),

@@ -18,7 +18,12 @@ def spec(**fields: Any) -> BundleSpec:
     return BundleSpec(
         **{
             "name": "two",
-            "input": {"preprocessing": {"channels": [{"name": "DNA", "aliases": ["Hoechst"]}]}},
+            "input": {
+                "preprocessing": {
+                    "channels": [{"name": "DNA", "aliases": ["Hoechst"]}],
+                    "size": (4, 4),
+                }
+            },
             "classes": [{"name": "a"}, {"name": "b", "display_name": "bee"}],
             "architecture": {"name": "compact-cnn"},
             "test_image": {"axes": "YX", "channels": [""]},

@@ -130,7 +130,7 @@ def _tree_of_itself(content: bytearray) -> None:
 
 
 def _free_list_of_itself(content: bytearray) -> None:
-    """The library follows this for ever."""
+    """The library follows this until the memory is full (HDF5 1.14.6)."""
     heap = content.index(b"HEAP")
     free, where = struct.unpack_from("<QQ", content, heap + 16)
     struct.pack_into("<Q", content, where + free, free)

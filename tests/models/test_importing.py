@@ -97,6 +97,7 @@ def test_one_sigmoid_is_two_classes(tmp_path: Path) -> None:
         ([L.Dense(3, activation="sigmoid")], "several classes or none"),
         ([L.Dense(1, activation="softmax")], "no probabilities"),
         ([L.Dense(3, activation="relu")], "'relu'"),
+        ([L.Reshape((2, 2)), L.Softmax(axis=1), L.Flatten()], "no probabilities"),
     ],
 )
 def test_answers_that_are_no_probabilities_are_refused(

@@ -27,6 +27,7 @@ from napari_cellclf.bundles.members import (
     read_all,
 )
 from napari_cellclf.bundles.paths import checked_path
+from napari_cellclf.bundles.ports import check_ports
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec
 from napari_cellclf.bundles.seal import seal_of
 from napari_cellclf.core.image import Image
@@ -143,6 +144,8 @@ class ModelBundle:
         ------
         IntegrityError
             If it has changed since the bundle was written.
+        BundleError
+            If it does not take what the bundle feeds it, or answer what the bundle names.
         UnsafeModelError
             If it holds anything that is not a plain network.
         """
@@ -151,10 +154,18 @@ class ModelBundle:
             with self._members.open(NETWORK) as source, copy.open("wb") as target:
                 digest = copy_and_hash(source, target)
             _compare(digest, self.spec.files[NETWORK], NETWORK, self.path)
-            checked = check_network(copy)
+            checked = check_network(copy, self.spec.input.preprocessing.size or self._test_size)
+            check_ports(checked.network, self.spec, self.path.name)
             if not checked.values_checked:
                 check_values(copy)
             yield PrivateNetwork(copy, checked)
+
+    @property
+    def _test_size(self) -> tuple[int, int]:
+        """Height and width of the test image, the first that a network of open size is given."""
+        image = self.test_image
+        height, width = (image.shape[image.axes.index(axis)] for axis in "YX")
+        return height, width
 
     @property
     def _members(self) -> Members:

@@ -133,13 +133,15 @@ class ForeignFile:
         return f"{self.path.name} takes images of shape ({shape}) and has {outputs}"
 
 
-def look_at(file: str | Path) -> ForeignFile:
+def look_at(file: str | Path, size: tuple[int, int] | None = None) -> ForeignFile:
     """Look at a network from elsewhere, statically: Keras does not see it.
 
     Parameters
     ----------
     file : str or Path
         A `.keras` file.
+    size : tuple of int, optional
+        Height and width of the images that it will be given, where it takes any.
 
     Returns
     -------
@@ -161,7 +163,7 @@ def look_at(file: str | Path) -> ForeignFile:
     if not path.exists():
         raise ModelNotFoundError(f"there is no file {path}; check the path")
     legacy = is_legacy(path)
-    checked = check_legacy(path) if legacy else check_network(path)
+    checked = check_legacy(path, size) if legacy else check_network(path, size)
     found = _described(path, checked.network, "Keras 2" if legacy else "Keras 3",
                        checked.keras_version)  # fmt: skip
     _check_answer(found)

@@ -86,7 +86,7 @@ class Network:
         return sum(math.prod(shape) for _, shapes in self.weights for shape in shapes)
 
 
-def follow(config: Any, name: str) -> Network:
+def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Network:
     """Check a configuration and add up what it asks for.
 
     Parameters
@@ -95,6 +95,8 @@ def follow(config: Any, name: str) -> Network:
         The parsed `config.json`.
     name : str
         What to call the file in messages.
+    size : tuple of int, optional
+        Height and width of the images that it will be given, where its own are open.
 
     Returns
     -------
@@ -111,7 +113,12 @@ def follow(config: Any, name: str) -> Network:
     if len(parts.inputs) != 1 or len(parts.outputs) != 1:
         follower.refuse("has a network of several inputs or outputs; one of each can be used")
     sides = parts.layers[parts.inputs[0][0]]["config"]["batch_shape"][1:]
-    begin = Tensor(tuple(OPEN_SIDE if side is None else side for side in sides), "linear")
+    given = (*(size or (OPEN_SIDE, OPEN_SIDE)), sides[-1])
+    shape = tuple(
+        given[axis] if side is None else side for axis, side in enumerate(sides, 3 - len(sides))
+    )
+    begin = Tensor(shape, "linear")
+    follower.weigh("input", shape, [])
     (end,) = follower.through(parts, [begin])
     return Network(
         config=parts.config,
@@ -181,7 +188,7 @@ class _Follower:
             self.refuse(f"has a layer {name[:80]!r} that {error}")
         self.weigh(name, shape, weights)
         self.keep(layer, name, weights)
-        return [Tensor(shape, _ending(layer, {tensor.ending for tensor in given}))]
+        return [Tensor(shape, _ending(layer, {tensor.ending for tensor in given}, len(shape)))]
 
     def weigh(self, name: str, shape: Shape, weights: list[Shape]) -> None:
         """Add up what a call takes of memory and time."""
@@ -222,11 +229,14 @@ def _dependencies(
     return lacking, users
 
 
-def _ending(layer: dict[str, Any], before: set[str]) -> str:
+def _ending(layer: dict[str, Any], before: set[str], n_axes: int) -> str:
     kind, activation = layer["class_name"], layer["config"].get("activation") or "linear"
     if kind in _PASSING or (kind == "Activation" and activation == "linear"):
         return before.pop() if len(before) == 1 else "linear"
-    return "softmax" if kind == "Softmax" else str(activation)
+    if kind == "Softmax":
+        # Along another axis than the last its numbers are no probabilities of classes.
+        return "softmax" if layer["config"].get("axis", -1) in (-1, n_axes) else "linear"
+    return str(activation)
 
 
 def _operation(layer: dict[str, Any]) -> tuple[str, dict[str, Any]]:

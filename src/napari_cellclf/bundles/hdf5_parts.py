@@ -1,8 +1,8 @@
 """The pieces an HDF5 file is made of, as the HDF5 library writes them by default (version 0).
 
 Read in plain Python, because the library itself is made for speed on files that one trusts: a
-free list or a tree that points back at itself keeps it busy for ever or ends the process. What is
-named here follows the HDF5 File Format Specification, version 3.0.
+free list that points back at itself takes memory without end, and a tree that does ends the process
+(seen with HDF5 1.14.6). What is named here follows the HDF5 File Format Specification, version 3.0.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class _Translator:
         return True
 
     def value(self, kind: str, key: str, value: Any) -> Any:
-        if key == "activation" and value in _CHANGED:
+        if key == "activation" and isinstance(value, str) and value in _CHANGED:
             self.refuse(f"uses {value}, which Keras 3 computes in another way")
         if key == "dtype" and isinstance(value, dict):
             return value.get("config", {}).get("name") if _is_policy(value) else value

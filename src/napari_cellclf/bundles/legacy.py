@@ -44,13 +44,15 @@ class LegacyNetwork:
     keras_version: str
 
 
-def check_legacy(path: Path) -> LegacyNetwork:
+def check_legacy(path: Path, size: tuple[int, int] | None = None) -> LegacyNetwork:
     """Check such a file statically.
 
     Parameters
     ----------
     path : Path
         The file.
+    size : tuple of int, optional
+        As for `check_network`.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def check_legacy(path: Path) -> LegacyNetwork:
             f"{path.name} holds weights without a network; save the whole model with Keras"
         )
     parsed = parse_json(config, f"model_config of {path.name}")
-    network = follow(translate(parsed, path.name), path.name)
+    network = follow(translate(parsed, path.name), path.name, size)
     arrays = {
         layer: _arrays_of(layer, shapes, weights, path.name) for layer, shapes in network.weights
     }

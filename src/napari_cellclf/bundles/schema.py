@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -222,8 +223,8 @@ class BundleSpec(_Part):
 
     @model_validator(mode="after")
     def _different_classes(self) -> BundleSpec:
-        names = self.class_names
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(self.class_names)
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
         return self

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.bundle import ModelBundle
-    from napari_cellclf.bundles.schema import BundleSpec
 
 #: What Keras raises when a configuration or its weights do not fit together.
 _BUILD_ERRORS = (
@@ -71,7 +70,7 @@ class KerasEngine:
         Raises
         ------
         BundleError
-            If Keras cannot build it, or it does not fit the bundle's channels and classes.
+            If Keras cannot build it, or it does not fit what the bundle says of it.
         ModelError
             If there is not enough memory for it.
         UnsafeModelError
@@ -85,7 +84,6 @@ class KerasEngine:
                 lambda network: network.load_weights(private.path),
                 bundle.path.name,
             )
-        _check_ports(network, bundle.spec, bundle.path.name)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
             network.jit_compile = False
@@ -172,33 +170,3 @@ def _build_error(name: str, error: BaseException) -> ModelError:
     return BundleError(
         f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"
     )
-
-
-def _check_ports(network: Any, spec: BundleSpec, name: str) -> None:
-    channels, classes = len(spec.input.channels), len(spec.classes)
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise BundleError(f"the network of {name} must have one input and one output")
-    taken, given = tuple(network.inputs[0].shape), tuple(network.outputs[0].shape)
-    if len(taken) != 4 or taken[0] is not None or taken[3] != channels:
-        raise BundleError(
-            f"the network of {name} takes arrays of shape {taken}, but its bundle feeds it "
-            f"(None, Y, X, {channels}); write the bundle again"
-        )
-    if given != (None, classes):
-        raise BundleError(
-            f"the network of {name} gives arrays of shape {given}, but its bundle names {classes} "
-            "classes; write the bundle again"
-        )
-    _check_size(taken, spec, name)
-
-
-def _check_size(taken: tuple[int | None, ...], spec: BundleSpec, name: str) -> None:
-    size = spec.input.preprocessing.size or (None, None)
-    wrong = any(
-        fixed is not None and fixed != side for fixed, side in zip(taken[1:3], size, strict=True)
-    )
-    if wrong:
-        raise BundleError(
-            f"the network of {name} takes images of {taken[1]} x {taken[2]} pixels only, but its "
-            f"preprocessing makes {size[0]} x {size[1]}; write the bundle again"
-        )

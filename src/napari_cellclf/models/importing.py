@@ -126,7 +126,7 @@ def import_network(
         # What the user named is looked at first, for messages that name it.
         check_description(look_at(file), described)
         _copy(Path(file).expanduser(), copy)
-        found = look_at(copy)
+        found = look_at(copy, described.preprocessing.size)
         check_description(found, described)
         _ask(folder, Path(file).name, described)
         _run(folder, Limits.for_network(found), on_progress, should_stop)
@@ -222,9 +222,10 @@ def _check_memory(pid: int, limits: Limits) -> None:
 
 
 def _error(answer: dict[str, Any]) -> CellclfError:
-    kind = getattr(errors, str(answer["kind"]), ModelError)
-    found: CellclfError = kind(answer["error"])
-    return found
+    kind = getattr(errors, str(answer["kind"]), None)
+    if isinstance(kind, type) and issubclass(kind, CellclfError):
+        return kind(answer["error"])
+    return ModelError(answer["error"])
 
 
 def _take(made: Path, target: Path, overwrite: bool) -> ModelBundle:

@@ -75,12 +75,17 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
         "One array for each image, axes batch, y, x, channel, float32, in the units of the camera. "
         "The channels are " + ", ".join(spec.input.channels) + ", in this order."
     )
+    if preprocessing.centre < 1:
+        yield (
+            f"It must be the middle of an image, {preprocessing.centre:g} of its height and width: "
+            "cut it out before anything else. The package cannot say this, and does not do it."
+        )
     if preprocessing.size is not None:
         height, width = preprocessing.size
         yield (
             f"It must already be {height} x {width} pixels (height x width): resize it with linear "
-            "interpolation, smoothed first when shrinking, before anything else. The package "
-            "cannot say this, and does not do it."
+            "interpolation, smoothed first when shrinking. The package cannot say this, and does "
+            "not do it."
         )
     elif spec.input.views == "all":
         yield "Images must be square: they are also looked at transposed."
