@@ -169,7 +169,7 @@ def test_import_asks_for_what_is_missing_and_guesses_nothing(
     form.classes.setText("early, late")
     form.channels.setText("DNA")
     form.normalization.setCurrentText("percentile:0.5,99")
-    assert "percentile" in form.meaning.text()
+    assert "between two percentiles" in form.meaning.text()
     form.bring.click()
     assert "was imported to" in finish(qtbot, part)
     assert not form.isVisibleTo(part)

@@ -66,10 +66,16 @@ def describe(found: ForeignFile, answers: Answers) -> ForeignNetwork | str:
     ]
     if missing:
         return f"Still missing: {', '.join(missing)}."
+    classes = _names(answers.classes)
+    if len(classes) != found.n_classes:
+        return (
+            f"The network tells {found.n_classes} classes apart, and {len(classes)} were named; name "
+            "each, in the order of its outputs, with commas between."
+        )
     try:
         described = ForeignNetwork(
             name=answers.name.strip(),
-            classes=[{"name": name} for name in _names(answers.classes)],
+            classes=[{"name": name} for name in classes],
             preprocessing=Preprocessing(
                 channels=[{"name": name} for name in _names(answers.channels)],
                 size=_size(answers.size),

@@ -88,9 +88,9 @@ class ImportForm(QWidget):
 
     def _on_normalization(self, text: str) -> None:
         """Say what a form means, also once numbers stand in the place of its letters."""
-        word = text.partition(":")[0]
-        meaning = FORMS.get(text) or next((FORMS[form] for form in FORMS if form == word), "")
-        self.meaning.setText(meaning)
+        word, colon, _ = text.partition(":")
+        fits = [form for form in FORMS if form.partition(":")[:2] == (word, colon)]
+        self.meaning.setText(FORMS[fits[0]] if fits else "")
 
     def _lay_out(self) -> None:
         self.normalization.addItems(list(FORMS))
