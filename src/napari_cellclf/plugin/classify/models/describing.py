@@ -69,8 +69,8 @@ def describe(found: ForeignFile, answers: Answers) -> ForeignNetwork | str:
     classes = _names(answers.classes)
     if len(classes) != found.n_classes:
         return (
-            f"The network tells {found.n_classes} classes apart, and {len(classes)} were named; name "
-            "each, in the order of its outputs, with commas between."
+            f"The network tells {found.n_classes} classes apart, and {len(classes)} were named; "
+            "name each, in the order of its outputs, with commas between."
         )
     try:
         described = ForeignNetwork(
