@@ -91,6 +91,7 @@ def _simulated(plate: Path, out: Path) -> None:
     _picture(out / "classify-plate.png", lambda shot: _classify_plate(shot, model, plate))
     _picture(out / "classify-folder.png", lambda shot: _classify_folder(shot, model, plate))
     _picture(out / "classify-channels.png", _offer_channels)
+    _picture(out / "classify-models.png", lambda shot: _look_after_models(shot, model))
     _picture(out / "sample-embryo.png", _sample_embryo)
 
 
@@ -285,6 +286,24 @@ def _offer_channels(shot: Shot) -> None:
         for i, (name, colour) in enumerate(zip(names, colours, strict=True))
     ]
     shot.viewer.layers.selection = set(layers)
+    shot.pump(1)
+
+
+def _look_after_models(shot: Shot, model: str) -> None:
+    from napari_cellclf.bundles.catalogue import find_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "their-network.keras"
+        shutil.copy(find_model(model) / "model.keras", network)
+        shot.widget.form.models_section.unfold(True)
+        models = shot.widget.form.models
+        models.form.tree.select("saureus-cellcycle-dna")
+        models.look_at(str(network))
+        shot.wait(lambda: not models.running)
+    form = models.form.import_form
+    form.name.setText("their-network")
+    form.classes.setText("HEPG2, HUVEC, RPE, U2OS")
+    form.normalization.setCurrentText("percentile:1,99.5")
     shot.pump(1)
 
 
