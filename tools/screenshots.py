@@ -291,10 +291,11 @@ def _offer_channels(shot: Shot) -> None:
 
 def _look_after_models(shot: Shot, model: str) -> None:
     from napari_cellclf.bundles.catalogue import find_model
+    from napari_cellclf.bundles.members import NETWORK, members_of, read_all
 
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "their-network.keras"
-        shutil.copy(find_model(model) / "model.keras", network)
+        network.write_bytes(read_all(members_of(find_model(model)), NETWORK))
         shot.widget.form.models_section.unfold(True)
         models = shot.widget.form.models
         models.form.tree.select("saureus-cellcycle-dna")
