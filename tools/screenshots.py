@@ -294,6 +294,8 @@ def _look_after_models(shot: Shot, model: str) -> None:
     from napari_cellclf.bundles.members import NETWORK, members_of, read_all
 
     with tempfile.TemporaryDirectory() as folder:
+        # All of the questions are to be seen.
+        shot.viewer.window.resize(WIDTH, 1080)
         network = Path(folder) / "their-network.keras"
         network.write_bytes(read_all(members_of(find_model(model)), NETWORK))
         shot.widget.form.models_section.unfold(True)

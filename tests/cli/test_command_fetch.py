@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from loopback import Server, serving
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.keeping import share_model
+from napari_cellclf.cli.fetched import reference_of
+from napari_cellclf.errors import CellclfError, DownloadError
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]
@@ -156,3 +160,42 @@ def test_ctrl_c_leaves_nothing_half(cellclf: Run, server: Server, tmp_path: Path
     assert not (tmp_path / "models").exists()
     files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert [path for path in files if path.suffix != ".lock"] == []
+
+
+class TestServingFromElsewhere:
+    """What `cellclf serve` loads, for names and addresses that are not here yet."""
+
+    def test_an_address_is_fetched_once(self, server: Server) -> None:
+        url = f"{server.url}/tiny.cellclf"
+        digest = hashlib.sha256(server.files["/tiny.cellclf"]).hexdigest()
+        file = reference_of(url, digest)
+        assert ModelBundle.load(find_model(file)).spec.class_names == ("nuclei", "reticulum")
+        assert len(server.requests) == 1
+        assert reference_of(url, digest) == file
+        assert len(server.requests) == 1
+
+    def test_an_entry_of_a_list_is_fetched_by_its_name(self, server: Server) -> None:
+        assert reference_of("lab-tiny", None) == "lab-tiny"
+        assert ModelBundle.load(find_model("lab-tiny")).spec.class_names[0] == "nuclei"
+
+    def test_what_is_here_asks_nothing(self, server: Server, bundle: Path) -> None:
+        assert reference_of(str(bundle), None) == str(bundle)
+        assert server.requests == []
+
+    @pytest.mark.parametrize(
+        ("model", "sha256", "error"),
+        [
+            ("s3://models/embryo.cellclf", None, "the SHA-256 of s3://models/embryo.cellclf"),
+            ("lab-tiny", "0" * 64, "--sha256 is for an address"),
+            ("no-such-model", None, "no-such-model"),
+        ],
+    )
+    def test_what_cannot_be_known(
+        self, server: Server, model: str, sha256: str | None, error: str
+    ) -> None:
+        with pytest.raises(CellclfError, match=error):
+            reference_of(model, sha256)
+
+    def test_another_file_is_refused(self, server: Server) -> None:
+        with pytest.raises(DownloadError, match="is not the file that was expected"):
+            reference_of(f"{server.url}/tiny.cellclf", "0" * 64)

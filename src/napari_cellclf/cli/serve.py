@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.fetched import reference_of
 from napari_cellclf.cli.options import positive
 from napari_cellclf.errors import InputError
 
@@ -29,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         The command's own.
     """
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model's name, the path of a bundle, or a run")
+    add(
+        "model",
+        metavar="MODEL",
+        help="a model's name, the path of a bundle, a run, or an address (https, s3, doi, hf)",
+    )
+    add("--sha256", metavar="HEX", help="of the file, where MODEL is an address")
     add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
     add("--port", type=_port, default=8080, help="port to listen at (default 8080; 0: a free one)")
     add("--token-file", type=Path, metavar="FILE", help="a file with the secret of the clients")
@@ -127,9 +133,10 @@ def run(args: argparse.Namespace) -> int:
         drain_seconds=args.drain or 0.0,
         limits=limits,
     )
+    reference = reference_of(args.model, args.sha256)
     with _log_on_stderr():
         print(f"cellclf: loading {args.model}", file=sys.stderr)
-        serve(args.model, settings, _say_ready)
+        serve(reference, settings, _say_ready)
     return ExitCode.OK
 
 

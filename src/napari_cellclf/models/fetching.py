@@ -202,7 +202,7 @@ def fetch_address(
     CancelledError
         If `should_stop` says so.
     """
-    checksum, address = Checksum("sha256", sha256), parse_address(uri)
+    address = parse_address(uri)
     given = check_name(address.name or (f"{name}{SUFFIX}" if name else ""), uri)
     called = name or Path(given).stem
     if not re.match(NAME_PATTERN, called):
@@ -211,11 +211,9 @@ def fetch_address(
     is_bundle = Path(given).suffix.lower() in (SUFFIX, ".zip")
     if is_bundle and target.exists() and not overwrite:
         raise BundleError(f"you have a model at {target}; give another name, or say to replace it")
-    file = fetch_file(
+    file = fetch_address_file(
         uri,
-        _kept(checksum),
-        checksum=checksum,
-        max_bytes=MAX_BYTES,
+        sha256=sha256,
         name=given,
         offline=offline,
         rules=rules,
@@ -223,6 +221,57 @@ def fetch_address(
         should_stop=should_stop,
     )
     return _install(file, target, overwrite, on_progress, should_stop) if is_bundle else file
+
+
+def fetch_address_file(
+    uri: str,
+    *,
+    sha256: str,
+    name: str | None = None,
+    offline: bool = False,
+    rules: Rules | None = None,
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Path:
+    """Fetch a file that no list describes, and nothing more.
+
+    Parameters
+    ----------
+    uri : str
+        Any address that `fetch_file` takes.
+    sha256 : str
+        Of the file, in hexadecimal.
+    name : str, optional
+        What the file will be called; its own name if left out.
+    offline, rules, on_progress, should_stop
+        As for `fetch_model`.
+
+    Returns
+    -------
+    Path
+        In the cache; the second time, nothing is asked.
+
+    Raises
+    ------
+    InputError
+        If `sha256` is no SHA-256.
+    DownloadError
+        If it cannot be fetched, or is not the one expected.
+    CancelledError
+        If `should_stop` says so.
+    """
+    checksum = Checksum("sha256", sha256)
+    return fetch_file(
+        uri,
+        _kept(checksum),
+        checksum=checksum,
+        max_bytes=MAX_BYTES,
+        name=name,
+        offline=offline,
+        rules=rules,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
 
 
 def _kept(checksum: Checksum) -> Path:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.fetched import checked_sha256, fetching, is_address
 from napari_cellclf.cli.quiet import add_verbose
 from napari_cellclf.cli.text import printable
 from napari_cellclf.errors import InputError
@@ -29,8 +27,6 @@ models list --available), or a model by its address:
 
 What arrives must have the checksum that is known of it, and is tried before it takes its place.
 """
-
-_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:|[/\\]")
 
 
 def add_arguments(actions: Actions) -> None:
@@ -65,15 +61,7 @@ def add_arguments(actions: Actions) -> None:
 def _fetch(args: argparse.Namespace) -> None:
     from napari_cellclf.io.cache import cache_folder
 
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=sys.stdout.isatty(),
-        json=False,
-    )
-    with (
-        stop_on_interrupt() as should_stop,
-        ProgressReporter(style, title="fetching", unit=None) as progress,
-    ):
+    with fetching() as (progress, should_stop):
         got = _get(args, progress, should_stop)
     if isinstance(got, Path):
         print(f"file: {printable(str(got))}")
@@ -89,15 +77,11 @@ def _get(
 ) -> ModelBundle | Path:
     from napari_cellclf.models.fetching import fetch_address, fetch_model
 
-    if _ADDRESS.search(args.model):
-        if not args.sha256:
-            raise InputError(
-                f"the SHA-256 of {args.model} is needed to know the file again; give --sha256 as "
-                "its publisher states it"
-            )
+    # A file or a share is an address, too, and an entry's name has no slash.
+    if is_address(args.model) or re.search(r"[/\\]", args.model):
         return fetch_address(
             args.model,
-            sha256=args.sha256,
+            sha256=checked_sha256(args.model, args.sha256),
             name=args.name,
             overwrite=args.force,
             offline=args.offline,

@@ -266,5 +266,11 @@ def _of_registry(entry: RegistryEntry) -> ShelfEntry:
         channels=entry.channel_names,
         licence=entry.licence,
         size_bytes=entry.size_bytes,
-        about=entry.description,
+        about=_first_sentence(entry.description),
     )
+
+
+def _first_sentence(text: str) -> str:
+    """Return what a model is for; the card has the rest."""
+    first, dot, _ = text.partition(". ")
+    return f"{first}." if dot else text
