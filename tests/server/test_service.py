@@ -282,7 +282,7 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
     running: Any, served_one: Served, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def fail(reference: str, max_batch: int) -> Served:
+    def fail(reference: str, max_batch: int, **computed: str) -> Served:
         raise ZeroDivisionError("of some library")
 
     monkeypatch.setattr("napari_cellclf.server.served.load_served", fail)

@@ -23,6 +23,7 @@ from napari_cellclf.cli.options import (
     Mappings,
     add_batch_size,
     add_channels,
+    add_engine,
     channel_mapping,
     positive,
 )
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_output_arguments(parser)
     add_channels(parser)
     add_batch_size(parser)
+    add_engine(parser)
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +145,7 @@ def _load(args: argparse.Namespace, mapping: Mappings | None) -> Classifier:
         token = None if args.token_file is None else read_token(args.token_file)
         classifier = connect(args.model, token)
     else:
-        classifier = load_classifier(args.model)
+        classifier = load_classifier(args.model, engine=args.engine, precision=args.precision)
     # Before the first image is read: a channel that the model lacks is wrong for all of them.
     name_overrides(classifier.preprocessing.channels, mapping or {})
     return classifier

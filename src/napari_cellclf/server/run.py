@@ -171,7 +171,9 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -
         If the address cannot be listened at, or the certificate is none.
     """
     with listen(settings) as listening:
-        served = load_served(reference, settings.limits.batch)
+        served = load_served(
+            reference, settings.limits.batch, engine=settings.engine, precision=settings.precision
+        )
         asyncio.run(_serve(Service(reference, served, settings), listening, on_ready))
 
 
