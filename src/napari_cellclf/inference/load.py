@@ -53,8 +53,8 @@ def load_classifier(
         What computes its network. ``auto`` takes the fastest that is installed: OpenVINO on a
         processor, ONNX Runtime or Keras on a GPU, and Keras for a bundle without ``model.onnx``.
     precision : {'auto', 'float32'}
-        ``auto`` computes as the processor does fastest, in bfloat16 where it can, which changes a
-        probability by less than 0.01. Keras computes in float32 always.
+        ``auto`` computes as the processor does fastest, in bfloat16 where it can, if the
+        answer to the stored test image stays within 0.01. Keras computes in float32 always.
     self_test : bool
         Whether to predict the stored test image and compare the answer with the stored one. A
         process of its own always does.
@@ -141,8 +141,9 @@ def _load_graph(
         return engine
     try:
         run_self_test(bundle, engine, ROUNDED_TOLERANCE)
-    except SelfTestError as error:
-        _log.warning("%s: float32 is used instead of %s", error, engine.precision)
+    except SelfTestError:
+        name_of_file, rounded = bundle.path.name, engine.precision
+        _log.info("%s answers too differently in %s; float32 is used", name_of_file, rounded)
         return _load_graph(bundle, name, "float32", self_test)
     return engine
 
