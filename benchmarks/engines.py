@@ -27,6 +27,7 @@ import numpy as np
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.inference.engine_library import openvino_core
 from napari_cellclf.inference.load import load_classifier
 
 BATCH = 16
@@ -84,7 +85,7 @@ def bare(bundle: ModelBundle, batch: np.ndarray[Any, Any], precision: str) -> Ru
     """Return OpenVINO's own loop over one request of fixed shape, without anything of ours."""
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(io.BytesIO(bundle.graph()))
     model.reshape({0: list(batch.shape)})
     wanted = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
@@ -103,7 +104,7 @@ def throughput_hint(bundle: ModelBundle, batch: np.ndarray[Any, Any]) -> Run:
     """Return OpenVINO's queue of several requests side by side, four batches a call."""
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(io.BytesIO(bundle.graph()))
     model.reshape({0: list(batch.shape)})
     compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
@@ -138,21 +139,25 @@ def peak(precision: str) -> float:
     right = np.random.default_rng(0).normal(size=(_PRODUCT, _PRODUCT)).astype(np.float32)
     model = openvino.Model([opset13.matmul(left, opset13.constant(right), False, False)], [left])
     wanted = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
-    request = openvino.Core().compile_model(model, "CPU", wanted).create_infer_request()
+    request = openvino_core().compile_model(model, "CPU", wanted).create_infer_request()
     taken = medians({"product": lambda: request.infer({0: right}, share_inputs=True)}, 9)
     return 2 * _PRODUCT**3 / taken["product"]
 
 
-def operations(network: Any, shape: tuple[int, ...]) -> float:
-    """Count the floating-point operations of one image in convolutions and dense layers."""
-    import keras
-
+def operations(bundle: ModelBundle) -> float:
+    """Count the floating-point operations of one image in convolutions and matrix products."""
+    sides = bundle.spec.input.preprocessing.size
+    model = openvino_core().read_model(io.BytesIO(bundle.graph()))
+    model.reshape({0: [1, *sides, len(bundle.spec.input.channels)]})
     total = 0.0
-    probe = keras.Model(network.inputs, [layer.output for layer in network.layers])
-    for layer, found in zip(network.layers, probe.compute_output_shape(shape), strict=True):
-        kernel = getattr(layer, "kernel", None)
-        if kernel is not None:
-            total += 2 * float(np.prod(kernel.shape)) * float(np.prod(found[1:-1]))
+    for operation in model.get_ops():
+        kind = operation.get_type_name()
+        made = float(np.prod(operation.output(0).shape)) if operation.get_output_size() else 0
+        if kind in ("Convolution", "GroupConvolution"):
+            kernel = operation.input(1).get_shape()
+            total += 2 * made * float(np.prod(kernel[1 if kind == "Convolution" else 2 :]))
+        elif kind == "MatMul":
+            total += 2 * made * operation.input(0).get_shape()[-1]
     return total
 
 
@@ -171,13 +176,13 @@ def cold(*arguments: str) -> float:
     return statistics.median(taken)
 
 
-def report(title: str, taken: dict[str, float], shape: tuple[int, ...], network: Any) -> None:
+def report(title: str, taken: dict[str, float], bundle: ModelBundle) -> None:
     """Print the table of one network."""
     slowest = next(iter(taken.values()))
-    work = operations(network, (1, *shape[1:]))
+    work = operations(bundle)
     print(f"\n### {title}\n\n| what | images a second | against `model.predict` |\n|---|---|---|")
     for name, seconds in taken.items():
-        print(f"| {name} | {shape[0] / seconds:.1f} | {slowest / seconds:.1f} |")
+        print(f"| {name} | {BATCH / seconds:.1f} | {slowest / seconds:.1f} |")
     for precision in ("float32", "auto"):
         rate = peak(precision)
         print(
@@ -196,8 +201,7 @@ def compare(title: str, bundle: ModelBundle, repeats: int) -> None:
     taken = medians(runs | {"OpenVINO's queue, THROUGHPUT, 4 batches": queue}, repeats)
     *names, last = taken
     taken[last] /= 4
-    network = load_classifier(bundle.path, engine="keras").engine.network
-    report(title, {name: taken[name] for name in (*names, last)}, shape, network)
+    report(title, {name: taken[name] for name in (*names, last)}, bundle)
 
 
 def start_up(folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -392,3 +393,19 @@ def test_a_full_disk_is_one_line_and_the_rows_so_far_stay(
     assert result.code == 1
     assert "cellclf: error: p.partial.csv: No space left on device" in result.err
     assert len(read_table(tmp_path / "p.partial.csv")) == 1
+
+
+def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, plate: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    chosen = ("--engine", "openvino", "--precision", "float32")
+    result = cellclf("predict", "rxrx1-celltype", plate, *chosen)
+    assert result.code == 0
+    assert re.search(r"classified on openvino [\d.]+, CPU, float32$", result.err.splitlines()[-1])
+
+
+def test_an_engine_for_a_model_without_a_graph_is_one_line(
+    cellclf: Run, bundle: Path, plate: Path
+) -> None:
+    result = cellclf("predict", bundle, plate, "--engine", "openvino")
+    assert result.code == 1
+    assert "has no model.onnx for other engines; use the engine keras" in result.err

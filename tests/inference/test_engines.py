@@ -21,13 +21,15 @@ from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import (
     BundleError,
+    EngineError,
     ImageTooLargeError,
     InputError,
-    ModelError,
+    IntegrityError,
     SelfTestError,
     UnsafeModelError,
 )
 from napari_cellclf.inference import load
+from napari_cellclf.inference.engine_library import openvino_core
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.onnxruntime_engine import choose_providers
 
@@ -107,11 +109,28 @@ def test_the_second_time_it_is_compiled_already(
     assert len(reads) == 2
 
 
+def test_a_signal_is_heard_after_engines_have_come_and_gone(bundle: ModelBundle) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    code = f"""
+import gc, signal
+from napari_cellclf.inference.load import load_classifier
+one, other = (load_classifier({str(bundle.path)!r}, engine="openvino") for _ in range(2))
+del one
+gc.collect()
+del other
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
 def test_where_rounding_costs_too_much_float32_computes(
     bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bfloat16")
     monkeypatch.setattr(load, "ROUNDED_TOLERANCE", -1.0)
     with caplog.at_level("INFO"):
@@ -147,7 +166,7 @@ def test_a_library_that_is_not_here(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, engine, None)
-    with pytest.raises(ModelError, match=rf'pip install "napari-cellclf\[{engine}\]"'):
+    with pytest.raises(EngineError, match=rf'pip install "napari-cellclf\[{engine}\]"'):
         load_classifier(bundle.path, engine=engine)
     monkeypatch.setattr(load, "choose_engine", lambda *arguments: engine)
     classifier = load_classifier(bundle.path)
@@ -155,15 +174,16 @@ def test_a_library_that_is_not_here(
     assert "Keras computes instead" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [UnsafeModelError, IntegrityError, BundleError])
 def test_what_the_gate_refuses_is_not_tried_with_keras(
-    bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+    kind: type[Exception], bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: ModelBundle) -> bytes:
-        raise UnsafeModelError("holds something else")
+        raise kind("holds something else")
 
     monkeypatch.setattr(ModelBundle, "graph", refuse)
     monkeypatch.setattr(load, "choose_engine", lambda *arguments: "openvino")
-    with pytest.raises(UnsafeModelError, match="something else"):
+    with pytest.raises(kind, match="something else"):
         load_classifier(bundle.path)
 
 
@@ -180,7 +200,7 @@ def test_a_graph_that_an_engine_cannot_read(
     engine: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ModelBundle, "graph", lambda self: b"not a graph")
-    with pytest.raises(ModelError, match=r"cannot (compile|load) the network") as caught:
+    with pytest.raises(EngineError, match=r"cannot (compile|load) the network") as caught:
         load_classifier(bundle.path, engine=engine)
     assert "\n" not in str(caught.value)
 

@@ -63,6 +63,17 @@ def test_the_one_not_used_for_longest_goes_first(monkeypatch):
     assert [find_compiled(key) is not None for key in keys] == [True, False, True]
 
 
+def test_a_folder_that_is_only_read_is_read(monkeypatch):
+    key = key_of("network")
+    keep_compiled(key, b"compiled")
+
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(graph_cache.os, "utime", refuse)
+    assert find_compiled(key) == b"compiled"
+
+
 def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
     with caplog.at_level("INFO"):

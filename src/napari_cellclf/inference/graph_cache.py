@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from napari_cellclf.io.cache import cache_folder
@@ -66,10 +67,11 @@ def find_compiled(key: str) -> bytes | None:
     path = _path(key)
     try:
         content = path.read_bytes()
-        # Now it is the one that was used last.
-        os.utime(path)
     except OSError:
         return None
+    # Now it is the one that was used last; a folder that is only read needs no order.
+    with suppress(OSError):
+        os.utime(path)
     found = content[_DIGEST:]
     return found if hashlib.sha256(found).digest() == content[:_DIGEST] else None
 

@@ -10,10 +10,9 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.errors import (
     CellclfError,
+    EngineError,
     InputError,
-    ModelError,
     SelfTestError,
-    UnsafeModelError,
 )
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.engine_choice import (
@@ -79,7 +78,7 @@ def load_classifier(
         If it holds anything that is not a plain network.
     SelfTestError
         If it does not reproduce its stored answer.
-    ModelError
+    EngineError
         If the engine that was asked for is not installed, or cannot load it.
     InputError
         If there is no such engine or precision.
@@ -119,9 +118,7 @@ def _load(
         return _load_keras(bundle, self_test)
     try:
         return _load_graph(bundle, name, precision, self_test)
-    except UnsafeModelError:
-        raise
-    except ModelError as error:
+    except (EngineError, SelfTestError) as error:
         if not may_change:
             raise
         # Keras is what the bundle's answers are from, and tests itself as well.

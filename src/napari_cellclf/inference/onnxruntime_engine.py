@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import ModelError
+from napari_cellclf.errors import EngineError
 from napari_cellclf.inference.engine_library import engine_library
 from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted
 
@@ -77,7 +77,7 @@ class OnnxRuntimeEngine:
         ------
         BundleError
             If there is no graph, or it does not fit what the bundle says of it.
-        ModelError
+        EngineError
             If ONNX Runtime is not installed, or cannot load it.
         UnsafeModelError
             If the gate refuses it.
@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
             session = runtime.InferenceSession(bundle.graph(), options, providers=providers)
         except _errors(runtime) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(
+            raise EngineError(
                 f"ONNX Runtime cannot load the network of {bundle.path.name} ({first[:200]}); use "
                 "the engine keras"
             ) from error

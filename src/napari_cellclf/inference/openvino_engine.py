@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import ModelError
-from napari_cellclf.inference.engine_library import engine_library
+from napari_cellclf.errors import EngineError
+from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted
 from napari_cellclf.inference.graph_cache import find_compiled, keep_compiled, key_of
 
@@ -63,13 +63,13 @@ class OpenVinoEngine:
         ------
         BundleError
             If there is no graph, or it does not fit what the bundle says of it.
-        ModelError
+        EngineError
             If OpenVINO is not installed, or cannot compile it.
         UnsafeModelError
             If the gate refuses it.
         """
         openvino = engine_library("openvino")
-        core = openvino.Core()
+        core = openvino_core()
         version = openvino.get_version()
         # One batch at a time on all cores: as fast as several side by side, and the first answer
         # comes sooner (benchmarks/engines.py).
@@ -119,14 +119,14 @@ def _compiled(core: Any, bundle: ModelBundle, wanted: dict[str, str], key: str) 
     return compiled
 
 
-def _refusal(name: str, error: RuntimeError) -> ModelError:
+def _refusal(name: str, error: RuntimeError) -> EngineError:
     if is_exhausted(error):
-        return ModelError(
+        return EngineError(
             f"the network of {name} needs more memory than is free; close other programs, or use a "
             "smaller model"
         )
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return ModelError(
+    return EngineError(
         f"OpenVINO cannot compile the network of {name} ({lines[-1][:200] if lines else error}); "
         "use the engine keras"
     )
