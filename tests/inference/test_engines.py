@@ -101,12 +101,25 @@ def test_the_second_time_it_is_compiled_already(
         return read(self)
 
     monkeypatch.setattr(ModelBundle, "graph", counted)
-    pixels = np.ones((1, 20, 24, 2), np.float32)
-    answers = [load_classifier(bundle.path, engine="openvino").engine(pixels) for _ in range(2)]
+    pixels = np.random.default_rng(3).normal(size=(5, 20, 24, 2)).astype(np.float32)
+    answers = []
+    for _ in range(2):
+        compute = load_classifier(bundle.path, engine="openvino").engine
+        answers.append(np.concatenate([compute(pixels), compute(pixels[:1])]))
     assert len(reads) == 1
     np.testing.assert_array_equal(*answers)
     load_classifier(bundle.path, engine="openvino", precision="float32")
     assert len(reads) == 2
+
+
+def test_what_is_compiled_need_not_be_kept(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "file"))
+    compute = load_classifier(bundle.path, engine="openvino").engine
+    assert compute(np.ones((5, 20, 24, 2), np.float32)).shape == (5, 3)
 
 
 def test_a_signal_is_heard_after_engines_have_come_and_gone(bundle: ModelBundle) -> None:

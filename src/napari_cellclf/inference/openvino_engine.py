@@ -82,16 +82,17 @@ class OpenVinoEngine:
         openvino = engine_library("openvino")
         core = openvino_core()
         version = openvino.get_version()
-        wanted = {"PERFORMANCE_HINT": "LATENCY"}
-        if precision == "float32":
-            wanted["INFERENCE_PRECISION_HINT"] = "f32"
-        key = key_of(bundle.graph_sha256, "openvino", version, str(wanted), _processor(core))
+        exact = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
+        key = key_of(bundle.graph_sha256, "openvino", version, precision, _processor(core))
+
+        def compiled_for(hint: str) -> Any:
+            return _compiled(core, bundle, exact | {"PERFORMANCE_HINT": hint}, key)
+
         try:
-            compiled = _compiled(core, bundle, wanted, key)
+            compiled = compiled_for("LATENCY")
         except RuntimeError as error:
             raise _refusal(bundle.path.name, error) from error
-        spread = partial(_spread, core, compiled, wanted)
-        return cls(compiled, spread, version.split("-")[0])
+        return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute; see `Engine`.
@@ -132,17 +133,13 @@ def _infer(requests: list[Any], pixels: NDArray[np.float32]) -> NDArray[np.float
     return np.concatenate(answers, dtype=np.float32)
 
 
-def _spread(core: Any, compiled: Any, wanted: dict[str, str]) -> Any:
-    content = io.BytesIO(compiled.export_model().getvalue())
-    return core.import_model(content, _DEVICE, wanted | {"PERFORMANCE_HINT": "THROUGHPUT"})
-
-
 def _processor(core: Any) -> str:
     name = core.get_property(_DEVICE, "FULL_DEVICE_NAME")
     return f"{name} {core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}"
 
 
 def _compiled(core: Any, bundle: ModelBundle, wanted: dict[str, str], key: str) -> Any:
+    """Import what was kept, which suits every performance hint, or compile and keep it."""
     kept = find_compiled(key)
     if kept is not None:
         # Another build of the same version may refuse what this one kept.
