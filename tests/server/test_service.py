@@ -111,8 +111,8 @@ def test_the_fastest_number_of_images_at_a_time_is_found(
     one_channel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each = {1: 5.0, 2: 3.0, 4: 2.1, 8: 2.0, 16: 2.15, 32: 9.0}
-    monkeypatch.setattr(
-        "napari_cellclf.server.served._seconds_each", lambda classifier, size: each[size]
+    monkeypatch.setitem(
+        load_served.__globals__, "_seconds_each", lambda classifier, size: each[size]
     )
     assert [load_served(str(one_channel), most).batch for most in (1, 3, 32)] == [1, 2, 16]
 
@@ -285,7 +285,7 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
     def fail(reference: str, max_batch: int) -> Served:
         raise ZeroDivisionError("of some library")
 
-    monkeypatch.setattr("napari_cellclf.server.served.load_served", fail)
+    monkeypatch.setitem(load_served.__globals__, "load_served", fail)
     served = replace(served_one, sha256="0" * 64)
     with running(served, reload_seconds=0.02) as live:
         _until(lambda: "ZeroDivisionError: of some library" in caplog.text)
