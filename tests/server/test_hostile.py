@@ -202,6 +202,16 @@ def test_forms_that_are_none(one: httpx.Client, headers: dict[str, str]) -> None
     _refusal(one.post("/api/predict", content=b"--y\r\nno form", headers=headers), 400, "form")
 
 
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "no-such", "utf-7"])
+def test_forms_in_strange_charsets(one: httpx.Client, charset: str) -> None:
+    content = (
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="\xff--.png"\r\n\r\n'
+        + png(9) + b"\r\n--x--\r\n"
+    )  # fmt: skip
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert one.post("/api/predict", content=content, headers=headers).status_code in (200, 400)
+
+
 def test_a_field_that_is_no_file(one: httpx.Client) -> None:
     answer = one.post("/api/predict", files={"image": ("a.png", png(9))}, data={"channels": "w2=1"})
     assert "'channels'" in _refusal(answer, 400, "form")
@@ -257,7 +267,7 @@ def test_its_own_names(one: httpx.Client, host: str) -> None:
 
 
 def test_web_pages_of_other_origins(one: httpx.Client) -> None:
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "http://["):
         answer = one.post("/api/predict", content=png(9), headers=RAW | {"Origin": origin})
         _refusal(answer, 403, "origin_not_allowed")
     own = {"Origin": str(one.base_url).rstrip("/")}

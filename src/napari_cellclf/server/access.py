@@ -127,7 +127,7 @@ class Door:
         origin = request.headers.get("origin")
         if origin is None or origin in self._settings.allow_origins:
             return
-        if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        if _netloc(origin) != request.headers.get("host", "").lower():
             raise RequestError(
                 403, "origin_not_allowed",
                 "a web page of another origin may not ask here; start the server with "
@@ -169,6 +169,13 @@ def _host_name(header: str) -> str:
     """Take the port off a Host header."""
     try:
         return (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 
