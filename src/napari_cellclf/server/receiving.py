@@ -150,6 +150,10 @@ class Body:
         except MultiPartException as error:
             status, code = (413, "too_many_files") if "Too many" in error.message else (400, "form")
             raise RequestError(status, code, f"the form cannot be read: {error.message}") from error
+        except UnicodeError as error:
+            raise RequestError(
+                400, "form", "the form names a charset that nothing can be read with; send UTF-8"
+            ) from error
         try:
             return [await _file(name, part) for name, part in form.multi_items()]
         finally:
