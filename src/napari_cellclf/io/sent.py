@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def sent_sources(
     channels : sequence of str
         What the files show, one grey file each, in order.
     limit_bytes : int, optional
-        Bytes of decoded pixels allowed in each file.
+        Bytes of decoded pixels allowed in each image.
 
     Returns
     -------
@@ -115,7 +116,12 @@ def _named(
 def _read_planes(
     files: Sequence[MemoryFile], names: Sequence[str], limit_bytes: int | None
 ) -> Image:
-    planes = [grey_plane(read_memory(file, limit_bytes=limit_bytes), file) for file in files]
+    planes: list[np.ndarray[Any, Any]] = []
+    for file in files:
+        # Together they are one image, which may not be larger than one file.
+        taken = sum(plane.nbytes for plane in planes)
+        left = None if limit_bytes is None else max(1, limit_bytes - taken)
+        planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
     for file, plane in zip(files, planes, strict=True):
         check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
     return Image(np.stack(planes), "CYX", tuple(names), source=files[0].name)

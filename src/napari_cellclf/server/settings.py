@@ -22,7 +22,7 @@ class Limits:
     body_bytes : int
         Of one request.
     pixel_bytes : int
-        Of the decoded pixels of one file, as its header declares them.
+        Of the decoded pixels of one image, of one file or several, as their headers declare them.
     plane_bytes : int
         Of one prepared image; a network that takes any size is busy with it for seconds.
     files, planes : int
