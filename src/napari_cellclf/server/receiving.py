@@ -168,7 +168,9 @@ class Body:
             )
         declared = request.headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._limits.body_bytes:
-            await drain(request)
+            # A client that asks first has not begun to send.
+            if request.headers.get("expect", "").lower() != "100-continue":
+                await drain(request)
             raise self._too_large()
         with self._receiver._turn(request):
             try:
