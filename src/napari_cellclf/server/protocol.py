@@ -2,8 +2,8 @@
 
 A client that opens connections and sends nothing, or a header byte by byte, would keep them for
 ever. Here a header has to be complete in time, and of connections that ask for nothing each address
-may have so many; the oldest makes room for a new one, so that other clients are always let in. A client
-that does not take its answer would keep a connection, too, and is given up after a while.
+may have so many; the oldest makes room for a new one, so that other clients are always let in. A
+client that does not take its answer would keep a connection, too, and is given up after a while.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first header."""
         super().connection_made(transport)
-        # Whatever is not sent yet is told of, and not only what is over some size.
-        transport.set_write_buffer_limits(0)
+        # To be told of whatever is not sent yet, not only of 64 kB; with 0 TLS never goes on.
+        transport.set_write_buffer_limits(1)
         self.peer = self.client[0] if self.client else ""
         self.idle.add(self)
         self._expect_header()
