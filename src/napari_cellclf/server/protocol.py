@@ -103,6 +103,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._write_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._in_body = False
+        self._answered = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first header."""
@@ -140,6 +141,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.idle.discard(self)
         super().on_headers_complete()
         self._in_body = True
+        self._answered = False
         if self.parser.should_upgrade() and self._brings_body():
             # The parser takes the body for the other protocol, and none would be read.
             self._refuse(400, "upgrade", "this server speaks HTTP/1.1; ask without Upgrade")
@@ -169,7 +171,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Let the connection wait for another request."""
         super().on_response_complete()
         # Another request may have come already, and be next.
-        if self.cycle.response_complete and not self.transport.is_closing():
+        self._answered = self.cycle.response_complete
+        if self._answered and not self.transport.is_closing():
             self.idle.add(self)
 
     def send_400_response(self, msg: str) -> None:
@@ -207,8 +210,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_is_there()
         if self.transport.is_closing():
             return
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered == self._in_body:
+        if self._answered == self._in_body:
             # The client would take it for the answer to another request.
             self.transport.close()
             return
