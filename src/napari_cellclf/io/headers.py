@@ -220,6 +220,6 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         segments += 1
         scans += marker == _START_OF_SCAN
         if segments > _MOST_SEGMENTS or scans > _MOST_SCANS:
-            raise ValueError(f"the JPEG has over {scans} scans in {segments} segments, too many")
+            raise ValueError(f"over {_MOST_SCANS} scans or {_MOST_SEGMENTS} segments, too many")
         yield marker, start + 2, end
         position = end

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import InputError
+from napari_cellclf.errors import ImageTooLargeError, InputError
 from napari_cellclf.io.drosophila import is_embryo_file, parse_name
 from napari_cellclf.io.files import read_memory
+from napari_cellclf.io.limits import human_bytes
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
 from napari_cellclf.io.rxrx1_names import is_site_file, parse_path
@@ -121,7 +122,15 @@ def _read_planes(
         # Together they are one image, which may not be larger than one file.
         taken = sum(plane.nbytes for plane in planes)
         left = None if limit_bytes is None else max(1, limit_bytes - taken)
-        planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
+        try:
+            planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
+        except ImageTooLargeError:
+            if limit_bytes is None or not planes:
+                raise
+            raise ImageTooLargeError(
+                f"{files[0]} and the others up to {file} are one image, of more than "
+                f"{human_bytes(limit_bytes)}; send smaller ones"
+            ) from None
     for file, plane in zip(files, planes, strict=True):
         check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
     return Image(np.stack(planes), "CYX", tuple(names), source=files[0].name)
