@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from napari_cellclf.server.failures import RequestError, one_line
+from napari_cellclf.server.failures import RequestError, busy, one_line
 from napari_cellclf.server.schemas import Failure
 
 if TYPE_CHECKING:
@@ -61,17 +62,22 @@ class Watch:
             await self._app(scope, receive, send)
             return
         # What a failure of ours ends in, outside of this.
-        began, status = time.perf_counter(), 500
+        began, status, started = time.perf_counter(), 500, False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            # Told to stop, and the time for finishing is over.
+            if started:
+                raise
+            await failure_response(busy("this server stops"))(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - began
             path = scope["path"] if scope["path"] in PATHS else "other"
