@@ -194,7 +194,7 @@ class RemoteEngine:
             raise ServerError(
                 f"{self._address} shows a certificate that is not trusted "
                 f"({error.verify_message}); check the address, or give the authority's file as "
-                "certificates"
+                "certificates, or in the variable SSL_CERT_FILE"
             ) from error
         except TimeoutError as error:
             raise ServerError(
