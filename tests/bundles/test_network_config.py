@@ -277,6 +277,24 @@ def test_networks_that_double_again_and_again_end() -> None:
         follow(inner, "m.keras")
 
 
+@pytest.mark.parametrize("idle", [0, 2000], ids=["inputs", "layers that no one calls"])
+def test_a_large_network_inside_is_not_followed_at_every_call(idle: int) -> None:
+    """None of this is a call, and yet all of it was looked at each time: for seconds."""
+    names = [f"i{i}" for i in range(1 if idle else 2000)]
+    shape = {"batch_shape": [None, 8, 8, 1]}
+    begins = [layer("InputLayer", name=n, **shape) | {"name": n} for n in names]
+    inner = _functional(outputs=["i0", 0, 0])
+    inner["config"]["layers"] = begins + [layer("ReLU", name=f"r{i}") for i in range(idle)]
+    inner["config"]["input_layers"] = [[name, 0, 0] for name in names]
+    middle = _functional(
+        inner | {"name": "net", "inbound_nodes": [{"args": [[_tensor("in")] * len(names)]}]}
+    )
+    calls = [{"args": [_tensor("in")]}, *({"args": [_tensor("net", i)]} for i in range(3000))]
+    outer = _functional(middle | {"name": "net", "inbound_nodes": calls}, outputs=["net", 3000, 0])
+    with pytest.raises(UnsafeModelError, match="again and again"):
+        follow(outer, "m.keras")
+
+
 def test_layers_are_bounded_in_number_and_time() -> None:
     many = [layer("ReLU", name=f"r{i}") for i in range(MAX_LAYERS + 1)]
     with pytest.raises(UnsafeModelError, match=f"over {MAX_LAYERS} layers"):

@@ -13,6 +13,8 @@ from napari_cellclf.bundles.shapes import MisfitError, Shape, made_by
 from napari_cellclf.errors import UnsafeModelError
 
 MAX_CALLS = 20_000
+#: Layers that are looked at, and tensors that they take; of a network inside, at every call.
+MAX_STEPS = 100_000
 #: Numbers that one layer may make of one image (0.5 GiB in float32), and all together.
 MAX_NUMBERS = 1 << 27
 MAX_ALL_NUMBERS = 1 << 32
@@ -135,6 +137,7 @@ def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Netwo
 class _Follower:
     name: str
     calls: int = 0
+    steps: int = 0
     numbers: int = 0
     operations: int = 0
     n_seeds: int = 0
@@ -148,6 +151,10 @@ class _Follower:
         """Send tensors through a model, calling each layer once what it takes is there."""
         if len(inputs) != len(model.inputs):
             self.refuse("calls a network with more or fewer inputs than it has")
+        self.steps += len(model.layers)
+        self.steps += sum(len(taken) for calls in model.calls.values() for taken in calls)
+        if self.steps > MAX_STEPS:
+            self.refuse("calls a large network inside it again and again")
         made: dict[Place, Tensor] = dict(zip(model.inputs, inputs, strict=True))
         lacking, users = _dependencies(model)
         ready = deque(model.inputs)
