@@ -14,7 +14,7 @@ from napari_cellclf.errors import UnsafeModelError
 
 MAX_CALLS = 20_000
 #: Layers that are looked at, and tensors that they take; of a network inside, at every call.
-MAX_STEPS = 100_000
+MAX_STEPS = 50_000
 #: Numbers that one layer may make of one image (0.5 GiB in float32), and all together.
 MAX_NUMBERS = 1 << 27
 MAX_ALL_NUMBERS = 1 << 32
