@@ -18,6 +18,7 @@ from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError
+from napari_cellclf.io.home import expanded
 
 
 def write_bundle(
@@ -58,7 +59,7 @@ def write_bundle(
         If something is there already, a file is missing, or the disk refuses.
     """
     refuse_urls(path)
-    target = Path(path).expanduser()
+    target = expanded(path)
     _check_request(target, files, overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

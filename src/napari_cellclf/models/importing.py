@@ -38,6 +38,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import BundleError, CancelledError, CellclfError, ModelError
+from napari_cellclf.io.home import expanded
 
 #: What lies in the folder that is shared with the child process.
 REQUEST, ANSWER, MADE = "request.json", "answer.jsonl", f"made{SUFFIX}"
@@ -116,7 +117,9 @@ def import_network(
     CancelledError
         If `should_stop` said so; nothing is left behind.
     """
-    target = Path(path) if path is not None else models_folder() / f"{described.name}{SUFFIX}"
+    target = expanded(path) if path is not None else models_folder() / f"{described.name}{SUFFIX}"
+    if target.suffix != SUFFIX:
+        raise BundleError(f"{target.name!r} must end in {SUFFIX} to be known as a model")
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; give it another name, or say to overwrite it")
     with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
@@ -125,7 +128,7 @@ def import_network(
         on_progress(Progress(0, _STEPS, f"checking {Path(file).name}"))
         # What the user named is looked at first, for messages that name it.
         check_description(look_at(file), described)
-        _copy(Path(file).expanduser(), copy)
+        _copy(expanded(file), copy)
         found = look_at(copy, described.preprocessing.size)
         check_description(found, described)
         _ask(folder, Path(file).name, described)
@@ -141,6 +144,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _ask(folder: Path, name: str, described: ForeignNetwork) -> None:
+    # Bytes of a name that are no text could not be written into the bundle.
+    name = name.encode("utf-8", "backslashreplace").decode()
     request = {"name": name, "described": described.model_dump(mode="json")}
     (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
 
