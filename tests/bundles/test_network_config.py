@@ -289,7 +289,7 @@ def test_a_large_network_inside_is_not_followed_at_every_call(idle: int) -> None
     middle = _functional(
         inner | {"name": "net", "inbound_nodes": [{"args": [[_tensor("in")] * len(names)]}]}
     )
-    calls = [{"args": [_tensor("in")]}, *({"args": [_tensor("net", i)]} for i in range(MAX_LAYERS - 1))]
+    calls = [{"args": [_tensor("in")]}, *({"args": [_tensor("net", i)]} for i in range(3000))]
     outer = _functional(middle | {"name": "net", "inbound_nodes": calls}, outputs=["net", 3000, 0])
     with pytest.raises(UnsafeModelError, match="again and again"):
         follow(outer, "m.keras")

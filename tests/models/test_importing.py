@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +155,15 @@ def test_hostile_files_are_refused_before_anything_is_started(
         import_network(tmp_path / "m.keras", _said(), path=tmp_path / "m.cellclf")
     with pytest.raises(UnsafeModelError, match="is an address"):
         import_network("hf://someone/m.keras", _said())
+
+
+def test_a_name_of_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
+    try:
+        odd = file.rename(tmp_path / os.fsdecode(b"th\xffeirs.keras"))
+    except OSError:
+        pytest.skip("this disk takes names of text only")
+    bundle = import_network(odd, _said(), path=tmp_path / "m.cellclf")
+    assert "th\\udcffeirs.keras" in bundle.spec.training.source
 
 
 def test_memory_is_bounded(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
