@@ -5,6 +5,7 @@ Keras's own `safe_mode` lists what is forbidden; here stands what is allowed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,13 +159,20 @@ def _weights_span(archive: Archive, name: str) -> Span:
 
 def _check_count(network: Network, weights: Weights, name: str) -> int:
     wanted = network.n_parameters
-    held = sum(
-        array.size for path, array in weights.arrays.items() if not path.startswith(_OPTIMIZER)
-    )
+    arrays = [one for path, one in weights.arrays.items() if not path.startswith(_OPTIMIZER)]
+    held = sum(array.size for array in arrays)
     if not wanted <= held <= wanted + 2 * network.n_seeds:
         raise UnsafeModelError(
             f"the network of {name} asks for {wanted} weights, but its file holds {held}; get it "
             "again or save it again with Keras"
+        )
+    # Keras would say the same of each layer, but takes seconds to be asked.
+    asked = Counter(shape for _, shapes in network.weights for shape in shapes)
+    lacking = sorted(asked - Counter(array.shape for array in arrays))
+    if lacking:
+        raise UnsafeModelError(
+            f"the network of {name} asks for weights of shape {lacking[0]}, but its file holds "
+            "others; get it again or save it again with Keras"
         )
     return held
 
