@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+from napari_cellclf.bundles import gate
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.foreign import ForeignNetwork, look_at
 from napari_cellclf.core.image import Image
@@ -155,6 +156,18 @@ def test_hostile_files_are_refused_before_anything_is_started(
         import_network(tmp_path / "m.keras", _said(), path=tmp_path / "m.cellclf")
     with pytest.raises(UnsafeModelError, match="is an address"):
         import_network("hf://someone/m.keras", _said())
+
+
+def test_large_weights_are_read_through_before_anything_is_started(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing.subprocess, "Popen", None)
+    monkeypatch.setattr(gate, "AT_ONCE", 0)
+    network = keras.saving.load_model(file)
+    network.layers[0].set_weights([np.full((3, 3, 2, 4), np.nan), np.zeros(4)])
+    network.save(file)
+    with pytest.raises(BundleError, match=r"of theirs\.keras holds NaN"):
+        import_network(file, _said(), path=tmp_path / "m.cellclf")
 
 
 def test_a_name_of_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from napari_cellclf.bundles.graph import Network, follow
 from napari_cellclf.bundles.hdf5 import Weights, check_weights
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.kinds import HDF5_MAGIC, IMPORT, refuse_other_kinds
-from napari_cellclf.bundles.plainfile import Span, open_plain
+from napari_cellclf.bundles.plainfile import Span, open_plain, read_up_to
 from napari_cellclf.bundles.values import check_finite, crc_of
 from napari_cellclf.errors import UnsafeModelError
 
@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[Archive]:
     if path.is_dir() or path.suffix.lower() != ".keras":
         raise UnsafeModelError(f"{path.name} is not a .keras file; save it as .keras with Keras 3")
     with open_plain(path) as handle:
-        if handle.read(len(HDF5_MAGIC)) == HDF5_MAGIC:
+        if read_up_to(handle, len(HDF5_MAGIC), path.name) == HDF5_MAGIC:
             raise UnsafeModelError(
                 f"{path.name} is an HDF5 file of an older Keras; bring it in with {IMPORT}"
             )

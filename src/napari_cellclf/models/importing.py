@@ -24,8 +24,10 @@ from napari_cellclf.bundles.foreign import (
     ForeignFile,
     ForeignNetwork,
     check_description,
+    is_legacy,
     look_at,
 )
+from napari_cellclf.bundles.gate import check_values
 from napari_cellclf.bundles.members import REQUIRED, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import Span, open_plain
@@ -127,8 +129,11 @@ def import_network(
         copy = folder / COPY
         on_progress(Progress(0, _STEPS, f"checking {Path(file).name}"))
         # What the user named is looked at first, for messages that name it.
-        check_description(look_at(file), described)
-        _copy(expanded(file), copy)
+        source = expanded(file)
+        check_description(look_at(source), described)
+        if not is_legacy(source):
+            check_values(source)
+        _copy(source, copy)
         found = look_at(copy, described.preprocessing.size)
         check_description(found, described)
         _ask(folder, Path(file).name, described)
