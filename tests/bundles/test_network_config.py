@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles.graph import MAX_CALLS, follow
 from napari_cellclf.bundles.layers import ALLOWED, REQUIRED
 from napari_cellclf.bundles.networks import MAX_LAYERS
+from napari_cellclf.bundles.schema import MAX_INPUT
 from napari_cellclf.errors import UnsafeModelError
 
 #: What nobody would write, and Python might take for what is meant.
@@ -180,6 +181,14 @@ def _blowing_up(*layers: dict[str, Any]) -> dict[str, Any]:
 def test_what_would_fill_the_memory_is_refused_before_it_is_built(layers: list[Any]) -> None:
     with pytest.raises(UnsafeModelError, match=r"limit 134217728|multiplications"):
         follow(_blowing_up(*layers), "m.keras")
+
+
+def test_images_that_come_in_are_bounded() -> None:
+    config = _blowing_up(layer("GlobalMaxPooling2D", name="g"))
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, None, None, 1]
+    assert follow(config, "m.keras", (4096, 4096)).output_shape == (1,)
+    with pytest.raises(UnsafeModelError, match=f"8192 x 8192 x 1 numbers .* limit {MAX_INPUT}"):
+        follow(config, "m.keras", (8192, 8192))
 
 
 def test_broadcasting_is_counted() -> None:

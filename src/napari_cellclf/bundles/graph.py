@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from napari_cellclf.bundles.networks import Parts, Place, read_network
 from napari_cellclf.bundles.parameters import words
+from napari_cellclf.bundles.schema import MAX_INPUT
 from napari_cellclf.bundles.shapes import MisfitError, Shape, made_by
 from napari_cellclf.errors import UnsafeModelError
 
@@ -120,6 +121,10 @@ def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Netwo
         given[axis] if side is None else side for axis, side in enumerate(sides, 3 - len(sides))
     )
     begin = Tensor(shape, "linear")
+    if math.prod(shape) > MAX_INPUT:
+        follower.refuse(
+            f"takes {' x '.join(map(str, shape))} numbers of one image; limit {MAX_INPUT}"
+        )
     follower.weigh("input", shape, [])
     (end,) = follower.through(parts, [begin])
     return Network(
