@@ -27,14 +27,11 @@ OPEN_SIDE = 256
 _NUMPY = "keras.src.ops.numpy"
 #: Layers after which probabilities are still what they were.
 _PASSING = words(
-    "Average Dropout Flatten GaussianDropout GaussianNoise GlobalAveragePooling2D Identity "
-    "Mean Permute Reshape SpatialDropout2D"
+    "ActivityRegularization AlphaDropout Average Dropout Flatten GaussianDropout GaussianNoise "
+    "GlobalAveragePooling2D Identity Mean Permute Reshape SpatialDropout2D"
 )
-#: The state of a random generator, two numbers, comes with each of these.
-_SEEDED = words(
-    "Dropout GaussianDropout GaussianNoise RandomBrightness RandomContrast RandomFlip "
-    "RandomRotation RandomTranslation RandomZoom SpatialDropout2D"
-)
+#: The state of a random generator, two numbers, comes with each of these, and of augmentations.
+_SEEDED = words("AlphaDropout Dropout GaussianDropout GaussianNoise SpatialDropout2D")
 
 
 @dataclass(frozen=True)
@@ -222,9 +219,13 @@ class _Follower:
             if before != weights:
                 self.refuse(f"calls layer {name[:80]!r} with inputs that ask for other weights")
             return
-        self.n_seeds += layer["class_name"] in _SEEDED
+        self.n_seeds += _is_seeded(layer["class_name"])
         if weights:
             self.weights.append((name, weights))
+
+
+def _is_seeded(class_name: str) -> bool:
+    return class_name in _SEEDED or class_name.startswith("Random")
 
 
 def _dependencies(
