@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import bundled_folder, find_model, models_folder
-from napari_cellclf.bundles.exchange import exchange
+from napari_cellclf.bundles.exchange import check_replaceable, exchange
 from napari_cellclf.bundles.fetched import origin_note
 from napari_cellclf.bundles.members import SPEC, copy_and_hash, members_of
 from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
@@ -93,6 +93,7 @@ def copy_bundle(
     refuse_urls(target)
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; say to overwrite it, or choose another name")
+    check_replaceable(target)
     original = ModelBundle.load(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.card import model_card
-from napari_cellclf.bundles.exchange import exchange, sync_folder
+from napari_cellclf.bundles.exchange import check_replaceable, exchange, sync_folder
 from napari_cellclf.bundles.members import CARD, LIMITS, REQUIRED, SPEC, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
@@ -82,6 +82,7 @@ def _check_request(target: Path, files: Mapping[str, bytes | Path], overwrite: b
         raise BundleError(f"{target.name!r} must end in {SUFFIX} to be known as a model")
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; give overwrite=True to replace it")
+    check_replaceable(target)
     if set(files) != set(REQUIRED):
         raise BundleError(f"a bundle is made of {', '.join(REQUIRED)}; got {', '.join(files)}")
 
