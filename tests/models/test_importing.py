@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,36 @@ def test_a_stop_leaves_nothing(file: Path, tmp_path: Path) -> None:
             should_stop=lambda: len(steps) > 1,
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs.keras"]
+
+
+def test_nothing_goes_on_after_the_caller_was_killed(file: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from napari_cellclf.bundles.foreign import ForeignNetwork\n"
+        "from napari_cellclf.models.importing import import_network\n"
+        "said = ForeignNetwork.model_validate_json(sys.argv[2])\n"
+        "import_network(sys.argv[1], said, path=sys.argv[3],\n"
+        "    on_progress=lambda progress: print(progress.message, flush=True))\n"
+    )
+    private = tmp_path / "private"
+    private.mkdir()
+    arguments = [str(file), _said().model_dump_json(), str(tmp_path / "m.cellclf")]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(private), "TEMP": str(private)},
+    ) as caller:
+        assert caller.stdout is not None
+        while "starting Keras" not in caller.stdout.readline():
+            assert caller.poll() is None
+        caller.kill()
+    # What the child has left behind is gone as soon as it has seen it.
+    ends = time.monotonic() + 60
+    while list(private.glob("cellclf-*")) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert list(private.glob("cellclf-*")) == []
+    assert not (tmp_path / "m.cellclf").exists()
 
 
 def test_an_older_model_is_only_replaced_when_asked(file: Path, tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def _run(folder: Path, limits: Limits, on_progress: OnProgress, should_stop: Sho
     with (folder / "said.txt").open("wb") as said:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            # Which ends when this process does, however it does.
+            stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
             env=environment,
@@ -174,6 +175,8 @@ def _run(folder: Path, limits: Limits, on_progress: OnProgress, should_stop: Sho
         finally:
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _watch(
