@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from napari_cellclf.errors import CellclfError, InputError, SelfTestError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Largest difference of a probability that other processors and backends may make.
 TOLERANCE = 1e-3
@@ -63,6 +67,8 @@ def load_classifier(
     if window_is_open() if own_process is None else own_process:
         return Classifier(bundle, _ready(ProcessEngine(str(path))))
     # Keras takes seconds to import: everything that is wrong with the file is said before.
+    if self_test:
+        _prepared_test(bundle)
     from napari_cellclf.inference.keras_engine import KerasEngine
 
     engine = KerasEngine.load(bundle)
@@ -100,11 +106,8 @@ def run_self_test(bundle: ModelBundle, engine: Engine) -> float:
     SelfTestError
         If it is above `TOLERANCE`, or the answer is not probabilities of the classes.
     """
-    name, expected = bundle.path.name, bundle.test_output
-    try:
-        pixels = bundle.spec.input.preprocessing(bundle.test_image)
-    except InputError as error:
-        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error
+    name = bundle.path.name
+    pixels, expected = _prepared_test(bundle)
     found = engine(pixels[np.newaxis])
     if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
         raise SelfTestError(
@@ -123,3 +126,14 @@ def run_self_test(bundle: ModelBundle, engine: Engine) -> float:
             f"{TOLERANCE:g}); get it again, or train it again with this version of Keras"
         )
     return difference
+
+
+def _prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return what the network is given and what it must answer; neither takes Keras."""
+    name, expected = bundle.path.name, bundle.test_output
+    if not np.isfinite(expected).all():
+        raise SelfTestError(f"the stored answer of {name} is not finite; get it again")
+    try:
+        return bundle.spec.input.preprocessing(bundle.test_image), expected
+    except InputError as error:
+        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error

@@ -113,6 +113,8 @@ PLAIN: dict[str, list[Callable[[], Any]]] = {
         lambda: layers.UpSampling2D((2, 3), interpolation="bilinear"),
     ],
     "ZeroPadding2D": [lambda: layers.ZeroPadding2D(((1, 0), (2, 3)))],
+    "ActivityRegularization": [lambda: layers.ActivityRegularization(0.1)],
+    "AlphaDropout": [lambda: layers.AlphaDropout(0.5)],
     "Dropout": [lambda: layers.Dropout(0.5)],
     "GaussianDropout": [lambda: layers.GaussianDropout(0.5)],
     "GaussianNoise": [lambda: layers.GaussianNoise(0.5)],

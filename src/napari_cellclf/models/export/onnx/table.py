@@ -62,6 +62,8 @@ LAYERS: dict[str, Convert] = {
     "UpSampling2D": shapes.up_sampling,
     "ZeroPadding2D": shapes.zero_padding,
     # These do something in training only.
+    "ActivityRegularization": shapes.identity,
+    "AlphaDropout": shapes.identity,
     "Dropout": shapes.identity,
     "GaussianDropout": shapes.identity,
     "GaussianNoise": shapes.identity,
