@@ -1,0 +1,145 @@
+"""The same rows from a cluster as from this process, also when a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_cellclf.cluster import classifier as module
+from napari_cellclf.cluster.classifier import ClusterClassifier, connect_cluster
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import ServerError
+from napari_cellclf.inference.batches import Delivered
+from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.io.sources import ImageSource, collect_sources
+
+Rows = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def remote(cluster: Any, model: Path, folder: Path) -> Iterator[ClusterClassifier]:
+    with connect_cluster(cluster.scheduler_address, model, inputs=[folder]) as remote:
+        yield remote
+
+
+def _rows(stream: Iterator[Delivered]) -> Rows:
+    rows: Rows = []
+    for part in stream:
+        answer = part.answer
+        if isinstance(answer, Predictions):
+            rows += zip(answer.ids, answer.probabilities, strict=True)
+        else:
+            rows.append((answer.id, answer.reason))
+    return rows
+
+
+def _compare(found: Rows, wanted: Rows) -> None:
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    for (_, one), (_, other) in zip(found, wanted, strict=True):
+        if isinstance(other, str):
+            assert one == other
+        else:
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_rows_are_the_same_though_a_worker_is_killed(
+    remote: ClusterClassifier, local: Classifier, folder: Path, cluster: Any
+) -> None:
+    sources = collect_sources([folder])
+    told: list[Progress] = []
+    stream = remote.stream(sources, batch_size=1, on_progress=told.append)
+    first = next(stream)
+    # Each worker has begun, or waits for, several chunks.
+    victim = next(iter(cluster.workers.values())).pid
+    os.kill(victim, signal.SIGKILL)
+    found = _rows(iter([first, *stream]))
+    _compare(found, _rows(local.stream(sources)))
+    assert len(found) == 92
+    assert sum(isinstance(answer, str) for _, answer in found) == 2
+    assert told[-1] == Progress(90, 90, f"classified {sources[-1].id}")
+    assert [one.done for one in told] == sorted(one.done for one in told)
+
+
+def test_a_stop_is_honoured(remote: ClusterClassifier, folder: Path) -> None:
+    sources = collect_sources([folder])
+    told: list[Progress] = []
+    stopped = remote.stream(
+        sources, batch_size=1, on_progress=told.append, should_stop=lambda: len(told) >= 3
+    )
+    assert 3 <= len(_rows(stopped)) < len(sources)
+
+
+def test_an_image_that_ends_its_workers_does_not_lose_the_others(
+    remote: ClusterClassifier, folder: Path
+) -> None:
+    sources = collect_sources([folder])[:4]
+    sources[2] = ImageSource("deadly", read=partial(os._exit, 1))
+    found = _rows(remote.stream(sources))
+    assert [name for name, _ in found] == [source.id for source in sources]
+    assert [isinstance(answer, str) for _, answer in found] == [False, False, True, False]
+    assert found[2][1].startswith("deadly ended every worker that tried it")
+
+
+def test_channels_are_chosen_there_as_here(
+    remote: ClusterClassifier, local: Classifier, folder: Path
+) -> None:
+    sources = collect_sources([folder])[:3]
+    swapped = {"DNA": "actin", "actin": "DNA"}
+    found = _rows(remote.stream(sources, mapping=swapped))
+    _compare(found, _rows(local.stream(sources, mapping=swapped)))
+
+
+def test_workers_without_the_images_say_so(cluster: Any, model: Path, folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    with connect_cluster(cluster.scheduler_address, model, inputs=[elsewhere]) as remote:
+        with pytest.raises(ServerError, match=r"does not see .*elsewhere; all workers need"):
+            list(remote.stream(collect_sources([folder])))
+        assert "worker" in remote.device
+
+
+def test_another_model_of_that_name_is_refused(
+    cluster: Any, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.WantedModel
+
+    def other(path: str, name: str, fingerprint: str, version: str) -> Any:
+        return real(path, name, "0" * 64, version)
+
+    monkeypatch.setattr(module, "WantedModel", other)
+    with (
+        connect_cluster(cluster.scheduler_address, model) as remote,
+        pytest.raises(ServerError, match="has another model under the name of tiny"),
+    ):
+        list(remote.stream(collect_sources([folder])))
+
+
+def test_another_version_is_refused(
+    cluster: Any, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "version", lambda _: "0.0.1")
+    with (
+        connect_cluster(cluster.scheduler_address, model) as remote,
+        pytest.raises(ServerError, match=r"and this is 0\.0\.1; install the same version"),
+    ):
+        list(remote.stream(collect_sources([folder])))
+
+
+def test_no_scheduler_is_one_sentence(model: Path) -> None:
+    with pytest.raises(ServerError, match="there is no dask scheduler at tcp://127"):
+        connect_cluster("tcp://127.0.0.1:9", model, timeout=0.5)
+
+
+def test_paths_may_be_called_otherwise_here(
+    remote: ClusterClassifier, local: Classifier, folder: Path
+) -> None:
+    sources = [replace(one, id=Path(one.id).name) for one in collect_sources([folder])[:12]]
+    _compare(_rows(remote.stream(sources)), _rows(local.stream(sources)))
