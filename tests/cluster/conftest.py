@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,3 @@ def cluster() -> Iterator[Any]:
         ) as cluster,
     ):
         yield cluster
-
-
-Address = str
-Connect = Callable[..., Any]

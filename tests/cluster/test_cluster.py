@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
+import pandas as pd
 import pytest
+import trustme
 
+from napari_cellclf.cli import main
 from napari_cellclf.cluster import classifier as module
 from napari_cellclf.cluster.classifier import ClusterClassifier, connect_cluster
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.errors import ServerError
+from napari_cellclf.errors import InputError, ServerError
 from napari_cellclf.inference.batches import Delivered
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io.sources import ImageSource, collect_sources
 
+distributed = pytest.importorskip("distributed")
 Rows = list[tuple[str, Any]]
 
 
@@ -143,3 +149,65 @@ def test_paths_may_be_called_otherwise_here(
 ) -> None:
     sources = [replace(one, id=Path(one.id).name) for one in collect_sources([folder])[:12]]
     _compare(_rows(remote.stream(sources)), _rows(local.stream(sources)))
+
+
+def test_the_command_line_writes_the_same_table(
+    cluster: Any,
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    tables = [tmp_path / "cluster.csv", tmp_path / "here.csv"]
+    for table, where in zip(tables, (["--scheduler", cluster.scheduler_address], []), strict=True):
+        assert main(["predict", str(model), folder.name, "--out", str(table), *where]) == 3
+        assert ("of tcp://127.0.0.1" in capsys.readouterr().err) == bool(where)
+    found, wanted = (pd.read_csv(table) for table in tables)
+    pd.testing.assert_frame_equal(found, wanted, atol=1e-6)
+    assert found["image"][0] == f"{folder.name}/000.tif"
+    bad = [pd.read_csv(tmp_path / f"{table.stem}.bad_files.csv") for table in tables]
+    assert bad[0]["image"].tolist() == bad[1]["image"].tolist()
+
+
+def test_a_server_is_no_model_for_workers(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["predict", "https://plates.example", str(model), "--scheduler", "tcp://x:1"]
+    assert main(arguments) == 1
+    assert "wants a model that its workers load" in capsys.readouterr().err
+
+
+def test_without_distributed_it_says_what_to_install(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install .napari-cellclf\[distributed\]"):
+        connect_cluster("tcp://127.0.0.1:9", model)
+
+
+@pytest.mark.usefixtures("tls")
+def test_tls_is_that_of_dasks_configuration(model: Path, folder: Path) -> None:
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, protocol="tls", dashboard_address=None
+        ) as encrypted,
+        connect_cluster(encrypted.scheduler_address, model) as remote,
+    ):
+        assert remote.device.endswith(encrypted.scheduler_address)
+        assert encrypted.scheduler_address.startswith("tls://")
+        assert len(_rows(remote.stream(collect_sources([folder])[:2]))) == 2
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[None]:
+    """An authority, and a certificate that scheduler, worker and client share."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "node.pem")
+    settings = {"distributed.comm.tls.ca-file": str(tmp_path / "ca.pem")}
+    for role in ("scheduler", "worker", "client"):
+        for part in ("cert", "key"):
+            settings[f"distributed.comm.tls.{role}.{part}"] = str(tmp_path / "node.pem")
+    with dask.config.set(settings):
+        yield

@@ -1,7 +1,8 @@
 """Classify images: files, folders, RxRx1 folders (one row a site), or a table of paths.
 
 MODEL may be the address of a server that `cellclf serve` runs, such as https://plates.example:
-images are prepared here, and its network computes there.
+images are prepared here, and its network computes there. With --scheduler the workers of a dask
+cluster do all of it.
 
 INPUT is any number of image files, folders of images, RxRx1 folders (a plate, an experiment, or
 the root), and CSV files with a column `path`, whose other columns go into the table.
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.cli.classifiers import collect, opened
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.failures import Failures, describe_order
 from napari_cellclf.cli.interrupt import stop_on_interrupt
@@ -42,9 +44,9 @@ from napari_cellclf.cli.tables import (
 from napari_cellclf.errors import CancelledError, NoImagesError
 
 if TYPE_CHECKING:
+    from napari_cellclf.cli.classifiers import AnyClassifier
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import OnProgress
-    from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.rows import BadImage
     from napari_cellclf.io.sources import ImageSource
 
@@ -63,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
     add("--token-file", type=Path, metavar="FILE", help="a file with the secret of that server")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="compute on the workers of the dask cluster there, such as tcp://node1:8786; they see "
+        "model and images under the same paths",
+    )
     _add_output_arguments(parser)
     add_channels(parser)
     add_batch_size(parser)
@@ -116,51 +124,22 @@ def run(args: argparse.Namespace) -> int:
     mapping = channel_mapping(args.channels)
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
-    sources = _collect(args)
+    sources = collect(args)
     on_terminal = sys.stdout.isatty()
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=args.json
     )
     with ProgressReporter(style) as reporter:
         reporter.begin(f"loading {args.model}")
-        classifier = _load(args, mapping)
-        if on_terminal and (args.json or args.out is None):
-            # The rows on the same terminal tell how far it is, and a bar would spoil them.
-            reporter.silence()
-        return _classify(classifier, sources, mapping, args, reporter)
-
-
-def _collect(args: argparse.Namespace) -> list[ImageSource]:
-    from napari_cellclf.bundles.catalogue import find_model
-    from napari_cellclf.io.sources import collect_sources
-
-    if not _is_server(args.model):
-        find_model(args.model)
-    return collect_sources(args.inputs)
-
-
-def _load(args: argparse.Namespace, mapping: Mappings | None) -> Classifier:
-    from napari_cellclf.core.channels import name_overrides
-    from napari_cellclf.inference.load import load_classifier
-    from napari_cellclf.inference.remote import connect
-    from napari_cellclf.inference.tokens import read_token
-
-    if _is_server(args.model):
-        token = None if args.token_file is None else read_token(args.token_file)
-        classifier = connect(args.model, token)
-    else:
-        classifier = load_classifier(args.model)
-    # Before the first image is read: a channel that the model lacks is wrong for all of them.
-    name_overrides(classifier.preprocessing.channels, mapping or {})
-    return classifier
-
-
-def _is_server(model: str) -> bool:
-    return model.startswith(("http://", "https://"))
+        with opened(args, mapping) as classifier:
+            if on_terminal and (args.json or args.out is None):
+                # The rows on the same terminal tell how far it is, and a bar would spoil them.
+                reporter.silence()
+            return _classify(classifier, sources, mapping, args, reporter)
 
 
 def _classify(
-    classifier: Classifier,
+    classifier: AnyClassifier,
     sources: Sequence[ImageSource],
     mapping: Mappings | None,
     args: argparse.Namespace,
@@ -225,7 +204,7 @@ def _deliver(
 
 def _open_outputs(
     stack: ExitStack,
-    classifier: Classifier,
+    classifier: AnyClassifier,
     sources: Sequence[ImageSource],
     mapping: Mappings | None,
     args: argparse.Namespace,

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.cluster.chunk import Chunk, WantedModel
+from napari_cellclf.cluster.library import distributed_library
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -287,14 +288,15 @@ def connect_cluster(
     ------
     ServerError
         If there is no scheduler or no worker.
+    InputError
+        If dask's distributed is not installed.
     ModelError
         If there is no such model.
     """
-    from distributed import Client
-
+    library = distributed_library()
     bundle = ModelBundle.load(find_model(model))
     try:
-        client: Any = Client(address, timeout=timeout, set_as_default=False)
+        client = library.Client(address, timeout=timeout, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ServerError(
