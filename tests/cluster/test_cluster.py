@@ -189,7 +189,11 @@ def test_without_distributed_it_says_what_to_install(
 def test_tls_is_that_of_dasks_configuration(model: Path, folder: Path) -> None:
     with (
         distributed.LocalCluster(
-            n_workers=1, processes=False, protocol="tls", dashboard_address=None
+            n_workers=1,
+            processes=False,
+            protocol="tls",
+            security=distributed.Security(require_encryption=True),
+            dashboard_address=":0",
         ) as encrypted,
         connect_cluster(encrypted.scheduler_address, model) as remote,
     ):
