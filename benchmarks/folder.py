@@ -2,16 +2,16 @@
 
     python benchmarks/folder.py DATA [--sites 600] [--runs 3] [--seed-sites 48] [--cluster]
 
-DATA holds ``images/<experiment>/Plate<p>/*.png`` in RxRx1's form. Its sites are repeated, by links in a
-temporary folder, up to ``--sites``. The rows, by turns in each run, medians at the end:
+DATA holds ``images/<experiment>/Plate<p>/*.png`` in RxRx1's form. Its sites are repeated, by links
+in a temporary folder, up to ``--sites``. The rows, by turns in each run, medians at the end:
 
 - the first seed's way: for each site, decode with Pillow, divide by 255, ``model.predict``;
 - ours: `Classifier.stream` into a `PredictionWriter`;
 - decode only: read and prepare as ours does, compute nothing;
 - compute only: batches of 16 prepared sites that lie in memory.
 
-With ``--cluster``: ours with one worker process of dask, and with two, each bound to a core of its own
-(Linux, ``taskset``).
+With ``--cluster``: ours with one worker process of dask, and with two, each bound to a core of its
+own (Linux, ``taskset``).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.io.tables import PredictionWriter
 
 BATCH = 16
+SEED = "the first seed's way"
 
 
 def repeat(data: Path, folder: Path, sites: int) -> None:
@@ -121,7 +122,7 @@ def on_one_machine(arguments: argparse.Namespace, sources: list[ImageSource], ta
     batch = np.stack([row.pixels for row in prepare(classifier, sources[: 2 * BATCH])])
     few = sources[: arguments.seed_sites]
     rows: dict[str, tuple[int, Callable[[], object]]] = {
-        "the first seed's way": (len(few), lambda: seeds_way(network, few)),
+        SEED: (len(few), lambda: seeds_way(network, few)),
         "ours": (
             len(sources),
             lambda: into_table(
@@ -146,7 +147,7 @@ def on_one_machine(arguments: argparse.Namespace, sources: list[ImageSource], ta
         print(f"{name:22} {middle[name]:8.1f}   {' '.join(f'{rate:.1f}' for rate in found)}")
     slower = min(middle["decode only"], middle["compute only"])
     together = 1 / (1 / middle["decode only"] + 1 / middle["compute only"])
-    print(f"ours / the seed's way      {middle['ours'] / middle["the first seed's way"]:.2f}")
+    print(f"ours / the seed's way      {middle['ours'] / middle[SEED]:.2f}")
     print(f"ours / slower of the two   {middle['ours'] / slower:.2f}")
     print(f"ours / one after the other {middle['ours'] / together:.2f}")
 
