@@ -2,9 +2,9 @@
 
     python benchmarks/many_files.py [--files 50000]
 
-Makes small PNG files (64 x 64 pixels, six a site, all of them links to one), classifies them with ``cellclf predict --out`` in a process of its own, and looks at that process's
-memory (VmRSS; Linux) and at how many images are done, twice a second. Rows: at file 1,000 and then
-at every fifth of the files.
+Makes small PNG files (64 x 64 pixels, six a site, all of them links to one), classifies them with
+``cellclf predict --out`` in a process of its own, and looks at that process's memory (VmRSS; Linux)
+and at how many images are done, twice a second. Rows: at file 1,000 and then at every fifth.
 """
 
 from __future__ import annotations
