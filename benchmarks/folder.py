@@ -106,11 +106,11 @@ def workers(count: int) -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that something takes."""
-    began = time.perf_counter()
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds that something takes, by the clock and of all processors together."""
+    began, worked = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - worked
 
 
 def on_one_machine(arguments: argparse.Namespace, sources: list[ImageSource], table: Path) -> None:
@@ -138,13 +138,19 @@ def on_one_machine(arguments: argparse.Namespace, sources: list[ImageSource], ta
     seeds_way(network, few[:2])
     classifier.compute(batch)
     rates: dict[str, list[float]] = {name: [] for name in rows}
+    costs: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(arguments.runs):
         for name, (count, work) in rows.items():
-            rates[name].append(count / timed(work))
-    print(f"engine {type(classifier.engine).__name__} on {classifier.device}, sites a second")
+            clock, processors = timed(work)
+            rates[name].append(count / clock)
+            costs[name].append(1000 * processors / count)
+    print(f"engine {type(classifier.engine).__name__} on {classifier.device}")
+    print(f"{'':22} {'sites/s':>8} {'processor ms a site':>20}   sites/s of each run")
     middle = {name: statistics.median(found) for name, found in rates.items()}
     for name, found in rates.items():
-        print(f"{name:22} {middle[name]:8.1f}   {' '.join(f'{rate:.1f}' for rate in found)}")
+        cost = statistics.median(costs[name])
+        each = " ".join(f"{rate:.1f}" for rate in found)
+        print(f"{name:22} {middle[name]:8.1f} {cost:20.1f}   {each}")
     slower = min(middle["decode only"], middle["compute only"])
     together = 1 / (1 / middle["decode only"] + 1 / middle["compute only"])
     print(f"ours / the seed's way      {middle['ours'] / middle[SEED]:.2f}")
@@ -167,7 +173,7 @@ def on_workers(arguments: argparse.Namespace, sources: list[ImageSource], table:
                     lambda cluster=cluster: into_table(
                         cluster.stream(sources), cluster.classes, table
                     )
-                )
+                )[0]
                 for _ in range(arguments.runs)
             ]
         middle.append(statistics.median(rates))

@@ -24,20 +24,22 @@ import numpy as np
 from napari_cellclf.cli.resuming import journal_path
 
 SIDE = 64
+#: Files of a plate: 84 wells, four sites each.
+PLATE = 2016
 
 
 def make(folder: Path, files: int) -> None:
-    """Write the files: links, so that they need no room, in folders of 2,000."""
+    """Write the files: links, so that they need no room."""
     random = np.random.default_rng(0)
     first = folder / "first.png"
     first.write_bytes(imagecodecs.png_encode(random.integers(0, 255, (SIDE, SIDE), np.uint8)))
-    for number in range(files):
-        plate = folder / "screen" / f"HUVEC-{number // 20_000 + 1:02d}" / f"Plate{number // 2000}"
-        plate.mkdir(parents=True, exist_ok=True)
-        well, site, channel = number // 24 % 384, number // 6 % 4 + 1, number % 6 + 1
-        # Six files a site, four sites a well; a plate has 24 columns.
+    for number in range(files // 6 * 6):
+        plate, inside = divmod(number, PLATE)
+        parent = folder / "screen" / f"HUVEC-{plate // 10 + 1:02d}" / f"Plate{plate}"
+        parent.mkdir(parents=True, exist_ok=True)
+        well, site, channel = inside // 24, inside // 6 % 4 + 1, inside % 6 + 1
         name = f"{chr(65 + well // 24)}{well % 24 + 1:02d}_s{site}_w{channel}.png"
-        os.link(first, plate / name)
+        os.link(first, parent / name)
 
 
 def memory(process: int) -> float:
