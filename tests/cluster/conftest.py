@@ -15,8 +15,6 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.load import load_classifier
 
-distributed = pytest.importorskip("distributed")
-
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,6 +70,7 @@ def _write(path: Path, pixels: np.ndarray[Any, Any], axes: str, names: list[str]
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
     # Lost once is enough for a chunk to be suspected, so that the test of it is a short one.
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
