@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import distributed
 import numpy as np
 import pytest
 import tifffile
@@ -70,7 +71,6 @@ def _write(path: Path, pixels: np.ndarray[Any, Any], axes: str, names: list[str]
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed")
     # Lost once is enough for a chunk to be suspected, so that the test of it is a short one.
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),

@@ -28,7 +28,6 @@ from napari_cellclf.inference.batches import Delivered
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io.sources import ImageSource, collect_sources
 
-distributed = pytest.importorskip("distributed")
 Rows = list[tuple[str, Any]]
 
 

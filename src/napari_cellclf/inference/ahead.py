@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.core.image import Image
 
-#: More threads spend their time waiting for Python's lock, which a small file holds for half of
-#: the time that reading it takes.
+#: About a tenth of the work on a file is Python's own (opening it, its name, its header) and holds
+#: Python's lock, so that more threads than this would wait for it.
 _MOST_THREADS = 16
 #: Bytes that may lie ready, and be under way: a batch.
 _MOST_BYTES = 1 << 27
