@@ -304,7 +304,9 @@ def sole_writer(table: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Windows does not let go of a file that is open; it stays there, and harms nobody.
+        with suppress(OSError):
+            path.unlink()
         lock.release()
 
 
