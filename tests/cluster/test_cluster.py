@@ -75,6 +75,15 @@ def test_the_rows_are_the_same_though_a_worker_is_killed(
     assert [one.done for one in told] == sorted(one.done for one in told)
 
 
+def test_two_clients_do_not_take_away_the_models_of_each_other(
+    remote: ClusterClassifier, cluster: Any, model: Path, folder: Path
+) -> None:
+    sources = collect_sources([folder])[:2]
+    with connect_cluster(cluster.scheduler_address, model) as other:
+        assert len(_rows(other.stream(sources))) == 2
+    assert len(_rows(remote.stream(sources))) == 2
+
+
 def test_a_stop_is_honoured(remote: ClusterClassifier, folder: Path) -> None:
     sources = collect_sources([folder])
     told: list[Progress] = []

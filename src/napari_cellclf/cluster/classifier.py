@@ -62,7 +62,7 @@ class ClusterClassifier:
     """
 
     def __init__(self, client: Client, bundle: ModelBundle, inputs: Sequence[str | Path]) -> None:
-        from napari_cellclf.cluster.worker import ModelPlugin, plugin_name
+        from napari_cellclf.cluster.worker import ModelPlugin
 
         self.bundle = bundle
         self._client = client
@@ -74,8 +74,8 @@ class ClusterClassifier:
             bundle.spec.fingerprint,
             version("napari-cellclf"),
         )
-        self._plugin = plugin_name(wanted)
-        client.register_plugin(ModelPlugin(wanted))
+        self._plugin = f"napari-cellclf {client.id}"
+        client.register_plugin(ModelPlugin(wanted, self._plugin))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -198,10 +198,14 @@ class ClusterClassifier:
 
     def _answers(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered]:
         from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
 
         self._wait(sent.future, should_stop)
         if sent.future.status == "finished":
-            answers: list[Delivered] = sent.future.result()
+            try:
+                answers: list[Delivered] = sent.future.result()
+            except FutureCancelledError as error:
+                raise self._lost() from error
             return answers
         error = sent.future.exception() if sent.future.status == "error" else None
         if error is None:

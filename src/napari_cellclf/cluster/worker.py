@@ -29,10 +29,12 @@ class ModelPlugin(WorkerPlugin):
     ----------
     wanted : WantedModel
         Which one.
+    name : str
+        One for each client, so that none takes away the model of another.
     """
 
-    def __init__(self, wanted: WantedModel) -> None:
-        self.name = plugin_name(wanted)
+    def __init__(self, wanted: WantedModel, name: str) -> None:
+        self.name = name
         self._wanted = wanted
 
     def setup(self, worker: Worker) -> None:
@@ -110,29 +112,13 @@ class _OneAtATime:
             return self._engine(batch)
 
 
-def plugin_name(wanted: WantedModel) -> str:
-    """Return the name under which a worker keeps a model.
-
-    Parameters
-    ----------
-    wanted : WantedModel
-        Which one.
-
-    Returns
-    -------
-    str
-        The same for the same model at the same place.
-    """
-    return f"napari-cellclf {wanted.fingerprint} {wanted.path}"
-
-
 def classify_chunk(name: str, chunk: Chunk) -> list[Delivered]:
     """Classify some images with the model of the worker that this runs on.
 
     Parameters
     ----------
     name : str
-        From `plugin_name`.
+        Of the `ModelPlugin`.
     chunk : Chunk
         What to classify.
 
