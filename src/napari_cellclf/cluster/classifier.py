@@ -204,8 +204,8 @@ class ClusterClassifier:
         if sent.future.status == "finished":
             try:
                 answers: list[Delivered] = sent.future.result()
-            except FutureCancelledError as error:
-                raise self._lost() from error
+            except FutureCancelledError as gone:
+                raise self._lost() from gone
             return answers
         error = sent.future.exception() if sent.future.status == "error" else None
         if error is None:
