@@ -116,7 +116,7 @@ def test_a_whole_preprocessing_from_a_file(cellclf: Run, file: Path, tmp_path: P
     ("content", "told"),
     [
         ("{", "is not readable JSON"),
-        ("[" * 50_000, "is nested deeper"),
+        ("[" * 30_000, "is nested deeper"),
         (" " * 2_000_000, "has over 1048576 bytes"),
         ('{"channels": []}', "is no preprocessing: channels"),
     ],

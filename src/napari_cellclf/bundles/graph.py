@@ -13,7 +13,7 @@ from napari_cellclf.bundles.schema import MAX_INPUT
 from napari_cellclf.bundles.shapes import MisfitError, Shape, made_by
 from napari_cellclf.errors import UnsafeModelError
 
-MAX_CALLS = 20_000
+MAX_CALLS = 10_000
 #: Layers that are looked at, and tensors that they take; of a network inside, at every call.
 MAX_STEPS = 50_000
 #: Numbers that one layer may make of one image (0.5 GiB in float32), and all together.

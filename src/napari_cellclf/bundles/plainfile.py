@@ -89,7 +89,8 @@ def read_up_to(handle: IO[bytes], count: int, name: str) -> bytes:
         If the disk or the network that it lies on fails.
     """
     try:
-        return handle.read(count)
+        # Nothing at all is what a special file says that would have to be waited for.
+        return handle.read(count) or b""
     except OSError as error:
         raise BundleError(
             f"{name} cannot be read ({error.strerror or error}); check the disk, or get it again"
