@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_cellclf.core.predictions import Predictions
@@ -45,6 +45,8 @@ def _run(sides: list[int], batch_size: int) -> tuple[list[list[Row]], list[Deliv
 
 @settings(max_examples=150, deadline=None)
 @given(sides, st.integers(1, 6))
+@example([1] + [0] * 8, 2)
+@example([1, 3] + [2] * 7, 2)
 def test_every_row_is_answered_once_and_in_order(sides: list[int], batch_size: int) -> None:
     computed, found, most = _run(sides, batch_size)
     ids, means = [], []

@@ -114,6 +114,9 @@ class Batches:
             self._places.append(_Place(row.id, {}, row.finishes, None, None, row))
         else:
             self._put(row)
+        # Bad images, too, wait for those before them: however many there are, not for longer.
+        if len(self._places) >= _WAITING * self._batch_size and self._places[0].row is not None:
+            self._compute_oldest()
         yield from self._deliver()
 
     def finish(self) -> Iterator[Delivered]:
@@ -136,10 +139,7 @@ class Batches:
         self._waiting_bytes += row.nbytes
         if len(group) >= self._batch_size or (len(group) + 1) * row.nbytes > MAX_BATCH_BYTES:
             self._answer(row.pixels.shape)
-        elif (
-            len(self._places) >= _WAITING * self._batch_size
-            or self._waiting_bytes > MAX_BATCH_BYTES
-        ):
+        elif self._waiting_bytes > MAX_BATCH_BYTES:
             self._compute_oldest()
 
     def _compute_oldest(self) -> None:
