@@ -30,7 +30,12 @@ QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 # Front ends may use these where napari is there; napari brings them.
 WITH_NAPARI = {"napari", "vispy"}
 # An extra is imported by the part that it is the door of, inside functions, and nowhere else.
-WITH_EXTRAS = {"io/remote/object_store.py": "s3", "models/export": "export", "server": "server"}
+WITH_EXTRAS = {
+    "cluster": "distributed",
+    "io/remote/object_store.py": "s3",
+    "models/export": "export",
+    "server": "server",
+}
 
 PUBLIC = sorted(set(napari_cellclf.__all__) - {"__version__"})
 

@@ -89,3 +89,7 @@ def whole_file() -> bytes:
 
 def float_attribute(name: str, value: float) -> bytes:
     return message(1, name) + varint(2 << 3 | 5) + struct.pack("<f", value) + whole(20, 1)
+
+
+def text_attribute(name: str, value: str) -> bytes:
+    return message(1, name) + message(4, value) + whole(20, 3)

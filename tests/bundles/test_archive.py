@@ -284,6 +284,15 @@ def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
         check_network(tmp_path / "m.keras")
 
 
+def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("this system has no file that can be opened and not be read")
+    for name, look in (("m.keras", check_network), ("m.cellclf", ModelBundle.load)):
+        (tmp_path / name).symlink_to("/proc/self/mem")
+        with pytest.raises(BundleError, match=rf"{name} cannot be read \(Input/output error\)"):
+            look(tmp_path / name)
+
+
 def test_a_file_that_grows_shorter_meanwhile_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "m.keras")
     with path.open("rb", buffering=0) as handle:

@@ -74,7 +74,9 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, member: str, as_zip: bool) ->
         ModelBundle.load(path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_no_flipped_bit_of_a_zip_goes_unnoticed_or_crashes(
     tmp_path: Path, data: st.DataObject

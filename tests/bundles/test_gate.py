@@ -143,6 +143,11 @@ def _never_written(file: h5py.File) -> None:
     file.create_dataset("w", (1 << 32,), "f4")
 
 
+def _other_shapes(file: h5py.File) -> None:
+    del file["layers/dense/vars/0"]
+    file["layers/dense/vars/0"] = np.zeros((2, 16), "f4")
+
+
 def _deep_groups(file: h5py.File) -> None:
     file.create_group("/".join("g" * 60))
 
@@ -286,6 +291,7 @@ HOSTILE: dict[str, tuple[Make, type[ModelError], str]] = {
         UnsafeModelError,
         "file holds 32",
     ),
+    "other-shapes": (_weights(_other_shapes), UnsafeModelError, r"of shape \(16, 2\), but"),
     "deep-groups": (_weights(_deep_groups), UnsafeModelError, "nested"),
 }
 

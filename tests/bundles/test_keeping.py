@@ -60,6 +60,16 @@ def test_nothing_is_replaced_without_a_word(mine: Path, tmp_path: Path) -> None:
     assert share_model("two", target, overwrite=True).path == target
 
 
+def test_a_folder_of_something_else_is_never_replaced(mine: Path, tmp_path: Path) -> None:
+    samples.bundle(mine, "two")
+    other = tmp_path / "results.zip"
+    other.mkdir()
+    (other / "table.csv").write_text("a year of work")
+    with pytest.raises(BundleError, match="something else than a model"):
+        share_model("two", other, overwrite=True)
+    assert (other / "table.csv").read_text() == "a year of work"
+
+
 def test_a_name_that_is_none_of_a_model_is_refused(mine: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"must end in \.cellclf or \.zip"):
         share_model("theirs", tmp_path / "out.tar")

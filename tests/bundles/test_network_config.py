@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles.graph import MAX_CALLS, follow
 from napari_cellclf.bundles.layers import ALLOWED, REQUIRED
 from napari_cellclf.bundles.networks import MAX_LAYERS
+from napari_cellclf.bundles.schema import MAX_INPUT
 from napari_cellclf.errors import UnsafeModelError
 
 #: What nobody would write, and Python might take for what is meant.
@@ -182,6 +183,14 @@ def test_what_would_fill_the_memory_is_refused_before_it_is_built(layers: list[A
         follow(_blowing_up(*layers), "m.keras")
 
 
+def test_images_that_come_in_are_bounded() -> None:
+    config = _blowing_up(layer("GlobalMaxPooling2D", name="g"))
+    config["config"]["layers"][0]["config"]["batch_shape"] = [None, None, None, 1]
+    assert follow(config, "m.keras", (4096, 4096)).output_shape == (1,)
+    with pytest.raises(UnsafeModelError, match=f"8192 x 8192 x 1 numbers .* limit {MAX_INPUT}"):
+        follow(config, "m.keras", (8192, 8192))
+
+
 def test_broadcasting_is_counted() -> None:
     column = _called("Reshape", "column", _tensor("in"), target_shape=[64, 1])
     row = _called("Reshape", "row", _tensor("in"), target_shape=[1, 64])
@@ -277,6 +286,24 @@ def test_networks_that_double_again_and_again_end() -> None:
         follow(inner, "m.keras")
 
 
+@pytest.mark.parametrize("idle", [0, 2000], ids=["inputs", "layers that no one calls"])
+def test_a_large_network_inside_is_not_followed_at_every_call(idle: int) -> None:
+    """None of this is a call, and yet all of it was looked at each time: for seconds."""
+    names = [f"i{i}" for i in range(1 if idle else 2000)]
+    shape = {"batch_shape": [None, 8, 8, 1]}
+    begins = [layer("InputLayer", name=n, **shape) | {"name": n} for n in names]
+    inner = _functional(outputs=["i0", 0, 0])
+    inner["config"]["layers"] = begins + [layer("ReLU", name=f"r{i}") for i in range(idle)]
+    inner["config"]["input_layers"] = [[name, 0, 0] for name in names]
+    middle = _functional(
+        inner | {"name": "net", "inbound_nodes": [{"args": [[_tensor("in")] * len(names)]}]}
+    )
+    calls = [{"args": [_tensor("in")]}, *({"args": [_tensor("net", i)]} for i in range(3000))]
+    outer = _functional(middle | {"name": "net", "inbound_nodes": calls}, outputs=["net", 3000, 0])
+    with pytest.raises(UnsafeModelError, match="again and again"):
+        follow(outer, "m.keras")
+
+
 def test_layers_are_bounded_in_number_and_time() -> None:
     many = [layer("ReLU", name=f"r{i}") for i in range(MAX_LAYERS + 1)]
     with pytest.raises(UnsafeModelError, match=f"over {MAX_LAYERS} layers"):
@@ -284,7 +311,7 @@ def test_layers_are_bounded_in_number_and_time() -> None:
 
 
 def test_layers_in_the_wrong_order_take_no_longer() -> None:
-    names = ["in", *(f"r{i}" for i in range(3000))]
+    names = ["in", *(f"r{i}" for i in range(MAX_LAYERS - 1))]
     chain = [_called("ReLU", name, _tensor(before)) for before, name in pairwise(names)]
     config = _functional(*reversed(chain), outputs=[names[-1], 0, 0])
     began = time.process_time()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +23,15 @@ from onnx_bytes import (
     node,
     port,
     tensor,
+    text_attribute,
     varint,
     whole,
     whole_file,
 )
 
 from napari_cellclf.bundles.onnx_gate import MAX_NODES, CheckedOnnx, check_onnx
+from napari_cellclf.bundles.onnx_nodes import OPERATORS
+from napari_cellclf.bundles.onnx_shapes import RULES, Call
 from napari_cellclf.bundles.wire import MAX_FIELDS
 from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 
@@ -65,6 +70,25 @@ def _one(*nodes: bytes, tensors: tuple[bytes, ...] = (), **parts: object) -> byt
 
 def _constant(name: str, *values: int) -> bytes:
     return tensor(name, np.array(values, np.int64))
+
+
+def _kernel(*sides: int) -> bytes:
+    return tensor("k", np.zeros(sides, np.float32))
+
+
+def _chain(
+    length: int, operator: str, *more: str, start: str = "image", twice: bool = False, **given: Any
+) -> list[bytes]:
+    """Call an operator on its own result again and again."""
+    attributes = [
+        text_attribute(name, value) if isinstance(value, str) else ints(name, *value)
+        for name, value in given.items()
+    ]
+    names = [start, *(f"x{i}" for i in range(1, length + 1))]
+    return [
+        node(operator, [before] * (1 + twice) + list(more), after, *attributes)
+        for before, after in pairwise(names)
+    ]
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
@@ -116,35 +140,119 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "resize": (
         _one(node("Resize", ["image", "", "s"], "x"),
-             tensors=(tensor("s", np.array([1, 1, 1e4, 1e4], np.float32)),)),
-        "much larger",
+             tensors=(tensor("s", np.array([1, 1e4, 1e4, 1], np.float32)),)),
+        "makes 6.4e[+]09 numbers of one image by Resize",
     ),
     "resize-again-and-again": (
-        _one(*(node("Resize", ["image", "", "s"], f"x{i}") for i in range(20)),
-             tensors=(tensor("s", np.array([1, 1, 2, 2], np.float32)),)),
-        "much larger",
+        _one(*_chain(14, "Resize", "", "s"),
+             tensors=(tensor("s", np.array([1, 2, 2, 1], np.float32)),)),
+        "numbers of one image by Resize",
     ),
     "resize-to": (
-        _one(node("Resize", ["image", "", "", "s"], "x"), tensors=(_constant("s", 1, 9999, 9999),)),
-        "makes 9.998e",
+        _one(node("Resize", ["image", "", "", "s"], "x"),
+             tensors=(_constant("s", 1, 1, 99999, 99999),)),
+        "makes 9.9998e[+]09",
     ),
+    "resize-by-the-image": (_one(node("Resize", ["image", "", "image"], "x")), "cannot be told"),
     "expand": (
-        _one(node("Expand", ["image", "s"], "x"), tensors=(_constant("s", 1 << 40),)), "Expand",
+        _one(node("Expand", ["image", "s"], "x"), tensors=(_constant("s", 1 << 30),)), "Expand;",
     ),
-    "expand-by-the-image": (_one(node("Expand", ["image", "image"], "x")), "depend on the image"),
-    "tile": (_one(node("Tile", ["image", "s"], "x"), tensors=(_constant("s", 1 << 20),)), "larger"),
-    "pad": (_one(node("Pad", ["image", "s"], "x"), tensors=(_constant("s", 1 << 30),)), "larger"),
-    "pad-backwards": (
-        _one(node("Pad", ["image", "s"], "x"), tensors=(_constant("s", -(1 << 62)),)), "larger",
+    "expand-by-the-image": (_one(node("Expand", ["image", "image"], "x")), "cannot be told"),
+    "tile": (
+        _one(node("Tile", ["image", "s"], "x"), tensors=(_constant("s", 1 << 20, 8, 8, 8),)),
+        "by Tile",
+    ),
+    "pad": (
+        _one(node("Pad", ["image", "s"], "x"), tensors=(_constant("s", *[0, 0, 1 << 30, 0] * 2),)),
+        "by Pad",
     ),
     "pads-of-a-convolution": (
-        _one(*(node("MaxPool", ["image"], f"x{i}", ints("pads", 900, 900)) for i in range(9))),
-        "larger",
+        _one(*_chain(9, "MaxPool", kernel_shape=(1, 1), pads=(9000, 900, 9000, 900))),
+        "by MaxPool",
     ),
     "strides": (
-        _one(*(node("ConvTranspose", ["image"], f"x{i}", ints("strides", 64, 64))
-               for i in range(4))),
-        "larger",
+        _one(*_chain(4, "ConvTranspose", "k", strides=(64, 64)), tensors=(_kernel(8, 8, 1, 1),)),
+        "by ConvTranspose",
+    ),
+    "dilations": (
+        _one(*_chain(2, "ConvTranspose", "k", dilations=(16384, 16384)),
+             tensors=(_kernel(8, 8, 2, 2),)),
+        "by ConvTranspose",
+    ),
+    "output-shape": (
+        _one(*_chain(1, "ConvTranspose", "k", output_shape=(16384, 16384)),
+             tensors=(_kernel(8, 8, 1, 1),)),
+        "by ConvTranspose",
+    ),
+    "joined-with-itself-again-and-again": (
+        _one(*(node("Concat", [f"x{i}" if i else "image"] * 2, f"x{i + 1}", ints("axis", 1))
+               for i in range(60))),
+        "by Concat",
+    ),
+    "each-with-each": (
+        _one(node("Reshape", ["big", "row"], "r"), node("Reshape", ["big", "column"], "c"),
+             node("Mul", ["r", "c"], "x"),
+             tensors=(tensor("big", np.ones(1 << 15, np.float32)), _constant("row", 1, -1),
+                      _constant("column", -1, 1))),
+        "by Mul",
+    ),
+    "each-with-each-in-a-matrix": (
+        _one(node("Reshape", ["image", "image"], "r"), *_chain(8, "MatMul", start="r", twice=True)),
+        "by MatMul",
+    ),
+    "chosen-again-and-again": (
+        _one(*(node("Gather", [f"x{i}" if i else "image", "s"], f"x{i + 1}") for i in range(4)),
+             tensors=(tensor("s", np.zeros((64, 64), np.int64)),)),
+        "by Gather",
+    ),
+    "more-and-more-axes": (
+        _one(*_chain(99, "Gather", "s"), tensors=(tensor("s", np.zeros((1, 1), np.int64)),)),
+        "of 17 axes",
+    ),
+    "beyond-all-numbers": (
+        _one(*_chain(40, "Mul", start="s", twice=True), node("Tile", ["image", "x40"], "x"),
+             tensors=(_constant("s", 9, 9, 9, 9),)),
+        "cannot be told",
+    ),
+    "wound-round": (
+        _one(node("Cast", ["s"], "u", message(1, "to") + whole(3, 2) + whole(20, 2)),
+             *_chain(1, "Mul", start="u", twice=True), node("Tile", ["image", "x1"], "x"),
+             tensors=(_constant("s", -1, -1, -1, -1),)),
+        "cannot be told",
+    ),
+    "by-fractions": (
+        _one(node("Div", ["s", "t"], "a"), node("Tile", ["image", "a"], "x"),
+             tensors=(_constant("s", 1, 1, 1, 1), tensor("t", np.full(4, 1e-9, np.float32)))),
+        "cannot be told",
+    ),
+    "texts-that-are-a-constant": (
+        _one(node("Constant", [], "x", message(1, "value_strings") + message(9, "1") * 9)),
+        "texts instead of numbers",
+    ),
+    "many-numbers-in-an-attribute": (
+        _one(node("Constant", [], "s", message(1, "value_floats") + message(7, bytes(1 << 18))),
+             node("Reshape", ["s", "column"], "c"), node("Mul", ["s", "c"], "x"),
+             tensors=(_constant("column", -1, 1),)),
+        "by Mul",
+    ),
+    "times-less-than-nothing": (
+        _one(node("Tile", ["image", "s"], "x"), tensors=(_constant("s", 1, -9, 1, 1),)),
+        "cannot be told",
+    ),
+    "nothing-of-this-size": (
+        _one(node("Slice", ["image", "s", "e"], "x"),
+             tensors=(_constant("s", 0, 9), _constant("e", 1, 99))),
+        "makes nothing by Slice",
+    ),
+    "many-filters": (
+        _one(*_chain(1, "Conv", "k", pads=(99, 99, 99, 99)), tensors=(_kernel(1 << 16, 8, 1, 1),)),
+        "by Conv;",
+    ),
+    "many-multiplications": (
+        _one(*_chain(40, "Conv", "k", auto_pad="SAME_UPPER"),
+             tensors=(_kernel(1 << 10, 1 << 10, 9, 9),),
+             inputs=[port("image", 1, 1 << 10, 256, 256)]),
+        "multiplications",
     ),
     "cycle": (
         _one(node("Relu", ["b"], "a"), node("Relu", ["a"], "b")), "'b' before it is computed",
@@ -228,13 +336,98 @@ def test_open_sizes_take_any() -> None:
 
 def test_sizes_that_are_put_together_are_followed() -> None:
     shaped = (
-        node("Shape", ["image"], "all"),
+        node("Shape", ["image"], "all", ints("end", 2)),
         node("Concat", ["all", "s"], "size", ints("axis", 0)),
         node("Resize", ["image", "", "", "size"], "x", float_attribute("cubic_coeff_a", -0.5)),
     )
     assert _check(_one(*shaped, tensors=(_constant("s", 20, 20),))).n_nodes == 6
     with pytest.raises(UnsafeModelError, match="Resize"):
         _check(_one(*shaped, tensors=(_constant("s", 20_000, 20_000),)))
+
+
+IMAGE, COLUMN = (1, 6, 9, 12), (1, 6)
+#: Operator, its inputs (sizes, or the numbers of a constant), its attributes.
+OPERATIONS: list[tuple[str, list[Any], dict[str, Any]]] = [
+    ("Relu", [IMAGE], {}),
+    ("Add", [IMAGE, (12,)], {}),
+    ("Where", [(1, 6, 1, 1), IMAGE, IMAGE], {}),
+    ("AveragePool", [IMAGE], {"kernel_shape": [3, 2], "strides": [2, 3], "ceil_mode": 1}),
+    ("MaxPool", [IMAGE], {"kernel_shape": [3, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    ("Concat", [IMAGE, IMAGE, (1, 6, 9, 3)], {"axis": -1}),
+    ("Conv", [IMAGE, (4, 3, 3, 5)], {"group": 2, "pads": [1, 0, 2, 1], "dilations": [2, 1]}),
+    ("Conv", [IMAGE, (4, 6, 3, 3)], {"auto_pad": "VALID", "strides": [2, 1]}),
+    ("ConvTranspose", [IMAGE, (6, 2, 3, 3)], {"group": 3, "strides": [2, 3]}),
+    ("ConvTranspose", [IMAGE, (6, 2, 2, 3)], {"output_padding": [1, 0], "dilations": [3, 1]}),
+    ("DepthToSpace", [(1, 8, 3, 5)], {"blocksize": 2}),
+    ("SpaceToDepth", [(1, 2, 6, 8)], {"blocksize": 2}),
+    ("Expand", [(6, 1, 12), [1, 1, 9, 12]], {}),
+    ("Flatten", [IMAGE], {"axis": 2}),
+    ("Gather", [IMAGE, [3, 2, 1]], {"axis": 2}),
+    ("Gemm", [COLUMN, (4, 6)], {"transB": 1}),
+    ("GlobalAveragePool", [IMAGE], {}),
+    ("MatMul", [IMAGE, (12, 5)], {}),
+    ("MatMul", [(7, 1, 2, 3), (4, 3, 6)], {}),
+    ("Pad", [IMAGE, [0, 0, 1, 2, 0, 0, 3, -4]], {}),
+    ("ReduceMean", [IMAGE, [2, -1]], {"keepdims": 0}),
+    ("ReduceMax", [IMAGE], {}),
+    ("Reshape", [IMAGE, [0, -1, 4]], {}),
+    ("Resize", [IMAGE, None, None, [1, 6, 4, 40]], {}),
+    ("Shape", [IMAGE], {"start": 1, "end": -1}),
+    ("Slice", [IMAGE, [1, -1], [1 << 62, -(1 << 62)], [1, 3], [2, -5]], {}),
+    ("Split", [IMAGE], {"axis": 1, "num_outputs": 1}),
+    ("Squeeze", [(1, 3, 1, 1), [-1, 2]], {}),
+    ("Tile", [COLUMN, [2, 3]], {}),
+    ("Transpose", [IMAGE], {"perm": [0, 2, 3, 1]}),
+    ("Unsqueeze", [COLUMN, [0, -1]], {}),
+    ("GlobalMaxPool", [IMAGE], {}),
+]
+
+
+@pytest.mark.parametrize("place", range(len(OPERATIONS)), ids=lambda i: f"{OPERATIONS[i][0]}-{i}")
+def test_sizes_are_those_of_onnx_itself(place: int) -> None:
+    onnx = pytest.importorskip("onnx")
+    operator, taken, given = OPERATIONS[place]
+    names = ["" if one is None else f"in{i}" for i, one in enumerate(taken)]
+    constants = {
+        name: onnx.numpy_helper.from_array(np.array(one, np.int64), name)
+        for name, one in zip(names, taken, strict=True)
+        if isinstance(one, list)
+    }
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, 9 if operator == "Where" and i == 0 else 1, one)
+        for i, (name, one) in enumerate(zip(names, taken, strict=True))
+        if isinstance(one, tuple)
+    ]
+    called = onnx.helper.make_node(operator, names, ["out"], **given)
+    out = onnx.helper.make_tensor_value_info("out", 7 if operator == "Shape" else 1, None)
+    whole_graph = onnx.helper.make_graph([called], "g", inputs, [out], list(constants.values()))
+    made = onnx.helper.make_model(whole_graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    (found,) = onnx.shape_inference.infer_shapes(made, strict_mode=True).graph.output
+    expected = tuple(side.dim_value for side in found.type.tensor_type.shape.dim)
+    values = [tuple(map(float, one)) if isinstance(one, list) else None for one in taken]
+    sides = [(len(one),) if isinstance(one, list) else one for one in taken]
+    numbers = {
+        key: value if isinstance(value, list) else [value]
+        for key, value in given.items()
+        if not isinstance(value, str)
+    }
+    texts = {key: value for key, value in given.items() if isinstance(value, str)}
+    call = Call(sides, values, numbers, texts)
+    assert (RULES[operator](call) if operator in RULES else call.side(0)) == expected
+
+
+def test_every_rule_is_of_an_operator_that_is_allowed() -> None:
+    assert set(RULES) <= OPERATORS
+
+
+def test_what_will_be_fed_counts_where_a_size_is_open() -> None:
+    content = model(
+        graph(*_chain(1, "Conv", "k"), *NODES, tensors=(*TENSORS, _kernel(64, 1, 1, 1)),
+              inputs=[port("image", "n", 1, "y", "x")])
+    )  # fmt: skip
+    assert _check(content, inputs=(None, 1, 1000, 1000)).n_nodes == 4
+    with pytest.raises(UnsafeModelError, match="by Conv"):
+        _check(content, inputs=(None, 1, 2000, 2000))
 
 
 @settings(max_examples=500, deadline=None)

@@ -240,6 +240,16 @@ def test_a_place_that_cannot_be_a_list_is_named(monkeypatch: pytest.MonkeyPatch)
     assert "not an https address" in read_registries().problems[0]
 
 
+def test_a_pipe_in_the_place_of_a_list_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    os.mkfifo(tmp_path / "list.json")
+    monkeypatch.setenv("CELLCLF_REGISTRY", str(tmp_path / "list.json"))
+    assert any("not a plain file" in problem for problem in read_registries().problems)
+
+
 def test_what_is_here_is_known_by_the_file_it_was_made_of(tmp_path: Path) -> None:
     (found,) = parse_registry(document(entry()), "list").entries
     path = place_of(found)

@@ -112,6 +112,7 @@ def test_a_spec_survives_its_file(
         {"evaluations": [{"name": "x", "role": "holdout", "n": 1, "metrics": {}}]},
         {"input": {"axes": "CYX", "preprocessing": {"channels": [{"name": "DNA"}]}}},
         {"input": {"preprocessing": {"channels": []}}},
+        {"input": {"preprocessing": {"channels": [{"name": "DNA"}], "size": [8192, 8192]}}},
     ],
     ids=str,
 )

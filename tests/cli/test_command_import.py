@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def test_it_asks_for_no_more_than_is_missing(cellclf: Run, file: Path) -> None:
     ("options", "told"),
     [
         (("--size", "100"), "not of the form HxW"),
+        (("--size", "0x0"), "size: Value error, size (0, 0) must be"),
+        (("--size", "own", "--out", "nowhere"), "'nowhere' must end in .cellclf"),
         (("--size", "own", "--classes", "a,b"), "tells 3 classes apart, but 2 were named"),
         (("--size", "own", "--classes", "a,b,a"), "two classes have the same name"),
         (("--size", "own", "--classes", "a,,b"), "a name without letters"),
@@ -111,7 +114,13 @@ def test_a_whole_preprocessing_from_a_file(cellclf: Run, file: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "is not JSON"), ('{"channels": []}', "is no preprocessing: channels")],
+    [
+        ("{", "is not readable JSON"),
+        ("[" * 30_000, "is nested deeper"),
+        (" " * 2_000_000, "has over 1048576 bytes"),
+        ('{"channels": []}', "is no preprocessing: channels"),
+    ],
+    ids=["cut", "deep", "long", "other"],
 )
 def test_a_preprocessing_that_cannot_be_read(
     content: str, told: str, cellclf: Run, file: Path, tmp_path: Path
@@ -120,6 +129,25 @@ def test_a_preprocessing_that_cannot_be_read(
     path.write_text(content)
     result = cellclf("models", "import", file, "--classes", "a,b,c", "--preprocessing", path)
     assert told in result.err
+
+
+def test_a_preprocessing_is_no_pipe_that_is_waited_for(
+    cellclf: Run, file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "prepare.json"
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes")
+    os.mkfifo(path)
+    result = cellclf("models", "import", file, "--classes", "a,b,c", "--preprocessing", path)
+    assert "not a plain file" in result.err
+
+
+def test_names_of_files_do_not_steer_the_terminal(cellclf: Run, tmp_path: Path) -> None:
+    path = tmp_path / "evil\x1b[2J\x9b31m.keras"
+    path.write_bytes(b"x")
+    (line,) = cellclf("models", "import", path).err.splitlines()
+    assert line.isprintable()
+    assert "x1b[2J" in line
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model.tflite", "https://a.org/m.keras"])

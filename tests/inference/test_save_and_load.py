@@ -193,6 +193,34 @@ def test_a_wrong_answer_is_noticed_unless_nobody_asks(save: Save, tmp_path: Path
     assert load_classifier(path, self_test=False).classes == ("a", "b", "c")
 
 
+@pytest.mark.parametrize(
+    ("member", "content", "told"),
+    [
+        ("test_input.npy", b"\x80\x04N.", "not a plain array"),
+        ("test_output.npy", dump_array(np.full((1, 3), np.nan)), "is not finite"),
+        ("model.keras", b"<html>", "not a complete model file"),
+    ],
+)
+def test_a_bad_file_is_told_before_keras_is_imported(
+    member: str, content: bytes, told: str, save: Save, tmp_path: Path
+) -> None:
+    path = _replace(save(tmp_path / "t.cellclf"), member, content)
+    code = (
+        "import sys\n"
+        "from napari_cellclf.errors import ModelError\n"
+        "from napari_cellclf.inference.load import load_classifier\n"
+        "try:\n"
+        f"    load_classifier({str(path)!r}, own_process=False)\n"
+        "except ModelError as error:\n"
+        "    print(error, 'keras' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told in result.stdout
+    assert result.stdout.endswith(" False\n")
+
+
 def test_an_answer_of_another_shape_is_noticed(save: Save, tmp_path: Path) -> None:
     bundle = save(tmp_path / "t.cellclf")
     path = _replace(bundle, "test_output.npy", dump_array(np.ones((1, 2), np.float32) / 2))

@@ -125,3 +125,32 @@ def test_files_that_do_not_go_together() -> None:
         sent_sources([first, coloured])[0].read()
     with pytest.raises(InputError, match="twice"):
         sent_sources([first, first])
+
+
+def test_channels_together_are_no_larger_than_one_file_may_be() -> None:
+    files = [MemoryFile(f"B02_s1_w{c}.png", png_encode(_pixels(c, (50, 50)))) for c in (1, 2, 3)]
+    assert sent_sources(files, limit_bytes=9000)[0].read().data.shape == (3, 50, 50)
+    with pytest.raises(ImageTooLargeError, match=r"up to B02_s1_w3.*6\.8 KiB"):
+        sent_sources(files, limit_bytes=7000)[0].read()
+    with pytest.raises(ImageTooLargeError, match=r"up to B02_s1_w3.*6\.8 KiB"):
+        sent_sources(files, channels=["a", "b", "c"], limit_bytes=7000)[0].read()
+
+
+def _pages(count: int) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for index in range(count):
+            writer.write(np.zeros((1, 1 + index % 7), np.uint8), metadata=None)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (_pages(1025), "1025 pages"),
+        (_tiff(_pixels(), description="a" * (2**22 + 1), metadata=None), "header of 4.0 MiB"),
+    ],
+)
+def test_a_tiff_that_takes_long_to_look_through(content: bytes, what: str) -> None:
+    with pytest.raises(ImageTooLargeError, match=what):
+        read_memory(MemoryFile("x.tif", content))

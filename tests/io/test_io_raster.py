@@ -165,3 +165,38 @@ def test_zero_width_is_refused(tmp_path: Path) -> None:
     path.write_bytes(png)
     with pytest.raises(UnreadableImageError):
         read_file(path)
+
+
+def test_texts_and_profiles_of_a_png_are_not_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    plain = imagecodecs.png_encode(pixels)
+    text = b"Comment\0\0" + zlib.compress(bytes(1000))
+    chunk = struct.pack(">I4s", len(text), b"zTXt") + text
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    decode, decoded = imagecodecs.png_decode, []
+    monkeypatch.setattr(
+        imagecodecs, "png_decode", lambda data: decoded.append(data) or decode(data)
+    )
+    path = tmp_path / "a.png"
+    path.write_bytes(plain[:33] + 3 * chunk + plain[33:-12] + chunk + plain[-12:])
+    np.testing.assert_array_equal(read_file(path).data, pixels)
+    assert decoded == [plain]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        101 * (b"\xff\xda" + struct.pack(">H", 8) + b"\x01\x01\x00\x01\x3f\x21"),
+        20_000 * b"\xff\xe0\x00\x02",
+    ],
+)
+def test_a_jpeg_that_would_take_hours_is_refused(tmp_path: Path, more: bytes) -> None:
+    content = pillow_bytes(np.zeros((32, 32), np.uint8), format="JPEG", progressive=True)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    assert read_file(path).data.shape == (32, 32)
+    path.write_bytes(content[:-2] + more + content[-2:])
+    with pytest.raises(UnreadableImageError, match="too many"):
+        read_file(path)

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
-from napari_cellclf.io.tables import PredictionWriter, safe_cell, write_predictions
+from napari_cellclf.io.tables import (
+    PredictionWriter,
+    count_rows,
+    safe_cell,
+    write_predictions,
+)
 
 
 def predictions(n: int = 3, **metadata: object) -> Predictions:
@@ -139,3 +144,24 @@ def test_a_closed_table_takes_no_rows(tmp_path: Path) -> None:
         pass
     with pytest.raises(InputError, match="closed"):
         writer.write({"image": "x"})
+
+
+def test_a_table_is_gone_on_with_after_the_rows_that_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    with PredictionWriter(path, ["a"], ["note"]) as writer:
+        for number in range(4):
+            writer.write({"image": f"=line {number}\nof two", "p_a": 0.5, "note": number})
+    path.write_bytes(path.read_bytes()[:-9])
+    assert count_rows(path) == 3
+    with PredictionWriter(path, ["a"], ["other"], kept_rows=2) as writer:
+        writer.write({"image": "new", "p_a": 1.0, "note": "n"})
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["'=line 0\nof two", "'=line 1\nof two", "new"]
+    assert [row["note"] for row in rows] == ["0", "1", "n"]
+
+
+def test_whole_rows_of_a_table_that_is_not_there_are_none(tmp_path: Path) -> None:
+    assert count_rows(tmp_path / "p.csv") == 0
+    (tmp_path / "p.csv").write_bytes(b"")
+    assert count_rows(tmp_path / "p.csv") == 0

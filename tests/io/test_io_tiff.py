@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -380,3 +381,31 @@ def test_other_threads_may_go_on_logging(caplog: pytest.LogCaptureFixture) -> No
         other.join()
     logger.error("later")
     assert [record.message for record in caplog.records] == ["theirs", "later"]
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "png"])
+def test_small_images_inside_that_take_long_to_decode_are_refused(
+    tmp_path: Path, compression: str
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((16, 16), np.uint8), compression=compression)
+    assert read_file(path).data.shape == (16, 16)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        start, count = page.dataoffsets[0], page.databytecounts[0]
+        place = page.tags["StripByteCounts"].valueoffset
+    content = path.read_bytes()
+    segment = content[start : start + count]
+    if compression == "jpeg":
+        scan = b"\xff\xda" + struct.pack(">H", 8) + b"\x01\x01\x00\x00\x3f\x00"
+        hostile = segment[:-2] + 101 * scan + segment[-2:]
+    else:
+        text = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(1000))
+        chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+        hostile = segment[:33] + chunk + segment[33:]
+    changed = bytearray(content[:start] + hostile)
+    assert start + count == len(content)
+    changed[place : place + 4] = struct.pack("<I", len(hostile))
+    path.write_bytes(changed)
+    with pytest.raises(UnreadableImageError, match=r"too many|more than pixels"):
+        read_file(path)

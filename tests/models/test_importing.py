@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 
+from napari_cellclf.bundles import gate
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.foreign import ForeignNetwork, look_at
 from napari_cellclf.core.image import Image
@@ -156,6 +159,27 @@ def test_hostile_files_are_refused_before_anything_is_started(
         import_network("hf://someone/m.keras", _said())
 
 
+def test_large_weights_are_read_through_before_anything_is_started(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing.subprocess, "Popen", None)
+    monkeypatch.setattr(gate, "AT_ONCE", 0)
+    network = keras.saving.load_model(file)
+    network.layers[0].set_weights([np.full((3, 3, 2, 4), np.nan), np.zeros(4)])
+    network.save(file)
+    with pytest.raises(BundleError, match=r"of theirs\.keras holds NaN"):
+        import_network(file, _said(), path=tmp_path / "m.cellclf")
+
+
+def test_a_name_of_bytes_that_are_no_text(file: Path, tmp_path: Path) -> None:
+    try:
+        odd = file.rename(tmp_path / os.fsdecode(b"th\xffeirs.keras"))
+    except OSError:
+        pytest.skip("this disk takes names of text only")
+    bundle = import_network(odd, _said(), path=tmp_path / "m.cellclf")
+    assert "th\\udcffeirs.keras" in bundle.spec.training.source
+
+
 def test_memory_is_bounded(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/proc/self/statm").exists():
         pytest.skip("this system does not tell how much memory a process has")
@@ -184,6 +208,36 @@ def test_a_stop_leaves_nothing(file: Path, tmp_path: Path) -> None:
             should_stop=lambda: len(steps) > 1,
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs.keras"]
+
+
+def test_nothing_goes_on_after_the_caller_was_killed(file: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from napari_cellclf.bundles.foreign import ForeignNetwork\n"
+        "from napari_cellclf.models.importing import import_network\n"
+        "said = ForeignNetwork.model_validate_json(sys.argv[2])\n"
+        "import_network(sys.argv[1], said, path=sys.argv[3],\n"
+        "    on_progress=lambda progress: print(progress.message, flush=True))\n"
+    )
+    private = tmp_path / "private"
+    private.mkdir()
+    arguments = [str(file), _said().model_dump_json(), str(tmp_path / "m.cellclf")]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(private), "TEMP": str(private)},
+    ) as caller:
+        assert caller.stdout is not None
+        while "starting Keras" not in caller.stdout.readline():
+            assert caller.poll() is None
+        caller.kill()
+    # What the child has left behind is gone as soon as it has seen it.
+    ends = time.monotonic() + 60
+    while list(private.glob("cellclf-*")) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert list(private.glob("cellclf-*")) == []
+    assert not (tmp_path / "m.cellclf").exists()
 
 
 def test_an_older_model_is_only_replaced_when_asked(file: Path, tmp_path: Path) -> None:

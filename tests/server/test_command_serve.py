@@ -17,6 +17,7 @@ import httpx
 import pytest
 from server_samples import TOKEN, png
 
+import napari_cellclf.server
 from napari_cellclf.cli import main
 
 COMMAND = [
@@ -103,6 +104,8 @@ def test_without_the_extra_one_sentence_says_what_to_install(
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("napari_cellclf.server")]:
         monkeypatch.delitem(sys.modules, name)
+    # The package's attribute is set by the import below, and has to be put back as well.
+    monkeypatch.setattr(napari_cellclf, "server", napari_cellclf.server)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", str(one_channel)]) == 1
     said = capsys.readouterr().err

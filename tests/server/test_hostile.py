@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from napari_cellclf.server.settings import Limits
 RAW = {"Content-Type": "application/octet-stream"}
 SMALL = Limits(
     body_bytes=200_000, pixel_bytes=1_000_000, plane_bytes=1_000_000, files=4, planes=10, batch=4,
-    header_seconds=0.4, body_seconds=0.4, idle_per_peer=20, header_bytes=4096,
+    header_seconds=0.4, body_seconds=0.4, idle_per_peer=20, header_bytes=4096, write_seconds=0.4,
 )  # fmt: skip
 
 
@@ -202,6 +203,16 @@ def test_forms_that_are_none(one: httpx.Client, headers: dict[str, str]) -> None
     _refusal(one.post("/api/predict", content=b"--y\r\nno form", headers=headers), 400, "form")
 
 
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "no-such", "utf-7"])
+def test_forms_in_strange_charsets(one: httpx.Client, charset: str) -> None:
+    content = (
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="\xff--.png"\r\n\r\n'
+        + png(9) + b"\r\n--x--\r\n"
+    )  # fmt: skip
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert one.post("/api/predict", content=content, headers=headers).status_code in (200, 400)
+
+
 def test_a_field_that_is_no_file(one: httpx.Client) -> None:
     answer = one.post("/api/predict", files={"image": ("a.png", png(9))}, data={"channels": "w2=1"})
     assert "'channels'" in _refusal(answer, 400, "form")
@@ -257,7 +268,7 @@ def test_its_own_names(one: httpx.Client, host: str) -> None:
 
 
 def test_web_pages_of_other_origins(one: httpx.Client) -> None:
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "http://["):
         answer = one.post("/api/predict", content=png(9), headers=RAW | {"Origin": origin})
         _refusal(answer, 403, "origin_not_allowed")
     own = {"Origin": str(one.base_url).rstrip("/")}
@@ -335,6 +346,59 @@ def test_a_body_that_does_not_come_to_its_end(live: Any) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "body_timeout"
 
 
+@pytest.mark.parametrize("more", [b"0\r\n" + 400 * b"X-More: yes\r\n", b"0\r\nX-" + 5000 * b"y"])
+def test_what_follows_a_body_does_not_grow_without_end(live: Any, more: bytes) -> None:
+    head = (
+        b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+        b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for path, first, then in (
+        (b"/", b"HTTP/1.1 405 ", b""),
+        (b"/api/predict", b"HTTP/1.1 100 ", b"HTTP/1.1 431 "),
+    ):
+        with socket.create_connection(live.address, timeout=5) as connection:
+            connection.sendall(b"POST " + path + head)
+            assert connection.recv(65536).startswith(first)
+            connection.sendall(more)
+            assert connection.recv(65536).startswith(then)
+
+
+def test_what_is_no_request_is_not_answered_in_the_place_of_one(live: Any) -> None:
+    body = png(9)
+    one = b"GET /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert b"400" not in _talk(live, one + body + b"\0nonsense\r\n\r\n")
+
+
+def test_a_client_that_does_not_take_its_answers(live: Any) -> None:
+    one = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(live.address)
+        connection.sendall(one * 500)
+        mine = connection.getsockname()
+        end = time.monotonic() + 10
+        while any(c.client == mine for c in list(live.server.server_state.connections)):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_another_protocol_is_not_taken_up(live: Any) -> None:
+    head = (
+        b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+        b"Content-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    )
+    answer = _talk(live, head % len(png(9)) + png(9))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "upgrade"
+
+
+def test_who_asks_before_sending_too_much_is_told_at_once(live: Any) -> None:
+    head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    answer = _talk(live, head + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_hundreds_of_open_connections_shut_nobody_out(live: Any, one: httpx.Client) -> None:
     opened = []
     try:
@@ -384,6 +448,8 @@ def test_the_log_has_one_line_a_request(
     with caplog.at_level(logging.INFO, "napari_cellclf.server"):
         one.get("/a%0d%0aFAKE%1b[31m")
         one.request("GET", "/api/predict", content=png(9))
+        # A line is written after its answer, and before the next request.
+        one.head("/healthz")
     lines = [record.getMessage() for record in caplog.records if "GET" in record.getMessage()]
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import trustme
@@ -64,7 +65,7 @@ def test_a_certificate_is_checked(running: Any, served_site: Served, tmp_path: P
         assert live.url.startswith("https://")
         trusting = connect(live.url, certificates=files["authority"])
         assert len(trusting.predict(_images(2))) == 2
-        with pytest.raises(ServerError, match="not trusted"):
+        with pytest.raises(ServerError, match=r"not trusted.*SSL_CERT_FILE"):
             connect(live.url)
     with pytest.raises(InputError, match="PEM"):
         connect("https://127.0.0.1", certificates=files["key"])
@@ -84,7 +85,8 @@ def test_a_token_that_is_none() -> None:
 @pytest.mark.parametrize(
     "url",
     ["plates.example", "ftp://plates.example", "https://", "https://me:pw@plates.example",
-     "https://plates.example/?x=1", "https://[", "https://plates.example:port", "", "s3://a/b"],
+     "https://plates.example/?x=1", "https://[", "https://plates.example:port", "", "s3://a/b",
+     "https://plates..example", f"https://{'a' * 300}.example", "https://plates.example/\xe4"],
 )  # fmt: skip
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(InputError, match="is not the address of a server"):
@@ -134,6 +136,8 @@ def _http(status: str, body: bytes) -> bytes:
         (_http("200 OK", b"<html>"), "does not answer as cellclf serve does"),
         (_http("200 OK", b"[]"), "does not answer as cellclf serve does"),
         (_http("200 OK", b'{"spec": {}}'), "same version on both sides"),
+        (_http("200 OK", 99_999 * b"["), "does not answer as cellclf serve does"),
+        (_http("500 Oh", 60_000 * b"["), "status 500"),
         (_http("502 Bad Gateway", b"<html>"), "status 502"),
         (_http("503 Busy", b'{"detail": "too\\nmuch to do"}'), "refuses: toomuch to do"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "does not answer|cannot be asked"),
@@ -142,6 +146,26 @@ def _http(status: str, body: bytes) -> bytes:
 def test_other_servers(answer: bytes, says: str) -> None:
     with _answering(answer) as url, pytest.raises(ServerError, match=says):
         connect(url)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch": 0}, {"batch": float("inf")}, {"body_bytes": float("inf")}, {"sha256": "a\r\nX: y"}],
+)
+def test_a_server_that_describes_its_model_wrongly(live: Any, wrong: dict[str, Any]) -> None:
+    said = httpx.get(f"{live.url}/api/model", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    said["sha256"] = wrong.pop("sha256", said["sha256"])
+    said["limits"] |= wrong
+    answer = _http("200 OK", json.dumps(said).encode())
+    with _answering(answer) as url, pytest.raises(ServerError, match="same version on both sides"):
+        connect(url)
+
+
+def test_what_a_server_runs_on_is_one_line(live: Any) -> None:
+    said = httpx.get(f"{live.url}/api/model", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    said["device"] = "cpu\x1b[2J\n"
+    with _answering(_http("200 OK", json.dumps(said).encode())) as url:
+        assert connect(url).device == "cpu[2J of 127.0.0.1"
 
 
 def test_a_server_that_says_nothing() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,8 +113,8 @@ def test_the_fastest_number_of_images_at_a_time_is_found(
     one_channel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     each = {1: 5.0, 2: 3.0, 4: 2.1, 8: 2.0, 16: 2.15, 32: 9.0}
-    monkeypatch.setattr(
-        "napari_cellclf.server.served._seconds_each", lambda classifier, size: each[size]
+    monkeypatch.setitem(
+        load_served.__globals__, "_seconds_each", lambda classifier, size: each[size]
     )
     assert [load_served(str(one_channel), most).batch for most in (1, 3, 32)] == [1, 2, 16]
 
@@ -285,7 +287,7 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
     def fail(reference: str, max_batch: int, **computed: str) -> Served:
         raise ZeroDivisionError("of some library")
 
-    monkeypatch.setattr("napari_cellclf.server.served.load_served", fail)
+    monkeypatch.setitem(load_served.__globals__, "load_served", fail)
     served = replace(served_one, sha256="0" * 64)
     with running(served, reload_seconds=0.02) as live:
         _until(lambda: "ZeroDivisionError: of some library" in caplog.text)
@@ -307,6 +309,28 @@ def test_a_stop_finishes_what_has_begun(running: Any, slow: Served) -> None:
         _until(lambda: live.server.should_exit)
         slow.classifier.go.set()
         assert begun.result().status_code == 200
+
+
+def test_a_stop_does_not_wait_for_ever(
+    running: Any, slow: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with running(slow, Limits(stop_seconds=1, batch=4)) as live:
+            begun = pool.submit(_ask, live.url)
+            assert slow.classifier.entered.wait(10)
+        answer = begun.result()
+    assert (answer.status_code, answer.json()["error"]) == (503, "busy")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_the_limit_of_open_files_is_raised() -> None:
+    code = (
+        "import resource as r; from napari_cellclf.server.run import allow_many_connections as do;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (200, 300)); do(); print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(300, 300)\n"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "plates.example"])

@@ -16,6 +16,7 @@ from napari_cellclf.bundles.members import members_of
 from napari_cellclf.bundles.paths import SUFFIX, checked_path, previous_path, refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import ModelError, ModelNotFoundError
+from napari_cellclf.io.home import expanded
 
 Where = Literal["bundled", "mine"]
 
@@ -74,7 +75,7 @@ def models_folder() -> Path:
         It need not exist.
     """
     chosen = os.environ.get("CELLCLF_MODELS")
-    return Path(chosen).expanduser() if chosen else _data() / "models"
+    return expanded(chosen) if chosen else _data() / "models"
 
 
 def _data() -> Path:
@@ -147,7 +148,7 @@ def find_model(name_or_path: str | Path) -> Path:
         raise ModelNotFoundError(
             f"no model was named; give a path or one of these names: {_names()}"
         )
-    as_path = Path(wanted).expanduser()
+    as_path = expanded(wanted)
     # A folder that happens to bear a model's name is not meant, unless it is a bundle.
     if as_path.is_file() or (as_path / "bundle.json").exists() or previous_path(as_path).exists():
         return checked_path(as_path)

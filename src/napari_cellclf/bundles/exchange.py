@@ -6,7 +6,28 @@ import os
 import shutil
 from pathlib import Path
 
+from napari_cellclf.bundles.members import SPEC
 from napari_cellclf.bundles.paths import previous_path
+from napari_cellclf.errors import BundleError
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse to replace a folder that is no model, whatever else was allowed.
+
+    Parameters
+    ----------
+    target : Path
+        Where a bundle shall lie.
+
+    Raises
+    ------
+    BundleError
+        If there is such a folder: all that is in it would be lost.
+    """
+    if target.is_dir() and not (target / SPEC).exists() and any(target.iterdir()):
+        raise BundleError(
+            f"{target} is a folder with something else than a model in it; choose another name"
+        )
 
 
 def exchange(finished: Path, target: Path) -> None:

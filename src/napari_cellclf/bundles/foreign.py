@@ -17,6 +17,7 @@ from napari_cellclf.bundles.schema import NAME_PATTERN, Text
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import BundleError, InputError, ModelNotFoundError
+from napari_cellclf.io.home import expanded
 
 Kind = Literal["Keras 3", "Keras 2"]
 
@@ -159,7 +160,7 @@ def look_at(file: str | Path, size: tuple[int, int] | None = None) -> ForeignFil
         that may run code when it is opened.
     """
     refuse_urls(file)
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.exists():
         raise ModelNotFoundError(f"there is no file {path}; check the path")
     legacy = is_legacy(path)

@@ -5,6 +5,7 @@ Keras's own `safe_mode` lists what is forbidden; here stands what is allowed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from napari_cellclf.bundles.graph import Network, follow
 from napari_cellclf.bundles.hdf5 import Weights, check_weights
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.kinds import HDF5_MAGIC, IMPORT, refuse_other_kinds
-from napari_cellclf.bundles.plainfile import Span, open_plain
+from napari_cellclf.bundles.plainfile import Span, open_plain, read_up_to
 from napari_cellclf.bundles.values import check_finite, crc_of
 from napari_cellclf.errors import UnsafeModelError
 
@@ -144,7 +145,7 @@ def _opened(path: Path) -> Iterator[Archive]:
     if path.is_dir() or path.suffix.lower() != ".keras":
         raise UnsafeModelError(f"{path.name} is not a .keras file; save it as .keras with Keras 3")
     with open_plain(path) as handle:
-        if handle.read(len(HDF5_MAGIC)) == HDF5_MAGIC:
+        if read_up_to(handle, len(HDF5_MAGIC), path.name) == HDF5_MAGIC:
             raise UnsafeModelError(
                 f"{path.name} is an HDF5 file of an older Keras; bring it in with {IMPORT}"
             )
@@ -158,13 +159,20 @@ def _weights_span(archive: Archive, name: str) -> Span:
 
 def _check_count(network: Network, weights: Weights, name: str) -> int:
     wanted = network.n_parameters
-    held = sum(
-        array.size for path, array in weights.arrays.items() if not path.startswith(_OPTIMIZER)
-    )
+    arrays = [one for path, one in weights.arrays.items() if not path.startswith(_OPTIMIZER)]
+    held = sum(array.size for array in arrays)
     if not wanted <= held <= wanted + 2 * network.n_seeds:
         raise UnsafeModelError(
             f"the network of {name} asks for {wanted} weights, but its file holds {held}; get it "
             "again or save it again with Keras"
+        )
+    # Keras would say the same of each layer, but takes seconds to be asked.
+    asked = Counter(shape for _, shapes in network.weights for shape in shapes)
+    lacking = sorted(asked - Counter(array.shape for array in arrays))
+    if lacking:
+        raise UnsafeModelError(
+            f"the network of {name} asks for weights of shape {lacking[0]}, but its file holds "
+            "others; get it again or save it again with Keras"
         )
     return held
 

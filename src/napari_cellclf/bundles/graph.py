@@ -9,10 +9,13 @@ from typing import Any, NoReturn
 
 from napari_cellclf.bundles.networks import Parts, Place, read_network
 from napari_cellclf.bundles.parameters import words
+from napari_cellclf.bundles.schema import MAX_INPUT
 from napari_cellclf.bundles.shapes import MisfitError, Shape, made_by
 from napari_cellclf.errors import UnsafeModelError
 
-MAX_CALLS = 20_000
+MAX_CALLS = 10_000
+#: Layers that are looked at, and tensors that they take; of a network inside, at every call.
+MAX_STEPS = 50_000
 #: Numbers that one layer may make of one image (0.5 GiB in float32), and all together.
 MAX_NUMBERS = 1 << 27
 MAX_ALL_NUMBERS = 1 << 32
@@ -24,14 +27,11 @@ OPEN_SIDE = 256
 _NUMPY = "keras.src.ops.numpy"
 #: Layers after which probabilities are still what they were.
 _PASSING = words(
-    "Average Dropout Flatten GaussianDropout GaussianNoise GlobalAveragePooling2D Identity "
-    "Mean Permute Reshape SpatialDropout2D"
+    "ActivityRegularization AlphaDropout Average Dropout Flatten GaussianDropout GaussianNoise "
+    "GlobalAveragePooling2D Identity Mean Permute Reshape SpatialDropout2D"
 )
-#: The state of a random generator, two numbers, comes with each of these.
-_SEEDED = words(
-    "Dropout GaussianDropout GaussianNoise RandomBrightness RandomContrast RandomFlip "
-    "RandomRotation RandomTranslation RandomZoom SpatialDropout2D"
-)
+#: The state of a random generator, two numbers, comes with each of these, and of augmentations.
+_SEEDED = words("AlphaDropout Dropout GaussianDropout GaussianNoise SpatialDropout2D")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,10 @@ def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Netwo
         given[axis] if side is None else side for axis, side in enumerate(sides, 3 - len(sides))
     )
     begin = Tensor(shape, "linear")
+    if math.prod(shape) > MAX_INPUT:
+        follower.refuse(
+            f"takes {' x '.join(map(str, shape))} numbers of one image; limit {MAX_INPUT}"
+        )
     follower.weigh("input", shape, [])
     (end,) = follower.through(parts, [begin])
     return Network(
@@ -135,6 +139,7 @@ def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Netwo
 class _Follower:
     name: str
     calls: int = 0
+    steps: int = 0
     numbers: int = 0
     operations: int = 0
     n_seeds: int = 0
@@ -148,6 +153,10 @@ class _Follower:
         """Send tensors through a model, calling each layer once what it takes is there."""
         if len(inputs) != len(model.inputs):
             self.refuse("calls a network with more or fewer inputs than it has")
+        self.steps += len(model.layers)
+        self.steps += sum(len(taken) for calls in model.calls.values() for taken in calls)
+        if self.steps > MAX_STEPS:
+            self.refuse("calls a large network inside it again and again")
         made: dict[Place, Tensor] = dict(zip(model.inputs, inputs, strict=True))
         lacking, users = _dependencies(model)
         ready = deque(model.inputs)
@@ -210,9 +219,13 @@ class _Follower:
             if before != weights:
                 self.refuse(f"calls layer {name[:80]!r} with inputs that ask for other weights")
             return
-        self.n_seeds += layer["class_name"] in _SEEDED
+        self.n_seeds += _is_seeded(layer["class_name"])
         if weights:
             self.weights.append((name, weights))
+
+
+def _is_seeded(class_name: str) -> bool:
+    return class_name in _SEEDED or class_name.startswith("Random")
 
 
 def _dependencies(

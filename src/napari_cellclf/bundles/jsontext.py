@@ -13,8 +13,8 @@ from napari_cellclf.errors import UnsafeModelError
 
 MAX_DEPTH = 60
 #: Lists and objects, and what stands in them: what parsing costs, whatever the bytes.
-MAX_GROUPS = 60_000
-MAX_ITEMS = 200_000
+MAX_GROUPS = 40_000
+MAX_ITEMS = 120_000
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import bundled_folder, find_model, models_folder
-from napari_cellclf.bundles.exchange import exchange
+from napari_cellclf.bundles.exchange import check_replaceable, exchange
 from napari_cellclf.bundles.fetched import origin_note
 from napari_cellclf.bundles.members import SPEC, copy_and_hash, members_of
 from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import BundleError, IntegrityError, ModelError, ModelNotFoundError
+from napari_cellclf.io.home import expanded
 
 _SHARED = (SUFFIX, ".zip")
 _REMOVING = ".removing"
@@ -50,7 +51,7 @@ def share_model(
         If the copy cannot be written.
     """
     source = find_model(name_or_path)
-    goal = Path(target).expanduser()
+    goal = expanded(target)
     if goal.suffix.lower() not in _SHARED:
         raise BundleError(f"{goal.name!r} must end in {SUFFIX} or .zip to be known as a model")
     return copy_bundle(source, goal, overwrite=overwrite)
@@ -92,6 +93,7 @@ def copy_bundle(
     refuse_urls(target)
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; say to overwrite it, or choose another name")
+    check_replaceable(target)
     original = ModelBundle.load(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

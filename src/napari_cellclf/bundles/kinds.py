@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_cellclf.bundles.plainfile import open_plain
+from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.errors import UnsafeModelError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -64,12 +64,12 @@ def start_of(path: Path) -> bytes:
     Raises
     ------
     BundleError
-        If it cannot be opened.
+        If it cannot be opened or read.
     UnsafeModelError
         If it is a pipe or a device.
     """
     with open_plain(path) as handle:
-        return handle.read(len(HDF5_MAGIC))
+        return read_up_to(handle, len(HDF5_MAGIC), path.name)
 
 
 def _convert(path: Path) -> str:

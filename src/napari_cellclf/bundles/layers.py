@@ -85,7 +85,9 @@ _MOVING = {**_RANDOM, **_FILL, **_INTERPOLATION}
 
 _LAYERS: Mapping[str, Parameters] = {
     "Activation": {"activation": ACTIVATION},
+    "ActivityRegularization": {"l1": NUMBER, "l2": NUMBER, "activity_regularizer": REGULARIZER},
     "Add": {},
+    "AlphaDropout": {"rate": SHARE, "seed": SEED, "noise_shape": _NOISE},
     "Average": {},
     "AveragePooling2D": _POOL,
     "BatchNormalization": {
@@ -148,8 +150,16 @@ _LAYERS: Mapping[str, Parameters] = {
     "Permute": {"dims": wholes(1, 4, 4)},
     "RandomBrightness": _RANDOM,
     "RandomContrast": _RANDOM,
+    "RandomErasing": {**_RANDOM, "scale": NUMBERS, "fill_value": or_none(NUMBERS)},
     "RandomFlip": {**_RANDOM, "mode": either("horizontal", "vertical", "horizontal_and_vertical")},
+    "RandomGaussianBlur": {**_RANDOM, "kernel_size": _KERNEL, "sigma": NUMBERS},
+    "RandomGrayscale": _RANDOM,
+    "RandomHue": _RANDOM,
+    "RandomInvert": _RANDOM,
+    "RandomPosterization": _RANDOM,
     "RandomRotation": _MOVING,
+    "RandomSaturation": _RANDOM,
+    "RandomSharpness": _RANDOM,
     "RandomTranslation": {**_MOVING, "height_factor": NUMBERS, "width_factor": NUMBERS},
     "RandomZoom": {**_MOVING, "height_factor": NUMBERS, "width_factor": or_none(NUMBERS)},
     "ReLU": {"max_value": or_none(NUMBER), "negative_slope": NUMBER, "threshold": NUMBER},

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 from napari_cellclf.bundles.layers import check_layer
 from napari_cellclf.errors import UnsafeModelError
 
-MAX_LAYERS = 5_000
+MAX_LAYERS = 2_500
 MAX_NESTED = 6
 
 _MODELS = {

@@ -10,16 +10,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO
 
-from napari_cellclf.bundles.onnx_nodes import Growth, Node, read_node
+from napari_cellclf.bundles.onnx_nodes import Node, read_node
+from napari_cellclf.bundles.onnx_sizes import Sizes
 from napari_cellclf.bundles.onnx_tensors import Tensor, read_tensor
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.wire import Field, Wire
 from napari_cellclf.errors import BundleError
 
-MAX_NODES = 10_000
+MAX_NODES = 6_000
 MAX_TENSORS = 10_000
 #: Versions of the operators and of the format that the list was made for.
 OPSETS = range(7, 29)
@@ -101,7 +103,7 @@ def check_onnx(
         If it holds anything but standard operators on tensors in the file.
     """
     with _opened(source) as handle:
-        graph = _Graph(Wire(Span.whole(handle, name)))
+        graph = _Graph(Wire(Span.whole(handle, name)), inputs or ())
         checked = graph.read()
     _check_ports(checked, name, inputs, n_classes)
     return checked
@@ -121,6 +123,7 @@ class _Graph:
     """A network, read node by node in the order in which it is computed."""
 
     wire: Wire
+    fed: Sequence[Side] = ()
     opset: int = 0
     known: set[str] = field(default_factory=set)
     constants: dict[str, Tensor] = field(default_factory=dict)
@@ -131,7 +134,7 @@ class _Graph:
     n_parameters: int = 0
 
     def __post_init__(self) -> None:
-        self.growth = Growth(self.wire)
+        self.sizes = Sizes(self.wire)
 
     def read(self) -> CheckedOnnx:
         graphs = list(self.graphs())
@@ -139,6 +142,10 @@ class _Graph:
             self.wire.damaged()
         nodes = list(self.parts(graphs[0]))
         self.known = {*self.inputs, *self.constants}
+        for name, shape in self.inputs.items():
+            # What is fed in the place of an open size; that it fits elsewhere is looked at later.
+            open_ones = zip_longest(shape, self.fed[: len(shape)])
+            self.sizes.begin(name, [side if side is not None else fed for side, fed in open_ones])
         for found in nodes:
             self.follow(read_node(self.wire, found.start, found.size))
         fed = [name for name in self.inputs if name not in self.constants]
@@ -225,7 +232,7 @@ class _Graph:
         if node.constant is not None and node.operator == "Constant":
             tensor = node.constant
             self.keep(Tensor(node.outputs[0], tensor.shape, tensor.values))
-        self.growth.add(node, self.constants)
+        self.sizes.add(node, self.constants)
         self.known.update(node.outputs)
         self.operators.add(node.operator)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from napari_cellclf.bundles.onnx_tensors import Tensor, read_tensor
@@ -23,16 +21,7 @@ OPERATORS = words(
     "Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
     "Unsqueeze Upsample Where"
 )
-#: The inputs that say by how much a result is larger than what comes in, or how large it is.
-_FACTORS: Mapping[str, int] = {"Resize": 2, "Upsample": 1, "Tile": 1}
-_SIZES: Mapping[str, int] = {"Resize": 3, "Expand": 1}
-#: What exporters put sizes together with.
-_SHAPERS = frozenset(("Cast", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze"))
-#: How many times as large as the image anything may become by factors, and how large by sizes.
-MAX_GROWTH = 1 << 14
-MAX_SIZE = 1 << 26
-#: Pixels that may be put around images, all layers together.
-MAX_PADDING = 1 << 12
+#: The largest number that an attribute may be.
 MAX_NUMBER = 1 << 14
 
 _INPUT, _OUTPUT, _TYPE, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
@@ -57,6 +46,8 @@ class Node:
         The numbers that it is, if it is a constant.
     numbers : dict of str to list of int
         Its attributes that are whole numbers.
+    texts : dict of str to str
+        Its attributes that are texts.
     """
 
     operator: str = ""
@@ -64,6 +55,7 @@ class Node:
     outputs: list[str] = field(default_factory=list)
     constant: Tensor | None = None
     numbers: dict[str, list[int]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def read_node(wire: Wire, start: int, size: int) -> Node:
@@ -111,84 +103,8 @@ def read_node(wire: Wire, start: int, size: int) -> Node:
     return node
 
 
-@dataclass
-class Growth:
-    """Adds up how much larger than the image the results of nodes may be.
-
-    Parameters
-    ----------
-    wire : Wire
-        The file, for messages.
-    """
-
-    wire: Wire
-    factor: float = 1.0
-    padding: int = 0
-    #: Values that are put together from constants and from sizes of what is there already.
-    sizes: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-    def add(self, node: Node, constants: Mapping[str, Tensor]) -> None:
-        """Look at a node.
-
-        Parameters
-        ----------
-        node : Node
-            Any.
-        constants : mapping of str to Tensor
-            What has a known value.
-
-        Raises
-        ------
-        UnsafeModelError
-            If how large its result is depends on the image, or is too much.
-        """
-        self._follow_sizes(node, constants)
-        if node.operator == "ConvTranspose":
-            self.factor *= math.prod(node.numbers.get("strides", [1]))
-        if node.operator in _FACTORS:
-            self.factor *= _product(self._values(node, _FACTORS[node.operator], constants))
-        if node.operator in _SIZES:
-            size = _product(self._values(node, _SIZES[node.operator], constants))
-            if not size <= MAX_SIZE:
-                self.wire.refuse(f"makes {size:g} numbers by {node.operator}; limit {MAX_SIZE}")
-        self.padding += sum(map(abs, node.numbers.get("pads", [])))
-        if node.operator == "Pad":
-            self.padding += int(min(sum(map(abs, self._values(node, 1, constants))), MAX_NUMBER))
-        if not (self.factor <= MAX_GROWTH and self.padding <= MAX_PADDING):
-            self.wire.refuse("makes images much larger than they come; only smaller networks run")
-
-    def _follow_sizes(self, node: Node, constants: Mapping[str, Tensor]) -> None:
-        """Note what is the size of something that is there: it makes nothing larger."""
-        if node.operator == "Shape":
-            self.sizes[node.outputs[0]] = ()
-        elif node.operator in _SHAPERS:
-            taken = node.inputs if node.operator == "Concat" else node.inputs[:1]
-            known = [
-                constants[name].values if name in constants else self.sizes.get(name)
-                for name in taken
-            ]
-            listed = [values for values in known if values is not None]
-            if len(listed) == len(known):
-                self.sizes[node.outputs[0]] = tuple(one for values in listed for one in values)
-
-    def _values(self, node: Node, place: int, constants: Mapping[str, Tensor]) -> tuple[float, ...]:
-        name = node.inputs[place] if place < len(node.inputs) else ""
-        if not name or (name in constants and 0 in constants[name].shape):
-            return ()
-        values = constants[name].values if name in constants else self.sizes.get(name)
-        if values is None:
-            self.wire.refuse(
-                f"lets a {node.operator} depend on the image; export it with fixed numbers"
-            )
-        return values
-
-
-def _product(values: tuple[float, ...]) -> float:
-    return math.prod(max(1.0, abs(value)) for value in values)
-
-
 def _read_attribute(wire: Wire, node: Node, start: int, size: int) -> None:
-    name, numbers, tensor = "", list[int](), None
+    name, text, numbers, n_floats, tensor = "", "", list[int](), 0, None
     for found in wire.fields(start, size):
         if found.number not in _PLAIN:
             wire.refuse("holds a node with a graph or another object inside; only plain ones run")
@@ -196,15 +112,28 @@ def _read_attribute(wire: Wire, node: Node, start: int, size: int) -> None:
             name = wire.text(found)
         elif found.number in (_INT, _INTS):
             numbers += wire.wholes(found)
+        elif found.number in (_FLOAT, _FLOATS):
+            n_floats += max(found.size // 4, 1)
         elif found.number == _TENSOR:
             tensor = read_tensor(wire, found.start, found.size)
         elif found.number in (_BYTES, _TEXTS):
-            wire.text(found)
-    is_constant = name in ("value_int", "value_ints")
+            text = wire.text(found)
     largest = max(map(abs, numbers), default=0)
-    if largest > MAX_NUMBER and not is_constant:
+    if largest > MAX_NUMBER and not name.startswith("value_"):
         wire.refuse(f"has an attribute {name[:80]!r} of {largest}; limit {MAX_NUMBER}")
-    node.numbers[name] = numbers
-    if tensor is not None or is_constant:
-        listed = tuple(map(float, numbers))
-        node.constant = tensor or Tensor(name, (len(listed),), listed)
+    if numbers:
+        node.numbers[name] = numbers
+    node.texts[name] = text
+    node.constant = tensor or _listed(wire, name, numbers, n_floats) or node.constant
+
+
+def _listed(wire: Wire, name: str, numbers: list[int], n_floats: int) -> Tensor | None:
+    """Return the constant that an attribute is which is no tensor."""
+    if name in ("value_string", "value_strings"):
+        wire.refuse("holds texts instead of numbers")
+    if name in ("value_int", "value_ints"):
+        values = tuple(map(float, numbers))
+        return Tensor(name, (len(values),) if name == "value_ints" else (), values)
+    if name in ("value_float", "value_floats"):
+        return Tensor(name, (n_floats,) if name == "value_floats" else (), None)
+    return None

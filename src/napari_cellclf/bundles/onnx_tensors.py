@@ -11,7 +11,7 @@ from napari_cellclf.bundles.wire import Field, Wire
 
 MAX_DIMENSIONS = 8
 #: Constants up to this many numbers may say how large something becomes, and are read.
-_SMALL = 64
+SMALL = 64
 
 _DIMS, _TYPE, _FLOATS, _INT32S, _INT64S, _NAME, _RAW = 1, 2, 4, 5, 7, 8, 9
 _DOUBLES, _UINT64S, _LOCATION = 10, 11, 14
@@ -103,14 +103,14 @@ def _check_data(
         size = sum(found.size for found in data)
         # Half a number counts as none.
         held = -1 if size % dtype.itemsize else size // dtype.itemsize
-        if len(data) == 1 and count <= _SMALL and held == count:
+        if len(data) == 1 and count <= SMALL and held == count:
             content = wire.content(data[0])
             values = np.frombuffer(content, dtype).tolist() if content else []
     elif all(found.number in _WIDTHS for found in data):
         held = sum(found.size // _WIDTHS[found.number] for found in data)
     else:
         listed = [number for found in data for number in wire.wholes(found)]
-        held, values = len(listed), list(map(float, listed)) if len(listed) <= _SMALL else None
+        held, values = len(listed), list(map(float, listed)) if len(listed) <= SMALL else None
     if held != count or len({found.number for found in data}) > 1:
         wire.refuse(
             f"holds a tensor {name[:80]!r} of shape {tuple(dims)} with {held} numbers; save "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_cellclf.bundles.kinds import IMPORT, refuse_other_kinds
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
+from napari_cellclf.io.home import expanded
 
 SUFFIX = ".cellclf"
 
@@ -77,7 +78,7 @@ def checked_path(path: str | Path) -> Path:
     refuse_urls(path)
     if not str(path).strip():
         raise ModelNotFoundError("no model was named; give the path of one")
-    found = Path(path).expanduser()
+    found = expanded(path)
     if not found.exists() and previous_path(found).exists():
         return previous_path(found)
     if not found.exists():

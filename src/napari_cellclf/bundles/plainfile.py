@@ -66,6 +66,37 @@ def _check_regular(found: os.stat_result, path: Path) -> None:
         )
 
 
+def read_up_to(handle: IO[bytes], count: int, name: str) -> bytes:
+    """Read on from where a file stands.
+
+    Parameters
+    ----------
+    handle : file
+        Opened for reading in binary.
+    count : int
+        How many bytes at most.
+    name : str
+        What to call it in messages.
+
+    Returns
+    -------
+    bytes
+        Fewer where the file ends.
+
+    Raises
+    ------
+    BundleError
+        If the disk or the network that it lies on fails.
+    """
+    try:
+        # Nothing at all is what a special file says that would have to be waited for.
+        return handle.read(count) or b""
+    except OSError as error:
+        raise BundleError(
+            f"{name} cannot be read ({error.strerror or error}); check the disk, or get it again"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of an open file, read in place.
@@ -106,12 +137,12 @@ class Span:
         Raises
         ------
         BundleError
-            If they do not all lie in the stretch, or the file has become shorter.
+            If they do not all lie in the stretch, or cannot be read any more.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise BundleError(f"{self.name} {TRUNCATED}")
         self.handle.seek(self.start + offset)
-        content = self.handle.read(count)
+        content = read_up_to(self.handle, count, self.name)
         if len(content) != count:
             raise BundleError(f"{self.name} {TRUNCATED}")
         return content

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.registry import (
     MAX_REGISTRY_BYTES,
     REGISTRY_FILE,
@@ -19,7 +20,7 @@ from napari_cellclf.bundles.registry import (
     RegistryEntry,
     parse_registry,
 )
-from napari_cellclf.errors import CellclfError, RegistryError
+from napari_cellclf.errors import CellclfError, ModelError, RegistryError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.remote.addresses import FileAddress, WebAddress, parse_address
 from napari_cellclf.io.remote.rules import Rules, is_offline
@@ -192,12 +193,12 @@ def _read(place: str, ask: bool) -> Registry:
         raise RegistryError(f"{place} cannot be a list of models; give a path or an https address")
     path = address.path
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_REGISTRY_BYTES + 1)
-    except OSError as error:
+        with open_plain(path) as file:
+            text = read_up_to(file, MAX_REGISTRY_BYTES + 1, path.name)
+    except ModelError as error:
         raise RegistryError(
-            f"the list of models {path} cannot be read ({error.strerror or error}); check "
-            f"{REGISTRY_VARIABLE} and {settings_files()[0]}"
+            f"the list of models {path} cannot be read ({error}); check {REGISTRY_VARIABLE} and "
+            f"{settings_files()[0]}"
         ) from error
     return parse_registry(text, str(path), folder=path.parent.absolute())
 

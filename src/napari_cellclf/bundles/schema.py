@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,10 @@ from napari_cellclf.core.views import Views
 
 #: Raised when a change would make older versions of this package misread a bundle.
 FORMAT_VERSION: Literal[1] = 1
+
+#: Numbers of one image that a network is given: 2048 x 2048 pixels in eight channels. On the way
+#: there are some copies of each.
+MAX_INPUT = 1 << 25
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -53,6 +58,13 @@ class InputSpec(_Part):
     preprocessing: Preprocessing
     minimum_size: tuple[int, int] | None = None
     views: Views = "one"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> InputSpec:
+        numbers = math.prod(self.preprocessing.size or ()) * len(self.preprocessing.channels)
+        if numbers > MAX_INPUT:
+            raise ValueError(f"makes {numbers} numbers of one image; limit {MAX_INPUT}")
+        return self
 
     @property
     def channels(self) -> tuple[str, ...]:

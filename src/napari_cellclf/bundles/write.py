@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.card import model_card
-from napari_cellclf.bundles.exchange import exchange, sync_folder
+from napari_cellclf.bundles.exchange import check_replaceable, exchange, sync_folder
 from napari_cellclf.bundles.members import (
     CARD,
     LIMITS,
@@ -25,6 +25,7 @@ from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError
+from napari_cellclf.io.home import expanded
 
 
 def write_bundle(
@@ -66,7 +67,7 @@ def write_bundle(
         If something is there already, a file is missing, or the disk refuses.
     """
     refuse_urls(path)
-    target = Path(path).expanduser()
+    target = expanded(path)
     _check_request(target, files, overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,7 @@ def _check_request(target: Path, files: Mapping[str, bytes | Path], overwrite: b
         raise BundleError(f"{target.name!r} must end in {SUFFIX} to be known as a model")
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; give overwrite=True to replace it")
+    check_replaceable(target)
     if not set(REQUIRED) <= set(files) <= {*REQUIRED, *OPTIONAL}:
         raise BundleError(f"a bundle is made of {', '.join(REQUIRED)}; got {', '.join(files)}")
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from napari_cellclf.cli import data, demo, evaluate, info, models, predict, serve, train, tune
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
+from napari_cellclf.cli.text import printable
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.models.devices import chosen_backend
 
@@ -146,7 +147,8 @@ def _describe(error: Exception) -> str:
 def _say(message: str, verbose: bool) -> None:
     if verbose:
         traceback.print_exc()
-    print(f"cellclf: {' '.join(message.splitlines())}", file=sys.stderr)
+    # A file's name stands in it, and may hold what a terminal would act on.
+    print(f"cellclf: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
 
 
 def _never_fail_to_print() -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_cellclf.core.channels import ChannelSpec
-    from napari_cellclf.core.image import Image
-    from napari_cellclf.io.sources import ImageSource
 
 Note = Callable[[str], None]
 
@@ -72,43 +70,23 @@ def describe_failure(image: str, reason: str) -> str:
     return reason if names_it else f"{image}: {reason}"
 
 
-def note_channels_by_order(
-    sources: Sequence[ImageSource], expected: Sequence[ChannelSpec], note: Note
-) -> list[ImageSource]:
-    """Tell once if an image's channels have no names and are taken in the order of its file.
+def describe_order(image: str, expected: Sequence[ChannelSpec]) -> str:
+    """Say that an image's channels have no names and are taken in the order of its file.
 
     Parameters
     ----------
-    sources : sequence of ImageSource
-        What will be read.
+    image : str
+        Which one.
     expected : sequence of ChannelSpec
         What the model expects.
-    note : callable
-        Takes one line for the user.
 
     Returns
     -------
-    list of ImageSource
-        The same, each of which is looked at when it is read.
+    str
+        One line, with the way to say otherwise.
     """
-    from napari_cellclf.core.channels import taken_in_order
-
-    noted = False
-
-    def look(source: ImageSource) -> Image:
-        nonlocal noted
-        image = source.read()
-        if not noted and len(expected) > 1 and taken_in_order(expected, image.channels):
-            noted = True
-            names = ", ".join(spec.name for spec in expected)
-            note(
-                f"the channels of {source.id} have no names and are taken as {names}, in this "
-                f'order; if that is wrong, say so with --channels "{expected[0].name}=2" ...'
-            )
-        return image
-
-    return [replace(source, read=_bind(look, source)) for source in sources]
-
-
-def _bind(look: Callable[[ImageSource], Image], source: ImageSource) -> Callable[[], Image]:
-    return lambda: look(source)
+    names = ", ".join(spec.name for spec in expected)
+    return (
+        f"the channels of {image} have no names and are taken as {names}, in this order; if that "
+        f'is wrong, say so with --channels "{expected[0].name}=2" ...'
+    )

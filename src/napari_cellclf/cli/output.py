@@ -22,6 +22,9 @@ class Output(Protocol):
     def write_bad(self, image: str, reason: str) -> None:
         """Take an image that could not be classified."""
 
+    def finished(self, done: int) -> None:
+        """Take note that so many images are finished, and none is begun."""
+
 
 class JsonLines:
     """One JSON document a line on standard output, as the answers come.
@@ -46,6 +49,9 @@ class JsonLines:
     def write_bad(self, image: str, reason: str) -> None:
         """Print an image that has an ``error`` and no ``label``."""
         print(json.dumps({"image": image, "error": reason}), flush=True)
+
+    def finished(self, done: int) -> None:
+        """Take no notice; every line stands by itself."""
 
     def _document(self, predictions: Predictions, row: int) -> dict[str, Any]:
         top = predictions.top_k(self._top_k, row)
@@ -97,6 +103,9 @@ class Screen:
 
     def write_bad(self, image: str, reason: str) -> None:
         """Take no notice; a line on standard error tells of it."""
+
+    def finished(self, done: int) -> None:
+        """Take no notice; every row stands by itself."""
 
 
 def unsure_column(

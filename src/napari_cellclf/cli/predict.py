@@ -1,7 +1,8 @@
 """Classify images: files, folders, RxRx1 folders (one row a site), or a table of paths.
 
 MODEL may be the address of a server that `cellclf serve` runs, such as https://plates.example:
-images are prepared here, and its network computes there.
+images are prepared here, and its network computes there. With --scheduler the workers of a dask
+cluster do all of it.
 
 INPUT is any number of image files, folders of images, RxRx1 folders (a plate, an experiment, or
 the root), and CSV files with a column `path`, whose other columns go into the table.
@@ -13,11 +14,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.cli.classifiers import collect, opened
 from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.failures import Failures, note_channels_by_order
+from napari_cellclf.cli.failures import Failures, describe_order
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.options import (
     Mappings,
@@ -29,18 +32,22 @@ from napari_cellclf.cli.options import (
 )
 from napari_cellclf.cli.output import JsonLines, Output, Screen
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.resuming import Earlier, Journal, journal_path, work_key
 from napari_cellclf.cli.tables import (
     BadFiles,
     TableFile,
     bad_files_path,
     check_table,
+    partial_path,
+    sole_writer,
     table_columns,
 )
 from napari_cellclf.errors import CancelledError, NoImagesError
 
 if TYPE_CHECKING:
+    from napari_cellclf.cli.classifiers import AnyClassifier
     from napari_cellclf.core.predictions import Predictions
-    from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.core.progress import OnProgress
     from napari_cellclf.inference.rows import BadImage
     from napari_cellclf.io.sources import ImageSource
 
@@ -59,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
     add("--token-file", type=Path, metavar="FILE", help="a file with the secret of that server")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="compute on the workers of the dask cluster there, such as tcp://node1:8786; they see "
+        "model and images under the same paths",
+    )
     _add_output_arguments(parser)
     add_channels(parser)
     add_batch_size(parser)
@@ -72,12 +85,13 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         type=_table_path,
         metavar="TABLE.csv",
         help="write a table there instead of to the terminal; images that fail are listed in "
-        "TABLE.bad_files.csv beside it",
+        "TABLE.bad_files.csv beside it; the same command goes on with a table that is not complete",
     )
     add(
         "--overwrite",
         action="store_true",
-        help="replace the table, and the list of images that failed beside it",
+        help="replace the table and what lies beside it: the images that failed, and a table that "
+        "is not complete",
     )
     add(
         "--top-k",
@@ -112,76 +126,52 @@ def run(args: argparse.Namespace) -> int:
     mapping = channel_mapping(args.channels)
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
-    sources = _collect(args)
+    sources = collect(args)
     on_terminal = sys.stdout.isatty()
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=args.json
     )
     with ProgressReporter(style) as reporter:
         reporter.begin(f"loading {args.model}")
-        classifier = _load(args, mapping)
-        if on_terminal and (args.json or args.out is None):
-            # The rows on the same terminal tell how far it is, and a bar would spoil them.
-            reporter.silence()
-        return _classify(classifier, sources, mapping, args, reporter)
-
-
-def _collect(args: argparse.Namespace) -> list[ImageSource]:
-    from napari_cellclf.bundles.catalogue import find_model
-    from napari_cellclf.io.sources import collect_sources
-
-    if not _is_server(args.model):
-        find_model(args.model)
-    return collect_sources(args.inputs)
-
-
-def _load(args: argparse.Namespace, mapping: Mappings | None) -> Classifier:
-    from napari_cellclf.core.channels import name_overrides
-    from napari_cellclf.inference.load import load_classifier
-    from napari_cellclf.inference.remote import connect
-    from napari_cellclf.inference.tokens import read_token
-
-    if _is_server(args.model):
-        token = None if args.token_file is None else read_token(args.token_file)
-        classifier = connect(args.model, token)
-    else:
-        classifier = load_classifier(args.model, engine=args.engine, precision=args.precision)
-    # Before the first image is read: a channel that the model lacks is wrong for all of them.
-    name_overrides(classifier.preprocessing.channels, mapping or {})
-    return classifier
-
-
-def _is_server(model: str) -> bool:
-    return model.startswith(("http://", "https://"))
+        with opened(args, mapping) as classifier:
+            if on_terminal and (args.json or args.out is None):
+                # The rows on the same terminal tell how far it is, and a bar would spoil them.
+                reporter.silence()
+            return _classify(classifier, sources, mapping, args, reporter)
 
 
 def _classify(
-    classifier: Classifier,
+    classifier: AnyClassifier,
     sources: Sequence[ImageSource],
     mapping: Mappings | None,
     args: argparse.Namespace,
     reporter: ProgressReporter,
 ) -> int:
-    good = bad = 0
     failures = Failures(reporter.note)
-    if not mapping:
-        expected = classifier.preprocessing.channels
-        sources = note_channels_by_order(sources, expected, reporter.note)
     with ExitStack() as stack:
         # Also if the work ends early.
         stack.callback(failures.conclude)
-        outputs = _open_outputs(stack, classifier, sources, args, reporter.note)
+        outputs, earlier = _open_outputs(stack, classifier, sources, mapping, args, reporter.note)
+        good, bad = earlier.rows, len(earlier.bad)
         should_stop = stack.enter_context(stop_on_interrupt())
-        answers = classifier.predict_sources(
-            sources,
+        stream = classifier.stream(
+            sources[earlier.done :],
             mapping=mapping,
             batch_size=args.batch_size,
-            on_progress=reporter,
+            on_progress=_after(earlier.done, reporter),
             should_stop=should_stop,
         )
-        for answer in answers:
-            done, failed = _deliver(answer, outputs, failures)
+        ordered = False
+        for delivered in stream:
+            if delivered.by_order and not ordered:
+                ordered = True
+                expected = classifier.preprocessing.channels
+                reporter.note(describe_order(delivered.by_order, expected))
+            done, failed = _deliver(delivered.answer, outputs, failures)
             good, bad = good + done, bad + failed
+            if delivered.between:
+                for output in outputs:
+                    output.finished(earlier.done + delivered.done)
         if should_stop():
             raise CancelledError("stopped by Ctrl-C")
         if not good:
@@ -191,6 +181,11 @@ def _classify(
                 else f"none of the {bad} images could be classified"
             )
     return _conclude(good, bad, args, reporter, classifier.device)
+
+
+def _after(done: int, on_progress: OnProgress) -> OnProgress:
+    """Count on from what an earlier process did."""
+    return lambda told: on_progress(replace(told, done=told.done + done, total=told.total + done))
 
 
 def _deliver(
@@ -211,24 +206,42 @@ def _deliver(
 
 def _open_outputs(
     stack: ExitStack,
-    classifier: Classifier,
+    classifier: AnyClassifier,
     sources: Sequence[ImageSource],
+    mapping: Mappings | None,
     args: argparse.Namespace,
     note: Callable[[str], None],
-) -> list[Output]:
+) -> tuple[list[Output], Earlier]:
     outputs: list[Output] = []
+    earlier = Earlier()
     threshold = classifier.bundle.spec.unsure_threshold
     if args.out is not None:
+        stack.enter_context(sole_writer(args.out))
         extra = table_columns(classifier.classes, (source.metadata for source in sources))
-        outputs.append(stack.enter_context(BadFiles(args.out)))
-        table = TableFile(args.out, classifier.classes, extra, note, threshold)
+        fingerprint = classifier.bundle.spec.fingerprint
+        key = work_key((fingerprint, args.engine, args.precision), mapping, extra, sources)
+        journal = Journal(journal_path(args.out), key)
+        if not args.overwrite:
+            earlier = _take_up(journal, args.out, len(sources), note)
+        table = TableFile(args.out, classifier.classes, extra, note, threshold, journal, earlier)
         outputs.append(stack.enter_context(table))
+        # Entered last, and so on the disk before the table gets its name.
+        outputs.append(stack.enter_context(BadFiles(args.out, earlier.bad)))
     if args.json:
         outputs.append(JsonLines(args.top_k, threshold))
     elif args.out is None:
         width = max(len(source.id) for source in sources)
         outputs.append(Screen(args.top_k, width, threshold))
-    return outputs
+    return outputs, earlier
+
+
+def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], None]) -> Earlier:
+    from napari_cellclf.io.tables import count_rows
+
+    earlier = journal.earlier(count_rows(partial_path(table)))
+    if earlier.done:
+        note(f"going on after {earlier.done} of {total} images in {partial_path(table)}")
+    return earlier
 
 
 def _conclude(

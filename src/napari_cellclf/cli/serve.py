@@ -77,7 +77,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add("--queue", type=positive, default=64, metavar="N", help="requests at a time (default 64)")
     add("--timeout", type=positive, default=30, metavar="S", help="for an answer (default 30)")
     add("--max-body", type=positive, default=64, metavar="MIB", help="of a request (default 64)")
-    add("--max-pixels", type=positive, default=64, metavar="MIB", help="of a file (default 64)")
+    add("--max-pixels", type=positive, default=64, metavar="MIB", help="of an image (default 64)")
     add(
         "--drain",
         type=positive,

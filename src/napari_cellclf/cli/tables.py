@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_cellclf.cli.output import unsure_column
+from napari_cellclf.cli.resuming import Bad, Earlier, Journal, journal_path
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Columns before those that names and tables bring.
 _FIRST = ("image", "label", "confidence")
+_NOTHING = Earlier()
 
 
 def bad_files_path(table: Path) -> Path:
@@ -78,7 +81,7 @@ def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
     InputError
         If its folder is missing or not writable, or a file is in the way.
     """
-    outputs = (table, bad_files_path(table), partial_path(table))
+    outputs = (table, bad_files_path(table), partial_path(table), journal_path(table))
     for one in inputs:
         # By their real paths: a link to an input is that input.
         if any(path.resolve() == Path(one).resolve() for path in outputs):
@@ -88,9 +91,13 @@ def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
         raise InputError(f"the folder of --out {table} does not exist; create {folder} first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"the folder of --out {table} is not writable; choose another one")
+    # The list of an interrupted run goes on with its table.
+    goes_on = partial_path(table).exists() and journal_path(table).exists()
     for path in outputs[:2]:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give --out the name of a table")
+        if path == bad_files_path(table) and goes_on:
+            continue
         if path.exists() and not overwrite:
             raise InputError(
                 f"{path} exists; add --overwrite to replace it, or choose another --out"
@@ -142,6 +149,10 @@ class TableFile:
         Takes one line for the user.
     unsure_below : float, optional
         The model's threshold of confidence; with one, there is a column ``unsure``.
+    journal : Journal, optional
+        Where it is written how far the table has come.
+    earlier : Earlier
+        What is in the partial table already.
     """
 
     def __init__(
@@ -151,6 +162,8 @@ class TableFile:
         extra: Sequence[str],
         note: Callable[[str], None],
         unsure_below: float | None = None,
+        journal: Journal | None = None,
+        earlier: Earlier = _NOTHING,
     ) -> None:
         from napari_cellclf.io.tables import PredictionWriter
 
@@ -158,12 +171,21 @@ class TableFile:
         self._partial = partial_path(path)
         self._unsure_below = unsure_below
         first = [] if unsure_below is None else ["unsure"]
-        self._writer = PredictionWriter(self._partial, classes, [*first, *extra])
+        kept = earlier.rows if earlier.done else None
+        self._writer = PredictionWriter(self._partial, classes, [*first, *extra], kept)
         self._note = note
-        self._rows = 0
+        self._journal = journal
+        self._earlier = earlier
+        self._rows = earlier.rows
+        self._done = earlier.done
+        self._rows_of_done = earlier.rows
+        self._failed: list[Bad] = []
+        self._failed_of_done = 0
 
     def __enter__(self) -> Self:
         self._writer.__enter__()
+        if self._journal is not None:
+            self._journal.begin(self._earlier)
         return self
 
     def write(self, predictions: Predictions) -> None:
@@ -174,7 +196,27 @@ class TableFile:
             self._rows += 1
 
     def write_bad(self, image: str, reason: str) -> None:
-        """Take no notice; `BadFiles` lists them."""
+        """Remember it for the journal; `BadFiles` lists them."""
+        self._failed.append((image, reason))
+
+    def finished(self, done: int) -> None:
+        """Take note that all rows so far are of finished images.
+
+        Parameters
+        ----------
+        done : int
+            How many images.
+        """
+        self._done, self._rows_of_done = done, self._rows
+        self._failed_of_done = len(self._failed)
+        if self._journal is not None and self._journal.is_due():
+            self._write_down(self._journal)
+
+    def _write_down(self, journal: Journal) -> None:
+        self._writer.sync()
+        journal.add(self._done, self._rows_of_done, self._failed[: self._failed_of_done])
+        self._failed = self._failed[self._failed_of_done :]
+        self._failed_of_done = 0
 
     def __exit__(
         self,
@@ -182,6 +224,10 @@ class TableFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None and self._journal is not None:
+            # On a full disk the line before it has to do.
+            with suppress(OSError):
+                self._write_down(self._journal)
         self._writer.__exit__(kind, error, trace)
         if kind is None:
             self._partial.replace(self._path)
@@ -189,6 +235,8 @@ class TableFile:
             self._note(f"not complete: the {self._rows} rows so far are in {self._partial}")
         else:
             self._partial.unlink(missing_ok=True)
+        if self._journal is not None:
+            (self._journal.close if kind is not None and self._rows else self._journal.remove)()
 
 
 class BadFiles:
@@ -198,11 +246,13 @@ class BadFiles:
     ----------
     table : Path
         The table they are missing from.
+    earlier : sequence of (str, str)
+        Those that an earlier process met with.
     """
 
-    def __init__(self, table: Path) -> None:
+    def __init__(self, table: Path, earlier: Sequence[Bad] = ()) -> None:
         self._path = bad_files_path(table)
-        self._rows: list[tuple[str, str]] = []
+        self._rows = list(earlier)
 
     def __enter__(self) -> Self:
         return self
@@ -214,6 +264,9 @@ class BadFiles:
         """Remember an image."""
         self._rows.append((image, reason))
 
+    def finished(self, done: int) -> None:
+        """Take no notice; the table's journal does."""
+
     def __exit__(self, *exception: object) -> None:
         # However the work ended: what failed so far is worth knowing.
         if self._rows:
@@ -221,6 +274,40 @@ class BadFiles:
         else:
             # That of an earlier run, which the user allowed to overwrite, would be untrue now.
             self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(table: Path) -> Iterator[None]:
+    """Hold the lock of a table, so that two processes do not write into one partial file.
+
+    Parameters
+    ----------
+    table : Path
+        What the user asked for.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = table.with_name(f".{table.stem}.partial.lock")
+    lock = FileLock(path, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process is writing {partial_path(table)}; wait for it, or choose another "
+            "--out"
+        ) from None
+    try:
+        yield
+    finally:
+        # Windows does not let go of a file that is open; it stays there, and harms nobody.
+        with suppress(OSError):
+            path.unlink()
+        lock.release()
 
 
 def write_bad_files(rows: Sequence[tuple[str, str]], path: Path) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.core.channels import require_channels as _require
 from napari_cellclf.core.normalization import ImageNet, Normalization, ZeroMeanUnitVariance
+from napari_cellclf.core.resizing import resize
 from napari_cellclf.errors import ImageError
 
 if TYPE_CHECKING:
@@ -187,32 +188,6 @@ def central(pixels: NDArray[Any], part: float) -> NDArray[Any]:
     kept = [max(1, round(side * part)) for side in sides]
     top, left = ((side - inner) // 2 for side, inner in zip(sides, kept, strict=True))
     return pixels[top : top + kept[0], left : left + kept[1]]
-
-
-def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize ``(Y, X, C)`` pixels, smoothing first when shrinking.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (Y, X, C), float32
-        Any values.
-    size : tuple of int
-        New height and width.
-
-    Returns
-    -------
-    ndarray, shape (size[0], size[1], C), float32
-        Linear interpolation; the input itself if it has that size already.
-    """
-    if pixels.shape[:2] == tuple(size):
-        return pixels
-    from skimage.transform import resize as interpolate
-
-    shrinks = size[0] < pixels.shape[0] or size[1] < pixels.shape[1]
-    resized = interpolate(
-        pixels, (*size, pixels.shape[-1]), order=1, anti_aliasing=shrinks, preserve_range=True
-    )
-    return np.asarray(resized, np.float32)
 
 
 def _check_finite(pixels: NDArray[np.float32], image: Image) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,25 +30,22 @@ from napari_cellclf.errors import (
     InputError,
     NoImagesError,
 )
+from napari_cellclf.inference.ahead import prepared_ahead
+from napari_cellclf.inference.batches import Answer, Batches, Delivered
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.rows import (
+    TOO_LARGE,
     BadImage,
     Item,
     Row,
     distinct,
     image_from_array,
-    prepared_rows,
 )
 
 if TYPE_CHECKING:
-    from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.io.sources import ImageSource
 
 Mappings = Mapping[str, str | None]
-
-#: A batch is cut short where its pixels would take more memory than this, in bytes.
-_MAX_BATCH_BYTES = 1 << 27
-_TOO_LARGE = "needs more memory than is free; give a smaller image, or close other programs"
 
 
 class Classifier:
@@ -144,7 +142,8 @@ class Classifier:
         items = distinct(items)
         total = sum(item.read().n_planes if item.count_planes else 1 for item in items)
         parts: list[Predictions] = []
-        for part in self._run(items, total, mapping, batch_size, on_progress, should_stop):
+        for delivered in self._run(items, total, mapping, batch_size, on_progress, should_stop):
+            part = delivered.answer
             if isinstance(part, BadImage):
                 named = total == 1 or part.id in part.reason
                 raise part.error if named else type(part.error)(f"{part.id}: {part.reason}")
@@ -165,7 +164,7 @@ class Classifier:
         Parameters
         ----------
         sources : sequence of ImageSource
-            What to read; never more than a batch of it is in memory.
+            What to read, in threads ahead of the network; a few batches are in memory.
         mapping, batch_size : optional
             As for `predict`.
         on_progress : callable
@@ -176,12 +175,49 @@ class Classifier:
         Yields
         ------
         Predictions or BadImage
-            Batches in the order of the sources; a source that cannot be read, or a plane that
-            cannot be used, gives a `BadImage` in its place.
+            In the order of the sources, as soon as they are known; a source that cannot be read,
+            or a plane that cannot be used, gives a `BadImage` in its place.
+        """
+        stream = self.stream(
+            sources,
+            mapping=mapping,
+            batch_size=batch_size,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+        with closing(stream):
+            for delivered in stream:
+                yield delivered.answer
+
+    def stream(
+        self,
+        sources: Sequence[ImageSource],
+        *,
+        mapping: Mappings | None = None,
+        batch_size: int = 16,
+        on_progress: OnProgress = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+        threads: int | None = None,
+    ) -> Generator[Delivered]:
+        """Classify many images as `predict_sources` does, and say how far each answer goes.
+
+        Parameters
+        ----------
+        sources, mapping, batch_size, on_progress, should_stop : optional
+            As for `predict_sources`.
+        threads : int, optional
+            How many read and prepare images; by default one for each processor, 16 at most.
+
+        Yields
+        ------
+        Delivered
+            Answers, in the order of the sources, with how many sources are finished.
         """
         items = [Item(source.id, source.read, source.metadata) for source in sources]
         try:
-            yield from self._run(items, len(items), mapping, batch_size, on_progress, should_stop)
+            yield from self._run(
+                items, len(items), mapping, batch_size, on_progress, should_stop, threads
+            )
         except CancelledError:
             return
 
@@ -229,61 +265,45 @@ class Classifier:
         batch_size: int,
         on_progress: OnProgress,
         should_stop: ShouldStop,
-    ) -> Iterator[Predictions | BadImage]:
+        threads: int | None = None,
+    ) -> Iterator[Delivered]:
         _check_batch_size(batch_size)
-        spec = self.bundle.spec
-        rows = (row for item in items for row in _rows(item, spec, mapping))
-        done = 0
-        for batch in _batches(rows, batch_size, should_stop):
-            answers = [batch] if isinstance(batch, BadImage) else self._answer(batch)
-            finished = [batch] if isinstance(batch, BadImage) else batch
-            done += sum(row.finishes for row in finished)
-            on_progress(Progress(done, total, f"classified {finished[-1].id}"))
-            yield from answers
 
-    def _answer(self, batch: list[Row]) -> list[Predictions | BadImage]:
+        def compute(rows: list[Row]) -> list[Answer]:
+            _stop_if(should_stop)
+            return self._answer(rows)
+
+        batches = Batches(compute, batch_size, self.classes, self.name)
+        prepared = prepared_ahead(
+            items, self.bundle.spec, mapping, batch_size=batch_size, threads=threads
+        )
+        with closing(prepared):
+            for delivered in _delivered(prepared, batches, should_stop):
+                on_progress(Progress(delivered.done, total, f"classified {delivered.last}"))
+                yield delivered
+
+    def _answer(self, batch: list[Row]) -> list[Answer]:
         try:
-            pixels = np.stack([row.pixels for row in batch])
-            probabilities = self.compute(pixels)
+            probabilities = self.compute(np.stack([row.pixels for row in batch]))
         except (MemoryError, ImageTooLargeError):
             return self._answer_one_by_one(batch)
-        finite = [bool(np.isfinite(answer).all()) for answer in probabilities]
-        answers: list[Predictions | BadImage] = []
-        if any(finite):
-            good = [row for row, is_good in zip(batch, finite, strict=True) if is_good]
-            answers.append(self._predictions(good, probabilities[finite]))
-        for row, is_good in zip(batch, finite, strict=True):
-            if not is_good:
-                reason = f"{self.name} has no finite answer to {row.id}; check its pixels"
-                answers.append(BadImage(row.id, reason, ImageError(reason)))
-        return answers
+        return [
+            answer if np.isfinite(answer).all() else self._not_finite(row)
+            for row, answer in zip(batch, probabilities, strict=True)
+        ]
 
-    def _answer_one_by_one(self, batch: list[Row]) -> list[Predictions | BadImage]:
+    def _not_finite(self, row: Row) -> BadImage:
+        reason = f"{self.name} has no finite answer to {row.id}; check its pixels"
+        return BadImage(row.id, reason, ImageError(reason), row.finishes)
+
+    def _answer_one_by_one(self, batch: list[Row]) -> list[Answer]:
         """Answer the images of a batch that was too large for the memory."""
         if len(batch) > 1:
             return [answer for row in batch for answer in self._answer([row])]
         (row,) = batch
         height, width = row.pixels.shape[:2]
-        reason = f"{row.id} ({height} x {width} pixels) {_TOO_LARGE}"
-        return [BadImage(row.id, reason, ImageTooLargeError(reason))]
-
-    def _predictions(self, rows: list[Row], probabilities: np.ndarray[Any, Any]) -> Predictions:
-        return Predictions(
-            probabilities,
-            self.classes,
-            tuple(row.id for row in rows),
-            tuple(row.metadata for row in rows),
-            self.name,
-        )
-
-
-def _rows(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Iterator[Row | BadImage]:
-    """Prepare the planes of an image; one that does not fit into memory is a bad image."""
-    try:
-        yield from prepared_rows(item, spec, mapping)
-    except MemoryError:
-        reason = f"{item.id} {_TOO_LARGE}"
-        yield BadImage(item.id, reason, ImageTooLargeError(reason))
+        reason = f"{row.id} ({height} x {width} pixels) {TOO_LARGE}"
+        return [BadImage(row.id, reason, ImageTooLargeError(reason), row.finishes)]
 
 
 def _check_batch_size(batch_size: Any) -> None:
@@ -291,31 +311,13 @@ def _check_batch_size(batch_size: Any) -> None:
         raise InputError(f"batch_size={batch_size!r} holds no image; give a whole number from 1")
 
 
-def _batches(
-    rows: Iterator[Row | BadImage], batch_size: int, should_stop: Callable[[], bool]
-) -> Iterator[list[Row] | BadImage]:
-    """Group neighbours of equal shape; a bad image ends a batch, so that the order stays."""
-    batch: list[Row] = []
+def _delivered(
+    rows: Iterable[Row | BadImage], batches: Batches, should_stop: ShouldStop
+) -> Iterator[Delivered]:
     for row in rows:
         _stop_if(should_stop)
-        if batch and (isinstance(row, BadImage) or not _fits(batch, row, batch_size)):
-            yield batch
-            batch = []
-        if isinstance(row, BadImage):
-            yield row
-        else:
-            batch.append(row)
-    if batch:
-        _stop_if(should_stop)
-        yield batch
-
-
-def _fits(batch: list[Row], row: Row, batch_size: int) -> bool:
-    return (
-        len(batch) < batch_size
-        and batch[0].pixels.shape == row.pixels.shape
-        and (len(batch) + 1) * row.pixels.nbytes <= _MAX_BATCH_BYTES
-    )
+        yield from batches.add(row)
+    yield from batches.finish()
 
 
 def _stop_if(should_stop: Callable[[], bool]) -> None:

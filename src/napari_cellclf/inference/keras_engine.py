@@ -76,9 +76,10 @@ class KerasEngine:
         UnsafeModelError
             If the gate refuses it.
         """
-        import keras
-
         with bundle.private_network() as private:
+            # Which takes seconds: what is wrong with the file is said before.
+            import keras
+
             network = load_checked(
                 private.checked.config,
                 lambda network: network.load_weights(private.path),

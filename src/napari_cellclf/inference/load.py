@@ -24,7 +24,7 @@ from napari_cellclf.inference.engine_choice import (
     look_at_machine,
 )
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
-from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, run_self_test
+from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, prepared_test, run_self_test
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.engine import Engine
@@ -99,6 +99,9 @@ def load_classifier(
     chosen = choose_engine(engine, bundle.has_graph, look_at_machine())
     if window_is_open() if own_process is None else own_process:
         return Classifier(bundle, _ready(ProcessEngine(str(path), engine, precision)))
+    # Engines take time to import: everything that is wrong with the file is said before.
+    if self_test:
+        prepared_test(bundle)
     return Classifier(bundle, _load(bundle, chosen, precision, self_test, engine == "auto"))
 
 
@@ -156,7 +159,6 @@ def _graph_engine(name: EngineName) -> type[OpenVinoEngine] | type[OnnxRuntimeEn
 
 
 def _load_keras(bundle: ModelBundle, self_test: bool) -> Engine:
-    # Keras takes seconds to import: everything that is wrong with the file is said before.
     from napari_cellclf.inference.keras_engine import KerasEngine
 
     engine = KerasEngine.load(bundle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import ValidationError
 
 from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.bundles.bundle import ModelBundle
@@ -34,6 +34,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAX_ANSWER_BYTES = 1 << 26
 _MAX_ERROR_BYTES = 1 << 16
 _OCTETS = "application/octet-stream"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ class RemoteEngine:
             spec = BundleSpec.model_validate(answer["spec"])
             self._sha256, self._most = str(answer["sha256"]), int(answer["limits"]["batch"])
             self._most_bytes = int(answer["limits"]["body_bytes"])
-            self.device = f"{answer['device']} of {address.host}"
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+            if self._most < 1 or not _SHA256.fullmatch(self._sha256):
+                raise ValueError("not what a server says")
+            self.device = f"{_shown(answer['device'])} of {address.host}"
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ServerError(
                 f"{address} describes its model in a way that this napari-cellclf does not "
                 "understand; use the same version on both sides"
@@ -163,12 +166,13 @@ class RemoteEngine:
             answer = parse_array(content, "the answer")
         except BundleError as error:
             raise ServerError(f"{self._address}: {error}") from error
-        if answer.shape != (len(batch), len(self.bundle.spec.classes)):
+        wanted = (len(batch), len(self.bundle.spec.classes))
+        if answer.shape != wanted or answer.dtype != np.float32:
             raise ServerError(
-                f"{self._address} answers {len(batch)} images with an array of shape "
+                f"{self._address} answers {len(batch)} images with an array {answer.dtype} "
                 f"{answer.shape}; it is not a server for this model, connect again"
             )
-        return np.asarray(answer, np.float32)
+        return answer
 
     def _ask(
         self,
@@ -190,7 +194,7 @@ class RemoteEngine:
             raise ServerError(
                 f"{self._address} shows a certificate that is not trusted "
                 f"({error.verify_message}); check the address, or give the authority's file as "
-                "certificates"
+                "certificates, or in the variable SSL_CERT_FILE"
             ) from error
         except TimeoutError as error:
             raise ServerError(
@@ -224,18 +228,17 @@ class RemoteEngine:
             return ServerError(f"{self._address} has taken up another model; connect again")
         try:
             said = json.loads(content)["detail"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return ServerError(
                 f"{self._address} answers with status {status}, which cellclf serve does not; "
                 "check the address, and what stands between"
             )
-        detail = "".join(letter for letter in str(said)[:500] if letter.isprintable())
-        return ServerError(f"{self._address} refuses: {detail}")
+        return ServerError(f"{self._address} refuses: {_shown(said)}")
 
     def _json(self, content: bytes) -> dict[str, Any]:
         try:
             answer = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise ServerError(
@@ -248,6 +251,8 @@ def _parse(url: str, allow_plain: bool) -> _Address:
     try:
         parts = urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+        parts.path.encode("ascii")
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     unwanted = parts.query or parts.fragment or parts.username or parts.password
@@ -263,6 +268,10 @@ def _parse(url: str, allow_plain: bool) -> _Address:
         )
     standard = 80 if parts.scheme == "http" else 443
     return _Address(parts.scheme, host, port or standard, parts.path.rstrip("/"))
+
+
+def _shown(said: object) -> str:
+    return "".join(letter for letter in str(said)[:500] if letter.isprintable())
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from napari_cellclf.core.channels import taken_in_order
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import AxesError, ImageError, InputError, UnreadableImageError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.schema import BundleSpec
 
+TOO_LARGE = "needs more memory than is free; give a smaller image, or close other programs"
 _RGB = ("red", "green", "blue")
 #: Where the readers of stacks put what is known of each plane, and along which axis it goes.
 _PLANE_ROWS = (("P", "sites"), ("T", "frames"))
@@ -43,6 +46,11 @@ class BadImage:
     error: InputError = field(default_factory=InputError, repr=False, compare=False)
     finishes: int = field(default=1, repr=False, compare=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels: none."""
+        return 0
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,12 +66,20 @@ class Row:
         The network's input.
     finishes : int
         How many steps of progress end with it.
+    by_order : str, optional
+        The image whose channels have no names and were taken in their order, if this is one.
     """
 
     id: str
     metadata: Mapping[str, Any]
     pixels: NDArray[np.float32]
     finishes: int
+    by_order: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels."""
+        return self.pixels.nbytes
 
 
 @dataclass(frozen=True)
@@ -107,22 +123,97 @@ def prepared_rows(
     Row or BadImage
         One for each plane, or a single `BadImage` if nothing could be read.
     """
-    try:
-        image = item.read()
-    except (InputError, OSError) as error:
-        yield _bad(item.id, error, 1)
+    image = read_item(item)
+    if isinstance(image, BadImage):
+        yield image
         return
-    last = image.n_planes - 1
     for number, (index, plane) in enumerate(image.planes()):
-        name = item.id + _position(index)
-        finishes = int(item.count_planes or number == last)
-        try:
-            pixels = spec.input.preprocessing(plane, mapping)
-            _check_size(pixels, spec)
-        except (InputError, OSError) as error:
-            yield _bad(name, error, finishes)
-        else:
-            yield Row(name, _metadata(item, image, index), pixels, finishes)
+        last = finishes(item, image, number)
+        yield prepare_plane(item, image, index, plane, spec, mapping, last)
+
+
+def read_item(item: Item) -> Image | BadImage:
+    """Read an image.
+
+    Parameters
+    ----------
+    item : Item
+        What to read.
+
+    Returns
+    -------
+    Image or BadImage
+        Why it cannot be read.
+    """
+    try:
+        return item.read()
+    except (InputError, OSError) as error:
+        return _bad(item.id, error, 1)
+
+
+def finishes(item: Item, image: Image, number: int) -> int:
+    """Return how many steps of progress end with a plane.
+
+    Parameters
+    ----------
+    item : Item
+        What was read.
+    image : Image
+        Its planes.
+    number : int
+        Of the plane, from 0.
+
+    Returns
+    -------
+    int
+        1 for the last one, and for every one where planes are counted.
+    """
+    return int(item.count_planes or number == image.n_planes - 1)
+
+
+def prepare_plane(
+    item: Item,
+    image: Image,
+    index: Mapping[str, int],
+    plane: Image,
+    spec: BundleSpec,
+    mapping: Mapping[str, str | None] | None,
+    finishes: int,
+) -> Row | BadImage:
+    """Prepare a plane for the network.
+
+    Parameters
+    ----------
+    item : Item
+        What was read.
+    image : Image
+        The whole of it.
+    index, plane : mapping of str to int, Image
+        Position and pixels, from `Image.planes`.
+    spec : BundleSpec
+        Of the model.
+    mapping : mapping of str to (str or None), optional
+        Channels chosen by the user.
+    finishes : int
+        How many steps of progress end with it.
+
+    Returns
+    -------
+    Row or BadImage
+        Why it cannot be used.
+    """
+    name = item.id + _position(index)
+    preprocessing = spec.input.preprocessing
+    try:
+        # In one piece of memory, so that batches are put together fast.
+        pixels = np.ascontiguousarray(preprocessing(plane, mapping))
+        _check_size(pixels, spec)
+    except (InputError, OSError) as error:
+        return _bad(name, error, finishes)
+    expected = preprocessing.channels
+    by_order = not mapping and len(expected) > 1 and taken_in_order(expected, image.channels)
+    known = _metadata(item, image, index)
+    return Row(name, known, pixels, finishes, item.id if by_order else None)
 
 
 def distinct(items: Sequence[Item]) -> list[Item]:

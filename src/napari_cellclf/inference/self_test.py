@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.errors import InputError, SelfTestError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.inference.engine import Engine
 
@@ -40,11 +42,8 @@ def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERA
     SelfTestError
         If it is above `tolerance`, or the answer is not probabilities of the classes.
     """
-    name, expected = bundle.path.name, bundle.test_output
-    try:
-        pixels = bundle.spec.input.preprocessing(bundle.test_image)
-    except InputError as error:
-        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error
+    name = bundle.path.name
+    pixels, expected = prepared_test(bundle)
     found = engine(pixels[np.newaxis])
     if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
         raise SelfTestError(
@@ -63,3 +62,32 @@ def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERA
             f"{tolerance:g}); get it again, or train it again with this version of Keras"
         )
     return difference
+
+
+def prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return what a network is given in its test, and what it must answer.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        With test input and answer.
+
+    Returns
+    -------
+    pixels : ndarray of float32
+        ``(Y, X, C)``, prepared.
+    expected : ndarray
+        ``(1, K)`` probabilities as stored.
+
+    Raises
+    ------
+    SelfTestError
+        If there is no such test: its answer is not finite, or its image cannot be prepared.
+    """
+    name, expected = bundle.path.name, bundle.test_output
+    if not np.isfinite(expected).all():
+        raise SelfTestError(f"the stored answer of {name} is not finite; get it again")
+    try:
+        return bundle.spec.input.preprocessing(bundle.test_image), expected
+    except InputError as error:
+        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error

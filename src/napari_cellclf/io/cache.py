@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from napari_cellclf.io.home import expanded
+
 #: Environment variable that names another folder.
 CACHE_VARIABLE = "CELLCLF_CACHE"
 
@@ -19,7 +21,7 @@ def cache_folder() -> Path:
     """
     stated = os.environ.get(CACHE_VARIABLE)
     if stated:
-        return Path(stated).expanduser()
+        return expanded(stated)
     from platformdirs import user_cache_path
 
     return user_cache_path("napari-cellclf", appauthor=False)

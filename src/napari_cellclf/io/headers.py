@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,17 @@ _NEXT_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+#: Each scan is a walk over all pixels, though it may take ten bytes only; the longest progressive
+#: scripts in use have a dozen.
+_MOST_SCANS = 100
+#: A colour profile and an extended preview take a few hundred.
+_MOST_SEGMENTS = 10_000
 
 # Colour types of PNG (ISO/IEC 15948 table 11.1) and the samples a decoder gives for each.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+#: Chunks from which pixels are decoded. Others are texts and profiles, compressed ones among them,
+#: which a decoder would inflate a thousand times over.
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 @dataclass(frozen=True)
@@ -114,13 +123,34 @@ def png_is_complete(data: bytes) -> bool:
     bool
         False where the file was cut short.
     """
-    position = len(PNG_MAGIC)
+    return png_pixels(data) is not None
+
+
+def png_pixels(data: bytes) -> bytes | None:
+    """Leave out of a PNG file whatever its pixels do not need.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bytes or None
+        The same file without texts, profiles and the like; None where it was cut short.
+    """
+    kept = []
+    start, position = 0, len(PNG_MAGIC)
     while position + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[position : position + 8])
-        position += 12 + int(length)
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + int(length)
+        if kind not in _PNG_PIXELS:
+            kept.append(data[start:position])
+            start = end
         if kind == b"IEND":
-            return position <= len(data)
-    return False
+            return b"".join((*kept, data[start:end])) if end <= len(data) else None
+        position = end
+    return None
 
 
 def jpeg_header(data: bytes) -> RasterHeader:
@@ -139,7 +169,7 @@ def jpeg_header(data: bytes) -> RasterHeader:
     Raises
     ------
     ValueError
-        If there is no start of frame before the first scan.
+        If there is no start of frame before the first scan, or far too much stands before it.
     """
     for marker, start, _ in _jpeg_segments(data):
         if marker in _START_OF_FRAME:
@@ -164,24 +194,32 @@ def jpeg_is_complete(data: bytes) -> bool:
     -------
     bool
         False where the file was cut short.
+
+    Raises
+    ------
+    ValueError
+        If it has more scans or segments than an image needs, which take a decoder hours.
     """
     return any(marker == _END_OF_IMAGE for marker, _, _ in _jpeg_segments(data))
 
 
-def _jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
-    """List marker, start and end of the segments of a JPEG stream, as far as it goes."""
-    found = []
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Go over marker, start and end of the segments of a JPEG stream, as far as it goes."""
+    segments = scans = 0
     position = 2
     while (match := _NEXT_MARKER.search(data, position)) is not None:
         marker, start = match.group(1)[0], match.end()
         if marker == _END_OF_IMAGE:
-            found.append((marker, start, start))
-            break
+            yield marker, start, start
+            return
         if start + 2 > len(data):
-            break
+            return
         end = start + int.from_bytes(data[start : start + 2], "big")
         if end > len(data):
-            break
-        found.append((marker, start + 2, end))
+            return
+        segments += 1
+        scans += marker == _START_OF_SCAN
+        if segments > _MOST_SEGMENTS or scans > _MOST_SCANS:
+            raise ValueError(f"over {_MOST_SCANS} scans or {_MOST_SEGMENTS} segments, too many")
+        yield marker, start + 2, end
         position = end
-    return found

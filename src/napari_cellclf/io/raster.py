@@ -48,9 +48,10 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
 
         header = read_raster_header(path, "png", limit_bytes)
         data = path.read_bytes()
-        if not headers.png_is_complete(data):
+        needed = headers.png_pixels(data)
+        if needed is None:
             raise _cut_short(path, len(data))
-        pixels = imagecodecs.png_decode(data)
+        pixels = imagecodecs.png_decode(needed)
     return _image(pixels, header, path)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import InputError
+from napari_cellclf.errors import ImageTooLargeError, InputError
 from napari_cellclf.io.drosophila import is_embryo_file, parse_name
 from napari_cellclf.io.files import read_memory
+from napari_cellclf.io.limits import human_bytes
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
 from napari_cellclf.io.rxrx1_names import is_site_file, parse_path
@@ -31,7 +33,7 @@ def sent_sources(
     channels : sequence of str
         What the files show, one grey file each, in order.
     limit_bytes : int, optional
-        Bytes of decoded pixels allowed in each file.
+        Bytes of decoded pixels allowed in each image.
 
     Returns
     -------
@@ -115,7 +117,20 @@ def _named(
 def _read_planes(
     files: Sequence[MemoryFile], names: Sequence[str], limit_bytes: int | None
 ) -> Image:
-    planes = [grey_plane(read_memory(file, limit_bytes=limit_bytes), file) for file in files]
+    planes: list[np.ndarray[Any, Any]] = []
+    for file in files:
+        # Together they are one image, which may not be larger than one file.
+        taken = sum(plane.nbytes for plane in planes)
+        left = None if limit_bytes is None else max(1, limit_bytes - taken)
+        try:
+            planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
+        except ImageTooLargeError:
+            if limit_bytes is None or not planes:
+                raise
+            raise ImageTooLargeError(
+                f"{files[0]} and the others up to {file} are one image, of more than "
+                f"{human_bytes(limit_bytes)}; send smaller ones"
+            ) from None
     for file, plane in zip(files, planes, strict=True):
         check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
     return Image(np.stack(planes), "CYX", tuple(names), source=files[0].name)

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -34,6 +35,8 @@ class PredictionWriter:
         Columns beyond ``image, label, confidence, p_<class> ...``, such as ``plate`` and ``well``.
         If none are given, those of the first row are taken; a later row with further ones makes
         the table be written anew with these columns.
+    kept_rows : int, optional
+        Rows of a table that is there already, with its columns, to go on after; None replaces it.
 
     Raises
     ------
@@ -53,19 +56,33 @@ class PredictionWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], classes: Sequence[str], extra: Sequence[str] = ()
+        self,
+        path: str | os.PathLike[str],
+        classes: Sequence[str],
+        extra: Sequence[str] = (),
+        kept_rows: int | None = None,
     ) -> None:
         self._path = Path(path)
         fixed = ("image", "label", "confidence", *(f"p_{name}" for name in classes))
         # A dict keeps the order and each name once.
         self._columns = list(dict.fromkeys((*fixed, *extra)))
         self._file: IO[str] | None = None
-        self._rows = 0
+        self._kept_rows = kept_rows
 
     def __enter__(self) -> Self:
-        self._file = self._open(self._path)
-        self._put(self._file, self._columns)
+        if self._kept_rows is None:
+            self._file = self._open(self._path)
+            self._put(self._file, self._columns)
+        else:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                self._columns = next(csv.reader(file))
+            self._rewrite(0, self._kept_rows)
         return self
+
+    def sync(self) -> None:
+        """Make sure that what was written so far outlives the computer's power."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a row.
@@ -81,7 +98,6 @@ class PredictionWriter:
         if new:
             self._widen(new)
         self._put(self._file, [record.get(column) for column in self._columns])
-        self._rows += 1
 
     def __exit__(
         self,
@@ -114,25 +130,49 @@ class PredictionWriter:
             ) from error
 
     def _widen(self, new: list[str]) -> None:
-        """Write the table anew with more columns, beside the old one until it is complete."""
         self._columns += new
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         assert self._file is not None
         self._file.close()
+        self._rewrite(len(new), None)
+
+    def _rewrite(self, empty: int, rows: int | None) -> None:
+        """Write the table anew, beside the old one until it is complete, and go on after it."""
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         try:
             wide = self._open(beside)
             self._put(wide, self._columns)
             with self._path.open(newline="", encoding="utf-8") as narrow:
-                rows = csv.reader(narrow)
-                next(rows)
+                old = csv.reader(narrow)
+                next(old)
                 # These are safe already: a second escape would change them.
-                padded = (row + [""] * len(new) for row in rows)
-                csv.writer(wide).writerows(padded)
+                csv.writer(wide).writerows(row + [""] * empty for row in islice(old, rows))
             wide.close()
             beside.replace(self._path)
         finally:
             beside.unlink(missing_ok=True)
         self._file = self._path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
+
+
+def count_rows(path: Path) -> int:
+    """Count the whole rows of a table whose end may be cut off.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV table with a heading.
+
+    Returns
+    -------
+    int
+        Rows below the heading that have as many cells as it; 0 if there is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            table = csv.reader(file)
+            heading = next(table, [])
+            return sum(1 for _ in takewhile(lambda row: len(row) == len(heading), table))
+    except (OSError, csv.Error):
+        return 0
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:

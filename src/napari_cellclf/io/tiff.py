@@ -20,7 +20,7 @@ from napari_cellclf.io.decoding import decoding
 from napari_cellclf.io.memory import AnyFile, MemoryFile
 from napari_cellclf.io.ome import MICROMETRES, OmeHeader, parse_ome
 from napari_cellclf.io.quiet import silenced
-from napari_cellclf.io.tiff_checks import check_compressed, check_series
+from napari_cellclf.io.tiff_checks import check_compressed, check_sent, check_series
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -117,6 +117,8 @@ def _first_series(
 ) -> Iterator[tuple[TiffFile, TiffPageSeries, OmeHeader | None]]:
     with decoding(path), silenced("tifffile"):
         with _open(path) as tif:
+            if isinstance(path, MemoryFile):
+                check_sent(tif, path)
             xml = tif.ome_metadata if tif.is_ome else None
             ome = parse_ome(xml, path, len(tif.pages)) if xml else None
             if ome is None or not ome.points_outside:

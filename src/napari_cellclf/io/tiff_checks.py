@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import ImageTooLargeError, UnreadableImageError
-from napari_cellclf.io.headers import PNG_MAGIC, jpeg_header, png_header
-from napari_cellclf.io.limits import check_declared, check_tile
+from napari_cellclf.io.headers import (
+    PNG_MAGIC,
+    jpeg_header,
+    jpeg_is_complete,
+    png_header,
+    png_pixels,
+)
+from napari_cellclf.io.limits import check_declared, check_tile, human_bytes
 from napari_cellclf.io.lzw import lzw_is_sound
 
 if TYPE_CHECKING:
@@ -18,10 +24,43 @@ if TYPE_CHECKING:
     from napari_cellclf.io.memory import AnyFile
 
 _LZW = 5
+#: JPEG, in the numbers that it has had, and PNG.
+_EMBEDDED = {6, 7, 33007, 34892, 34933}
+#: What a file that somebody sent may bring beside its pixels: tifffile takes a millisecond for each
+#: page, and longer for a header's entries, whatever of them is used.
+_SENT_PAGES = 1024
+_SENT_HEADER_BYTES = 2**22
 #: How much of a segment is looked at for the header of an image format inside it.
 _HEAD_BYTES = 4096
 #: Start of a JPEG 2000 code stream: SOC and SIZ markers (ISO/IEC 15444-1 annex A).
 _JPEG2000_SIZE = b"\xff\x4f\xff\x51"
+
+
+def check_sent(tif: TiffFile, path: AnyFile) -> None:
+    """Check how much there is to read in a file that somebody sent, before it is looked through.
+
+    Parameters
+    ----------
+    tif : TiffFile
+        The open file.
+    path : Path or MemoryFile
+        For messages.
+
+    Raises
+    ------
+    ImageTooLargeError
+        If it has too many pages, or too long a header.
+    """
+    if len(tif.pages) > _SENT_PAGES:
+        raise ImageTooLargeError(
+            f"{path} has {len(tif.pages)} pages; send at most {_SENT_PAGES} at a time"
+        )
+    header = len(tif.pages.first.description)
+    if header > _SENT_HEADER_BYTES:
+        raise ImageTooLargeError(
+            f"{path} has a header of {human_bytes(header)}; send at most "
+            f"{human_bytes(_SENT_HEADER_BYTES)}, or save the image without it"
+        )
 
 
 def check_series(series: TiffPageSeries, tif: TiffFile, path: AnyFile, limit_bytes: int) -> None:
@@ -70,7 +109,7 @@ def check_series(series: TiffPageSeries, tif: TiffFile, path: AnyFile, limit_byt
 
 
 def check_compressed(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> None:
-    """Check compressed data that could crash their decoder; reads them, decodes nothing.
+    """Check compressed data that could crash or stall their decoder; reads them, decodes nothing.
 
     Parameters
     ----------
@@ -86,14 +125,18 @@ def check_compressed(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> No
     UnreadableImageError
         If they are damaged.
     """
-    if series.keyframe.compression != _LZW:
+    is_lzw = series.keyframe.compression == _LZW
+    if not (is_lzw or series.keyframe.compression in _EMBEDDED):
         return
     for page in series:
         if page is None:
             continue
         for start, count in zip(page.dataoffsets, page.databytecounts, strict=False):
             tif.filehandle.seek(start)
-            if not lzw_is_sound(tif.filehandle.read(count)):
+            segment = tif.filehandle.read(count)
+            if not is_lzw:
+                _check_effort(segment)
+            elif not lzw_is_sound(segment):
                 raise UnreadableImageError(
                     f"{path}: its LZW data are damaged; copy the file again, or save it with "
                     "another compression"
@@ -166,6 +209,14 @@ def _check_embedded(
                 f"{path}: a compressed part declares {declared} values where the image has room "
                 f"for {allowed // 4}; the file is damaged or hostile, do not use it"
             )
+
+
+def _check_effort(segment: bytes) -> None:
+    """Refuse what keeps a decoder busy for long, though its pixels are few."""
+    if segment.startswith(b"\xff\xd8"):
+        jpeg_is_complete(segment)
+    elif segment.startswith(PNG_MAGIC) and png_pixels(segment) not in (None, segment):
+        raise ValueError("a PNG inside holds more than pixels")
 
 
 def _embedded_size(head: bytes) -> int:

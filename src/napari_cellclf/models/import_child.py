@@ -7,7 +7,10 @@ to say it appends to a file there, one line of JSON for each step.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +47,7 @@ def main(folder: str, memory: str) -> int:
     """
     limit_memory(int(memory))
     place = Path(folder)
+    threading.Thread(target=_end_with_parent, args=(place,), daemon=True).start()
     try:
         _make(place)
     except CellclfError as error:
@@ -55,6 +59,14 @@ def main(folder: str, memory: str) -> int:
         )
         return 1
     return 0
+
+
+def _end_with_parent(place: Path) -> None:
+    """Wait for the end of the process that started this one; then nobody else tidies up."""
+    # Not through sys.stdin, whose lock a thread that waits would hold at the end.
+    os.read(0, 1)
+    shutil.rmtree(place, ignore_errors=True)
+    os._exit(1)
 
 
 def limit_memory(limit: int) -> None:

@@ -24,8 +24,10 @@ from napari_cellclf.bundles.foreign import (
     ForeignFile,
     ForeignNetwork,
     check_description,
+    is_legacy,
     look_at,
 )
+from napari_cellclf.bundles.gate import check_values
 from napari_cellclf.bundles.members import OPTIONAL, REQUIRED, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import Span, open_plain
@@ -38,6 +40,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import BundleError, CancelledError, CellclfError, ModelError
+from napari_cellclf.io.home import expanded
 
 #: What lies in the folder that is shared with the child process.
 REQUEST, ANSWER, MADE = "request.json", "answer.jsonl", f"made{SUFFIX}"
@@ -116,7 +119,9 @@ def import_network(
     CancelledError
         If `should_stop` said so; nothing is left behind.
     """
-    target = Path(path) if path is not None else models_folder() / f"{described.name}{SUFFIX}"
+    target = expanded(path) if path is not None else models_folder() / f"{described.name}{SUFFIX}"
+    if target.suffix != SUFFIX:
+        raise BundleError(f"{target.name!r} must end in {SUFFIX} to be known as a model")
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; give it another name, or say to overwrite it")
     with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
@@ -124,8 +129,11 @@ def import_network(
         copy = folder / COPY
         on_progress(Progress(0, _STEPS, f"checking {Path(file).name}"))
         # What the user named is looked at first, for messages that name it.
-        check_description(look_at(file), described)
-        _copy(Path(file).expanduser(), copy)
+        source = expanded(file)
+        check_description(look_at(source), described)
+        if not is_legacy(source):
+            check_values(source)
+        _copy(source, copy)
         found = look_at(copy, described.preprocessing.size)
         check_description(found, described)
         _ask(folder, Path(file).name, described)
@@ -141,6 +149,8 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _ask(folder: Path, name: str, described: ForeignNetwork) -> None:
+    # Bytes of a name that are no text could not be written into the bundle.
+    name = name.encode("utf-8", "backslashreplace").decode()
     request = {"name": name, "described": described.model_dump(mode="json")}
     (folder / REQUEST).write_text(json.dumps(request), encoding="utf-8")
 
@@ -153,7 +163,8 @@ def _run(folder: Path, limits: Limits, on_progress: OnProgress, should_stop: Sho
     with (folder / "said.txt").open("wb") as said:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            # Which ends when this process does, however it does.
+            stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
             env=environment,
@@ -164,6 +175,8 @@ def _run(folder: Path, limits: Limits, on_progress: OnProgress, should_stop: Sho
         finally:
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _watch(

@@ -19,6 +19,7 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, RunError
 from napari_cellclf.inference.process_engine import window_is_open
+from napari_cellclf.io.home import expanded
 from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
@@ -102,7 +103,7 @@ def _prepared_run(
                 f"to go on with the run {dataset}, give it alone; to start one, give a data set "
                 "from read_dataset"
             )
-        run = RunFolder(Path(dataset).expanduser().absolute())
+        run = RunFolder(expanded(dataset).absolute())
         run.spec()
         return run.path
     if folder is None:

@@ -17,6 +17,7 @@ from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.datasets.tables import read_dataset_csv, write_dataset_csv
+from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.folder import RunFolder, RunSpec
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def create_run(
     RunError
         If there are files in the folder already, or it cannot be written.
     """
-    run = RunFolder(Path(folder).expanduser().absolute())
+    run = RunFolder(expanded(folder).absolute())
     config = with_absolute_paths(config)
     _check_name(run.path)
     dataset.check_leakage()
@@ -150,7 +151,7 @@ def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     """
     changes = {}
     for field in ("continue_from", "weights"):
-        path = Path(getattr(config, field) or "").expanduser()
+        path = expanded(getattr(config, field) or "")
         # A bundle may be a folder; weights are a file, and "imagenet" might name a folder.
         if path.is_file() or (field == "continue_from" and path.name and path.is_dir()):
             changes[field] = str(path.absolute())

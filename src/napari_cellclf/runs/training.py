@@ -17,6 +17,7 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.core.sampling import epoch_order
 from napari_cellclf.errors import CancelledError, CellclfError, RunError
+from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
 from napari_cellclf.runs.create import load_dataset
 from napari_cellclf.runs.folder import RunFolder, RunSpec
@@ -106,7 +107,7 @@ def run_training(
     TrainingError
         If training went wrong in a way that it cannot mend itself.
     """
-    run = RunFolder(Path(folder).expanduser().absolute())
+    run = RunFolder(expanded(folder).absolute())
     spec = run.spec()
     if run.is_finished:
         return RunResult(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from napari_cellclf.server.failures import RequestError, one_line
+from napari_cellclf.server.failures import RequestError, busy, one_line
 from napari_cellclf.server.schemas import Failure
 
 if TYPE_CHECKING:
@@ -61,17 +62,22 @@ class Watch:
             await self._app(scope, receive, send)
             return
         # What a failure of ours ends in, outside of this.
-        began, status = time.perf_counter(), 500
+        began, status, started = time.perf_counter(), 500, False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            # Told to stop, and the time for finishing is over.
+            if started:
+                raise
+            await failure_response(busy("this server stops"))(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - began
             path = scope["path"] if scope["path"] in PATHS else "other"
@@ -127,7 +133,7 @@ class Door:
         origin = request.headers.get("origin")
         if origin is None or origin in self._settings.allow_origins:
             return
-        if urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        if _netloc(origin) != request.headers.get("host", "").lower():
             raise RequestError(
                 403, "origin_not_allowed",
                 "a web page of another origin may not ask here; start the server with "
@@ -169,6 +175,13 @@ def _host_name(header: str) -> str:
     """Take the port off a Host header."""
     try:
         return (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 

@@ -2,7 +2,8 @@
 
 A client that opens connections and sends nothing, or a header byte by byte, would keep them for
 ever. Here a header has to be complete in time, and of connections that ask for nothing each address
-may have so many; the oldest makes room for a new one, so that other clients are always let in.
+may have so many; the oldest makes room for a new one, so that other clients are always let in. A
+client that does not take its answer would keep a connection, too, and is given up after a while.
 """
 
 from __future__ import annotations
@@ -99,11 +100,16 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.peer = ""
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._in_body = False
+        self._answered = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first header."""
         super().connection_made(transport)
+        # To be told of whatever is not sent yet, not only of 64 kB; with 0 TLS never goes on.
+        transport.set_write_buffer_limits(1)
         self.peer = self.client[0] if self.client else ""
         self.idle.add(self)
         self._expect_header()
@@ -111,15 +117,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._header_is_there()
+        self._answer_is_taken()
         self.idle.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless a header grows without end."""
-        super().data_received(data)
-        if self._header_timer is None:
-            return
+        """Take what came, unless a header, or what follows a body like one, grows without end."""
         self._header_bytes += len(data)
+        super().data_received(data)
         if self._header_bytes > self.limits.header_bytes:
             self._refuse(431, "header_too_large", "the header is too large; send less of it")
 
@@ -132,22 +137,60 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Let the request be answered."""
         self._header_is_there()
+        self._header_bytes = 0
         self.idle.discard(self)
         super().on_headers_complete()
+        self._in_body = True
+        self._answered = False
+        if self.parser.should_upgrade() and self._brings_body():
+            # The parser takes the body for the other protocol, and none would be read.
+            self._refuse(400, "upgrade", "this server speaks HTTP/1.1; ask without Upgrade")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, which is bounded where it is read."""
+        self._header_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Let the next header come."""
+        self._header_bytes = 0
+        self._in_body = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for a client to take its answer, but not for ever."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with a client that took its answer."""
+        self._answer_is_taken()
+        super().resume_writing()
 
     def on_response_complete(self) -> None:
         """Let the connection wait for another request."""
         super().on_response_complete()
         # Another request may have come already, and be next.
-        if self.cycle.response_complete and not self.transport.is_closing():
+        self._answered = self.cycle.response_complete
+        if self._answered and not self.transport.is_closing():
             self.idle.add(self)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         self._refuse(400, "bad_request", "this is not a request of HTTP/1.1")
 
+    def _brings_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
+
+    def _answer_is_taken(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
     def _expect_header(self) -> None:
-        self._header_bytes = 0
         self._header_timer = self.loop.call_later(self.limits.header_seconds, self._header_is_late)
 
     def _header_is_there(self) -> None:
@@ -166,6 +209,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer without the application, which has not been asked, and close."""
         self._header_is_there()
         if self.transport.is_closing():
+            return
+        if self._answered == self._in_body:
+            # The client would take it for the answer to another request.
+            self.transport.close()
             return
         content = json.dumps({"error": code, "detail": detail}).encode()
         self.transport.write(

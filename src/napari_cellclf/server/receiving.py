@@ -150,6 +150,10 @@ class Body:
         except MultiPartException as error:
             status, code = (413, "too_many_files") if "Too many" in error.message else (400, "form")
             raise RequestError(status, code, f"the form cannot be read: {error.message}") from error
+        except UnicodeError as error:
+            raise RequestError(
+                400, "form", "the form names a charset that nothing can be read with; send UTF-8"
+            ) from error
         try:
             return [await _file(name, part) for name, part in form.multi_items()]
         finally:
@@ -164,7 +168,9 @@ class Body:
             )
         declared = request.headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > self._limits.body_bytes:
-            await drain(request)
+            # A client that asks first has not begun to send.
+            if request.headers.get("expect", "").lower() != "100-continue":
+                await drain(request)
             raise self._too_large()
         with self._receiver._turn(request):
             try:

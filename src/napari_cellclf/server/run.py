@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("napari_cellclf.server")
 _BACKLOG = 512
+_MAX_FILES = 65536
 
 
 class Server(uvicorn.Server):
@@ -93,6 +95,21 @@ class Server(uvicorn.Server):
 
     def _told_to_reload(self) -> None:
         self._reloading = asyncio.create_task(self._service.models.reload())
+
+
+def allow_many_connections() -> None:
+    """Let the process have as many open files as the system allows it, where it asks for fewer.
+
+    A connection is one, from before its first byte, and TLS waits a minute for that.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if most == resource.RLIM_INFINITY else min(most, _MAX_FILES)
+    if least != resource.RLIM_INFINITY and least < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -171,6 +188,7 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -
         If the address cannot be listened at, or the certificate is none.
     """
     with listen(settings) as listening:
+        allow_many_connections()
         served = load_served(
             reference, settings.limits.batch, engine=settings.engine, precision=settings.precision
         )

@@ -23,7 +23,7 @@ class Limits:
     body_bytes : int
         Of one request.
     pixel_bytes : int
-        Of the decoded pixels of one file, as its header declares them.
+        Of the decoded pixels of one image, of one file or several, as their headers declare them.
     plane_bytes : int
         Of one prepared image; a network that takes any size is busy with it for seconds.
     files, planes : int
@@ -40,7 +40,9 @@ class Limits:
     header_seconds, body_seconds : float
         For sending the header, and the body.
     header_bytes : int
-        Of the header of a request.
+        Of the header of a request, and of what follows its body.
+    write_seconds : float
+        For a client to take what was sent.
     answer_seconds : float
         From the whole request to its answer.
     stop_seconds : float
@@ -62,6 +64,7 @@ class Limits:
     header_seconds: float = 10.0
     body_seconds: float = 30.0
     header_bytes: int = 64 * 1024
+    write_seconds: float = 30.0
     answer_seconds: float = 30.0
     stop_seconds: float = 30.0
     batch: int = 16

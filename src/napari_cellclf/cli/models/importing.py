@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -30,6 +29,9 @@ trained it.
 
 normalisations (--preprocessing):
 """
+
+#: Of a file with a preprocessing, in bytes.
+_LONGEST = 1 << 20
 
 _EPILOG = """
 example:
@@ -137,13 +139,12 @@ def describe(args: argparse.Namespace, found: ForeignFile) -> ForeignNetwork:
     from napari_cellclf.bundles.foreign import ForeignNetwork
 
     _ask_for_missing(args, found)
-    preprocessing = _preprocessing(args, found)
     fields = ("title", "description", "licence", "citation", "source")
     try:
         return ForeignNetwork(
             name=args.name or re.sub(r"[^A-Za-z0-9._-]+", "-", found.path.stem).strip("-._"),
             classes=[{"name": name} for name in _names(args.classes, "--classes")],
-            preprocessing=preprocessing,
+            preprocessing=_preprocessing(args, found),
             limits=tuple(args.limits),
             **{field: getattr(args, field) for field in fields},
         )
@@ -191,15 +192,18 @@ def _preprocessing(args: argparse.Namespace, found: ForeignFile) -> Preprocessin
 def _read_preprocessing(path: Path) -> Preprocessing:
     from pydantic import ValidationError
 
+    from napari_cellclf.bundles.jsontext import parse_json
+    from napari_cellclf.bundles.plainfile import open_plain
     from napari_cellclf.core.preprocessing import Preprocessing
 
+    with open_plain(path) as handle:
+        text = handle.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise InputError(f"{path.name} has over {_LONGEST} bytes; give a preprocessing alone")
     try:
-        parsed: Any = json.loads(path.read_bytes())
-        return Preprocessing.model_validate(parsed)
+        return Preprocessing.model_validate(parse_json(text, path.name))
     except ValidationError as error:
         raise InputError(f"{path.name} is no preprocessing: {_first(error)}") from error
-    except ValueError as error:
-        raise InputError(f"{path.name} is not JSON: {error}") from error
 
 
 def _size(text: str | None, found: ForeignFile) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from napari_cellclf.errors import DownloadError
+from napari_cellclf.io.home import expanded
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -142,7 +143,7 @@ def parse_address(uri: str | Path) -> Address:
         raise DownloadError(f"no address was given; use {_KINDS}")
     scheme = _SCHEME.match(text)
     if scheme is None or isinstance(uri, Path):
-        return FileAddress(Path(text).expanduser())
+        return FileAddress(expanded(text))
     kind = scheme.group(1).lower()
     if kind not in _PARSERS:
         raise DownloadError(f"{text!r} is of no kind that can be fetched; use {_KINDS}")

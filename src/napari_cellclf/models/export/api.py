@@ -22,6 +22,7 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ExportError
 from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.io.home import expanded
 from napari_cellclf.models.export.material import Material
 
 _PACKAGE = "napari_cellclf.models.export"
@@ -156,7 +157,7 @@ def _format(name: str) -> Format:
 
 def _target(path: str | Path, chosen: Format, overwrite: bool) -> Path:
     refuse_urls(path)
-    target = Path(path).expanduser()
+    target = expanded(path)
     if chosen.suffix and target.suffix.lower() != chosen.suffix:
         raise ExportError(f"{target.name!r} must end in {chosen.suffix} for {chosen.title}")
     places = [target, *([target.with_suffix(chosen.beside)] if chosen.beside else [])]

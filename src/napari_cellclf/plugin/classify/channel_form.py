@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QToolButton, QVBoxLayout, QWi
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.plugin.classify.request import Sources
+from napari_cellclf.plugin.shared.controls import plain_hint, plain_label
 
 _NONE = "— none —"
 
@@ -61,7 +62,7 @@ class ChannelForm(QWidget):
             box = _channel_box(spec, available, source)
             box.currentIndexChanged.connect(self._on_change)
             self._boxes.append(box)
-            self._form.addRow(spec.name, box)
+            self._form.addRow(plain_label(spec.name), box)
         self._set_title()
 
     def unfold(self, wide: bool) -> None:
@@ -96,7 +97,7 @@ def _channel_box(spec: ChannelSpec, available: Sequence[str], source: int | None
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
-    box.setToolTip(f"Which channel of the image is {spec.name}.")
+    box.setToolTip(plain_hint(f"Which channel of the image is {spec.name}."))
     # A channel that the model cannot do without has no "none" to choose, only to begin with.
     if not spec.required:
         box.addItem(_NONE, None)

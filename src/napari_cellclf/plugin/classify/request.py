@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.errors import ChannelMismatchError
+from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.shared.refusal import Refusal
 
@@ -220,7 +220,7 @@ def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Ref
         return Refusal("No model is chosen; choose one above.")
     if not folder.strip():
         return Refusal("No folder is chosen; choose one with Browse, or drop it on the field.")
-    path = Path(folder.strip()).expanduser()
+    path = expanded(folder.strip())
     if not path.exists():
         return Refusal(f"There is nothing at {path}; choose a folder that exists.")
     return ClassifyRequest(model, None, str(path), (), command_line(model, str(path)))

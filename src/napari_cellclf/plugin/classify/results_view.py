@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.plugin.classify.results import Results, full_name, percent
 from napari_cellclf.plugin.classify.table import AnswerTable
+from napari_cellclf.plugin.shared.controls import plain_label
 
 #: As many of the best classes have a bar.
 N_BARS = 6
@@ -35,12 +36,12 @@ class ResultsView(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._winner = QLabel()
+        self._winner = plain_label()
         self._winner.setObjectName("winner")
         font = self._winner.font()
         font.setBold(True)
         self._winner.setFont(font)
-        self._about = QLabel()
+        self._about = plain_label()
         self._about.setWordWrap(True)
         self.bars = Bars()
         self._model = AnswerTable(self)
@@ -147,7 +148,7 @@ class Bars(QWidget):
         ]
 
     def _add_row(self) -> None:
-        label, bar, value = QLabel(), QProgressBar(), QLabel()
+        label, bar, value = plain_label(), QProgressBar(), plain_label()
         bar.setRange(0, _STEPS)
         bar.setTextVisible(False)
         bar.setFixedHeight(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
@@ -85,7 +87,7 @@ class CommandLine(QWidget):
         """Show a command; an empty one hides the line."""
         self._line.setText(command)
         self._line.setCursorPosition(0)
-        self._line.setToolTip(command)
+        self._line.setToolTip(plain_hint(command))
         self.setVisible(bool(command))
 
     def text(self) -> str:
@@ -159,9 +161,47 @@ def fill_with_scroll_area(outer: QWidget, inner: QWidget) -> VerticalScrollArea:
     return area
 
 
-def small_label() -> QLabel:
-    """Make a label in slightly smaller letters that breaks its lines."""
+def plain_label(text: str = "") -> QLabel:
+    """Make a label whose text is shown as it is.
+
+    Qt takes a text with tags for HTML otherwise, and would load an image that the name of a class
+    asks for, from a network share, too.
+
+    Parameters
+    ----------
+    text : str
+        By whomever it was written.
+
+    Returns
+    -------
+    QLabel
+        With the text.
+    """
     label = QLabel()
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setText(text)
+    return label
+
+
+def plain_hint(text: str) -> str:
+    """Return a text for a tool tip, which has no other way to be shown as it is.
+
+    Parameters
+    ----------
+    text : str
+        As for `plain_label`.
+
+    Returns
+    -------
+    str
+        With its angle brackets escaped.
+    """
+    return html.escape(text, quote=False) if "<" in text else text
+
+
+def small_label() -> QLabel:
+    """Make a plain label in slightly smaller letters that breaks its lines."""
+    label = plain_label()
     label.setWordWrap(True)
     font = label.font()
     font.setPointSizeF(font.pointSizeF() * 0.9)

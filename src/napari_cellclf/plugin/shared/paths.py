@@ -9,6 +9,8 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QMenu, QPushButton, QWidget
 
+from napari_cellclf.plugin.shared.controls import plain_hint
+
 
 def ask_for_path(
     parent: QWidget,
@@ -111,7 +113,7 @@ class PathField(QWidget):
     def set_path(self, path: str) -> None:
         """Put a path into the field."""
         self._line.setText(path)
-        self._line.setToolTip(path)
+        self._line.setToolTip(plain_hint(path))
 
     def set_placeholder(self, text: str) -> None:
         """Show another text while the field is empty."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from napari_cellclf.plugin.shared.controls import plain_hint, plain_label
 
 
 class Section(QWidget):
@@ -35,7 +37,7 @@ class Section(QWidget):
         self._header.setFont(font)
         self._header.toggled.connect(self.unfold)
         self._words = ""
-        self._summary = QLabel()
+        self._summary = plain_label()
         self._summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -65,4 +67,4 @@ class Section(QWidget):
         """Say in a few words what is folded away."""
         self._words = text
         self._summary.setText("" if self.is_unfolded() else text)
-        self._summary.setToolTip(text)
+        self._summary.setToolTip(plain_hint(text))

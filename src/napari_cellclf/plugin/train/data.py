@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.shared.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def ask(
             "Choose a folder with a folder of images for each class, an RxRx1 folder, a folder of "
             "embryos, or a CSV table with columns path and label."
         )
-    place = Path(path.strip()).expanduser()
+    place = expanded(path.strip())
     if not place.exists():
         return Refusal(f"{place} does not exist; choose a folder or a CSV table.")
     if minutes[0] > minutes[1]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.shared.refusal import Refusal
 from napari_cellclf.plugin.train.data import MINUTES, DataQuestion, FoundData
 from napari_cellclf.plugin.train.settings import ModelSettings
@@ -105,7 +106,7 @@ def plan(
         return Refusal("These settings cannot be; Model above says why.")
     if not folder.strip():
         return Refusal("Say in which folder the run shall be kept.")
-    place = Path(folder.strip()).expanduser().absolute()
+    place = expanded(folder.strip()).absolute()
     command = command_line(found.question, found, split.choice, settings, place)
     return TrainRequest(split.dataset, settings.config, settings.preset, place, command)
 
@@ -130,7 +131,7 @@ def suggest_folder(found: FoundData, preset: str, runs: Path | None = None) -> P
     source = Path(found.question.path)
     stem = source.stem if source.is_file() else source.resolve().name
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem[:_LONGEST_NAME]}-{preset}").strip("-").lower()
-    home = (runs or RUNS).expanduser()
+    home = expanded(runs or RUNS)
     folder = home / name
     number = 2
     while folder.exists():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qtpy.QtCore import QObject, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 
 from napari_cellclf.errors import RunError
+from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.shared.refusal import Refusal
@@ -132,7 +131,7 @@ class RunSteps(QObject):
         if self.active:
             return
         text = self._run_form.folder.path().strip()
-        run = RunFolder(Path(text).expanduser().absolute())
+        run = RunFolder(expanded(text).absolute())
         self._said = None
         self.headline = None
         if text and run.is_run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import DatasetError, RunError
+from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.tuning.folder import (
     METRICS,
@@ -82,7 +83,7 @@ def create_search(
         )
     config = config.changed(monitor=metric or config.monitor)
     ranges = search_space(config, search, len(dataset.train))
-    made = TuningFolder(Path(folder).expanduser().absolute())
+    made = TuningFolder(expanded(folder).absolute())
     try:
         made.path.mkdir(parents=True, exist_ok=True)
         with made.locked():

@@ -17,6 +17,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import CancelledError, RunError, TrainingError
+from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec, is_half_made
@@ -116,7 +117,7 @@ def run_search(
     """
     from napari_cellclf.runs.tuning.store import Store
 
-    search = TuningFolder(Path(folder).expanduser().absolute())
+    search = TuningFolder(expanded(folder).absolute())
     look = _Look(search, Store(search, storage), trials, on_progress, on_trial)
     search.stop_file.unlink(missing_ok=True)
     deadline = None if timeout is None else time.time() + timeout

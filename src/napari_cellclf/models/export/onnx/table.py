@@ -1,7 +1,6 @@
 """Which function writes which layer. What is not here cannot be exported.
 
-The layers are those that `bundles.layers` lets into a bundle; `Dot` alone has no function, since no
-classifier of images was met that has one.
+The layers are those that `bundles.layers` lets into a bundle, but those of augmentation.
 """
 
 from __future__ import annotations
@@ -63,6 +62,8 @@ LAYERS: dict[str, Convert] = {
     "UpSampling2D": shapes.up_sampling,
     "ZeroPadding2D": shapes.zero_padding,
     # These do something in training only.
+    "ActivityRegularization": shapes.identity,
+    "AlphaDropout": shapes.identity,
     "Dropout": shapes.identity,
     "GaussianDropout": shapes.identity,
     "GaussianNoise": shapes.identity,
@@ -80,4 +81,5 @@ OPERATIONS: dict[str, Convert] = {
     "Multiply": merging.operation("Mul"),
     "Reshape": shapes.reshape_operation,
     "Subtract": merging.operation("Sub"),
+    "TrueDivide": merging.operation("Div"),
 }

@@ -27,8 +27,6 @@ class Details:
         self.label = small_label()
         self.label.setParent(parent)
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        # What stands there was written by whoever made the model.
-        self.label.setTextFormat(Qt.TextFormat.PlainText)
 
     def show(self, entry: ShelfEntry | None) -> None:
         """Describe an entry; with None say what can be done."""

@@ -1,0 +1,139 @@
+"""Where ``cellclf predict`` computes: in this process, at a server, or on a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from napari_cellclf.cli.options import Mappings
+from napari_cellclf.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_cellclf.cluster.classifier import ClusterClassifier
+    from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.io.sources import ImageSource
+
+    AnyClassifier: TypeAlias = Classifier | ClusterClassifier
+
+
+def collect(args: argparse.Namespace) -> list[ImageSource]:
+    """List what is to be classified, and refuse a model that is not there.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of ``cellclf predict``.
+
+    Returns
+    -------
+    list of ImageSource
+        Called as the user called them; for a cluster they are read by absolute paths, since its
+        workers run in other folders.
+
+    Raises
+    ------
+    CellclfError
+        If there is no such model, nothing to classify, or an option that a server does not take.
+    """
+    from napari_cellclf.bundles.catalogue import find_model
+    from napari_cellclf.io.sources import collect_sources
+
+    if not is_server(args.model):
+        find_model(args.model)
+    elif args.scheduler is not None:
+        raise InputError("--scheduler wants a model that its workers load, not a server's address")
+    elif (args.engine, args.precision) != ("auto", "auto"):
+        raise InputError("--engine and --precision are for a model that is loaded, not a server's")
+    sources = collect_sources(args.inputs)
+    if args.scheduler is None:
+        return sources
+    absolute = collect_sources(_absolute(args.inputs))
+    return [replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)]
+
+
+@contextmanager
+def opened(args: argparse.Namespace, mapping: Mappings | None) -> Iterator[AnyClassifier]:
+    """Load the model, or connect to who has it.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of ``cellclf predict``.
+    mapping : mapping of str to (str or None), optional
+        Channels chosen by the user.
+
+    Yields
+    ------
+    Classifier or ClusterClassifier
+        Ready to answer.
+
+    Raises
+    ------
+    CellclfError
+        If it cannot be loaded or reached, or has no such channels.
+    """
+    from napari_cellclf.core.channels import name_overrides
+
+    with _opened(args) as classifier:
+        # Before the first image is read: a channel that the model lacks is wrong for all of them.
+        name_overrides(classifier.preprocessing.channels, mapping or {})
+        yield classifier
+
+
+@contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
+    from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.inference.remote import connect
+    from napari_cellclf.inference.tokens import read_token
+
+    if args.scheduler is not None:
+        with _on_cluster(args) as cluster:
+            yield cluster
+    elif is_server(args.model):
+        token = None if args.token_file is None else read_token(args.token_file)
+        yield connect(args.model, token)
+    else:
+        yield load_classifier(args.model, engine=args.engine, precision=args.precision)
+
+
+def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
+    from napari_cellclf.cluster.library import distributed_library
+
+    distributed_library()
+    from napari_cellclf.cluster.classifier import connect_cluster
+
+    if not args.verbose:
+        # It sets its levels when it is imported, and tells of every worker that comes and goes.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    return connect_cluster(
+        args.scheduler,
+        args.model,
+        inputs=_absolute(args.inputs),
+        engine=args.engine,
+        precision=args.precision,
+    )
+
+
+def is_server(model: str) -> bool:
+    """Whether a model is named by a server's address.
+
+    Parameters
+    ----------
+    model : str
+        As typed.
+
+    Returns
+    -------
+    bool
+        True for http and https.
+    """
+    return model.startswith(("http://", "https://"))
+
+
+def _absolute(inputs: Sequence[str]) -> list[str]:
+    return [str(Path(one).absolute()) for one in inputs]

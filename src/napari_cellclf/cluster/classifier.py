@@ -1,0 +1,341 @@
+"""A classifier whose images are read, prepared and computed by the workers of a dask cluster."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.cluster.chunk import Chunk, WantedModel
+from napari_cellclf.cluster.library import distributed_library
+from napari_cellclf.core.progress import (
+    OnProgress,
+    Progress,
+    ShouldStop,
+    ignore_progress,
+    never_stop,
+)
+from napari_cellclf.errors import CancelledError, ImageError, ServerError
+from napari_cellclf.inference.batches import Delivered
+from napari_cellclf.inference.rows import BadImage
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+    from napari_cellclf.io.sources import ImageSource
+
+#: Batches in a chunk at most: seconds of work, so that neither sending nor losing one counts.
+_BATCHES = 4
+#: Chunks for each thread of the cluster: as many under way as wait for it.
+_AHEAD = 2
+#: Seconds between two looks at whether to stop, and without any worker before giving up.
+_LOOK, _PATIENCE = 0.2, 120.0
+
+
+@dataclass(frozen=True)
+class _Sent:
+    chunk: Chunk
+    future: Future[list[Delivered]]
+
+
+class ClusterClassifier:
+    """Classifies images on a dask cluster; `connect_cluster` makes one.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected; closed by `close`.
+    bundle : ModelBundle
+        The model, as it lies here.
+    inputs : sequence of path
+        Files and folders that every worker must see under these paths.
+    engine, precision : str
+        What computes on the workers; as for `load_classifier`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        bundle: ModelBundle,
+        inputs: Sequence[str | Path],
+        engine: EngineChoice,
+        precision: Precision,
+    ) -> None:
+        from napari_cellclf.cluster.worker import ModelPlugin
+
+        self.bundle = bundle
+        self._client = client
+        self._address = str(client.scheduler_info(n_workers=0)["address"])
+        self._inputs = tuple(str(Path(path).absolute()) for path in inputs)
+        wanted = WantedModel(
+            str(bundle.path.absolute()),
+            bundle.spec.name,
+            bundle.spec.fingerprint,
+            version("napari-cellclf"),
+            engine,
+            precision,
+        )
+        self._plugin = f"napari-cellclf {client.id}"
+        client.register_plugin(ModelPlugin(wanted, self._plugin))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes it tells apart."""
+        return self.bundle.spec.class_names
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How it makes the network's input from an image."""
+        return self.bundle.spec.input.preprocessing
+
+    @property
+    def device(self) -> str:
+        """How many workers compute, and whose."""
+        count = len(self._threads())
+        return f"{count} worker{'s' * (count != 1)} of {self._address}"
+
+    def stream(
+        self,
+        sources: Sequence[ImageSource],
+        *,
+        mapping: Mapping[str, str | None] | None = None,
+        batch_size: int = 16,
+        on_progress: OnProgress = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+    ) -> Generator[Delivered]:
+        """Classify many images; see `Classifier.stream`.
+
+        Parameters
+        ----------
+        sources : sequence of ImageSource
+            What to read, by paths that every worker sees.
+        mapping, batch_size : optional
+            As for `Classifier.predict`.
+        on_progress : callable
+            Told with every part how many sources are done.
+        should_stop : callable
+            Asked five times a second; a stop ends the iteration.
+
+        Yields
+        ------
+        Delivered
+            Answers in the order of the sources. Those of a worker that is lost are computed by
+            another. An image that ended every worker that tried it is a `BadImage`.
+
+        Raises
+        ------
+        ServerError
+            If the scheduler or all workers are gone, or a worker lacks what it needs.
+        """
+        chunks = self._chunks(sources, mapping, batch_size)
+        total, done = len(sources), 0
+        with closing(self._in_order(chunks, should_stop)) as answered:
+            try:
+                for chunk, answers in answered:
+                    for answer in answers:
+                        found = replace(answer, done=done + answer.done)
+                        message = f"classified {found.last}"
+                        on_progress(Progress(found.done, total, message))
+                        yield found
+                    done += len(chunk.sources)
+            except CancelledError:
+                return
+
+    def close(self) -> None:
+        """Leave the cluster, whose workers let go of the model."""
+        try:
+            self._client.unregister_worker_plugin(self._plugin)
+        except (OSError, TimeoutError):
+            # Nothing is left to be told.
+            pass
+        finally:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _chunks(
+        self,
+        sources: Sequence[ImageSource],
+        mapping: Mapping[str, str | None] | None,
+        batch_size: int,
+    ) -> Iterator[Chunk]:
+        # Small enough that every thread has some when there are few images.
+        share = math.ceil(len(sources) / (4 * max(1, sum(self._threads().values()))))
+        size = max(1, min(_BATCHES * batch_size, share))
+        for first in range(0, len(sources), size):
+            some = tuple(sources[first : first + size])
+            yield Chunk(some, self._inputs, mapping, batch_size)
+
+    def _in_order(
+        self, chunks: Iterator[Chunk], should_stop: ShouldStop
+    ) -> Generator[tuple[Chunk, list[Delivered]]]:
+        sent: deque[_Sent] = deque()
+        try:
+            while True:
+                # Asked every time: workers come and go.
+                room = _AHEAD * max(1, sum(self._threads().values()))
+                while len(sent) < room and (chunk := next(chunks, None)) is not None:
+                    sent.append(self._send(chunk))
+                if not sent:
+                    return
+                yield sent[0].chunk, self._answers(sent[0], should_stop)
+                sent.popleft()
+        finally:
+            self._client.cancel([one.future for one in sent])
+
+    def _send(self, chunk: Chunk) -> _Sent:
+        from napari_cellclf.cluster.worker import classify_chunk
+
+        return _Sent(chunk, self._client.submit(classify_chunk, self._plugin, chunk, pure=False))
+
+    def _answers(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered]:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        self._wait(sent.future, should_stop)
+        if sent.future.status == "finished":
+            try:
+                answers: list[Delivered] = sent.future.result()
+            except FutureCancelledError as gone:
+                raise self._lost() from gone
+            return answers
+        error = sent.future.exception() if sent.future.status == "error" else None
+        if error is None:
+            raise self._lost()
+        if not isinstance(error, KilledWorker):
+            raise error
+        sources = sent.chunk.sources
+        if len(sources) == 1:
+            return [_ended_its_workers(sources[0].id)]
+        # One of them did it; each by itself, the others need not suffer.
+        answers = []
+        for done, source in enumerate(sources):
+            one = self._send(replace(sent.chunk, sources=(source,)))
+            for found in self._answers(one, should_stop):
+                answers.append(replace(found, done=done + found.done))
+        return answers
+
+    def _wait(self, future: Future[list[Delivered]], should_stop: ShouldStop) -> None:
+        from distributed import wait
+
+        seen = time.monotonic()
+        while True:
+            if should_stop():
+                raise CancelledError("the classification was stopped as asked; start it again")
+            try:
+                with self._client.as_current():
+                    wait(future, timeout=_LOOK)
+            except TimeoutError:
+                now = time.monotonic()
+                seen = now if self._threads() else seen
+                if now - seen > _PATIENCE:
+                    raise ServerError(
+                        f"the scheduler at {self._address} has had no worker for {_PATIENCE:g} s; "
+                        "start some, and the same command again"
+                    ) from None
+            else:
+                return
+
+    def _threads(self) -> dict[str, int]:
+        """Return the workers that are there, and how many threads each has."""
+        try:
+            found: dict[str, int] = self._client.nthreads()
+        except (OSError, TimeoutError) as error:
+            raise self._lost() from error
+        return found
+
+    def _lost(self) -> ServerError:
+        return ServerError(
+            f"the scheduler at {self._address} is gone; start it, and the same command again"
+        )
+
+
+def connect_cluster(
+    address: str,
+    model: str | Path,
+    *,
+    inputs: Sequence[str | Path] = (),
+    engine: EngineChoice = "auto",
+    precision: Precision = "auto",
+    timeout: float = 30.0,
+) -> ClusterClassifier:
+    """Take part in a dask cluster.
+
+    Anyone who reaches the scheduler can run any code on it, on its workers, and here: dask's
+    messages are pickles. Use TLS, which dask's own configuration sets up, or a network that you
+    trust.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler, such as ``"tcp://node1:8786"`` or ``"tls://node1:8786"``.
+    model : str or Path
+        A bundle, or the name of a model. Every worker loads it once, from the same path or by its
+        name.
+    inputs : sequence of path
+        Files and folders that every worker must see under the same paths.
+    engine, precision : str
+        What computes on the workers, as for `load_classifier`. With ``precision="float32"`` workers
+        with different processors answer alike, to 1e-4.
+    timeout : float
+        Seconds to wait for the scheduler and for the first worker.
+
+    Returns
+    -------
+    ClusterClassifier
+        To be closed after use, as a context manager does.
+
+    Raises
+    ------
+    ServerError
+        If there is no scheduler or no worker.
+    InputError
+        If dask's distributed is not installed.
+    ModelError
+        If there is no such model.
+    """
+    library = distributed_library()
+    bundle = ModelBundle.load(find_model(model))
+    try:
+        client = library.Client(address, timeout=timeout, set_as_default=False)
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ServerError(
+            f"there is no dask scheduler at {address} ({reason}); check the address, and for "
+            "tls:// dask's configuration"
+        ) from error
+    try:
+        client.wait_for_workers(1, timeout=timeout)
+    except (OSError, TimeoutError) as error:
+        client.close()
+        raise ServerError(
+            f"the scheduler at {address} has no workers; start some with dask worker {address}"
+        ) from error
+    return ClusterClassifier(client, bundle, inputs, engine, precision)
+
+
+def _ended_its_workers(name: str) -> Delivered:
+    reason = (
+        f"{name} ended every worker that tried it, perhaps for lack of memory; look at it alone"
+    )
+    return Delivered(BadImage(name, reason, ImageError(reason)), 1, True)

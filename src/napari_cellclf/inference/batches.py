@@ -1,0 +1,188 @@
+"""Rows of one shape computed together, and answers in the order of the rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.inference.rows import BadImage, Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A batch is cut short where its pixels would take more memory than this, in bytes.
+MAX_BATCH_BYTES = 1 << 27
+#: Batches that may wait for others of their shape.
+_WAITING = 4
+
+#: The probabilities of a row, or why it has none.
+Answer: TypeAlias = "NDArray[np.float32] | BadImage"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A part of the answers to a stream of images.
+
+    Parameters
+    ----------
+    answer : Predictions or BadImage
+        Of one or more planes that follow one another.
+    done : int
+        Steps of progress (images of a stream) that are finished, these included.
+    between : bool
+        Whether it ends with the last plane of an image, so that what was delivered so far is
+        exactly the answers to `done` images.
+    by_order : str, optional
+        The first image in it whose channels have no names and were taken in their order.
+    """
+
+    answer: Predictions | BadImage
+    done: int
+    between: bool
+    by_order: str | None = None
+
+    @property
+    def last(self) -> str:
+        """The id of the last plane in it."""
+        return self.answer.id if isinstance(self.answer, BadImage) else self.answer.ids[-1]
+
+
+@dataclass
+class _Place:
+    """A row that waits for its answer, or for those before it."""
+
+    id: str
+    metadata: Mapping[str, Any]
+    finishes: int
+    by_order: str | None
+    row: Row | None
+    answer: Answer | None = None
+
+
+class Batches:
+    """Puts rows into batches of one shape.
+
+    A row waits until there is a batch of its shape, but not longer than for four batches.
+
+    Parameters
+    ----------
+    compute : callable
+        Answers a list of rows of one shape.
+    batch_size : int
+        Rows in a batch at most.
+    classes : tuple of str
+        Of the model.
+    model : str
+        Its name.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[list[Row]], Sequence[Answer]],
+        batch_size: int,
+        classes: tuple[str, ...],
+        model: str,
+    ) -> None:
+        self._compute = compute
+        self._batch_size = batch_size
+        self._classes = classes
+        self._model = model
+        self._places: deque[_Place] = deque()
+        self._groups: dict[tuple[int, ...], list[_Place]] = {}
+        self._waiting_bytes = 0
+        self._done = 0
+
+    def add(self, row: Row | BadImage) -> Iterator[Delivered]:
+        """Take a row.
+
+        Parameters
+        ----------
+        row : Row or BadImage
+            The next one.
+
+        Yields
+        ------
+        Delivered
+            What can be delivered now.
+        """
+        if isinstance(row, BadImage):
+            self._places.append(_Place(row.id, {}, row.finishes, None, None, row))
+        else:
+            self._put(row)
+        # Bad images, too, wait for those before them: however many there are, not for longer.
+        if len(self._places) >= _WAITING * self._batch_size and self._places[0].row is not None:
+            self._compute_oldest()
+        yield from self._deliver()
+
+    def finish(self) -> Iterator[Delivered]:
+        """Compute what is left.
+
+        Yields
+        ------
+        Delivered
+            All that was not delivered yet.
+        """
+        while self._places:
+            self._compute_oldest()
+            yield from self._deliver()
+
+    def _put(self, row: Row) -> None:
+        place = _Place(row.id, row.metadata, row.finishes, row.by_order, row)
+        self._places.append(place)
+        group = self._groups.setdefault(row.pixels.shape, [])
+        group.append(place)
+        self._waiting_bytes += row.nbytes
+        if len(group) >= self._batch_size or (len(group) + 1) * row.nbytes > MAX_BATCH_BYTES:
+            self._answer(row.pixels.shape)
+        elif self._waiting_bytes > MAX_BATCH_BYTES:
+            self._compute_oldest()
+
+    def _compute_oldest(self) -> None:
+        oldest = self._places[0].row
+        assert oldest is not None  # those that are answered were delivered
+        self._answer(oldest.pixels.shape)
+
+    def _answer(self, shape: tuple[int, ...]) -> None:
+        group = self._groups.pop(shape)
+        rows = [place.row for place in group if place.row is not None]
+        for place, answer in zip(group, self._compute(rows), strict=True):
+            # The pixels are not needed any more.
+            place.answer, place.row = answer, None
+        self._waiting_bytes -= sum(row.nbytes for row in rows)
+
+    def _deliver(self) -> Iterator[Delivered]:
+        together: list[_Place] = []
+        answers: list[NDArray[np.float32]] = []
+        while self._places and self._places[0].answer is not None:
+            place = self._places.popleft()
+            answer = place.answer
+            if isinstance(answer, BadImage):
+                yield from self._joined(together, answers)
+                together, answers = [], []
+                self._done += place.finishes
+                yield Delivered(answer, self._done, place.finishes > 0)
+            elif answer is not None:
+                together.append(place)
+                answers.append(answer)
+        yield from self._joined(together, answers)
+
+    def _joined(
+        self, places: Sequence[_Place], answers: Sequence[NDArray[np.float32]]
+    ) -> Iterator[Delivered]:
+        if not places:
+            return
+        self._done += sum(place.finishes for place in places)
+        predictions = Predictions(
+            np.stack(answers),
+            self._classes,
+            tuple(place.id for place in places),
+            tuple(place.metadata for place in places),
+            self._model,
+        )
+        by_order = next((place.by_order for place in places if place.by_order), None)
+        yield Delivered(predictions, self._done, places[-1].finishes > 0, by_order)

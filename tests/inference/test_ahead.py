@@ -1,0 +1,136 @@
+"""Images are prepared ahead in threads, in order, and not too far ahead."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import UnreadableImageError
+from napari_cellclf.inference.ahead import default_threads, in_order, prepared_ahead
+from napari_cellclf.inference.rows import BadImage, Item, prepared_rows
+
+
+@dataclass(frozen=True)
+class _Result:
+    number: int
+    nbytes: int
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 50), max_size=60),
+    most=st.integers(1, 9),
+    most_bytes=st.integers(1, 200),
+)
+def test_results_come_in_order_and_few_are_under_way(
+    pool: ThreadPoolExecutor, sizes: list[int], most: int, most_bytes: int
+) -> None:
+    begun = taken = 0
+
+    def tasks() -> Iterator[partial[_Result]]:
+        nonlocal begun
+        for number, size in enumerate(sizes):
+            begun += 1
+            # One is being handed over besides those that lie ready.
+            assert begun - taken <= most + 1
+            yield partial(_Result, number, size)
+
+    found = []
+    for result in in_order(pool, tasks(), most, most_bytes):
+        taken += 1
+        found.append(result.number)
+    assert found == list(range(len(sizes)))
+
+
+def test_large_results_are_not_made_many_at_a_time(pool: ThreadPoolExecutor) -> None:
+    begun: list[int] = []
+
+    def make(number: int) -> _Result:
+        begun.append(number)
+        return _Result(number, 100)
+
+    results = in_order(pool, (partial(make, number) for number in range(20)), 10, 250)
+    assert next(results).number == 0
+    assert next(results).number == 1
+    assert len(begun) <= 4
+
+
+def test_several_threads_work_at_once(bundle: ModelBundle) -> None:
+    # Both must be in `read` at the same time for either to end.
+    together = threading.Barrier(2, timeout=60)
+
+    def read(wait: bool) -> Image:
+        if wait:
+            together.wait()
+        return Image(np.ones((2, 8, 8), np.uint8), "CYX", ("DNA", "actin"))
+
+    items = [Item(str(number), partial(read, number > 0)) for number in range(3)]
+    rows = list(prepared_ahead(items, bundle.spec, None, batch_size=4, threads=2))
+    assert [row.id for row in rows] == ["0", "1", "2"]
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["one", "stack", "bad", "odd"]), max_size=12),
+    threads=st.integers(1, 4),
+    most=st.integers(1, 5),
+)
+@settings(max_examples=30, deadline=None)
+def test_threads_change_nothing(
+    bundle: ModelBundle, kinds: list[str], threads: int, most: int
+) -> None:
+    items = [Item(f"{n} {kind}", partial(_read, kind, n)) for n, kind in enumerate(kinds)]
+    wanted = [row for item in items for row in prepared_rows(item, bundle.spec, None)]
+    found = list(prepared_ahead(items, bundle.spec, None, batch_size=most, threads=threads))
+    assert [(row.id, row.finishes) for row in found] == [(row.id, row.finishes) for row in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        if isinstance(one, BadImage):
+            assert one == other
+        else:
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def _read(kind: str, seed: int) -> Image:
+    random = np.random.default_rng(seed)
+    if kind == "bad":
+        raise UnreadableImageError("it is cut short; copy it again")
+    if kind == "odd":
+        return Image(random.random((8, 8)), "YX", ("neither",))
+    shape, axes = ((3, 2, 8, 9), "TCYX") if kind == "stack" else ((2, 8, 9), "CYX")
+    return Image(random.integers(0, 255, shape, np.uint8), axes, ("DNA", "actin"))
+
+
+def test_closing_ends_the_threads(bundle: ModelBundle) -> None:
+    items = (Item(str(number), partial(_read, "one", number)) for number in range(100))
+    rows = prepared_ahead(items, bundle.spec, None, batch_size=4, threads=2)
+    next(rows)
+    rows.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cellclf-prepare")]
+    assert int(next(items).id) < 10
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_bad_image(bundle: ModelBundle) -> None:
+    def read() -> Image:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(prepared_ahead([Item("x", read)], bundle.spec, None, batch_size=4))
+
+
+def test_there_is_a_thread_for_each_processor() -> None:
+    assert 1 <= default_threads() <= 16
