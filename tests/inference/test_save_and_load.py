@@ -210,7 +210,7 @@ def test_a_bad_file_is_told_before_keras_is_imported(
         "from napari_cellclf.errors import ModelError\n"
         "from napari_cellclf.inference.load import load_classifier\n"
         "try:\n"
-        f"    load_classifier({str(path)!r}, own_process=False)\n"
+        f"    load_classifier({str(path)!r}, engine='keras', own_process=False)\n"
         "except ModelError as error:\n"
         "    print(error, 'keras' in sys.modules)\n"
     )
