@@ -27,13 +27,16 @@ import numpy as np
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.inference.engine_library import openvino_core
+from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.load import load_classifier
 
 BATCH = 16
 BATCHES = 2
 MODEL = "rxrx1-celltype"
 _PRODUCT = 2048
+_IMPORT_OPENVINO = (
+    "from napari_cellclf.inference.engine_library import engine_library; engine_library('openvino')"
+)
 #: Threads of TensorFlow and ONNX Runtime go on looking for work for so long, in seconds.
 _PAUSE = 0.3
 
@@ -97,8 +100,7 @@ def bare(bundle: ModelBundle, batch: np.ndarray[Any, Any], precision: str, hint:
 
     As its `benchmark_app` does, several requests are kept busy; a run computes `BATCHES`.
     """
-    import openvino
-
+    openvino = engine_library("openvino")
     core = openvino_core()
     model = core.read_model(io.BytesIO(bundle.graph()))
     model.reshape({0: list(batch.shape)})
@@ -133,9 +135,7 @@ def medians(runs: dict[str, Run], repeats: int) -> dict[str, float]:
 
 def peak(precision: str) -> float:
     """Measure the rate of a large matrix product in OpenVINO, in operations a second."""
-    import openvino
-    from openvino import opset13
-
+    openvino, opset13 = engine_library("openvino"), engine_library("openvino.opset13")
     left = opset13.parameter([_PRODUCT, _PRODUCT], np.float32)
     right = np.random.default_rng(0).normal(size=(_PRODUCT, _PRODUCT)).astype(np.float32)
     model = openvino.Model([opset13.matmul(left, opset13.constant(right), False, False)], [left])
@@ -214,7 +214,7 @@ def start_up(folder: Path) -> None:
         "the same, `--engine onnxruntime`": cold(*command, "--engine", "onnxruntime"),
         "the same, `--engine keras`": cold(*command, "--engine", "keras"),
         "Python alone": cold("-c", "pass"),
-        "`import openvino`": cold("-c", "import openvino"),
+        "`import openvino`": cold("-c", _IMPORT_OPENVINO),
         "`import onnxruntime`": cold("-c", "import onnxruntime"),
         "`import keras`": cold("-c", "import keras"),
     }

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -395,8 +396,8 @@ def test_a_full_disk_is_one_line_and_the_rows_so_far_stay(
     assert len(read_table(tmp_path / "p.partial.csv")) == 1
 
 
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, plate: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     chosen = ("--engine", "openvino", "--precision", "float32")
     result = cellclf("predict", "rxrx1-celltype", plate, *chosen)
     assert result.code == 0

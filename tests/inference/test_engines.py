@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,20 @@ from napari_cellclf.errors import (
     UnsafeModelError,
 )
 from napari_cellclf.inference import load
-from napari_cellclf.inference.engine_library import openvino_core
+from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.onnxruntime_engine import choose_providers
 
 Save = Callable[..., ModelBundle]
 MODEL = "rxrx1-celltype"
 
+needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+
 
 @pytest.fixture(params=["openvino", "onnxruntime"])
 def engine(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    if not find_spec(request.param):
+        pytest.skip(f"{request.param} is not installed")
     return request.param
 
 
@@ -83,16 +87,16 @@ def test_threads_do_not_mix_their_answers(engine: str, bundle: ModelBundle) -> N
 
 
 def test_the_device_says_what_computes_and_how(engine: str, bundle: ModelBundle) -> None:
-    version = importlib.import_module(engine).__version__.split("-")[0]
+    version = engine_library(engine).__version__.split("-")[0]
     exact = load_classifier(bundle.path, engine=engine, precision="float32")
     assert exact.device == f"{engine} {version}, CPU, float32"
     assert load_classifier(bundle.path, engine=engine).device.startswith(f"{engine} {version}, ")
 
 
+@needs_openvino
 def test_the_second_time_it_is_compiled_already(
     bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     reads: list[ModelBundle] = []
     read = ModelBundle.graph
 
@@ -112,18 +116,18 @@ def test_the_second_time_it_is_compiled_already(
     assert len(reads) == 2
 
 
+@needs_openvino
 def test_what_is_compiled_need_not_be_kept(
     bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "file"))
     compute = load_classifier(bundle.path, engine="openvino").engine
     assert compute(np.ones((5, 20, 24, 2), np.float32)).shape == (5, 3)
 
 
+@needs_openvino
 def test_a_signal_is_heard_after_engines_have_come_and_gone(bundle: ModelBundle) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     code = f"""
 import gc, signal
 from napari_cellclf.inference.load import load_classifier
@@ -139,10 +143,10 @@ signal.raise_signal(signal.SIGINT)
     assert (done.returncode, done.stdout) == (0, "heard\n")
 
 
+@needs_openvino
 def test_where_rounding_costs_too_much_float32_computes(
     bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bfloat16")
     monkeypatch.setattr(load, "ROUNDED_TOLERANCE", -1.0)
@@ -244,8 +248,8 @@ print(compute(large[:, :20, :20]).shape)
     assert shape == "(1, 3)"
 
 
+@needs_openvino
 def test_what_an_engine_says_besides_is_not_swallowed(bundle: ModelBundle) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     compute = load_classifier(bundle.path, engine="openvino").engine
     with pytest.raises(RuntimeError) as caught:
         compute(np.zeros((1, 20, 20, 5), np.float32))
@@ -268,8 +272,8 @@ def test_providers(available: list[str], precision: Any, expected: list[str]) ->
     assert [name.removesuffix("ExecutionProvider") for name, _ in chosen] == expected
 
 
+@needs_openvino
 def test_the_bundled_model_is_what_keras_says_it_is() -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     images = [simulate_site(kind, seed=seed, size=200) for seed, kind in enumerate(_KINDS)]
     keras, exact, fast = (
         load_classifier(MODEL, **options).predict(images).probabilities
@@ -294,8 +298,8 @@ def _last_line(code: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@needs_openvino
 def test_predicting_in_python_imports_no_keras() -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     assert (
         _last_line(
             "import napari_cellclf as cc\n"
@@ -305,8 +309,8 @@ def test_predicting_in_python_imports_no_keras() -> None:
     )
 
 
+@needs_openvino
 def test_predicting_on_the_command_line_imports_no_keras(tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
     import tifffile
 
     image = simulate_site("RPE", seed=0, size=64)
@@ -314,3 +318,34 @@ def test_predicting_on_the_command_line_imports_no_keras(tmp_path: Path) -> None
     tifffile.imwrite(file, image.data, metadata={"axes": "CYX"}, imagej=True)
     command = ["predict", MODEL, str(file), "--json"]
     assert _last_line(f"from napari_cellclf.cli import main\nmain({command!r})") == []
+
+
+@needs_openvino
+def test_no_engine_tells_anybody_that_it_is_used(bundle: ModelBundle, tmp_path: Path) -> None:
+    code = f"""
+import sys
+told = []
+sys.addaudithook(lambda event, _: told.append(event) if event in {_TALK!r} else None)
+from napari_cellclf.inference.load import load_classifier
+load_classifier({str(bundle.path)!r}, engine="openvino")
+import openvino.tools.ovc
+assert "openvino_telemetry" not in sys.modules
+print(sorted(told))
+"""
+    home = tmp_path / "home"
+    home.mkdir()
+    # Nothing of the machine's own that says that it is one for tests, where nothing is told anyway.
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**kept, "HOME": str(home), "CELLCLF_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.stdout == "[]\n"
+    assert list(home.iterdir()) == []
+
+
+#: What Python says when a process is begun or a name is looked up in the network.
+_TALK = ("os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo")

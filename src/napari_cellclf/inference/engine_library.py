@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -28,12 +31,50 @@ def engine_library(name: str) -> Any:
         If it cannot be imported.
     """
     try:
-        return importlib.import_module(name)
+        return import_silently(name)
     except ImportError as error:
         raise EngineError(
             f"the engine {name} cannot be imported ({error}); install it with pip install "
             f'"napari-cellclf[{name}]", or use another engine'
         ) from error
+
+
+def import_silently(name: str) -> Any:
+    """Import a library without letting it tell anybody.
+
+    OpenVINO 2026.4 tells Google Analytics of each import, in a forked process, and leaves a file
+    with an identity in the user's home, unless its package `openvino_telemetry` is not there.
+
+    Parameters
+    ----------
+    name : str
+        Of the module.
+
+    Returns
+    -------
+    module
+        The library.
+
+    Raises
+    ------
+    ImportError
+        If it is not there, or broken.
+    """
+    with _hidden("openvino_telemetry"):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Let a package that was not imported yet seem not to be installed."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @cache

@@ -83,6 +83,8 @@ class OnnxRuntimeEngine:
             If the gate refuses it.
         """
         runtime = engine_library("onnxruntime")
+        # Microsoft's own builds for Windows would report to the system's telemetry.
+        runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
         providers = choose_providers(runtime.get_available_providers(), precision)
