@@ -14,6 +14,7 @@ import pytest
 import tifffile
 
 from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.core.simulation import simulate_site
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]
@@ -397,9 +398,12 @@ def test_a_full_disk_is_one_line_and_the_rows_so_far_stay(
 
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
-def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, plate: Path) -> None:
+def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, tmp_path: Path) -> None:
+    site = tmp_path / "site.tif"
+    planes = simulate_site("RPE", seed=0, size=64).data
+    tifffile.imwrite(site, planes, metadata={"axes": "CYX"}, imagej=True)
     chosen = ("--engine", "openvino", "--precision", "float32")
-    result = cellclf("predict", "rxrx1-celltype", plate, *chosen)
+    result = cellclf("predict", "rxrx1-celltype", site, *chosen)
     assert result.code == 0
     assert re.search(r"classified on openvino [\d.]+, CPU, float32$", result.err.splitlines()[-1])
 

@@ -198,7 +198,7 @@ class ClusterClassifier:
                     sent.append(self._send(chunk))
                 if not sent:
                     return
-                yield sent[0].chunk, self._answers(sent[0], should_stop)
+                yield sent[0].chunk, self._answers(sent[0], list(sent)[1:], should_stop)
                 sent.popleft()
         finally:
             self._client.cancel([one.future for one in sent])
@@ -208,7 +208,25 @@ class ClusterClassifier:
 
         return _Sent(chunk, self._client.submit(classify_chunk, self._plugin, chunk, pure=False))
 
-    def _answers(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered]:
+    def _answers(
+        self, sent: _Sent, others: Sequence[_Sent], should_stop: ShouldStop
+    ) -> list[Delivered]:
+        answers = self._result(sent, should_stop)
+        if answers is not None:
+            return answers
+        # An image of this chunk ended the workers, or one that they had under way beside it. Each
+        # by itself, with nothing beside it, the innocent need not suffer.
+        for other in others:
+            self._wait(other.future, should_stop)
+        answers = []
+        for done, source in enumerate(sent.chunk.sources):
+            one = self._send(replace(sent.chunk, sources=(source,)))
+            for found in self._result(one, should_stop) or [_ended_its_workers(source.id)]:
+                answers.append(replace(found, done=done + found.done))
+        return answers
+
+    def _result(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered] | None:
+        """Return the answers to a chunk; None if workers ended whenever they had it."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -224,16 +242,7 @@ class ClusterClassifier:
             raise self._lost()
         if not isinstance(error, KilledWorker):
             raise error
-        sources = sent.chunk.sources
-        if len(sources) == 1:
-            return [_ended_its_workers(sources[0].id)]
-        # One of them did it; each by itself, the others need not suffer.
-        answers = []
-        for done, source in enumerate(sources):
-            one = self._send(replace(sent.chunk, sources=(source,)))
-            for found in self._answers(one, should_stop):
-                answers.append(replace(found, done=done + found.done))
-        return answers
+        return None
 
     def _wait(self, future: Future[list[Delivered]], should_stop: ShouldStop) -> None:
         from distributed import wait
