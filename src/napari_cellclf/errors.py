@@ -22,6 +22,7 @@
     │   ├── UnsafeModelError             holds something that could run code or exhaust memory
     │   ├── RegistryError                a list of models to fetch, or an entry of it
     │   ├── ArchitectureError            no such architecture, or parameters it cannot take
+    │   ├── EngineError                  an engine is not installed, or cannot compute a model
     │   ├── ExportError                  cannot be written in the format asked for
     │   └── TrainingError                training went wrong, such as a loss that is no number
     ├── RunError                         a run folder cannot be used as asked
@@ -116,6 +117,10 @@ class RegistryError(ModelError):
 
 class ArchitectureError(ModelError, ValueError):
     """There is no such architecture, or it cannot take those parameters."""
+
+
+class EngineError(ModelError):
+    """An engine is not installed, or cannot compute a model."""
 
 
 class ExportError(ModelError):

@@ -132,7 +132,7 @@ def test_a_file_that_is_no_zip(tmp_path: Path, content: bytes) -> None:
         ModelBundle.load(path)
 
 
-@pytest.mark.parametrize("name", ["../up.txt", "/abs", "model.onnx", "sub/bundle.json"])
+@pytest.mark.parametrize("name", ["../up.txt", "/abs", "model.pb", "sub/bundle.json"])
 def test_a_zip_with_something_else_is_refused(tmp_path: Path, name: str) -> None:
     path = samples.bundle(tmp_path, as_zip=True).path
     with zipfile.ZipFile(path, "a") as archive:

@@ -29,6 +29,8 @@ def test_json_has_versions_backend_devices_and_folders(
     assert facts["python"] == platform.python_version()
     assert facts["backend"] == "numpy"
     assert facts["devices"] == ["CPU"]
+    assert facts["engine"] in facts["engines"]
+    assert facts["engines"][-1] == "keras"
     assert facts["models_folder"] == str(tmp_path)
     assert Path(facts["cache_folder"]).is_absolute()
 

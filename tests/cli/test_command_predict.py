@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import tifffile
 
 from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.core.simulation import simulate_site
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]
@@ -392,3 +395,22 @@ def test_a_full_disk_is_one_line_and_the_rows_so_far_stay(
     assert result.code == 1
     assert "cellclf: error: p.partial.csv: No space left on device" in result.err
     assert len(read_table(tmp_path / "p.partial.csv")) == 1
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, tmp_path: Path) -> None:
+    site = tmp_path / "site.tif"
+    planes = simulate_site("RPE", seed=0, size=64).data
+    tifffile.imwrite(site, planes, metadata={"axes": "CYX"}, imagej=True)
+    chosen = ("--engine", "openvino", "--precision", "float32")
+    result = cellclf("predict", "rxrx1-celltype", site, *chosen)
+    assert result.code == 0
+    assert re.search(r"classified on openvino [\d.]+, CPU, float32$", result.err.splitlines()[-1])
+
+
+def test_an_engine_for_a_model_without_a_graph_is_one_line(
+    cellclf: Run, bundle: Path, plate: Path
+) -> None:
+    result = cellclf("predict", bundle, plate, "--engine", "openvino")
+    assert result.code == 1
+    assert "has no model.onnx for other engines; use the engine keras" in result.err

@@ -215,15 +215,16 @@ def test_the_key_knows_everything_that_decides_the_rows() -> None:
         return ImageSource(name, metadata, read=lambda: pytest.fail("read"))
 
     keys = {
-        work_key("m", None, ["plate"], [source("a", plate=1)]),
-        work_key("n", None, ["plate"], [source("a", plate=1)]),
-        work_key("m", {"w1": None}, ["plate"], [source("a", plate=1)]),
-        work_key("m", None, [], [source("a", plate=1)]),
-        work_key("m", None, ["plate"], [source("a", plate=2)]),
-        work_key("m", None, ["plate"], [source("b", plate=1)]),
-        work_key("m", None, ["plate"], [source("a", plate=1), source("b")]),
+        work_key(["m", "auto"], None, ["plate"], [source("a", plate=1)]),
+        work_key(["m", "keras"], None, ["plate"], [source("a", plate=1)]),
+        work_key(["n", "auto"], None, ["plate"], [source("a", plate=1)]),
+        work_key(["m", "auto"], {"w1": None}, ["plate"], [source("a", plate=1)]),
+        work_key(["m", "auto"], None, [], [source("a", plate=1)]),
+        work_key(["m", "auto"], None, ["plate"], [source("a", plate=2)]),
+        work_key(["m", "auto"], None, ["plate"], [source("b", plate=1)]),
+        work_key(["m", "auto"], None, ["plate"], [source("a", plate=1), source("b")]),
     }
-    assert len(keys) == 7
+    assert len(keys) == 8
 
 
 def test_a_journal_of_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ import pandas as pd
 import pytest
 import trustme
 
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.members import REQUIRED, members_of, read_all
+from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.cluster import classifier as module
 from napari_cellclf.cluster.classifier import ClusterClassifier, connect_cluster
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.errors import InputError, ServerError
+from napari_cellclf.errors import BundleError, InputError, ServerError
 from napari_cellclf.inference.batches import Delivered
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io.sources import ImageSource, collect_sources
@@ -121,13 +124,29 @@ def test_workers_without_the_images_say_so(cluster: Any, model: Path, folder: Pa
         assert "worker" in remote.device
 
 
+def test_workers_compute_with_the_engine_that_was_asked_for(
+    cluster: Any, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    members = members_of(model)
+    files: Any = {member: read_all(members, member) for member in REQUIRED}
+    bare = write_bundle(tmp_path / "bare.cellclf", ModelBundle.load(model).spec, files).path
+    sources = collect_sources([folder])[:1]
+    with connect_cluster(cluster.scheduler_address, bare, engine="keras") as remote:
+        assert len(_rows(remote.stream(sources))) == 1
+    with (
+        connect_cluster(cluster.scheduler_address, bare, engine="onnxruntime") as remote,
+        pytest.raises(BundleError, match=r"has no model\.onnx"),
+    ):
+        _rows(remote.stream(sources))
+
+
 def test_another_model_of_that_name_is_refused(
     cluster: Any, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = module.WantedModel
 
-    def other(path: str, name: str, fingerprint: str, version: str) -> Any:
-        return real(path, name, "0" * 64, version)
+    def other(path: str, name: str, _: str, *rest: Any) -> Any:
+        return real(path, name, "0" * 64, *rest)
 
     monkeypatch.setattr(module, "WantedModel", other)
     with (

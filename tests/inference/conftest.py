@@ -74,4 +74,4 @@ def bundle(
 
 @pytest.fixture(scope="session")
 def classifier(bundle: ModelBundle) -> Classifier:
-    return load_classifier(bundle.path)
+    return load_classifier(bundle.path, precision="float32")

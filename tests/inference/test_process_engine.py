@@ -61,6 +61,14 @@ def test_the_numbers_are_those_of_this_process():
     assert child.poll() is not None
 
 
+def test_the_child_is_told_what_computes():
+    engine = ProcessEngine(MODEL, "onnxruntime", "float32")
+    engine.wait_until_ready()
+    assert engine.device.startswith("onnxruntime")
+    assert engine.device.endswith("float32")
+    engine.close()
+
+
 def test_a_killed_child_is_one_sentence(engine, caplog):
     engine.wait_until_ready()
     engine._process.kill()

@@ -64,7 +64,7 @@ def test_what_is_saved_is_what_is_loaded(
     assert {"numpy", "keras", "backend", "napari-cellclf"} <= set(bundle.spec.training.versions)
     image = make_image(5)
     direct = np.asarray(network(bundle.spec.input.preprocessing(image)[np.newaxis]))
-    loaded = load_classifier(tmp_path / "tiny.cellclf")
+    loaded = load_classifier(tmp_path / "tiny.cellclf", engine="keras")
     assert loaded.classes == ("060", "b", "c")
     assert loaded.device.startswith(("cpu", "gpu"))
     np.testing.assert_allclose(loaded.predict(image).probabilities, direct, atol=1e-6)
@@ -76,7 +76,7 @@ def test_folder_and_zip_answer_the_same(
     packed = save(tmp_path / "tiny.cellclf", as_zip=True)
     assert packed.path.is_file()
     image = make_image(6)
-    found = load_classifier(packed.path).predict(image).probabilities
+    found = load_classifier(packed.path, precision="float32").predict(image).probabilities
     np.testing.assert_allclose(found, classifier.predict(image).probabilities, atol=1e-7)
 
 
@@ -210,7 +210,7 @@ def test_a_bad_file_is_told_before_keras_is_imported(
         "from napari_cellclf.errors import ModelError\n"
         "from napari_cellclf.inference.load import load_classifier\n"
         "try:\n"
-        f"    load_classifier({str(path)!r}, own_process=False)\n"
+        f"    load_classifier({str(path)!r}, engine='keras', own_process=False)\n"
         "except ModelError as error:\n"
         "    print(error, 'keras' in sys.modules)\n"
     )
@@ -280,11 +280,12 @@ def test_a_small_file_cannot_ask_for_a_large_network(save: Save, tmp_path: Path)
     resource = pytest.importorskip("resource")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UnsafeModelError, match=r"asks for 3600\d+ weights, but its file holds 3;"):
-        load_classifier(path)
+        load_classifier(path, engine="keras")
     # its weights would take 14 GB; kilobytes on Linux, bytes on macOS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1e6
     # and nothing of it is left for the next network of this thread to allocate
-    assert len(load_classifier(save(tmp_path / "next.cellclf").path).classes) == 3
+    following = save(tmp_path / "next.cellclf").path
+    assert len(load_classifier(following, engine="keras").classes) == 3
 
 
 def test_weights_of_another_network_are_noticed(save: Save, tmp_path: Path, network: Any) -> None:
@@ -301,7 +302,7 @@ def test_weights_of_another_network_are_noticed(save: Save, tmp_path: Path, netw
         save(tmp_path / "t.cellclf"), "model.keras", (tmp_path / "other.keras").read_bytes()
     )
     with pytest.raises(UnsafeModelError, match="asks for 185 weights, but its file") as caught:
-        load_classifier(path)
+        load_classifier(path, engine="keras")
     assert "\n" not in str(caught.value)
 
 

@@ -152,7 +152,7 @@ def test_a_network_becomes_a_model_and_survives_a_round_trip(
     expected = np.asarray(network(pixels[np.newaxis]))[0]
     shared = share_model("the-net", tmp_path / "shared.zip")
     for name in ("the-net", shared.path):
-        found = load_classifier(name).predict(image)
+        found = load_classifier(name, precision="float32").predict(image)
         np.testing.assert_allclose(found.probabilities[0], expected, atol=1e-6)
 
 
@@ -253,7 +253,9 @@ def test_the_published_classifier(server: Server, real_data: Path, tmp_path: Pat
     assert bundle.spec.input.preprocessing.size == (100, 100)
     shared = share_model("here", tmp_path / "shared.cellclf")
     image = np.random.default_rng(0).random((60, 60))
-    answers = [load_classifier(name).predict(image) for name in ("here", shared.path)]
+    answers = [
+        load_classifier(name, precision="float32").predict(image) for name in ("here", shared.path)
+    ]
     np.testing.assert_array_equal(answers[0].probabilities, answers[1].probabilities)
 
 

@@ -77,7 +77,7 @@ def test_a_network_is_imported_and_answers_as_it_did(file: Path, tmp_path: Path)
     assert [step.done for step in told] == [0, 1, 2, 3, 4, 5]
     pixels = spec.input.preprocessing(IMAGES)
     expected = np.asarray(keras.saving.load_model(file)(pixels[np.newaxis]))
-    answer = load_classifier(bundle.path).predict(IMAGES)
+    answer = load_classifier(bundle.path, precision="float32").predict(IMAGES)
     np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
 
 
@@ -89,7 +89,7 @@ def test_one_sigmoid_is_two_classes(tmp_path: Path) -> None:
     bundle = import_network(tmp_path / "two.keras", described, path=tmp_path / "two.cellclf")
     pixels = bundle.spec.input.preprocessing(IMAGES)
     alive = float(np.asarray(network(pixels[np.newaxis]))[0, 0])
-    answer = load_classifier(bundle.path).predict(IMAGES)
+    answer = load_classifier(bundle.path, precision="float32").predict(IMAGES)
     np.testing.assert_allclose(answer.probabilities, [[1 - alive, alive]], atol=1e-6)
 
 
@@ -323,5 +323,5 @@ def test_a_functional_network_of_keras_2(tmp_path: Path) -> None:
     bundle = import_network(path, _said(), path=tmp_path / "old.cellclf")
     pixels = bundle.spec.input.preprocessing(IMAGES)
     expected = np.asarray(network(pixels[np.newaxis]))
-    answer = load_classifier(bundle.path).predict(IMAGES)
+    answer = load_classifier(bundle.path, precision="float32").predict(IMAGES)
     np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)

@@ -106,7 +106,7 @@ def _by_hand(file: Path) -> keras.Model:
 def test_cells_of_the_field_are_of_all_three_phases(
     bundle: ModelBundle, cells: list[Image], file: Path
 ) -> None:
-    answer = load_classifier(bundle.path).predict(cells, batch_size=64)
+    answer = load_classifier(bundle.path, precision="float32").predict(cells, batch_size=64)
     shares = np.bincount(answer.probabilities.argmax(axis=1), minlength=3) / len(cells)
     assert len(cells) > 150
     assert (shares > 0.1).all()
@@ -120,10 +120,26 @@ def test_cells_of_the_field_are_of_all_three_phases(
 
 
 def test_it_survives_being_shared(bundle: ModelBundle, cells: list[Image], tmp_path: Path) -> None:
-    from napari_cellclf.bundles.members import REQUIRED
+    from napari_cellclf.bundles.members import OPTIONAL, REQUIRED
     from napari_cellclf.bundles.write import write_bundle
 
-    files: dict[str, bytes | Path] = {member: bundle.path / member for member in REQUIRED}
+    members = (*REQUIRED, *OPTIONAL)
+    files: dict[str, bytes | Path] = {member: bundle.path / member for member in members}
     shared = write_bundle(tmp_path / "shared.cellclf", bundle.spec, files, as_zip=True)
     one, other = (load_classifier(path).predict(cells[:8]) for path in (bundle.path, shared.path))
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("auto", 1e-2)])
+def test_every_engine_says_of_every_cell_what_keras_says(
+    engine: Any, precision: Any, tolerance: float, bundle: ModelBundle, cells: list[Image]
+) -> None:
+    pytest.importorskip(engine, reason=f"{engine} is not installed")
+    expected, found = (
+        load_classifier(bundle.path, **options).predict(cells, batch_size=64)
+        for options in ({"engine": "keras"}, {"engine": engine, "precision": precision})
+    )
+    difference = np.abs(found.probabilities - expected.probabilities)
+    assert (found.probabilities.argmax(axis=1) == expected.probabilities.argmax(axis=1)).all()
+    assert difference.max() <= tolerance

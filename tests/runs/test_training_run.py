@@ -86,7 +86,7 @@ def no_report(monkeypatch):
 
 
 def weights_of(bundle: Path) -> list[np.ndarray]:
-    return load_classifier(bundle, self_test=False).engine.network.get_weights()
+    return load_classifier(bundle, engine="keras", self_test=False).engine.network.get_weights()
 
 
 def same_weights(run: RunFolder, whole) -> None:
@@ -120,7 +120,7 @@ class TestAFinishedRun:
         with (whole.folder.report / "predictions.csv").open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["role"] == "test"]
         files = [row["image"].removeprefix("'") for row in rows]
-        found = load_classifier(whole.bundle).predict(files)
+        found = load_classifier(whole.bundle, engine="keras").predict(files)
         names = [spec.name for spec in whole.folder.spec().classes]
         columns = [next(c for c in rows[0] if c.endswith(f"p_{name}")) for name in names]
         expected = [[float(row[column]) for column in columns] for row in rows]
@@ -273,7 +273,7 @@ def test_continued_with_more_classes_keeps_what_it_knew(whole, images, tmp_path)
     classes = run.spec().classes
     old = [spec.name for spec in whole.folder.spec().classes]
     assert [spec.name for spec in classes] == [*old, "between"]
-    classifier = load_classifier(whole.bundle)
+    classifier = load_classifier(whole.bundle, engine="keras")
     network = begin(run.spec().config, classifier.preprocessing, classes).network
     prepared = np.stack([classifier.preprocessing(read_image(p)) for p in dataset.paths])
     before = np.asarray(classifier.engine(prepared))

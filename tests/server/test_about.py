@@ -27,7 +27,11 @@ def one(running: Any, served_one: Served) -> Iterator[httpx.Client]:
 
 def test_the_model_and_its_card(one: httpx.Client, served_one: Served) -> None:
     answer = ModelAnswer.model_validate(one.get("/api/model").json())
-    assert (answer.name, answer.version, answer.device) == ("one", __version__, "cpu:0")
+    assert (answer.name, answer.version, answer.device) == (
+        "one",
+        __version__,
+        served_one.classifier.device,
+    )
     assert answer.sha256 == served_one.spec.fingerprint
     assert answer.spec == served_one.spec
     assert "w2 ConA" in answer.card

@@ -45,7 +45,7 @@ def test_numbers_are_those_of_the_model_here(live: Any, site_model: Path) -> Non
     assert (there.name, there.classes, there.preprocessing) == (
         here.name, here.classes, here.preprocessing,
     )  # fmt: skip
-    assert there.device == "cpu:0 of 127.0.0.1"
+    assert there.device == f"{here.device} of 127.0.0.1"
     found, expected = there.predict(images), here.predict(images)
     assert found.ids == expected.ids
     # More images than the server takes at a time, from every side, with a temperature.

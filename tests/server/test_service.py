@@ -284,7 +284,7 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
     running: Any, served_one: Served, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def fail(reference: str, max_batch: int) -> Served:
+    def fail(reference: str, max_batch: int, **computed: str) -> Served:
         raise ZeroDivisionError("of some library")
 
     monkeypatch.setitem(load_served.__globals__, "load_served", fail)
@@ -363,3 +363,9 @@ def test_an_address_that_is_taken_is_found_before_the_model_is_loaded() -> None:
         taken.listen()
         with pytest.raises(InputError, match="choose another"):
             listen(Settings(port=taken.getsockname()[1]))
+
+
+def test_a_server_computes_as_it_was_told(one_channel: Path) -> None:
+    assert load_served(str(one_channel), 1, engine="keras").classifier.device == "cpu:0"
+    exact = load_served(str(one_channel), 1, precision="float32").classifier.device
+    assert "bfloat16" not in exact

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from napari_cellclf.bundles.arrays import parse_array
 from napari_cellclf.bundles.gate import CheckedNetwork, check_network, check_values
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.members import (
+    GRAPH,
     LIMITS,
     NETWORK,
     REQUIRED,
@@ -26,6 +29,7 @@ from napari_cellclf.bundles.members import (
     members_of,
     read_all,
 )
+from napari_cellclf.bundles.onnx_gate import check_onnx
 from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.ports import check_ports
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec
@@ -159,6 +163,50 @@ class ModelBundle:
             if not checked.values_checked:
                 check_values(copy)
             yield PrivateNetwork(copy, checked)
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether it has its network as ``model.onnx``, too, for engines other than Keras."""
+        return GRAPH in self.spec.files
+
+    @property
+    def graph_sha256(self) -> str:
+        """Which ``model.onnx`` it has; empty where it has none."""
+        return self.spec.files.get(GRAPH, "")
+
+    def graph(self) -> bytes:
+        """Read ``model.onnx`` and check it, before an engine sees it.
+
+        Returns
+        -------
+        bytes
+            What was checked: ``(N, Y, X, C)`` float32 to ``(N, K)`` probabilities.
+
+        Raises
+        ------
+        IntegrityError
+            If it has changed since the bundle was written.
+        BundleError
+            If there is none, or it does not take what the bundle feeds it, or answer what the
+            bundle names.
+        UnsafeModelError
+            If it holds anything but standard operators on tensors.
+        """
+        name = f"{GRAPH} of {self.path.name}"
+        if not self.has_graph:
+            raise BundleError(
+                f"{self.path.name} has no {GRAPH} for other engines; use the engine keras"
+            )
+        content = read_all(self._members, GRAPH)
+        _compare(hashlib.sha256(content).hexdigest(), self.spec.files[GRAPH], GRAPH, self.path)
+        size = self.spec.input.preprocessing.size or (None, None)
+        check_onnx(
+            io.BytesIO(content),
+            name,
+            inputs=(None, *size, len(self.spec.input.channels)),
+            n_classes=len(self.spec.classes),
+        )
+        return content
 
     @property
     def _test_size(self) -> tuple[int, int]:

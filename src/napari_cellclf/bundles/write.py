@@ -13,7 +13,14 @@ from pathlib import Path
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.card import model_card
 from napari_cellclf.bundles.exchange import check_replaceable, exchange, sync_folder
-from napari_cellclf.bundles.members import CARD, LIMITS, REQUIRED, SPEC, copy_and_hash
+from napari_cellclf.bundles.members import (
+    CARD,
+    LIMITS,
+    OPTIONAL,
+    REQUIRED,
+    SPEC,
+    copy_and_hash,
+)
 from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
@@ -39,7 +46,8 @@ def write_bundle(
     spec : BundleSpec
         What it says of itself; the hashes and the model card are made here.
     files : mapping of str to (bytes or Path)
-        Content, or a file to copy, for ``model.keras``, ``test_input.npy``, ``test_output.npy``.
+        Content, or a file to copy, for ``model.keras``, ``test_input.npy``, ``test_output.npy``
+        and, if there is one, ``model.onnx``.
     overwrite : bool
         Whether an older bundle may be replaced.
     as_zip : bool
@@ -83,7 +91,7 @@ def _check_request(target: Path, files: Mapping[str, bytes | Path], overwrite: b
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; give overwrite=True to replace it")
     check_replaceable(target)
-    if set(files) != set(REQUIRED):
+    if not set(REQUIRED) <= set(files) <= {*REQUIRED, *OPTIONAL}:
         raise BundleError(f"a bundle is made of {', '.join(REQUIRED)}; got {', '.join(files)}")
 
 
@@ -123,7 +131,8 @@ def _zip(folder: Path) -> Path:
     with packed.open("wb") as target:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
             for member in LIMITS:
-                archive.write(folder / member, member)
+                if (folder / member).exists():
+                    archive.write(folder / member, member)
         target.flush()
         os.fsync(target.fileno())
     shutil.rmtree(folder)

@@ -38,7 +38,7 @@ def collect(args: argparse.Namespace) -> list[ImageSource]:
     Raises
     ------
     CellclfError
-        If there is no such model, or nothing to classify.
+        If there is no such model, nothing to classify, or an option that a server does not take.
     """
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
@@ -47,6 +47,8 @@ def collect(args: argparse.Namespace) -> list[ImageSource]:
         find_model(args.model)
     elif args.scheduler is not None:
         raise InputError("--scheduler wants a model that its workers load, not a server's address")
+    elif (args.engine, args.precision) != ("auto", "auto"):
+        raise InputError("--engine and --precision are for a model that is loaded, not a server's")
     sources = collect_sources(args.inputs)
     if args.scheduler is None:
         return sources
@@ -96,7 +98,7 @@ def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
         token = None if args.token_file is None else read_token(args.token_file)
         yield connect(args.model, token)
     else:
-        yield load_classifier(args.model)
+        yield load_classifier(args.model, engine=args.engine, precision=args.precision)
 
 
 def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
@@ -108,7 +110,13 @@ def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
     if not args.verbose:
         # It sets its levels when it is imported, and tells of every worker that comes and goes.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    return connect_cluster(args.scheduler, args.model, inputs=_absolute(args.inputs))
+    return connect_cluster(
+        args.scheduler,
+        args.model,
+        inputs=_absolute(args.inputs),
+        engine=args.engine,
+        precision=args.precision,
+    )
 
 
 def is_server(model: str) -> bool:

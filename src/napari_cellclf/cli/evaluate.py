@@ -23,7 +23,7 @@ from napari_cellclf.cli.labelled import (
     read_labelled,
     seen_in_training,
 )
-from napari_cellclf.cli.options import add_batch_size, add_channels, channel_mapping
+from napari_cellclf.cli.options import add_batch_size, add_channels, add_engine, channel_mapping
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
 from napari_cellclf.cli.text import printable
 from napari_cellclf.errors import InputError
@@ -81,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_channels(parser)
     add_batch_size(parser)
+    add_engine(parser)
     add("--json", action="store_true", help="print what metrics.json holds")
 
 
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         if args.split is None:
             reporter.note(f"evaluating on {_part_words(split)}: {len(part)} images")
         reporter.begin(f"loading {args.model}")
-        classifier = _load(model)
+        classifier = _load(model, args)
         evaluation = evaluate(
             classifier,
             part,
@@ -234,10 +235,10 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def _load(model: Path) -> Classifier:
+def _load(model: Path, args: argparse.Namespace) -> Classifier:
     from napari_cellclf.inference.load import load_classifier
 
-    return load_classifier(model)
+    return load_classifier(model, engine=args.engine, precision=args.precision)
 
 
 def _part_words(split: str) -> str:

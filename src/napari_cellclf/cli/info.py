@@ -10,9 +10,20 @@ from typing import Any
 
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.inference.engine_choice import ENGINES, choose_engine, look_at_machine
 from napari_cellclf.models.devices import chosen_backend, find_devices
 
-_PACKAGES = ("napari-cellclf", "napari", "keras", "tensorflow", "torch", "jax", "numpy")
+_PACKAGES = (
+    "napari-cellclf",
+    "napari",
+    "keras",
+    "tensorflow",
+    "torch",
+    "jax",
+    "openvino",
+    "onnxruntime",
+    "numpy",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,12 +72,15 @@ def gather() -> dict[str, Any]:
 
     backend = chosen_backend()
     devices = find_devices(backend)
+    machine = look_at_machine()
+    engine = choose_engine("auto", has_graph=True, machine=machine)
     return {
         **package_versions(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "backend": backend,
-        "engine": f"keras ({backend})",
+        "engine": engine,
+        "engines": [name for name in ENGINES if name in machine.engines],
         "devices": list(devices.names),
         "why_no_gpu": devices.why_no_gpu,
         "models_folder": str(models_folder()),

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.inference.engine_choice import ENGINE_CHOICES, PRECISIONS
 
 Mappings = Mapping[str, str | None]
 
@@ -44,6 +45,29 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
         default=16,
         metavar="N",
         help="images at a time (default 16); fewer need less memory",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--engine`` and ``--precision``.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        The command's own.
+    """
+    parser.add_argument(
+        "--engine",
+        choices=ENGINE_CHOICES,
+        default="auto",
+        help="what computes the network on this computer (default auto: the fastest that is "
+        "installed)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="float32 computes exactly, auto as the processor does fastest (default auto)",
     )
 
 

@@ -26,6 +26,7 @@ from napari_cellclf.cli.options import (
     Mappings,
     add_batch_size,
     add_channels,
+    add_engine,
     channel_mapping,
     positive,
 )
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_output_arguments(parser)
     add_channels(parser)
     add_batch_size(parser)
+    add_engine(parser)
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -216,7 +218,8 @@ def _open_outputs(
     if args.out is not None:
         stack.enter_context(sole_writer(args.out))
         extra = table_columns(classifier.classes, (source.metadata for source in sources))
-        key = work_key(classifier.bundle.spec.fingerprint, mapping, extra, sources)
+        fingerprint = classifier.bundle.spec.fingerprint
+        key = work_key((fingerprint, args.engine, args.precision), mapping, extra, sources)
         journal = Journal(journal_path(args.out), key)
         if not args.overwrite:
             earlier = _take_up(journal, args.out, len(sources), note)

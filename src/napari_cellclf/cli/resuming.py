@@ -69,20 +69,20 @@ def journal_path(table: Path) -> Path:
 
 
 def work_key(
-    model: str,
+    model: Sequence[str],
     mapping: Mapping[str, str | None] | None,
     columns: Sequence[str],
     sources: Sequence[ImageSource],
 ) -> str:
-    """Hash what decides the rows of a table: model, channels, columns and images.
+    """Hash what decides the rows of a table: model and engine, channels, columns and images.
 
     The size of a batch is not part of it, so that work that ran out of memory can go on with a
     smaller one.
 
     Parameters
     ----------
-    model : str
-        Its fingerprint.
+    model : sequence of str
+        Its fingerprint, and the engine and precision that were asked for.
     mapping : mapping of str to (str or None), optional
         Channels chosen by the user.
     columns : sequence of str
@@ -95,7 +95,7 @@ def work_key(
     str
         SHA-256 in hexadecimal.
     """
-    digest = hashlib.sha256(_line([model, dict(mapping or {}), list(columns)]))
+    digest = hashlib.sha256(_line([list(model), dict(mapping or {}), list(columns)]))
     for source in sources:
         digest.update(_line([source.id, dict(source.metadata)]))
     return digest.hexdigest()
@@ -144,8 +144,8 @@ class Journal:
             return Earlier()
         if first != self._heading():
             raise InputError(
-                f"{self.path} is about another model, other channels or other images; add "
-                "--overwrite to begin anew, or choose another --out"
+                f"{self.path} is about another model or engine, other channels or other images; "
+                "add --overwrite to begin anew, or choose another --out"
             )
         found, bad = Earlier(), []
         for line in lines:

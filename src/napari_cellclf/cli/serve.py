@@ -15,7 +15,7 @@ from pathlib import Path
 
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.fetched import reference_of
-from napari_cellclf.cli.options import positive
+from napari_cellclf.cli.options import add_engine, positive
 from napari_cellclf.errors import InputError
 
 _MIB = 2**20
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look every two seconds whether another model lies in the place of this one, and take "
         "it; without this, kill -HUP does",
     )
+    add_engine(parser)
     _add_limits(parser)
 
 
@@ -131,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
         key=args.key,
         reload_seconds=2.0 if args.reload else None,
         drain_seconds=args.drain or 0.0,
+        engine=args.engine,
+        precision=args.precision,
         limits=limits,
     )
     reference = reference_of(args.model, args.sha256)

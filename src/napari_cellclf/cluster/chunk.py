@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
     from napari_cellclf.io.sources import ImageSource
 
 
@@ -24,12 +25,16 @@ class WantedModel:
         Which model it is, wherever it lies.
     version : str
         Of this package, which prepares the pixels.
+    engine, precision : str
+        What computes it; as for `load_classifier`.
     """
 
     path: str
     name: str
     fingerprint: str
     version: str
+    engine: EngineChoice
+    precision: Precision
 
 
 @dataclass(frozen=True)

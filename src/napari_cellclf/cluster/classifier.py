@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
     from napari_cellclf.io.sources import ImageSource
 
 #: Batches in a chunk at most: seconds of work, so that neither sending nor losing one counts.
@@ -59,9 +60,18 @@ class ClusterClassifier:
         The model, as it lies here.
     inputs : sequence of path
         Files and folders that every worker must see under these paths.
+    engine, precision : str
+        What computes on the workers; as for `load_classifier`.
     """
 
-    def __init__(self, client: Client, bundle: ModelBundle, inputs: Sequence[str | Path]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        bundle: ModelBundle,
+        inputs: Sequence[str | Path],
+        engine: EngineChoice,
+        precision: Precision,
+    ) -> None:
         from napari_cellclf.cluster.worker import ModelPlugin
 
         self.bundle = bundle
@@ -73,6 +83,8 @@ class ClusterClassifier:
             bundle.spec.name,
             bundle.spec.fingerprint,
             version("napari-cellclf"),
+            engine,
+            precision,
         )
         self._plugin = f"napari-cellclf {client.id}"
         client.register_plugin(ModelPlugin(wanted, self._plugin))
@@ -186,7 +198,7 @@ class ClusterClassifier:
                     sent.append(self._send(chunk))
                 if not sent:
                     return
-                yield sent[0].chunk, self._answers(sent[0], should_stop)
+                yield sent[0].chunk, self._answers(sent[0], list(sent)[1:], should_stop)
                 sent.popleft()
         finally:
             self._client.cancel([one.future for one in sent])
@@ -196,7 +208,25 @@ class ClusterClassifier:
 
         return _Sent(chunk, self._client.submit(classify_chunk, self._plugin, chunk, pure=False))
 
-    def _answers(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered]:
+    def _answers(
+        self, sent: _Sent, others: Sequence[_Sent], should_stop: ShouldStop
+    ) -> list[Delivered]:
+        answers = self._result(sent, should_stop)
+        if answers is not None:
+            return answers
+        # An image of this chunk ended the workers, or one that they had under way beside it. Each
+        # by itself, with nothing beside it, the innocent need not suffer.
+        for other in others:
+            self._wait(other.future, should_stop)
+        answers = []
+        for done, source in enumerate(sent.chunk.sources):
+            one = self._send(replace(sent.chunk, sources=(source,)))
+            for found in self._result(one, should_stop) or [_ended_its_workers(source.id)]:
+                answers.append(replace(found, done=done + found.done))
+        return answers
+
+    def _result(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered] | None:
+        """Return the answers to a chunk; None if workers ended whenever they had it."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -212,16 +242,7 @@ class ClusterClassifier:
             raise self._lost()
         if not isinstance(error, KilledWorker):
             raise error
-        sources = sent.chunk.sources
-        if len(sources) == 1:
-            return [_ended_its_workers(sources[0].id)]
-        # One of them did it; each by itself, the others need not suffer.
-        answers = []
-        for done, source in enumerate(sources):
-            one = self._send(replace(sent.chunk, sources=(source,)))
-            for found in self._answers(one, should_stop):
-                answers.append(replace(found, done=done + found.done))
-        return answers
+        return None
 
     def _wait(self, future: Future[list[Delivered]], should_stop: ShouldStop) -> None:
         from distributed import wait
@@ -263,6 +284,8 @@ def connect_cluster(
     model: str | Path,
     *,
     inputs: Sequence[str | Path] = (),
+    engine: EngineChoice = "auto",
+    precision: Precision = "auto",
     timeout: float = 30.0,
 ) -> ClusterClassifier:
     """Take part in a dask cluster.
@@ -280,6 +303,9 @@ def connect_cluster(
         name.
     inputs : sequence of path
         Files and folders that every worker must see under the same paths.
+    engine, precision : str
+        What computes on the workers, as for `load_classifier`. With ``precision="float32"`` workers
+        with different processors answer alike, to 1e-4.
     timeout : float
         Seconds to wait for the scheduler and for the first worker.
 
@@ -314,7 +340,7 @@ def connect_cluster(
         raise ServerError(
             f"the scheduler at {address} has no workers; start some with dask worker {address}"
         ) from error
-    return ClusterClassifier(client, bundle, inputs)
+    return ClusterClassifier(client, bundle, inputs, engine, precision)
 
 
 def _ended_its_workers(name: str) -> Delivered:

@@ -76,7 +76,9 @@ class ModelPlugin(WorkerPlugin):
                 )
 
     def _load(self) -> Classifier:
-        loaded = load_classifier(self._find())
+        loaded = load_classifier(
+            self._find(), engine=self._wanted.engine, precision=self._wanted.precision
+        )
         if loaded.bundle.spec.fingerprint != self._wanted.fingerprint:
             raise ServerError(
                 f"the worker {self._address} has another model under the name of "

@@ -90,7 +90,7 @@ class Classifier:
 
     @property
     def device(self) -> str:
-        """Where it computes, such as ``"cpu:0"``."""
+        """What computes, and where, such as ``"openvino 2026.4.1, CPU, bfloat16"``."""
         return self.engine.device
 
     def predict(

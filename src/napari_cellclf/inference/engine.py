@@ -14,7 +14,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it computes, such as ``"cpu:0"``."""
+        """What computes, and where, such as ``"openvino 2026.4.1, CPU, bfloat16"``."""
         ...
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The child process that holds a network: ``python -m ...engine_process MODEL``.
+"""The child process that holds a network, started with a model, an engine and a precision.
 
 It loads a model, then answers batches until its standard input ends. Each message, in and out, is a
 line of JSON; batches and answers are followed by the bytes of their float32 array.
@@ -19,16 +19,20 @@ from napari_cellclf.errors import CellclfError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+
 _FLOAT = np.dtype("<f4")
 
 
-def main(reference: str) -> int:
+def main(reference: str, engine: EngineChoice, precision: Precision) -> int:
     """Serve a model over standard input and output.
 
     Parameters
     ----------
     reference : str
         A bundled name, or a path.
+    engine, precision : str
+        As for `load_classifier`.
 
     Returns
     -------
@@ -41,7 +45,9 @@ def main(reference: str) -> int:
     from napari_cellclf.inference.load import load_classifier
 
     try:
-        classifier = load_classifier(reference, own_process=False)
+        classifier = load_classifier(
+            reference, engine=engine, precision=precision, own_process=False
+        )
     except CellclfError as error:
         _send_error(answers, error)
         return 1
@@ -110,4 +116,4 @@ def _send_error(stream: IO[bytes], error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))  # type: ignore[arg-type]

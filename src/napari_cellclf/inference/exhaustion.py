@@ -1,11 +1,25 @@
-"""Tell a want of memory from other errors, whatever the backend."""
+"""Tell a want of memory from other errors, whatever computes."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-#: What the errors of PyTorch's and JAX's allocators say, which are plain RuntimeErrors.
-_FULL = ("RESOURCE_EXHAUSTED", "can't allocate memory", "out of memory")
+from napari_cellclf.errors import ImageTooLargeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: What the errors of JAX's, PyTorch's, ONNX Runtime's and OpenVINO's allocators say, which have no
+#: type of their own.
+_FULL = (
+    "RESOURCE_EXHAUSTED",
+    "can't allocate memory",
+    "out of memory",
+    "Failed to allocate",
+    "bad_alloc",
+)
 
 
 def or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
@@ -38,8 +52,30 @@ def is_exhausted(error: BaseException) -> bool:
     Returns
     -------
     bool
-        True for Python's, TensorFlow's, PyTorch's and JAX's ways to say so.
+        True for the ways of Python, Keras's backends, ONNX Runtime and OpenVINO to say so.
     """
     if isinstance(error, or_exhausted()):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL)
+    return any(text in str(error) for text in _FULL)
+
+
+def image_too_large(batch: NDArray[np.float32], place: str) -> ImageTooLargeError:
+    """Make the error of a batch that did not fit.
+
+    Parameters
+    ----------
+    batch : ndarray, shape (N, Y, X, C), float32
+        What was to be computed.
+    place : str
+        Whose memory is short, such as ``"cpu:0"``.
+
+    Returns
+    -------
+    ImageTooLargeError
+        To be raised.
+    """
+    count, height, width = batch.shape[:3]
+    return ImageTooLargeError(
+        f"{count} x {height} x {width} pixels need more memory than the {place} has free; give a "
+        "smaller batch_size, or smaller images"
+    )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import BundleError, ImageTooLargeError, ModelError
-from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
+from napari_cellclf.errors import BundleError, ModelError
+from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted, or_exhausted
 from napari_cellclf.inference.retracing import without_retracing_advice
 
 if TYPE_CHECKING:
@@ -117,11 +117,7 @@ class KerasEngine:
         except or_exhausted(RuntimeError) as error:
             if not is_exhausted(error):
                 raise
-            count, height, width = batch.shape[:3]
-            raise ImageTooLargeError(
-                f"{count} x {height} x {width} pixels need more memory than the {self.device} has "
-                "free; give a smaller batch_size, or smaller images"
-            ) from error
+            raise image_too_large(batch, self.device) from error
 
 
 def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.errors import CellclfError, InputError, SelfTestError
+from napari_cellclf.errors import (
+    CellclfError,
+    EngineError,
+    InputError,
+    SelfTestError,
+)
 from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.inference.engine import Engine
+from napari_cellclf.inference.engine_choice import (
+    PRECISIONS,
+    EngineChoice,
+    EngineName,
+    Precision,
+    choose_engine,
+    look_at_machine,
+)
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
+from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, prepared_test, run_self_test
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from napari_cellclf.inference.engine import Engine
+    from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
+    from napari_cellclf.inference.openvino_engine import OpenVinoEngine
 
-#: Largest difference of a probability that other processors and backends may make.
-TOLERANCE = 1e-3
+_log = logging.getLogger(__name__)
 
 
 def load_classifier(
-    name_or_path: str | Path, *, self_test: bool = True, own_process: bool | None = None
+    name_or_path: str | Path,
+    *,
+    engine: EngineChoice = "auto",
+    precision: Precision = "auto",
+    self_test: bool = True,
+    own_process: bool | None = None,
 ) -> Classifier:
     """Load a trained model.
 
@@ -30,6 +48,12 @@ def load_classifier(
     ----------
     name_or_path : str or Path
         A bundle, or the name of a model that `list_models` shows.
+    engine : {'auto', 'openvino', 'onnxruntime', 'keras'}
+        What computes its network. ``auto`` takes the fastest that is installed: OpenVINO on a
+        processor, ONNX Runtime or Keras on a GPU, and Keras for a bundle without ``model.onnx``.
+    precision : {'auto', 'float32'}
+        ``auto`` computes as the processor does fastest, in bfloat16 where it can, if the
+        answer to the stored test image stays within 0.01. Keras computes in float32 always.
     self_test : bool
         Whether to predict the stored test image and compare the answer with the stored one. A
         process of its own always does.
@@ -47,13 +71,17 @@ def load_classifier(
     ModelNotFoundError
         If there is no such model.
     BundleError
-        If it is not a complete, valid bundle.
+        If it is not a complete, valid bundle, or has no graph for the engine that was asked for.
     IntegrityError
         If a file is not the one its hash was made from.
     UnsafeModelError
         If it holds anything that is not a plain network.
     SelfTestError
         If it does not reproduce its stored answer.
+    EngineError
+        If the engine that was asked for is not installed, or cannot load it.
+    InputError
+        If there is no such engine or precision.
 
     Examples
     --------
@@ -64,17 +92,17 @@ def load_classifier(
     """
     path = find_model(name_or_path)
     bundle = ModelBundle.load(path)
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}"
+        )
+    chosen = choose_engine(engine, bundle.has_graph, look_at_machine())
     if window_is_open() if own_process is None else own_process:
-        return Classifier(bundle, _ready(ProcessEngine(str(path))))
-    # Keras takes seconds to import: everything that is wrong with the file is said before.
+        return Classifier(bundle, _ready(ProcessEngine(str(path), engine, precision)))
+    # Engines take time to import: everything that is wrong with the file is said before.
     if self_test:
-        _prepared_test(bundle)
-    from napari_cellclf.inference.keras_engine import KerasEngine
-
-    engine = KerasEngine.load(bundle)
-    if self_test:
-        run_self_test(bundle, engine)
-    return Classifier(bundle, engine)
+        prepared_test(bundle)
+    return Classifier(bundle, _load(bundle, chosen, precision, self_test, engine == "auto"))
 
 
 def _ready(engine: ProcessEngine) -> ProcessEngine:
@@ -86,54 +114,54 @@ def _ready(engine: ProcessEngine) -> ProcessEngine:
     return engine
 
 
-def run_self_test(bundle: ModelBundle, engine: Engine) -> float:
-    """Predict the stored test image and compare.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        With test input and answer.
-    engine : Engine
-        To be tested.
-
-    Returns
-    -------
-    float
-        The largest difference of a probability.
-
-    Raises
-    ------
-    SelfTestError
-        If it is above `TOLERANCE`, or the answer is not probabilities of the classes.
-    """
-    name = bundle.path.name
-    pixels, expected = _prepared_test(bundle)
-    found = engine(pixels[np.newaxis])
-    if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
-        raise SelfTestError(
-            f"{name} answers its test image with an array of shape {found.shape}, stored is "
-            f"{expected.shape}, and it names {len(bundle.spec.classes)} classes; get it again"
-        )
-    if not (found >= -TOLERANCE).all() or not abs(float(found.sum()) - 1) <= TOLERANCE:
-        raise SelfTestError(
-            f"{name} answers its test image with numbers that are no probabilities; its network "
-            "must end in a softmax"
-        )
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:
-        raise SelfTestError(
-            f"{name} answers its test image {difference:.2g} away from the stored answer (limit "
-            f"{TOLERANCE:g}); get it again, or train it again with this version of Keras"
-        )
-    return difference
-
-
-def _prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Return what the network is given and what it must answer; neither takes Keras."""
-    name, expected = bundle.path.name, bundle.test_output
-    if not np.isfinite(expected).all():
-        raise SelfTestError(f"the stored answer of {name} is not finite; get it again")
+def _load(
+    bundle: ModelBundle, name: EngineName, precision: Precision, self_test: bool, may_change: bool
+) -> Engine:
+    if name == "keras":
+        return _load_keras(bundle, self_test)
     try:
-        return bundle.spec.input.preprocessing(bundle.test_image), expected
-    except InputError as error:
-        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error
+        return _load_graph(bundle, name, precision, self_test)
+    except (EngineError, SelfTestError) as error:
+        if not may_change:
+            raise
+        # Keras is what the bundle's answers are from, and tests itself as well.
+        _log.warning("%s; Keras computes instead", error)
+        return _load_keras(bundle, self_test)
+
+
+def _load_graph(
+    bundle: ModelBundle, name: EngineName, precision: Precision, self_test: bool
+) -> Engine:
+    """Load an engine for ``model.onnx``; where its precision does not do, load it in float32."""
+    engine = _graph_engine(name).load(bundle, precision)
+    if not self_test:
+        return engine
+    if engine.precision == "float32":
+        run_self_test(bundle, engine)
+        return engine
+    try:
+        run_self_test(bundle, engine, ROUNDED_TOLERANCE)
+    except SelfTestError:
+        name_of_file, rounded = bundle.path.name, engine.precision
+        _log.info("%s answers too differently in %s; float32 is used", name_of_file, rounded)
+        return _load_graph(bundle, name, "float32", self_test)
+    return engine
+
+
+def _graph_engine(name: EngineName) -> type[OpenVinoEngine] | type[OnnxRuntimeEngine]:
+    if name == "openvino":
+        from napari_cellclf.inference.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine
+    from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine
+
+
+def _load_keras(bundle: ModelBundle, self_test: bool) -> Engine:
+    from napari_cellclf.inference.keras_engine import KerasEngine
+
+    engine = KerasEngine.load(bundle)
+    if self_test:
+        run_self_test(bundle, engine)
+    return engine

@@ -27,6 +27,8 @@ from napari_cellclf.inference.engine_process import receive, send
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+
 _log = logging.getLogger(__name__)
 _CHILD = "napari_cellclf.inference.engine_process"
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
@@ -39,6 +41,8 @@ class ProcessEngine:
     ----------
     reference : str
         A bundled name, or a path; the child loads and tests it.
+    engine, precision : str
+        As for `load_classifier`.
 
     Raises
     ------
@@ -48,11 +52,13 @@ class ProcessEngine:
         If it was closed meanwhile.
     """
 
-    def __init__(self, reference: str) -> None:
+    def __init__(
+        self, reference: str, engine: EngineChoice = "auto", precision: Precision = "auto"
+    ) -> None:
         self.device = ""
         self._closed = False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = _start(reference, self._said)
+        self._process = _start((reference, engine, precision), self._said)
         self._end = weakref.finalize(self, _end, self._process, self._said)
 
     def wait_until_ready(self) -> None:
@@ -127,9 +133,9 @@ def window_is_open() -> bool:
     return any(module and module.QApplication.instance() is not None for module in modules)
 
 
-def _start(reference: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(arguments: tuple[str, str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
     # -P keeps modules that happen to lie in the current folder out of the child.
-    command = [sys.executable, "-P", "-m", _CHILD, reference]
+    command = [sys.executable, "-P", "-m", _CHILD, *arguments]
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -6,13 +6,13 @@ import importlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.inference.engine_choice import has_nvidia_driver
 
 #: Those of Keras 3, each with the package it needs.
 BACKENDS = ("tensorflow", "torch", "jax", "openvino", "numpy")
@@ -88,7 +88,11 @@ def find_devices(backend: str) -> Devices:
     except ImportError as error:
         return Devices((), f"{backend} cannot be imported: {error}")
     names = ("CPU", *(f"GPU {index}: {name}" for index, name in enumerate(gpus)))
-    why = None if gpus else explain_no_gpu(backend, platform.system(), _has_driver(), os.environ)
+    why = (
+        None
+        if gpus
+        else explain_no_gpu(backend, platform.system(), has_nvidia_driver(), os.environ)
+    )
     return Devices(names, why)
 
 
@@ -284,7 +288,3 @@ def _torch_gpus() -> list[str]:
 def _jax_gpus() -> list[str]:
     jax = importlib.import_module("jax")
     return [str(device.device_kind) for device in jax.devices() if device.platform == "gpu"]
-
-
-def _has_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None

@@ -309,7 +309,10 @@ def _install(
 
 
 def _try(path: Path, should_stop: ShouldStop) -> None:
-    """Let a process of its own load a model and answer its test image."""
+    """Check a model, and let a process of its own load it and answer its test image."""
+    with ModelBundle.load(path).private_network():
+        # Whatever computes it now, Keras may some day.
+        pass
     engine = ProcessEngine(str(path))
     try:
         with ThreadPoolExecutor(1) as pool:

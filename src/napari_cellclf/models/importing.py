@@ -28,7 +28,7 @@ from napari_cellclf.bundles.foreign import (
     look_at,
 )
 from napari_cellclf.bundles.gate import check_values
-from napari_cellclf.bundles.members import REQUIRED, copy_and_hash
+from napari_cellclf.bundles.members import OPTIONAL, REQUIRED, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.write import write_bundle
@@ -245,5 +245,6 @@ def _take(made: Path, target: Path, overwrite: bool) -> ModelBundle:
     """Write the child's bundle again in its place, having looked at it as at any other."""
     bundle = ModelBundle.load(made)
     with bundle.private_network():
-        files: dict[str, bytes | Path] = {member: made / member for member in REQUIRED}
+        members = [name for name in (*REQUIRED, *OPTIONAL) if name in bundle.spec.files]
+        files: dict[str, bytes | Path] = {member: made / member for member in members}
         return write_bundle(target, bundle.spec, files, overwrite=overwrite)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.members import NETWORK, TEST_INPUT, TEST_OUTPUT
+from napari_cellclf.bundles.members import GRAPH, NETWORK, TEST_INPUT, TEST_OUTPUT
 from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
     BundleSpec,
@@ -29,7 +29,8 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.views import Views
 from napari_cellclf.errors import AxesError, BundleError
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.inference.load import run_self_test
+from napari_cellclf.inference.self_test import run_self_test
+from napari_cellclf.models.graph_file import write_graph
 
 
 def save_bundle(
@@ -47,6 +48,8 @@ def save_bundle(
     **described: Any,
 ) -> ModelBundle:
     """Write a network with all it takes to use it, and load it once before it takes its place.
+
+    It is written for Keras and, where it can be, as ``model.onnx`` for other engines.
 
     Parameters
     ----------
@@ -123,11 +126,16 @@ def save_bundle(
     with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
         file = Path(folder) / NETWORK
         _without_optimizer(network).save(file)
+        fed = pixels[np.newaxis]
+        answer = KerasEngine(network)(fed)
         files: dict[str, bytes | Path] = {
             NETWORK: file,
             TEST_INPUT: dump_array(raw),
-            TEST_OUTPUT: dump_array(KerasEngine(network)(pixels[np.newaxis])),
+            TEST_OUTPUT: dump_array(answer),
         }
+        graph = write_graph(network, Path(folder), spec.name, fed, answer)
+        if graph is not None:
+            files[GRAPH] = graph
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
 
 

@@ -189,7 +189,9 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -
     """
     with listen(settings) as listening:
         allow_many_connections()
-        served = load_served(reference, settings.limits.batch)
+        served = load_served(
+            reference, settings.limits.batch, engine=settings.engine, precision=settings.precision
+        )
         asyncio.run(_serve(Service(reference, served, settings), listening, on_ready))
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
     from napari_cellclf.server.metrics import Metrics
+    from napari_cellclf.server.settings import Settings
 
 T = TypeVar("T")
 
@@ -52,7 +54,13 @@ class Served:
         return self.classifier.bundle.spec
 
 
-def load_served(reference: str, max_batch: int) -> Served:
+def load_served(
+    reference: str,
+    max_batch: int,
+    *,
+    engine: EngineChoice = "auto",
+    precision: Precision = "auto",
+) -> Served:
     """Load a model and compute what it will be asked, so that the first client does not wait.
 
     Parameters
@@ -61,6 +69,8 @@ def load_served(reference: str, max_batch: int) -> Served:
         What `load_classifier` takes: a path, a run, or a name.
     max_batch : int
         Images at a time, at most.
+    engine, precision : str
+        As for `load_classifier`.
 
     Returns
     -------
@@ -75,7 +85,7 @@ def load_served(reference: str, max_batch: int) -> Served:
     """
     from napari_cellclf.inference.load import load_classifier
 
-    classifier = load_classifier(reference)
+    classifier = load_classifier(reference, engine=engine, precision=precision)
     seconds = {
         size: _seconds_each(classifier, size)
         for size in (1 << power for power in range(max_batch.bit_length()))
@@ -119,16 +129,18 @@ class Models:
         Where to look for it again.
     served : Served
         The present one.
-    max_batch : int
-        Images at a time.
+    settings : Settings
+        Of the server: how many images at a time, and what computes them.
     metrics : Metrics
         Told of each exchange.
     """
 
-    def __init__(self, reference: str, served: Served, max_batch: int, metrics: Metrics) -> None:
+    def __init__(
+        self, reference: str, served: Served, settings: Settings, metrics: Metrics
+    ) -> None:
         self.current = served
         self._reference = reference
-        self._max_batch = max_batch
+        self._settings = settings
         self._metrics = metrics
         self._refused = ""
         self._looks_without = 0
@@ -195,7 +207,13 @@ class Models:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _load(self) -> Served:
-        return load_served(self._reference, self._max_batch)
+        settings = self._settings
+        return load_served(
+            self._reference,
+            settings.limits.batch,
+            engine=settings.engine,
+            precision=settings.precision,
+        )
 
     def _fingerprint(self) -> str:
         """Say what is on the disk; nothing where it is not whole, as while it is exchanged."""

@@ -41,7 +41,7 @@ class Service:
         self.settings = settings
         self.limits = limits
         self.metrics = Metrics()
-        self.models = Models(reference, served, limits.batch, self.metrics)
+        self.models = Models(reference, served, settings, self.metrics)
         self.batcher = Batcher(self.metrics.batch)
         self.receiver = Receiver(limits)
         self.stopping = False

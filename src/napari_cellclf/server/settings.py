@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.inference.engine_choice import EngineChoice, Precision
 
 _MIB = 2**20
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
@@ -93,6 +94,8 @@ class Settings:
         Threads that decode images.
     drain_seconds : float
         How long `/readyz` says 503 before the server stops listening.
+    engine, precision : str
+        What computes, and how exactly; as for `load_classifier`.
     limits : Limits
         How much is taken from clients.
 
@@ -112,6 +115,8 @@ class Settings:
     reload_seconds: float | None = None
     decoders: int = 2
     drain_seconds: float = 0.0
+    engine: EngineChoice = "auto"
+    precision: Precision = "auto"
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

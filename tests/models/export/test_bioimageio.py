@@ -57,7 +57,7 @@ def passes(path: Path) -> bool:
 def test_bundled_models(name: str, tmp_path: Path) -> None:
     path = export_model(name, "bioimageio", tmp_path / "m.zip", authors=AUTHORS)
     assert passes(path)
-    classifier = cc.load_classifier(name)
+    classifier = cc.load_classifier(name, precision="float32")
     expected = classifier.predict(classifier.bundle.test_image).probabilities
     np.testing.assert_allclose(answer(path), expected, atol=1e-5)
 
@@ -81,7 +81,11 @@ def test_normalizations(
 ) -> None:
     bundle = save(channels, dtype, normalization=normalization)
     path = export_model(bundle, "bioimageio", tmp_path / "m.zip", authors=AUTHORS)
-    expected = cc.load_classifier(bundle.path).predict(bundle.test_image).probabilities
+    expected = (
+        cc.load_classifier(bundle.path, precision="float32")
+        .predict(bundle.test_image)
+        .probabilities
+    )
     np.testing.assert_allclose(answer(path), expected, atol=1e-4)
 
 
@@ -97,7 +101,11 @@ def test_fixed_numbers_and_a_channel_that_is_missing(save: Save, tmp_path: Path)
         ),
     )
     path = export_model(bundle, "bioimageio", tmp_path / "m.zip", authors=AUTHORS)
-    expected = cc.load_classifier(bundle.path).predict(bundle.test_image).probabilities
+    expected = (
+        cc.load_classifier(bundle.path, precision="float32")
+        .predict(bundle.test_image)
+        .probabilities
+    )
     np.testing.assert_allclose(answer(path), expected, atol=1e-4)
     with zipfile.ZipFile(path) as archive:
         assert "stain 1 with 20000" in archive.read("documentation.md").decode()
@@ -111,7 +119,11 @@ def test_views_and_temperature_are_in_the_graph(
     bundle = save(views=views, temperature=2.0, size=size)
     path = export_model(bundle, "bioimageio", tmp_path / "m.zip", authors=AUTHORS)
     assert passes(path)
-    expected = cc.load_classifier(bundle.path).predict(bundle.test_image).probabilities
+    expected = (
+        cc.load_classifier(bundle.path, precision="float32")
+        .predict(bundle.test_image)
+        .probabilities
+    )
     np.testing.assert_allclose(answer(path), expected, atol=1e-5)
 
 

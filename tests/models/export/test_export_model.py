@@ -209,6 +209,6 @@ def test_the_example_of_the_guide_needs_nothing_of_this_package(save: Save, tmp_
         check=True,
         text=True,
     ).stdout
-    prediction = cc.load_classifier(bundle.path).predict(image)
+    prediction = cc.load_classifier(bundle.path, precision="float32").predict(image)
     expected = zip(prediction.classes, prediction.probabilities[0], strict=True)
     assert printed.splitlines() == [f"{name}: {value:.4f}" for name, value in expected]

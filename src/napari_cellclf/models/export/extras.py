@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from napari_cellclf.errors import ExportError
+from napari_cellclf.inference.engine_library import import_silently
 
 
 def export_library(name: str) -> Any:
@@ -27,7 +27,7 @@ def export_library(name: str) -> Any:
         If it is not installed.
     """
     try:
-        return importlib.import_module(name)
+        return import_silently(name)
     except ImportError as error:
         raise ExportError(
             f"exporting needs {name.partition('.')[0]}, which cannot be imported ({error}); "

@@ -11,6 +11,7 @@ import keras
 
 from napari_cellclf.bundles.gate import check_network
 from napari_cellclf.errors import ExportError
+from napari_cellclf.inference.engine_library import openvino_core
 from napari_cellclf.models.export.extras import export_library
 from napari_cellclf.models.export.material import Material, metadata
 from napari_cellclf.models.export.onnx.convert import to_onnx
@@ -58,7 +59,7 @@ def write_openvino(material: Material, path: Path) -> None:
     """
     openvino = export_library("openvino")
     # Not `convert_model`, which reports its use to OpenVINO's makers.
-    model = openvino.Core().read_model(io.BytesIO(to_onnx(material.network)))
+    model = openvino_core().read_model(io.BytesIO(to_onnx(material.network)))
     for key, text in metadata(material.bundle.spec).items():
         model.set_rt_info(text, key.split("."))
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from napari_cellclf.inference.engine_library import openvino_core
 from napari_cellclf.models.export.extras import export_library
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]
     """
     # Processors that can compute in bfloat16 would, unless told otherwise.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = export_library("openvino").Core().compile_model(str(path), "CPU", exact)
+    export_library("openvino")
+    compiled = openvino_core().compile_model(str(path), "CPU", exact)
     return np.array(compiled(images)[0], np.float32)
 
 

@@ -83,6 +83,11 @@ class ClassifyWidget(DockedWidget):
         self._image.refresh(layers, self._link.selected(), self.form.model.current())
         self._on_form()
 
+    def _catch_up(self) -> None:
+        """Do now what was left for soon, so that it does not speak over what comes next."""
+        self._soon.stop()
+        self.refresh()
+
     def classify(self) -> bool:
         """Do what the button does.
 
@@ -94,8 +99,7 @@ class ClassifyWidget(DockedWidget):
         if self.runner.running:
             self._say("A classification is running; press Cancel to start another.", wrong=True)
             return False
-        self._soon.stop()
-        self.refresh()
+        self._catch_up()
         request = self._plan()
         if isinstance(request, Refusal):
             self._say(request.message, wrong=True)
@@ -243,6 +247,7 @@ class ClassifyWidget(DockedWidget):
 
     def _on_ended(self, summary: Summary) -> None:
         seconds = time.perf_counter() - self._started
+        self._catch_up()
         running = self._answers.running
         removed = running is not None and not self._write(running)
         results = self._answers.end(removed=removed)
@@ -253,6 +258,7 @@ class ClassifyWidget(DockedWidget):
             self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
 
     def _on_failed(self, message: str) -> None:
+        self._catch_up()
         self._answers.fail()
         self._set_running(False)
         self._show_answer()

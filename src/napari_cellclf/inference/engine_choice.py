@@ -1,0 +1,147 @@
+"""Which engine computes a model here: decided from facts, without loading any of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+from napari_cellclf.errors import InputError
+
+EngineName = Literal["openvino", "onnxruntime", "keras"]
+EngineChoice = Literal["auto", "openvino", "onnxruntime", "keras"]
+#: ``auto``: as the processor offers, which may be bfloat16.
+Precision = Literal["auto", "float32"]
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+#: Packages that bring the module `onnxruntime` together with a GPU.
+_GPU_RUNTIMES = {"nvidia": "onnxruntime-gpu", "windows": "onnxruntime-directml"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides which engine is taken.
+
+    Parameters
+    ----------
+    engines : frozenset of str
+        Those that are installed.
+    runtime_has_gpu : bool
+        Whether the ONNX Runtime that is installed is one for the GPU that is here.
+    keras_has_gpu : bool
+        Whether Keras's backend is installed with what it needs for the GPU that is here.
+    """
+
+    engines: frozenset[str]
+    runtime_has_gpu: bool = False
+    keras_has_gpu: bool = False
+
+
+def choose_engine(asked: EngineChoice, has_graph: bool, machine: Machine) -> EngineName:
+    """Decide which engine computes a model.
+
+    Parameters
+    ----------
+    asked : {'auto', 'openvino', 'onnxruntime', 'keras'}
+        By the user, who is obeyed.
+    has_graph : bool
+        Whether the model's bundle has ``model.onnx``, without which only Keras can compute it.
+    machine : Machine
+        Where.
+
+    Returns
+    -------
+    {'openvino', 'onnxruntime', 'keras'}
+        On a GPU ONNX Runtime, if it is the one for it, else Keras, if it can use it; on a
+        processor OpenVINO, then ONNX Runtime, then Keras.
+
+    Raises
+    ------
+    InputError
+        If there is no such engine.
+
+    Examples
+    --------
+    >>> choose_engine("auto", True, Machine(frozenset({"keras", "openvino"})))
+    'openvino'
+    >>> choose_engine("auto", False, Machine(frozenset({"keras", "openvino"})))
+    'keras'
+    """
+    if asked not in ENGINE_CHOICES:
+        raise InputError(f"there is no engine {asked!r}; choose one of {', '.join(ENGINE_CHOICES)}")
+    if asked != "auto":
+        return asked
+    if not has_graph:
+        return "keras"
+    if machine.runtime_has_gpu:
+        return "onnxruntime"
+    if machine.keras_has_gpu:
+        return "keras"
+    return next((name for name in ENGINES if name in machine.engines), "keras")
+
+
+def look_at_machine() -> Machine:
+    """Find out what is here, importing none of the engines.
+
+    Returns
+    -------
+    Machine
+        A GPU counts where its driver is here, and a package that computes on it.
+    """
+    nvidia = has_nvidia_driver() and not gpus_are_hidden()
+    windows = platform.system() == "Windows"
+    return Machine(
+        frozenset(name for name in ENGINES if find_spec(name) is not None),
+        runtime_has_gpu=(nvidia and _is_installed(_GPU_RUNTIMES["nvidia"]))
+        or (windows and _is_installed(_GPU_RUNTIMES["windows"])),
+        keras_has_gpu=nvidia and _backends_have_cuda(),
+    )
+
+
+def has_nvidia_driver() -> bool:
+    """Whether NVIDIA's driver is installed.
+
+    Returns
+    -------
+    bool
+        By its own trace in the system, or its tool.
+    """
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def gpus_are_hidden() -> bool:
+    """Whether ``CUDA_VISIBLE_DEVICES`` hides every GPU.
+
+    Returns
+    -------
+    bool
+        True if it is set and names none.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return hidden is not None and hidden.strip() in ("", "-1")
+
+
+def _backends_have_cuda() -> bool:
+    """Whether TensorFlow, PyTorch or JAX came with CUDA: all need cuDNN, which is a package."""
+    packages = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+    # PyTorch for Windows has it inside, and says so in its version.
+    return any(map(_is_installed, packages)) or "+cu" in _version("torch")
+
+
+def _is_installed(package: str) -> bool:
+    return bool(_version(package))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,99 @@
+"""The libraries of the engines, imported when one of them is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from napari_cellclf.errors import EngineError
+
+
+def engine_library(name: str) -> Any:
+    """Import the library of an engine.
+
+    Parameters
+    ----------
+    name : {'openvino', 'onnxruntime'}
+        Its module, and the extra that installs it.
+
+    Returns
+    -------
+    module
+        The library.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be imported.
+    """
+    try:
+        return import_silently(name)
+    except ImportError as error:
+        raise EngineError(
+            f"the engine {name} cannot be imported ({error}); install it with pip install "
+            f'"napari-cellclf[{name}]", or use another engine'
+        ) from error
+
+
+def import_silently(name: str) -> Any:
+    """Import a library without letting it tell anybody.
+
+    OpenVINO 2026.4 tells Google Analytics of each import, in a forked process, and leaves a file
+    with an identity in the user's home, unless its package `openvino_telemetry` is not there.
+
+    Parameters
+    ----------
+    name : str
+        Of the module.
+
+    Returns
+    -------
+    module
+        The library.
+
+    Raises
+    ------
+    ImportError
+        If it is not there, or broken.
+    """
+    with _hidden("openvino_telemetry"):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Let a package that was not imported yet seem not to be installed."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one `openvino.Core` of this process.
+
+    Each `Core` gives the thread a stack for signals, and takes it back when it goes. Of two that go
+    in the order they came, the second puts back the first one's, which is freed by then, and the
+    next Ctrl-C is a segmentation fault (seen with OpenVINO 2026.4.1). One that stays takes nothing
+    back.
+
+    Returns
+    -------
+    openvino.Core
+        Shared by all, and never let go.
+
+    Raises
+    ------
+    EngineError
+        If OpenVINO cannot be imported.
+    """
+    return engine_library("openvino").Core()

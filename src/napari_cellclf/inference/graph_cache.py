@@ -1,0 +1,111 @@
+"""Compiled networks on disk, so that the next start need not compile them again.
+
+A file is named after all that it depends on and begins with the SHA-256 of the rest: one that was
+cut short, or whose bits have changed, is not used. Any of them may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from napari_cellclf.io.cache import cache_folder
+
+#: Above this much, in bytes, those that were not used for longest are deleted.
+MAX_BYTES = 1 << 30
+
+_SUFFIX = ".compiled"
+_DIGEST = hashlib.sha256().digest_size
+
+_log = logging.getLogger(__name__)
+
+
+def engines_folder() -> Path:
+    """Return the folder of compiled networks; it need not exist yet.
+
+    Returns
+    -------
+    Path
+        In the cache.
+    """
+    return cache_folder() / "engines"
+
+
+def key_of(*parts: str) -> str:
+    """Name what a compiled network depends on.
+
+    Parameters
+    ----------
+    *parts : str
+        Hash of the network, engine and its version, precision, processor.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal of all of them.
+    """
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_compiled(key: str) -> bytes | None:
+    """Read a compiled network.
+
+    Parameters
+    ----------
+    key : str
+        From `key_of`.
+
+    Returns
+    -------
+    bytes or None
+        As it was kept; None if there is none, or a damaged one.
+    """
+    path = _path(key)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    # Now it is the one that was used last; a folder that is only read needs no order.
+    with suppress(OSError):
+        os.utime(path)
+    found = content[_DIGEST:]
+    return found if hashlib.sha256(found).digest() == content[:_DIGEST] else None
+
+
+def keep_compiled(key: str, compiled: bytes) -> None:
+    """Keep a compiled network for next time; a folder that refuses is no reason to stop.
+
+    Parameters
+    ----------
+    key : str
+        From `key_of`.
+    compiled : bytes
+        What `find_compiled` shall return.
+    """
+    path = _path(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            beside = Path(folder) / path.name
+            beside.write_bytes(hashlib.sha256(compiled).digest() + compiled)
+            beside.replace(path)
+        _delete_oldest(path.parent)
+    except OSError as error:
+        _log.info("a compiled network is not kept in %s: %s", path.parent, error)
+
+
+def _path(key: str) -> Path:
+    return engines_folder() / f"{key}{_SUFFIX}"
+
+
+def _delete_oldest(folder: Path) -> None:
+    files = [(path, path.stat()) for path in folder.glob(f"*{_SUFFIX}")]
+    total = 0
+    for path, found in sorted(files, key=lambda file: file[1].st_mtime, reverse=True):
+        total += found.st_size
+        if total > MAX_BYTES:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Compute a network with OpenVINO, on the processor. OpenVINO is imported when this is used."""
+
+from __future__ import annotations
+
+import io
+import threading
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import EngineError
+from napari_cellclf.inference.engine_library import engine_library, openvino_core
+from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted
+from napari_cellclf.inference.graph_cache import find_compiled, keep_compiled, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.inference.engine_choice import Precision
+
+_DEVICE = "CPU"
+_NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
+
+
+class OpenVinoEngine:
+    """Computes with a network that OpenVINO has compiled.
+
+    One image is computed by all cores together, which answers soonest. Several are divided among
+    requests that each have some of the cores to themselves, which wastes no time on waiting for
+    each other (benchmarks/engines.py).
+
+    Parameters
+    ----------
+    compiled : openvino.CompiledModel
+        ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out; of one request.
+    spread : callable
+        Gives the same network for several requests at a time; called when it is first needed.
+    version : str
+        Of OpenVINO.
+    """
+
+    def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
+        self._alone = [compiled.create_infer_request()]
+        self._spread = spread
+        self._together: list[Any] = []
+        # A request computes one batch at a time.
+        self._lock = threading.Lock()
+        computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = _NAMES.get(computes_in, computes_in)
+        self.device = f"openvino {version}, {_DEVICE}, {self.precision}"
+
+    @classmethod
+    def load(cls, bundle: ModelBundle, precision: Precision = "auto") -> OpenVinoEngine:
+        """Compile the checked graph of a bundle, or take it from where it was kept compiled.
+
+        Parameters
+        ----------
+        bundle : ModelBundle
+            With ``model.onnx``.
+        precision : {'auto', 'float32'}
+            ``auto`` computes in bfloat16 where the processor does so.
+
+        Returns
+        -------
+        OpenVinoEngine
+            For any number of images, and any size that the network takes.
+
+        Raises
+        ------
+        BundleError
+            If there is no graph, or it does not fit what the bundle says of it.
+        EngineError
+            If OpenVINO is not installed, or cannot compile it.
+        UnsafeModelError
+            If the gate refuses it.
+        """
+        openvino = engine_library("openvino")
+        core = openvino_core()
+        version = openvino.get_version()
+        exact = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
+        key = key_of(bundle.graph_sha256, "openvino", version, precision, _processor(core))
+
+        def compiled_for(hint: str) -> Any:
+            return _compiled(core, bundle, exact | {"PERFORMANCE_HINT": hint}, key)
+
+        try:
+            compiled = compiled_for("LATENCY")
+        except RuntimeError as error:
+            raise _refusal(bundle.path.name, error) from error
+        return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute; see `Engine`.
+
+        Raises
+        ------
+        ImageTooLargeError
+            If the memory does not suffice.
+        """
+        pixels = np.ascontiguousarray(batch, np.float32)
+        try:
+            with self._lock:
+                return _infer(self._requests(len(pixels)), pixels)
+        except RuntimeError as error:
+            if not is_exhausted(error):
+                raise
+            raise image_too_large(batch, _DEVICE) from error
+
+    def _requests(self, count: int) -> list[Any]:
+        if count == 1:
+            return self._alone
+        if not self._together:
+            compiled = self._spread()
+            number = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            self._together = [compiled.create_infer_request() for _ in range(number)]
+        return self._together
+
+
+def _infer(requests: list[Any], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide a batch among requests; all of them are idle again afterwards, whatever happens."""
+    parts = np.array_split(pixels, min(len(requests), len(pixels)))
+    with ExitStack() as started:
+        for request, part in zip(requests, parts, strict=False):
+            request.start_async({0: part}, share_inputs=True)
+            started.callback(request.wait)
+    answers = [request.get_output_tensor(0).data for request in requests[: len(parts)]]
+    # Copied, since the next batch is written to the same place.
+    return np.concatenate(answers, dtype=np.float32)
+
+
+def _processor(core: Any) -> str:
+    name = core.get_property(_DEVICE, "FULL_DEVICE_NAME")
+    return f"{name} {core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}"
+
+
+def _compiled(core: Any, bundle: ModelBundle, wanted: dict[str, str], key: str) -> Any:
+    """Import what was kept, which suits every performance hint, or compile and keep it."""
+    kept = find_compiled(key)
+    if kept is not None:
+        # Another build of the same version may refuse what this one kept.
+        with suppress(RuntimeError):
+            return core.import_model(io.BytesIO(kept), _DEVICE, wanted)
+    model = core.read_model(io.BytesIO(bundle.graph()))
+    compiled = core.compile_model(model, _DEVICE, wanted)
+    keep_compiled(key, compiled.export_model().getvalue())
+    return compiled
+
+
+def _refusal(name: str, error: RuntimeError) -> EngineError:
+    if is_exhausted(error):
+        return EngineError(
+            f"the network of {name} needs more memory than is free; close other programs, or use a "
+            "smaller model"
+        )
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return EngineError(
+        f"OpenVINO cannot compile the network of {name} ({lines[-1][:200] if lines else error}); "
+        "use the engine keras"
+    )

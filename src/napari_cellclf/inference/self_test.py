@@ -1,0 +1,93 @@
+"""Whether a network, computed here, still answers what is stored beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_cellclf.errors import InputError, SelfTestError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.inference.engine import Engine
+
+#: Largest difference of a probability that other processors and backends may make in float32.
+TOLERANCE = 1e-3
+#: And where numbers are rounded to 16 bits between the layers.
+ROUNDED_TOLERANCE = 1e-2
+
+
+def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERANCE) -> float:
+    """Predict the stored test image and compare.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        With test input and answer.
+    engine : Engine
+        To be tested.
+    tolerance : float
+        Largest difference of a probability.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability.
+
+    Raises
+    ------
+    SelfTestError
+        If it is above `tolerance`, or the answer is not probabilities of the classes.
+    """
+    name = bundle.path.name
+    pixels, expected = prepared_test(bundle)
+    found = engine(pixels[np.newaxis])
+    if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
+        raise SelfTestError(
+            f"{name} answers its test image with an array of shape {found.shape}, stored is "
+            f"{expected.shape}, and it names {len(bundle.spec.classes)} classes; get it again"
+        )
+    if not (found >= -tolerance).all() or not abs(float(found.sum()) - 1) <= tolerance:
+        raise SelfTestError(
+            f"{name} answers its test image with numbers that are no probabilities; its network "
+            "must end in a softmax"
+        )
+    difference = float(np.abs(found - expected).max())
+    if not difference <= tolerance:
+        raise SelfTestError(
+            f"{name} answers its test image {difference:.2g} away from the stored answer (limit "
+            f"{tolerance:g}); get it again, or train it again with this version of Keras"
+        )
+    return difference
+
+
+def prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return what a network is given in its test, and what it must answer.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        With test input and answer.
+
+    Returns
+    -------
+    pixels : ndarray of float32
+        ``(Y, X, C)``, prepared.
+    expected : ndarray
+        ``(1, K)`` probabilities as stored.
+
+    Raises
+    ------
+    SelfTestError
+        If there is no such test: its answer is not finite, or its image cannot be prepared.
+    """
+    name, expected = bundle.path.name, bundle.test_output
+    if not np.isfinite(expected).all():
+        raise SelfTestError(f"the stored answer of {name} is not finite; get it again")
+    try:
+        return bundle.spec.input.preprocessing(bundle.test_image), expected
+    except InputError as error:
+        raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error

@@ -1,0 +1,91 @@
+"""``model.onnx`` is written where an engine answers as Keras does, and left out elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from napari_cellclf.bundles.members import GRAPH
+from napari_cellclf.errors import ExportError
+from napari_cellclf.models import graph_file
+from napari_cellclf.models.graph_file import write_graph
+
+PIXELS = np.random.default_rng(0).normal(size=(1, 12, 12, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 2)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def _write(network: keras.Model, folder: Path, expected: Any = None) -> Path | None:
+    answer = np.asarray(network(PIXELS)) if expected is None else expected
+    return write_graph(network, folder, "mine", PIXELS, answer)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_either_engine_can_try_it(
+    runtime: str, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    monkeypatch.setattr(graph_file, "find_spec", lambda name: name == runtime or None)
+    assert _write(network, tmp_path) == tmp_path / GRAPH
+
+
+def test_not_without_an_engine_to_try_it(
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(graph_file, "find_spec", lambda name: None)
+    with caplog.at_level("INFO"):
+        assert _write(network, tmp_path) is None
+    assert "mine has no model.onnx, so that only Keras computes it: there is no engine" in (
+        caplog.text
+    )
+
+
+@pytest.mark.parametrize("wrong", [[[0.2, 0.3, 0.5]], [[0.5, 0.5]], [[np.nan, 0.5, 0.5]]])
+def test_not_if_it_answers_otherwise(
+    wrong: list[list[float]], network: keras.Model, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    with caplog.at_level("INFO"):
+        assert _write(network, tmp_path, np.array(wrong, np.float32)) is None
+    assert "model.onnx" in caplog.text
+
+
+def test_not_if_it_would_double_a_large_bundle(
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(graph_file.LIMITS, GRAPH, 4 * network.count_params() - 1)
+    with caplog.at_level("INFO"):
+        assert _write(network, tmp_path) is None
+    assert "would double a large bundle" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ExportError("no operators"), RuntimeError("of an engine")])
+def test_whatever_goes_wrong_costs_no_network(
+    error: Exception, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def fail(network: keras.Model) -> bytes:
+        raise error
+
+    monkeypatch.setattr(graph_file, "to_onnx", fail)
+    with caplog.at_level("INFO"):
+        assert _write(network, tmp_path) is None
+    assert str(error) in caplog.text
