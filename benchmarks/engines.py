@@ -1,4 +1,4 @@
-"""How fast each engine computes, and how soon the first answer comes, as one table.
+"""How fast each engine computes, as one table for each network.
 
 ``python benchmarks/engines.py [--repeats 5]``. Arrays are in memory, batches of 16, and the engines
 take turns, so that a busy machine slows all of them alike; each figure is the median. The limit is
@@ -13,8 +13,6 @@ import io
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,9 +32,6 @@ BATCH = 16
 BATCHES = 2
 MODEL = "rxrx1-celltype"
 _PRODUCT = 2048
-_IMPORT_OPENVINO = (
-    "from napari_cellclf.inference.engine_library import engine_library; engine_library('openvino')"
-)
 #: Threads of TensorFlow and ONNX Runtime go on looking for work for so long, in seconds.
 _PAUSE = 0.3
 
@@ -162,21 +157,6 @@ def operations(bundle: ModelBundle) -> float:
     return total
 
 
-def cold(*arguments: str) -> float:
-    """Return the median seconds of three runs of a command in a new process."""
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, *arguments],
-            check=True,
-            capture_output=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
 def report(title: str, taken: dict[str, float], bundle: ModelBundle) -> None:
     """Print the table of one network."""
     slowest = next(iter(taken.values()))
@@ -200,29 +180,6 @@ def compare(title: str, bundle: ModelBundle, repeats: int) -> None:
     report(title, medians(contenders(bundle, batch), repeats), bundle)
 
 
-def start_up(folder: Path) -> None:
-    """Measure and print how soon a new process answers."""
-    import tifffile
-
-    site = cc.simulate_site("RPE", seed=0, size=512)
-    file = folder / "site.tif"
-    tifffile.imwrite(file, site.data, metadata={"axes": "CYX"}, imagej=True)
-    command = ("-m", "napari_cellclf", "predict", MODEL, str(file))
-    rows = {
-        "`cellclf predict` on one site": cold(*command),
-        "the same in float32": cold(*command, "--precision", "float32"),
-        "the same, `--engine onnxruntime`": cold(*command, "--engine", "onnxruntime"),
-        "the same, `--engine keras`": cold(*command, "--engine", "keras"),
-        "Python alone": cold("-c", "pass"),
-        "`import openvino`": cold("-c", _IMPORT_OPENVINO),
-        "`import onnxruntime`": cold("-c", "import onnxruntime"),
-        "`import keras`": cold("-c", "import keras"),
-    }
-    print("\n### A new process\n\n| what | seconds |\n|---|---|")
-    for name, seconds in rows.items():
-        print(f"| {name} | {seconds:.2f} |")
-
-
 def main() -> None:
     """Run all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -234,7 +191,6 @@ def main() -> None:
     )
     print(f"load before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        start_up(Path(folder))
         compare("ResNet50 at 224 x 224 x 3", resnet50(Path(folder)), repeats)
         bundled = load_classifier(MODEL).bundle
         size = "{} x {}".format(*bundled.spec.input.preprocessing.size)
