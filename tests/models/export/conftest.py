@@ -29,7 +29,7 @@ def run_onnx() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def difference() -> Difference:
     def measure(network: Any, images: np.ndarray[Any, Any], **options: Any) -> float:
-        expected = np.asarray(network(images))
+        expected = np.asarray(network(images, training=False))
         found = runtimes.run_onnx(to_onnx(network, **options), images)
         assert found.shape == expected.shape
         return float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max())

@@ -13,7 +13,7 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 
 def identity(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
-    """Write a layer that only trains: dropout, noise, `Identity`."""
+    """Write a layer that only trains: dropout, noise, augmentation, `Identity`."""
     return inputs[0]
 
 

@@ -1,6 +1,6 @@
 """Which function writes which layer. What is not here cannot be exported.
 
-The layers are those that `bundles.layers` lets into a bundle, but those of augmentation.
+The layers are those that `bundles.layers` lets into a bundle.
 """
 
 from __future__ import annotations
@@ -68,6 +68,20 @@ LAYERS: dict[str, Convert] = {
     "GaussianDropout": shapes.identity,
     "GaussianNoise": shapes.identity,
     "Identity": shapes.identity,
+    "RandomBrightness": shapes.identity,
+    "RandomContrast": shapes.identity,
+    "RandomErasing": shapes.identity,
+    "RandomFlip": shapes.identity,
+    "RandomGaussianBlur": shapes.identity,
+    "RandomGrayscale": shapes.identity,
+    "RandomHue": shapes.identity,
+    "RandomInvert": shapes.identity,
+    "RandomPosterization": shapes.identity,
+    "RandomRotation": shapes.identity,
+    "RandomSaturation": shapes.identity,
+    "RandomSharpness": shapes.identity,
+    "RandomTranslation": shapes.identity,
+    "RandomZoom": shapes.identity,
     "SpatialDropout2D": shapes.identity,
 }
 
