@@ -182,6 +182,28 @@ class Subset:
         return self._arrays[int(self._numbers[number])]
 
 
+class Together:
+    """Arrays of two lists, one after the other.
+
+    Parameters
+    ----------
+    first, second : Arrays
+        Each may be empty.
+    """
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, number: int, /) -> NDArray[np.float32]:
+        """Return one array."""
+        behind = number - len(self._first)
+        return self._first[number] if behind < 0 else self._second[behind]
+
+
 def _shapes(arrays: Arrays) -> set[tuple[int, ...]]:
     return {arrays[number].shape for number in range(len(arrays))}
 
