@@ -147,8 +147,11 @@ class Batches:
 
     def _batch(self, epoch: int, step: int, rows: NDArray[np.intp]) -> Batch:
         chosen = rows[step * self.batch_size : (step + 1) * self.batch_size]
-        random = np.random.default_rng([self._seed, epoch, step])
-        inputs = np.stack([self._input(int(row), random) for row in chosen])
+        if self._crop is None and isinstance(self._arrays, np.ndarray):
+            inputs = self._arrays[chosen]
+        else:
+            random = np.random.default_rng([self._seed, epoch, step])
+            inputs = np.stack([self._input(int(row), random) for row in chosen])
         return Batch(step, inputs, self._targets[self._labels[chosen]])
 
     def _input(self, row: int, random: np.random.Generator) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
 from napari_cellclf.models.training.batches import Arrays, Batches, Together
 from napari_cellclf.models.training.features import cached_features, pixel_keys
+from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
 from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
 from napari_cellclf.models.training.surgery import (
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
+
+#: Features that are judged at once: a call of Keras takes as long for one as for so many.
+_JUDGED = 1024
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class _Stages:
         validation = None
         if self._material.validation is not None:
             labels = self._material.validation.labels
-            validation = Validation(judged, labels, self._config.batch_size)
+            validation = Validation(judged, labels, max(self._config.batch_size, _JUDGED))
         stage = Stage("head", self._config.head_epochs, self._config.head_learning_rate)
         return self._run(stage, head, features, validation)
 
@@ -226,8 +230,12 @@ class _Stages:
         self._reporter.stage(stage.name)
         make_batches = partial(self._batches, arrays, network, steps, crop)
         first = make_batches(self._config.batch_size)
-        forward = with_learnt_statistics(network) if learnt_statistics else network
-        trainer = Trainer(network, self._config, first.input_shape, augmentation, forward)
+        if stage.name == "head" and is_small_head(network):
+            trainer: Trainer | HeadTrainer = HeadTrainer(network, self._config)
+        else:
+            forward = with_learnt_statistics(network) if learnt_statistics else network
+            shape = first.input_shape
+            trainer = Trainer(network, self._config, shape, augmentation, forward)
         loop = TrainingLoop(
             stage,
             trainer,
