@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from napari_cellclf.models.training.head_optimizer import HeadOptimizer, Weights
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.training.config import TrainingConfig
 
-#: Larger heads keep Keras's operations busy, and more cores, so that nothing is gained.
-MOST_WEIGHTS = 1_000_000
+#: Above so many, Keras's operations are long enough to be the faster ones.
+MOST_WEIGHTS = 300_000
 _KINDS = (("Dense",), ("Dropout", "Dense"), ("Dense", "Dense"), ("Dense", "Dropout", "Dense"))
 _TINY = np.float32(1e-7)
 
@@ -66,6 +67,7 @@ class HeadTrainer:
         dropouts = [layer.rate for layer in head.layers if isinstance(layer, keras.layers.Dropout)]
         self._kept = np.float32(1 - sum(dropouts))
         self._seed = config.seed
+        self._libraries = ThreadpoolController()
         self._weights: Weights = [np.array(weight, np.float32) for weight in head.get_weights()]
         self._optimizer = HeadOptimizer(self._weights, config)
 
@@ -88,8 +90,12 @@ class HeadTrainer:
         loss, accuracy : float
             Of the batch, before the step.
         """
-        # A loss that is no number is for the loop to notice.
-        with np.errstate(over="ignore", invalid="ignore"):
+        # Products this small are a hundred times slower where threads of BLAS wait for each other
+        # on busy cores. A loss that is no number is for the loop to notice.
+        with (
+            self._libraries.limit(limits=1, user_api="blas"),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             gradients, probabilities = self._gradients(inputs, targets)
             self._optimizer.apply(gradients, rate)
             logarithms = np.log(np.maximum(probabilities, _TINY))
