@@ -1,6 +1,6 @@
 """A frozen backbone and its head: ours against the plain `fit` on augmented images, as one table.
 
-``python benchmarks/frozen.py [--images 600] [--epochs 10]`` or ``... --accuracy FOLDER``. Noise images in
+Run ``python benchmarks/frozen.py``, or the same with ``--accuracy FOLDER``. Noise images in
 four classes lie on disk as PNG files. Plain is what a user would write: `fit` on a `tf.data`
 pipeline that decodes, resizes and rotates each image anew in each epoch, through the frozen
 network; its seconds are those of some steps, times all steps. Ours is ``cellclf train`` in a new

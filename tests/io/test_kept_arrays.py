@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_cellclf.errors import CancelledError
+from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io import kept_arrays
 from napari_cellclf.io.kept_arrays import ArrayCache
 
@@ -56,6 +56,16 @@ def test_groups_share_the_room_and_nothing_else(tmp_path):
     add(crowded, 2)
     assert one.find(["1"]).missing == [0]
     assert crowded.find(["2"]).missing == []
+
+
+def test_what_another_process_took_away_is_not_mistaken_for_something_else(tmp_path):
+    cache = ArrayCache(tmp_path, "group", MOST)
+    add(cache, 1)
+    with pytest.raises(KeyError, match="2"):
+        cache.find(["1", "2"])[1]
+    with pytest.raises(DatasetError, match="1 of 2 arrays are gone"):
+        cache.find_all(["1", "2"])
+    np.testing.assert_array_equal(cache.find_all(["1"])[0], array(1))
 
 
 def test_a_part_is_closed_now_and_then(tmp_path, monkeypatch):

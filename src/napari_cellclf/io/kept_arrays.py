@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from napari_cellclf.errors import CancelledError
+from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io.room import delete_oldest, remove_abandoned
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class KeptArrays:
         return len(self.keys)
 
     def __getitem__(self, number: int, /) -> NDArray[np.float32]:
-        """Return one array, without copying it."""
+        """Return one array, without copying it; there is none of a number that is missing."""
+        if self._part[number] < 0:
+            raise KeyError(self.keys[number])
         shape, start = self.shapes[number], self._start[number]
         part: NDArray[np.float32] = self._parts[self._part[number]]
         return part[start : start + int(np.prod(shape))].reshape(shape)
@@ -67,21 +69,8 @@ class KeptArrays:
             first.setdefault(self.keys[number], int(number))
         return list(first.values())
 
-    def take_from(self, part: _Part, wanted: dict[str, list[int]]) -> bool:
-        """Take what is still missing from a part.
-
-        Parameters
-        ----------
-        part : _Part
-            Of the cache.
-        wanted : dict of str to list of int
-            Numbers by key; those that were found are taken out.
-
-        Returns
-        -------
-        bool
-            Whether anything was in it.
-        """
+    def _take_from(self, part: _Part, wanted: dict[str, list[int]]) -> bool:
+        """Take from a part what is still wanted; return whether anything was in it."""
         found = [(place, key) for place, key in enumerate(part.keys) if key in wanted]
         if not found:
             return False
@@ -134,13 +123,40 @@ class ArrayCache:
         for index in sorted(self.folder.glob(f"{self._group}-*{_INDEX}")):
             try:
                 part = _Part(index)
-                if wanted and found.take_from(part, wanted):
+                if wanted and found._take_from(part, wanted):
                     # Says which part was used last.
                     os.utime(part.file)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 # Damaged, or another process has just made room.
                 continue
         found.bad = dict(sorted(found.bad.items()))
+        return found
+
+    def find_all(self, keys: Sequence[str]) -> KeptArrays:
+        """Look for arrays that have just been added.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Under which they were added.
+
+        Returns
+        -------
+        KeptArrays
+            In the order of the keys.
+
+        Raises
+        ------
+        DatasetError
+            If another process has removed some of them meanwhile, to make room for its own.
+        """
+        found = self.find(keys)
+        if found.missing:
+            raise DatasetError(
+                f"{len(found.missing)} of {len(keys)} arrays are gone from {self.folder}, where "
+                "another process makes room; start again when it has ended, or set CELLCLF_CACHE "
+                "to another folder"
+            )
         return found
 
     @contextmanager

@@ -77,7 +77,7 @@ def prepare_images(
     CancelledError
         If `should_stop` answered yes; what was prepared is kept.
     DatasetError
-        If the disk has no room for them, or refuses.
+        If the disk has no room for them, or refuses, or another process takes it.
     """
     folder = cache_folder() / "prepared" if folder is None else folder
     keys = item_keys(items, preprocessing, frame)
@@ -87,7 +87,7 @@ def prepare_images(
     if not missing:
         on_progress(Progress(len(items), len(items), "images were prepared before"))
         return found
-    before = len(set(keys)) - len(missing)
+    before = len(items) - len(missing)
     prepare = _Preparer(preprocessing, frame)
     try:
         with cache.adding() as adder:
@@ -106,7 +106,7 @@ def prepare_images(
             f"the prepared images cannot be written to {folder} ({error.strerror or error}); free "
             "some space, or set CELLCLF_CACHE to another folder"
         ) from error
-    return cache.find(keys)
+    return cache.find_all(keys)
 
 
 class _Preparer:

@@ -92,7 +92,7 @@ def cached_features(
     CancelledError
         If `should_stop` answered yes; what was computed is kept.
     DatasetError
-        If the disk has no room for them, or refuses.
+        If the disk has no room for them, or refuses, or another process takes it.
     """
     name = fingerprint(backbone)
     ways = ways_to_compute(look_at_machine(), exact=exact)
@@ -113,7 +113,7 @@ def cached_features(
         note(f"features of the backbone are computed by {device}")
         _compute_missing(compute, arrays, found, cache, batch_size, on_progress, should_stop)
         break
-    return _stacked(cache.find(keys))
+    return _stacked(cache.find_all(keys))
 
 
 def _group(backbone: str, way: Way) -> str:
