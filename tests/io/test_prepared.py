@@ -214,6 +214,16 @@ class TestTheSetOnDisk:
         for file, found in zip(files[::-1], both, strict=True):
             np.testing.assert_array_equal(found, GREY(read_image(file)))
 
+    def test_turns_of_an_image_are_decoded_once(self, tmp_path, files, counted, monkeypatch):
+        # With more threads two may begin with the same image.
+        monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+        items = [Item(file, degrees) for file in files for degrees in (0, 90, 45)]
+        found = prepare_images(items, GREY, folder=tmp_path / "sets")
+        assert counted == files
+        for item, pixels in zip(items, found, strict=True):
+            turned = rotate_image(read_image(item.path), item.degrees, "keep")
+            np.testing.assert_array_equal(pixels, GREY(turned))
+
     def test_an_image_that_is_there_twice_is_prepared_once(self, tmp_path, files, counted):
         found = self.prepare([files[0], files[1], files[0]], tmp_path / "sets")
         assert sorted(counted) == files[:2]

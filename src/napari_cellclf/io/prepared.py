@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 50 * 2**30
 #: Images that are decoded ahead of the one being written.
 _AHEAD = 8
+#: Images that stay decoded, since turns of one image follow one another.
+_DECODED = 2
 
 
 def prepare_images(
@@ -115,10 +118,11 @@ class _Preparer:
     def __init__(self, preprocessing: Preprocessing, frame: Literal["keep", "grow"]) -> None:
         self._preprocessing = preprocessing
         self._frame = frame
+        self._read = lru_cache(_DECODED)(read_image)
 
     def __call__(self, item: Item) -> NDArray[np.float32] | str:
         try:
-            image: Image = read_image(item.path)
+            image: Image = self._read(item.path)
             if item.degrees:
                 image = rotate_image(image, item.degrees, self._frame)
             return self._preprocessing(image)
