@@ -140,11 +140,10 @@ def peak(precision: str) -> float:
     return 2 * _PRODUCT**3 / taken["product"]
 
 
-def operations(bundle: ModelBundle) -> float:
+def operations(graph: bytes, image: tuple[int, ...]) -> float:
     """Count the floating-point operations of one image in convolutions and matrix products."""
-    sides = bundle.spec.input.preprocessing.size
-    model = openvino_core().read_model(io.BytesIO(bundle.graph()))
-    model.reshape({0: [1, *sides, len(bundle.spec.input.channels)]})
+    model = openvino_core().read_model(io.BytesIO(graph))
+    model.reshape({0: [1, *image]})
     total = 0.0
     for operation in model.get_ops():
         kind = operation.get_type_name()
@@ -160,7 +159,8 @@ def operations(bundle: ModelBundle) -> float:
 def report(title: str, taken: dict[str, float], bundle: ModelBundle) -> None:
     """Print the table of one network."""
     slowest = next(iter(taken.values()))
-    work = operations(bundle)
+    sides = bundle.spec.input.preprocessing.size
+    work = operations(bundle.graph(), (*sides, len(bundle.spec.input.channels)))
     print(f"\n### {title}\n\n| what | images a second | against `model.predict` |\n|---|---|---|")
     for name, seconds in taken.items():
         print(f"| {name} | {BATCH * BATCHES / seconds:.1f} | {slowest / seconds:.1f} |")

@@ -14,6 +14,7 @@ from napari_cellclf.inference.engine_choice import (
     ENGINES,
     Machine,
     choose_engine,
+    engine_version,
     look_at_machine,
 )
 
@@ -77,3 +78,22 @@ def test_a_gpu_counts_with_a_driver_and_a_package(monkeypatch, packages, driver,
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     found = look_at_machine()
     assert (found.runtime_has_gpu, found.keras_has_gpu) == expected
+
+
+@pytest.mark.parametrize(
+    ("packages", "expected"),
+    [
+        ({"onnxruntime": "1.23.2"}, "onnxruntime 1.23.2"),
+        ({"onnxruntime-gpu": "1.23.1", "openvino": "2026.1"}, "onnxruntime-gpu 1.23.1"),
+        ({}, "onnxruntime"),
+    ],
+    ids=str,
+)
+def test_which_build_is_here(monkeypatch, packages, expected):
+    def version(package):
+        if package not in packages:
+            raise PackageNotFoundError(package)
+        return packages[package]
+
+    monkeypatch.setattr(engine_choice, "version", version)
+    assert engine_version("onnxruntime") == expected

@@ -23,8 +23,11 @@ from napari_cellclf.core.rotation import rotate_image
 from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module
-from napari_cellclf.io.prepared import Item, prepare_images, remove_abandoned, set_key
+from napari_cellclf.io.items import Item, item_keys
+from napari_cellclf.io.kept_arrays import KeptArrays
+from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.io.read import read_image
+from napari_cellclf.io.room import remove_abandoned
 from napari_cellclf.models.training.presets import find_preset
 
 GREY = Preprocessing(channels=[{"name": "grey"}], normalization={"kind": "scale_linear"})
@@ -168,7 +171,7 @@ class TestTheSetOnDisk:
         monkeypatch.setattr(module, "read_image", count)
         return read
 
-    def prepare(self, files: list[str], folder: Path, **options: Any) -> module.PreparedImages:
+    def prepare(self, files: list[str], folder: Path, **options: Any) -> KeptArrays:
         return prepare_images([Item(file) for file in files], GREY, folder=folder, **options)
 
     def test_files_are_decoded_once(self, tmp_path, files, counted):
@@ -179,25 +182,53 @@ class TestTheSetOnDisk:
         np.testing.assert_array_equal(np.stack(list(first)), np.stack(list(second)))
         assert [(one.done, one.total) for one in told] == [(3, 3)]
 
-    def test_a_changed_file_makes_a_new_set(self, tmp_path, files, counted):
+    def test_a_changed_file_is_prepared_again(self, tmp_path, files, counted):
         before = np.array(self.prepare(files, tmp_path / "sets")[1])
         write(Path(files[1]), seed=9)
         os.utime(files[1], ns=(1, 1))
         after = self.prepare(files, tmp_path / "sets")[1]
-        assert len(counted) == 6
+        assert sorted(counted) == sorted([*files, files[1]])
         assert not np.array_equal(before, after)
 
-    def test_everything_that_matters_is_in_its_name(self, files):
-        items = [Item(file) for file in files]
-        keys = {
-            set_key(items, GREY, "keep"),
-            set_key(items, GREY, "grow"),
-            set_key(items[::-1], GREY, "keep"),
-            set_key(items[:2], GREY, "keep"),
-            set_key([*items[:2], Item(files[2], 45)], GREY, "keep"),
-            set_key(items, GREY.model_copy(update={"size": (4, 4)}), "keep"),
-        }
-        assert len(keys) == 6
+    def test_everything_that_matters_is_in_its_key(self, files):
+        item = Item(files[0])
+        keys = [
+            *item_keys([item, Item(files[0], 45), Item(files[1])], GREY, "keep"),
+            *item_keys([item], GREY, "grow"),
+            *item_keys([item], GREY.model_copy(update={"size": (4, 4)}), "keep"),
+        ]
+        os.utime(files[0], ns=(1, 1))
+        keys += item_keys([item], GREY, "keep")
+        assert len(set(keys)) == 6
+
+    def test_the_rest_of_a_data_set_is_no_part_of_a_key(self, files):
+        one, *_ = item_keys([Item(file) for file in files], GREY, "keep")
+        assert item_keys([Item(files[2]), Item(files[0])], GREY, "keep")[1] == one
+
+    def test_another_split_prepares_what_is_new_and_nothing_else(self, tmp_path, files, counted):
+        self.prepare(files[:2], tmp_path / "sets")
+        told: list[Any] = []
+        both = self.prepare(files[::-1], tmp_path / "sets", on_progress=told.append)
+        assert sorted(counted) == files
+        assert [(one.done, one.total) for one in told] == [(3, 3)]
+        for file, found in zip(files[::-1], both, strict=True):
+            np.testing.assert_array_equal(found, GREY(read_image(file)))
+
+    def test_turns_of_an_image_are_decoded_once(self, tmp_path, files, counted, monkeypatch):
+        # With more threads two may begin with the same image.
+        monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
+        items = [Item(file, degrees) for file in files for degrees in (0, 90, 45)]
+        found = prepare_images(items, GREY, folder=tmp_path / "sets")
+        assert counted == files
+        for item, pixels in zip(items, found, strict=True):
+            turned = rotate_image(read_image(item.path), item.degrees, "keep")
+            np.testing.assert_array_equal(pixels, GREY(turned))
+
+    def test_an_image_that_is_there_twice_is_prepared_once(self, tmp_path, files, counted):
+        found = self.prepare([files[0], files[1], files[0]], tmp_path / "sets")
+        assert sorted(counted) == files[:2]
+        np.testing.assert_array_equal(found[0], found[2])
+        assert found.missing == []
 
     @pytest.mark.parametrize("suffix", [".json", ".f32"])
     @pytest.mark.parametrize(
@@ -214,7 +245,9 @@ class TestTheSetOnDisk:
         )
         assert len(counted) == 6
 
-    @pytest.mark.parametrize("content", ["[]", "null", '{"shapes": 3, "bad": {}}', '{"bad": []}'])
+    @pytest.mark.parametrize(
+        "content", ["[]", "null", '{"keys": [], "shapes": 3, "bad": {}}', '{"bad": []}']
+    )
     def test_an_index_that_says_something_else(self, tmp_path, files, counted, content):
         self.prepare(files, tmp_path / "sets")
         (file,) = (tmp_path / "sets").glob("*.json")
@@ -245,7 +278,7 @@ class TestTheSetOnDisk:
         assert list(found.bad) == [0]
         assert list(self.prepare([str(tmp_path / "no.png")], tmp_path / "sets").bad) == [0]
 
-    def test_stopping_leaves_nothing(self, tmp_path, files):
+    def test_what_was_prepared_before_a_stop_is_kept(self, tmp_path, files, counted):
         asked: list[int] = []
 
         def stop() -> bool:
@@ -254,7 +287,12 @@ class TestTheSetOnDisk:
 
         with pytest.raises(CancelledError, match="after preparing 2 of 3 images"):
             self.prepare(files, tmp_path / "sets", should_stop=stop)
-        assert list((tmp_path / "sets").iterdir()) == []
+        # Others were read ahead, and are not kept.
+        counted.clear()
+        told: list[Any] = []
+        assert len(self.prepare(files, tmp_path / "sets", on_progress=told.append)) == 3
+        assert counted == [files[2]]
+        assert [(one.done, one.total) for one in told] == [(3, 3)]
 
     def test_what_a_killed_process_left_goes_when_it_is_old(self, tmp_path, files):
         folder = tmp_path / "sets"
@@ -276,7 +314,7 @@ class TestTheSetOnDisk:
         for age, name in enumerate(names):
             os.utime(name, (1000 - age, 1000 - age))
         monkeypatch.setattr(module, "MOST_BYTES", 2 * names[0].stat().st_size)
-        self.prepare(files[:2], folder)
+        self.prepare([write(tmp_path / "another.png", seed=9)], folder)
         assert not names[2].exists()
         assert not names[2].with_suffix(".json").exists()
         assert names[0].exists()

@@ -43,7 +43,7 @@ def test_the_next_stage_draws_the_same_random_numbers(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     labels = np.arange(8) % 2
     images = [random.normal(label, 1, (8, 8, 1)).astype(np.float32) for label in labels]
-    material = Material(LabelledArrays(images, labels, "all"))
+    material = Material(LabelledArrays(images, labels))
 
     def train(folder):
         made, notes = network(), []

@@ -106,6 +106,24 @@ def look_at_machine() -> Machine:
     )
 
 
+def engine_version(name: EngineName) -> str:
+    """Tell which build of an engine is installed, without importing it.
+
+    Parameters
+    ----------
+    name : {'openvino', 'onnxruntime', 'keras'}
+        Which.
+
+    Returns
+    -------
+    str
+        Such as ``"openvino 2026.4.1"`` or ``"onnxruntime-gpu 1.23.2"``; the name alone if pip
+        knows of none.
+    """
+    builds = (*_GPU_RUNTIMES.values(), name) if name == "onnxruntime" else (name,)
+    return next((f"{build} {_version(build)}" for build in builds if _is_installed(build)), name)
+
+
 def has_nvidia_driver() -> bool:
     """Whether NVIDIA's driver is installed.
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_cellclf.io.cache import cache_folder
+from napari_cellclf.io.room import delete_oldest
 
 #: Above this much, in bytes, those that were not used for longest are deleted.
 MAX_BYTES = 1 << 30
@@ -93,19 +94,10 @@ def keep_compiled(key: str, compiled: bytes) -> None:
             beside = Path(folder) / path.name
             beside.write_bytes(hashlib.sha256(compiled).digest() + compiled)
             beside.replace(path)
-        _delete_oldest(path.parent)
+        delete_oldest(path.parent.glob(f"*{_SUFFIX}"), MAX_BYTES)
     except OSError as error:
         _log.info("a compiled network is not kept in %s: %s", path.parent, error)
 
 
 def _path(key: str) -> Path:
     return engines_folder() / f"{key}{_SUFFIX}"
-
-
-def _delete_oldest(folder: Path) -> None:
-    files = [(path, path.stat()) for path in folder.glob(f"*{_SUFFIX}")]
-    total = 0
-    for path, found in sorted(files, key=lambda file: file[1].st_mtime, reverse=True):
-        total += found.st_size
-        if total > MAX_BYTES:
-            path.unlink(missing_ok=True)

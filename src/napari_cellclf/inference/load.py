@@ -23,13 +23,12 @@ from napari_cellclf.inference.engine_choice import (
     choose_engine,
     look_at_machine,
 )
+from napari_cellclf.inference.graph_engine import Graph, GraphEngineName, load_graph_engine
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
 from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, prepared_test, run_self_test
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.engine import Engine
-    from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
-    from napari_cellclf.inference.openvino_engine import OpenVinoEngine
 
 _log = logging.getLogger(__name__)
 
@@ -130,10 +129,10 @@ def _load(
 
 
 def _load_graph(
-    bundle: ModelBundle, name: EngineName, precision: Precision, self_test: bool
+    bundle: ModelBundle, name: GraphEngineName, precision: Precision, self_test: bool
 ) -> Engine:
     """Load an engine for ``model.onnx``; where its precision does not do, load it in float32."""
-    engine = _graph_engine(name).load(bundle, precision)
+    engine = load_graph_engine(name, Graph.of(bundle), precision)
     if not self_test:
         return engine
     if engine.precision == "float32":
@@ -146,16 +145,6 @@ def _load_graph(
         _log.info("%s answers too differently in %s; float32 is used", name_of_file, rounded)
         return _load_graph(bundle, name, "float32", self_test)
     return engine
-
-
-def _graph_engine(name: EngineName) -> type[OpenVinoEngine] | type[OnnxRuntimeEngine]:
-    if name == "openvino":
-        from napari_cellclf.inference.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine
-    from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine
 
 
 def _load_keras(bundle: ModelBundle, self_test: bool) -> Engine:

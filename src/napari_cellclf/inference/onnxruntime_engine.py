@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.inference.engine_choice import Precision
+    from napari_cellclf.inference.graph_engine import Graph
 
 _CPU = "CPUExecutionProvider"
 #: Those that are asked before the processor, with what each is called; options are by precision.
@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
     Parameters
     ----------
     session : onnxruntime.InferenceSession
-        ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out.
+        ``(N, Y, X, C)`` float32 in, ``(N, K)`` out.
     version : str
         Of ONNX Runtime.
     precision : str
@@ -58,13 +58,13 @@ class OnnxRuntimeEngine:
         self.device = f"onnxruntime {version}, {self._place}, {self.precision}"
 
     @classmethod
-    def load(cls, bundle: ModelBundle, precision: Precision = "auto") -> OnnxRuntimeEngine:
-        """Load the checked graph of a bundle.
+    def load(cls, graph: Graph, precision: Precision = "auto") -> OnnxRuntimeEngine:
+        """Load a graph.
 
         Parameters
         ----------
-        bundle : ModelBundle
-            With ``model.onnx``.
+        graph : Graph
+            Of a bundle, or of our own making.
         precision : {'auto', 'float32'}
             ``auto`` lets a GPU round as it does by default.
 
@@ -89,11 +89,11 @@ class OnnxRuntimeEngine:
         options.log_severity_level = _FATAL_ONLY
         providers = choose_providers(runtime.get_available_providers(), precision)
         try:
-            session = runtime.InferenceSession(bundle.graph(), options, providers=providers)
+            session = runtime.InferenceSession(graph.read(), options, providers=providers)
         except _errors(runtime) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EngineError(
-                f"ONNX Runtime cannot load the network of {bundle.path.name} ({first[:200]}); use "
+                f"ONNX Runtime cannot load the network of {graph.name} ({first[:200]}); use "
                 "the engine keras"
             ) from error
         mixed = "mixed" if precision == "auto" else "float32"

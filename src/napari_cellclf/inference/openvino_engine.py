@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.inference.engine_choice import Precision
+    from napari_cellclf.inference.graph_engine import Graph
 
 _DEVICE = "CPU"
 _NAMES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
@@ -37,7 +37,7 @@ class OpenVinoEngine:
     Parameters
     ----------
     compiled : openvino.CompiledModel
-        ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out; of one request.
+        ``(N, Y, X, C)`` float32 in, ``(N, K)`` out; of one request.
     spread : callable
         Gives the same network for several requests at a time; called when it is first needed.
     version : str
@@ -55,13 +55,13 @@ class OpenVinoEngine:
         self.device = f"openvino {version}, {_DEVICE}, {self.precision}"
 
     @classmethod
-    def load(cls, bundle: ModelBundle, precision: Precision = "auto") -> OpenVinoEngine:
-        """Compile the checked graph of a bundle, or take it from where it was kept compiled.
+    def load(cls, graph: Graph, precision: Precision = "auto") -> OpenVinoEngine:
+        """Compile a graph, or take it from where it was kept compiled.
 
         Parameters
         ----------
-        bundle : ModelBundle
-            With ``model.onnx``.
+        graph : Graph
+            Of a bundle, or of our own making.
         precision : {'auto', 'float32'}
             ``auto`` computes in bfloat16 where the processor does so.
 
@@ -83,15 +83,15 @@ class OpenVinoEngine:
         core = openvino_core()
         version = openvino.get_version()
         exact = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
-        key = key_of(bundle.graph_sha256, "openvino", version, precision, _processor(core))
+        key = key_of(graph.sha256, "openvino", version, precision, _processor(core))
 
         def compiled_for(hint: str) -> Any:
-            return _compiled(core, bundle, exact | {"PERFORMANCE_HINT": hint}, key)
+            return _compiled(core, graph, exact | {"PERFORMANCE_HINT": hint}, key)
 
         try:
             compiled = compiled_for("LATENCY")
         except RuntimeError as error:
-            raise _refusal(bundle.path.name, error) from error
+            raise _refusal(graph.name, error) from error
         return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,14 +138,14 @@ def _processor(core: Any) -> str:
     return f"{name} {core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}"
 
 
-def _compiled(core: Any, bundle: ModelBundle, wanted: dict[str, str], key: str) -> Any:
+def _compiled(core: Any, graph: Graph, wanted: dict[str, str], key: str) -> Any:
     """Import what was kept, which suits every performance hint, or compile and keep it."""
     kept = find_compiled(key)
     if kept is not None:
         # Another build of the same version may refuse what this one kept.
         with suppress(RuntimeError):
             return core.import_model(io.BytesIO(kept), _DEVICE, wanted)
-    model = core.read_model(io.BytesIO(bundle.graph()))
+    model = core.read_model(io.BytesIO(graph.read()))
     compiled = core.compile_model(model, _DEVICE, wanted)
     keep_compiled(key, compiled.export_model().getvalue())
     return compiled

@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.errors import DatasetError
-from napari_cellclf.io.prepared import Item, prepare_images, set_key
+from napari_cellclf.io.items import Item
+from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.models.training.batches import Subset
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class PreparedSplit:
         Their classes.
     rows : ndarray of int, shape (N,)
         Their rows in the split's table.
-    key : str
-        Names files and preprocessing.
+    keys : tuple of str
+        Names each after its files and preprocessing.
     bad : tuple of (str, str)
         Paths that are left out, and why.
     """
@@ -45,7 +46,7 @@ class PreparedSplit:
     arrays: Subset
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
-    key: str
+    keys: tuple[str, ...]
     bad: tuple[tuple[str, str], ...]
 
 
@@ -121,7 +122,7 @@ def prepare_split(
         Subset(prepared, kept),
         split.labels[rows],
         rows,
-        set_key(items, preprocessing, config.rotation_frame),
+        tuple(prepared.keys[number] for number in kept),
         tuple((split.paths[row], reason) for row, reason in sorted(bad.items())),
     )
 

@@ -165,10 +165,10 @@ class Session:
     def _material(self) -> Material:
         train, held_out = self._splits["train"], self._splits.get("validation")
         return Material(
-            LabelledArrays(train.arrays, train.labels, train.key),
+            LabelledArrays(train.arrays, train.labels, train.keys),
             None
             if held_out is None
-            else LabelledArrays(held_out.arrays, held_out.labels, held_out.key),
+            else LabelledArrays(held_out.arrays, held_out.labels, held_out.keys),
             ordered=self._dataset.is_ordered,
         )
 

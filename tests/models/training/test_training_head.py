@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from training_patterns import config, material
 
-from napari_cellclf.errors import CancelledError
+from napari_cellclf.errors import CancelledError, DatasetError
+from napari_cellclf.inference.engine_choice import Machine
 from napari_cellclf.models.architectures.head import add_head
+from napari_cellclf.models.training import backbone as backbone_module
 from napari_cellclf.models.training import features
+from napari_cellclf.models.training.backbone import Backbone, Way
 from napari_cellclf.models.training.reporter import MemoryKeeper
 from napari_cellclf.models.training.stages import train_network
 from napari_cellclf.models.training.surgery import split_head
@@ -26,14 +29,41 @@ def tiny():
 HEAD = {"head_epochs": 4, "head_learning_rate": 3e-3, "weights": "imagenet", "crop": None}
 
 
-def test_only_the_head_learns_and_the_backbone_computes_once(tmp_path, monkeypatch):
-    network, computed = tiny(), []
-    real = features.predict
-    monkeypatch.setattr(
-        features,
-        "predict",
-        lambda net, arrays, *rest: computed.append(len(arrays)) or real(net, arrays, *rest),
-    )
+@pytest.fixture
+def computed(monkeypatch):
+    """How many images each call to a backbone's engine was given, in every way to compute it."""
+    sizes, load = [], Backbone.load
+
+    def counted(self, way, images):
+        compute, device = load(self, way, images)
+        return lambda batch: sizes.append(len(batch)) or compute(batch), device
+
+    monkeypatch.setattr(Backbone, "load", counted)
+    return sizes
+
+
+@pytest.fixture(params=["openvino", "onnxruntime", "keras"])
+def engine(request, monkeypatch):
+    """The engine that is the fastest here."""
+    if request.param != "keras":
+        pytest.importorskip(request.param, reason=f"{request.param} is not installed")
+    machine = Machine(frozenset({request.param, "keras"}))
+    monkeypatch.setattr(features, "look_at_machine", lambda: machine)
+    return request.param
+
+
+def compute(images, folder, backbone=None, **options):
+    backbone = split_head(tiny())[0] if backbone is None else backbone
+    keys = features.pixel_keys(images)
+    return features.cached_features(backbone, images, keys, folder=folder, **options)
+
+
+def pixels(count, size=32, seed=0):
+    return list(np.random.default_rng(seed).normal(size=(count, size, size, 1)).astype("float32"))
+
+
+def test_only_the_head_learns_and_the_backbone_computes_once(tmp_path, computed):
+    network = tiny()
     before = network.get_weights()
     settings = config(**HEAD, epochs=0)
     train_network(network, material(), settings, features_folder=tmp_path)
@@ -41,30 +71,133 @@ def test_only_the_head_learns_and_the_backbone_computes_once(tmp_path, monkeypat
     # Kernel and bias of the last layer.
     assert changed[-2:] == [True, True]
     assert not any(changed[:-2])
-    assert computed == [6, 4]
+    # 6 to learn from and 4 to judge by, in full batches.
+    assert computed == [4, 4, 4]
     train_network(tiny(), material(), settings, features_folder=tmp_path)
-    assert computed == [6, 4]
+    assert computed == [4, 4, 4]
 
 
-def test_features_of_other_weights_are_computed_again(tmp_path):
+def test_features_are_those_of_keras(tmp_path, engine):
     backbone, _ = split_head(tiny())
-    images = [np.zeros((32, 32, 1), "float32")]
-    features.cached_features(backbone, images, folder=tmp_path, key="a")
-    features.cached_features(backbone, images, folder=tmp_path, key="b")
+    images, notes = pixels(7), []
+    found = compute(images, tmp_path, backbone, exact=True, batch_size=3, note=notes.append)
+    expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    (note,) = notes
+    assert note.startswith(f"features of the backbone are computed by {engine} ")
+    rounded = compute(images, tmp_path, backbone)
+    np.testing.assert_allclose(rounded, expected, atol=2e-2 * np.linalg.norm(expected))
+
+
+def test_another_split_computes_what_is_new_and_nothing_else(tmp_path, engine, computed):
+    images = pixels(9)
+    compute(images[:5], tmp_path, batch_size=2)
+    assert sum(computed) == 6
+    told = []
+    compute(images[::-1], tmp_path, batch_size=2, on_progress=told.append)
+    assert sum(computed) == 6 + 4
+    assert [(one.done, one.total) for one in told] == [(7, 9), (9, 9)]
+
+
+def test_what_a_feature_is_does_not_depend_on_the_others(tmp_path, engine):
+    images = pixels(9)
+    whole = compute(images, tmp_path / "whole", exact=True, batch_size=4)
+    compute(images[3:4], tmp_path / "parts", exact=True, batch_size=4)
+    compute(images[6:], tmp_path / "parts", exact=True, batch_size=4)
+    parts = compute(images, tmp_path / "parts", exact=True, batch_size=4)
+    np.testing.assert_array_equal(whole, parts)
+
+
+def test_images_of_several_sizes(tmp_path, engine):
+    backbone, _ = split_head(tiny())
+    images = pixels(2) + pixels(3, size=20) + pixels(1, size=33)
+    found = compute(images, tmp_path, backbone, exact=True)
+    for image, row in zip(images, found, strict=True):
+        (expected,) = keras.ops.convert_to_numpy(backbone(image[None], training=False))
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_other_weights_or_another_graph_are_computed_again(tmp_path, computed):
+    backbone, _ = split_head(tiny())
+    images = pixels(1)
+    compute(images, tmp_path, backbone, batch_size=1)
+    # The same once more, though its layers are counted on.
+    compute(images, tmp_path, split_head(tiny())[0], batch_size=1)
+    assert len(computed) == 1
     weights = backbone.get_weights()
     backbone.set_weights([weights[0] + 1, *weights[1:]])
-    features.cached_features(backbone, images, folder=tmp_path, key="a")
-    assert len(list(tmp_path.glob("*.npy"))) == 3
+    compute(images, tmp_path, backbone, batch_size=1)
+    config = backbone.get_config()
+    (convolution,) = (one for one in config["layers"] if one["class_name"] == "Conv2D")
+    convolution["config"]["strides"] = (1, 1)
+    other = keras.Model.from_config(config)
+    other.set_weights(backbone.get_weights())
+    compute(images, tmp_path, other, batch_size=1)
+    assert len(computed) == 3
+
+
+def test_rounded_features_are_not_taken_for_exact_ones(tmp_path, monkeypatch, computed):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    machine = Machine(frozenset({"openvino", "keras"}))
+    monkeypatch.setattr(features, "look_at_machine", lambda: machine)
+    for _ in range(2):
+        compute(pixels(1), tmp_path, batch_size=1)
+        compute(pixels(1), tmp_path, exact=True, batch_size=1)
+    assert len(computed) == 2
+
+
+def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, computed):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    machine = Machine(frozenset({"openvino", "keras"}))
+    monkeypatch.setattr(features, "look_at_machine", lambda: machine)
+    for limit in ("TOLERANCE", "ROUNDED_TOLERANCE"):
+        monkeypatch.setattr(backbone_module, limit, -1.0)
+    images, notes, backbone = pixels(3), [], split_head(tiny())[0]
+    found = compute(images, tmp_path, backbone, note=notes.append)
+    assert len(notes) == 3
+    assert "away from Keras's (limit -1); another way is taken" in notes[0]
+    assert notes[2] == f"features of the backbone are computed by {Way('keras').identity}"
+    expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    # Next time nothing is tried again.
+    notes.clear()
+    compute(images, tmp_path, backbone, note=notes.append)
+    assert (len(computed), notes) == (1, [])
+
+
+class Unknown(keras.layers.Layer):
+    """A layer that nobody has operators for."""
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_backbone_that_cannot_be_exported_is_computed_by_keras(tmp_path, monkeypatch):
+    machine = Machine(frozenset({"openvino", "keras"}))
+    monkeypatch.setattr(features, "look_at_machine", lambda: machine)
+    inputs = keras.Input((32, 32, 1))
+    unknown = Unknown(name="turn")(inputs)
+    backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(unknown))
+    notes = []
+    found = compute(pixels(2), tmp_path, backbone, note=notes.append)
+    assert found.shape == (2, 1)
+    assert "turn" in notes[0]
+    assert "\n" not in notes[0]
+    assert "computed by keras" in notes[-1]
 
 
 def test_damaged_features_are_computed_again(tmp_path):
-    backbone, _ = split_head(tiny())
-    images = [np.ones((32, 32, 1), "float32")]
-    first = features.cached_features(backbone, images, folder=tmp_path, key="a")
-    (file,) = tmp_path.glob("*.npy")
+    images = pixels(1)
+    first = compute(images, tmp_path)
+    (file,) = tmp_path.glob("*.f32")
     file.write_bytes(file.read_bytes()[:-8])
-    again = features.cached_features(backbone, images, folder=tmp_path, key="a")
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, compute(images, tmp_path))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="set CELLCLF_CACHE to another folder"):
+        compute(pixels(1), tmp_path / "file" / "features")
 
 
 def test_both_stages_are_taken_up_anywhere(tmp_path):
@@ -93,13 +226,16 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_is_kept_of_features_that_were_stopped(tmp_path):
-    with pytest.raises(CancelledError):
+def test_features_before_a_stop_are_kept(tmp_path, computed):
+    asked = []
+    with pytest.raises(CancelledError, match="after the features of 4 images"):
         train_network(
             tiny(),
             material(),
             config(**HEAD, epochs=0),
             features_folder=tmp_path,
-            should_stop=lambda: True,
+            should_stop=lambda: asked.append(1) or len(asked) == 2,
         )
-    assert not list(tmp_path.glob("*"))
+    assert computed == [4]
+    train_network(tiny(), material(), config(**HEAD, epochs=0), features_folder=tmp_path)
+    assert computed == [4, 4, 4]

@@ -147,8 +147,11 @@ class Batches:
 
     def _batch(self, epoch: int, step: int, rows: NDArray[np.intp]) -> Batch:
         chosen = rows[step * self.batch_size : (step + 1) * self.batch_size]
-        random = np.random.default_rng([self._seed, epoch, step])
-        inputs = np.stack([self._input(int(row), random) for row in chosen])
+        if self._crop is None and isinstance(self._arrays, np.ndarray):
+            inputs = self._arrays[chosen]
+        else:
+            random = np.random.default_rng([self._seed, epoch, step])
+            inputs = np.stack([self._input(int(row), random) for row in chosen])
         return Batch(step, inputs, self._targets[self._labels[chosen]])
 
     def _input(self, row: int, random: np.random.Generator) -> NDArray[np.float32]:
@@ -180,6 +183,28 @@ class Subset:
     def __getitem__(self, number: int, /) -> NDArray[np.float32]:
         """Return one array."""
         return self._arrays[int(self._numbers[number])]
+
+
+class Together:
+    """Arrays of two lists, one after the other.
+
+    Parameters
+    ----------
+    first, second : Arrays
+        Each may be empty.
+    """
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        self._first = first
+        self._second = second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, number: int, /) -> NDArray[np.float32]:
+        """Return one array."""
+        behind = number - len(self._first)
+        return self._first[number] if behind < 0 else self._second[behind]
 
 
 def _shapes(arrays: Arrays) -> set[tuple[int, ...]]:

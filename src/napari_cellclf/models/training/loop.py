@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.training.batches import Batches
     from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.head_trainer import HeadTrainer
     from napari_cellclf.models.training.trainer import Trainer
     from napari_cellclf.models.training.validation import Validation
 
@@ -95,7 +96,7 @@ class TrainingLoop:
     ----------
     stage : Stage
         Epochs and rate.
-    trainer : Trainer
+    trainer : Trainer or HeadTrainer
         Takes the steps.
     make_batches : callable
         Given a batch size, returns the `Batches`.
@@ -114,7 +115,7 @@ class TrainingLoop:
     def __init__(
         self,
         stage: Stage,
-        trainer: Trainer,
+        trainer: Trainer | HeadTrainer,
         make_batches: Callable[[int], Batches],
         validation: Validation | None,
         config: TrainingConfig,
@@ -221,9 +222,9 @@ class TrainingLoop:
         with self._trainer.averaged():
             try:
                 # What was too large a batch to learn from may be too large to judge by.
-                size = min(validation.batch_size, state.batch_size)
-                smaller = replace(validation, batch_size=size)
-                scores = smaller.score(network, self._should_stop)
+                if state.batch_size < self._config.batch_size:
+                    validation = replace(validation, batch_size=state.batch_size)
+                scores = validation.score(network, self._should_stop)
             except CancelledError:
                 stopped = True
             else:

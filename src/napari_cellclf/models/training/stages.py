@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.core.progress import OnProgress, ShouldStop, never_stop
+from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
-from napari_cellclf.models.training.batches import Arrays, Batches
-from napari_cellclf.models.training.features import cached_features
+from napari_cellclf.models.training.batches import Arrays, Batches, Together
+from napari_cellclf.models.training.features import cached_features, pixel_keys
+from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
 from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
 from napari_cellclf.models.training.surgery import (
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
 
+#: Features that are judged at once: a call of Keras takes as long for one as for so many.
+_JUDGED = 1024
+
 
 @dataclass(frozen=True)
 class LabelledArrays:
@@ -42,13 +46,13 @@ class LabelledArrays:
         ``(Y, X, C)`` float32 each.
     labels : ndarray of int, shape (N,)
         Class numbers.
-    key : str
-        Names the images and how they were prepared; the same only for the same numbers.
+    keys : tuple of str
+        Names each image after everything that its numbers depend on; by default, its pixels.
     """
 
     arrays: Arrays
     labels: NDArray[np.intp]
-    key: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,30 +151,32 @@ class _Stages:
         for layer in head.layers:
             layer.trainable = True
         self._reporter.stage("features")
-        compute = partial(
-            cached_features,
-            backbone,
-            folder=folder,
-            batch_size=self._config.batch_size,
-            should_stop=self._should_stop,
-        )
-        train = self._material.train
-        features = compute(train.arrays, key=train.key, on_progress=self._reporter.progress)
+        features, judged = self._features(backbone, folder)
         validation = None
         if self._material.validation is not None:
-            held_out = self._material.validation
-            answers = compute(
-                held_out.arrays, key=held_out.key, on_progress=self._after(len(train.arrays))
-            )
-            validation = Validation(answers, held_out.labels, self._config.batch_size)
+            labels = self._material.validation.labels
+            validation = Validation(judged, labels, max(self._config.batch_size, _JUDGED))
         stage = Stage("head", self._config.head_epochs, self._config.head_learning_rate)
         return self._run(stage, head, features, validation)
 
-    def _after(self, before: int) -> OnProgress:
-        """Tell of progress that counts on from images that came before."""
-        return lambda progress: self._reporter.progress(
-            replace(progress, done=before + progress.done, total=before + progress.total)
+    def _features(
+        self, backbone: keras.Model, folder: Path
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute training and validation together, so that both are computed in the same way."""
+        config, train = self._config, self._material.train
+        held_out = self._material.validation or LabelledArrays([], train.labels[:0])
+        features = cached_features(
+            backbone,
+            Together(train.arrays, held_out.arrays),
+            [key for part in (train, held_out) for key in part.keys or pixel_keys(part.arrays)],
+            folder=folder,
+            exact=config.reproducible or config.precision == "float32",
+            batch_size=config.batch_size,
+            note=self._reporter.note,
+            on_progress=self._reporter.progress,
+            should_stop=self._should_stop,
         )
+        return features[: len(train.arrays)], features[len(train.arrays) :]
 
     def whole(self) -> list[dict[str, Any]]:
         config = self._config
@@ -224,8 +230,12 @@ class _Stages:
         self._reporter.stage(stage.name)
         make_batches = partial(self._batches, arrays, network, steps, crop)
         first = make_batches(self._config.batch_size)
-        forward = with_learnt_statistics(network) if learnt_statistics else network
-        trainer = Trainer(network, self._config, first.input_shape, augmentation, forward)
+        if stage.name == "head" and is_small_head(network):
+            trainer: Trainer | HeadTrainer = HeadTrainer(network, self._config)
+        else:
+            forward = with_learnt_statistics(network) if learnt_statistics else network
+            shape = first.input_shape
+            trainer = Trainer(network, self._config, shape, augmentation, forward)
         loop = TrainingLoop(
             stage,
             trainer,

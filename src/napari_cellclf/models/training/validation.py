@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,6 +138,26 @@ def predict(
     return np.concatenate(outputs) if outputs else np.zeros((0, network.output_shape[-1]), "f4")
 
 
+def compute_batch(network: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute a network's answers to one batch.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Any.
+    batch : ndarray, shape (N, ...), float32
+        What it is fed.
+
+    Returns
+    -------
+    ndarray, shape (N, K), float32
+        In order.
+    """
+    with without_retracing_advice():
+        # Each of TensorFlow's replicas answers the whole batch: the first answers are all.
+        return np.asarray(network.predict_on_batch(batch)[: len(batch)], np.float32)
+
+
 def _compute(
     network: keras.Model,
     batch: list[NDArray[np.float32]],
@@ -145,10 +166,4 @@ def _compute(
 ) -> NDArray[np.float32]:
     if should_stop():
         raise CancelledError("stopped as asked")
-
-    def compute(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        # Each of TensorFlow's replicas answers the whole batch: the first answers are all.
-        return np.asarray(network.predict_on_batch(pixels)[: len(pixels)], np.float32)
-
-    with without_retracing_advice():
-        return mean_over_views(compute, np.stack(batch), views)
+    return mean_over_views(partial(compute_batch, network), np.stack(batch), views)

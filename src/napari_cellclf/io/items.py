@@ -1,0 +1,97 @@
+"""One image as training sees it, and the name of everything that its numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.io.rxrx1 import is_site_file, site_of
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as training sees it: a file, and by how much it is turned.
+
+    Parameters
+    ----------
+    path : str
+        What `read_image` takes.
+    degrees : float
+        Counter-clockwise; 0 leaves the image as it is.
+    """
+
+    path: str
+    degrees: float = 0.0
+
+
+def way_key(preprocessing: Preprocessing, frame: str) -> str:
+    """Name a way to prepare images.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        With all its numbers.
+    frame : {'keep', 'grow'}
+        What turning does to the frame.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits; others for another version of this package, which may read or
+        resize in another way.
+    """
+    made_by = f"{_FORMAT} {version('napari-cellclf')}"
+    return _digest(f"{made_by}\n{preprocessing.model_dump_json()}\n{frame}")
+
+
+def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -> tuple[str, ...]:
+    """Name prepared images after everything that their numbers depend on, each by itself.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Files and angles.
+    preprocessing : Preprocessing
+        With all its numbers.
+    frame : {'keep', 'grow'}
+        What turning does to the frame.
+
+    Returns
+    -------
+    tuple of str
+        32 hexadecimal digits each: the way, the angle, and of each file its path, size and time
+        of change.
+    """
+    way = way_key(preprocessing, frame)
+    stamped = cache(_stamped)
+    return tuple(_digest(f"{way}\n{item.degrees!r}{stamped(item.path)}") for item in items)
+
+
+def _stamped(path: str) -> str:
+    return "".join(f"\t{file}\t{_stamp(file)}" for file in _files_of(path))
+
+
+def _files_of(path: str) -> list[str]:
+    if is_site_file(Path(path).name):
+        return [str(file) for file in site_of(path).files.values()]
+    return [path]
+
+
+def _stamp(file: str) -> str:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - half the time of Path.stat, for many files
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]

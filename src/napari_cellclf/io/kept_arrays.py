@@ -1,0 +1,277 @@
+"""Arrays on disk, each under a key of its own, that are mapped and not read.
+
+They lie in parts: a file of float32 numbers and one of JSON that says what lies where. A part
+appears whole and never changes, so that several processes may add to a cache at once; two that add
+the same array do so in two parts, and either is good.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from napari_cellclf.errors import CancelledError, DatasetError
+from napari_cellclf.io.room import delete_oldest, remove_abandoned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FORMAT = 1
+_FLOAT = 4
+#: A process that is killed loses what it has added in the last so many seconds.
+_SECONDS = 30.0
+_NUMBERS, _INDEX = ".f32", ".json"
+
+
+class KeptArrays:
+    """Arrays that lie on disk and are read as they are asked for.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        What was looked for.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        #: Why there is no array of a number, where that is known; its shape is all zeros.
+        self.bad: dict[int, str] = {}
+        self.shapes: list[tuple[int, ...]] = [()] * len(keys)
+        self._parts: list[NDArray[np.float32]] = []
+        self._part = np.full(len(keys), -1)
+        self._start = np.zeros(len(keys), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, number: int, /) -> NDArray[np.float32]:
+        """Return one array, without copying it; there is none of a number that is missing."""
+        if self._part[number] < 0:
+            raise KeyError(self.keys[number])
+        shape, start = self.shapes[number], self._start[number]
+        part: NDArray[np.float32] = self._parts[self._part[number]]
+        return part[start : start + int(np.prod(shape))].reshape(shape)
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers that are not there, the first of each key."""
+        first: dict[str, int] = {}
+        for number in np.flatnonzero(self._part < 0):
+            first.setdefault(self.keys[number], int(number))
+        return list(first.values())
+
+    def _take_from(self, part: _Part, wanted: dict[str, list[int]]) -> bool:
+        """Take from a part what is still wanted; return whether anything was in it."""
+        found = [(place, key) for place, key in enumerate(part.keys) if key in wanted]
+        if not found:
+            return False
+        self._parts.append(part.numbers())
+        for place, key in found:
+            for number in wanted.pop(key, ()):
+                self._part[number] = len(self._parts) - 1
+                self._start[number] = part.starts[place]
+                self.shapes[number] = part.shapes[place]
+                if key in part.bad:
+                    self.bad[number] = part.bad[key]
+        return True
+
+
+class ArrayCache:
+    """A folder of arrays by key.
+
+    Parameters
+    ----------
+    folder : Path
+        Where; it need not exist yet.
+    group : str
+        Arrays that are looked for together: the names of their parts begin with it.
+    most_bytes : int
+        Parts that were not used for longest go first when all groups together take more.
+    """
+
+    def __init__(self, folder: Path, group: str, most_bytes: int) -> None:
+        self.folder = folder
+        self._group = group
+        self._most_bytes = most_bytes
+
+    def find(self, keys: Sequence[str]) -> KeptArrays:
+        """Look for arrays.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Under which they were added.
+
+        Returns
+        -------
+        KeptArrays
+            In the order of the keys, with what is missing.
+        """
+        found = KeptArrays(keys)
+        wanted: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            wanted.setdefault(key, []).append(number)
+        for index in sorted(self.folder.glob(f"{self._group}-*{_INDEX}")):
+            try:
+                part = _Part(index)
+                if wanted and found._take_from(part, wanted):
+                    # Says which part was used last.
+                    os.utime(part.file)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                # Damaged, or another process has just made room.
+                continue
+        found.bad = dict(sorted(found.bad.items()))
+        return found
+
+    def find_all(self, keys: Sequence[str]) -> KeptArrays:
+        """Look for arrays that have just been added.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Under which they were added.
+
+        Returns
+        -------
+        KeptArrays
+            In the order of the keys.
+
+        Raises
+        ------
+        DatasetError
+            If another process has removed some of them meanwhile, to make room for its own.
+        """
+        found = self.find(keys)
+        if found.missing:
+            raise DatasetError(
+                f"{len(found.missing)} of {len(keys)} arrays are gone from {self.folder}, where "
+                "another process makes room; start again when it has ended, or set CELLCLF_CACHE "
+                "to another folder"
+            )
+        return found
+
+    @contextmanager
+    def adding(self) -> Iterator[Adder]:
+        """Add arrays; what was added is kept when the block is left, and if it is cancelled.
+
+        Yields
+        ------
+        Adder
+            Takes them.
+
+        Raises
+        ------
+        OSError
+            If the disk is full, or refuses.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
+        for file in delete_oldest(self.folder.glob(f"*{_NUMBERS}"), self._most_bytes):
+            file.with_suffix(_INDEX).unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=self.folder) as beside:
+            adder = Adder(Path(beside), self.folder, self._group)
+            try:
+                yield adder
+            except CancelledError:
+                adder.keep()
+                raise
+            else:
+                adder.keep()
+            finally:
+                adder.close()
+
+
+class Adder:
+    """Writes arrays down, part by part.
+
+    Parameters
+    ----------
+    beside : Path
+        A folder for the part that is being written.
+    folder : Path
+        Where parts go.
+    group : str
+        How their names begin.
+    """
+
+    def __init__(self, beside: Path, folder: Path, group: str) -> None:
+        self._beside = beside
+        self._folder = folder
+        self._group = group
+        self._file: BinaryIO | None = None
+        self._index: dict[str, Any] = {}
+        self._began = 0.0
+
+    def add(self, key: str, array: NDArray[np.float32] | str) -> None:
+        """Add one array.
+
+        Parameters
+        ----------
+        key : str
+            Under which it will be found.
+        array : ndarray of float32, or str
+            Numbers, or why there are none.
+        """
+        if self._file is None:
+            self._file = (self._beside / "numbers").open("wb")
+            self._index = {"format": _FORMAT, "keys": [], "shapes": [], "bad": {}}
+            self._began = time.monotonic()
+        if isinstance(array, str):
+            self._index["bad"][key] = array
+            shape: tuple[int, ...] = (0, 0, 0)
+        else:
+            self._file.write(np.ascontiguousarray(array, np.float32).data)
+            shape = array.shape
+        self._index["keys"].append(key)
+        self._index["shapes"].append(shape)
+        if time.monotonic() - self._began > _SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Make what was added so far a part of the cache."""
+        if self._file is None:
+            return
+        self.close()
+        (self._beside / "index").write_text(json.dumps(self._index), encoding="utf-8")
+        name = f"{self._group}-{uuid.uuid4().hex[:16]}"
+        # The index last: where it is, the numbers are whole.
+        (self._beside / "numbers").replace(self._folder / f"{name}{_NUMBERS}")
+        (self._beside / "index").replace(self._folder / f"{name}{_INDEX}")
+
+    def close(self) -> None:
+        """Close the file of numbers."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class _Part:
+    """What an index says, if its numbers are all there."""
+
+    def __init__(self, index: Path) -> None:
+        said = json.loads(index.read_text(encoding="utf-8"))
+        self.file = index.with_suffix(_NUMBERS)
+        self.keys = [str(key) for key in said["keys"]]
+        self.shapes = [tuple(int(side) for side in shape) for shape in said["shapes"]]
+        self.bad = {str(key): str(reason) for key, reason in said["bad"].items()}
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        whole = self.file.stat().st_size == _FLOAT * self.starts[-1]
+        if said["format"] != _FORMAT or len(self.keys) != len(sizes) or not whole:
+            raise ValueError(f"{self.file} is not what {index} says")
+
+    def numbers(self) -> NDArray[np.float32]:
+        total = int(self.starts[-1])
+        return np.memmap(self.file, np.float32, "r", shape=(total,)) if total else _NONE
+
+
+_NONE = np.zeros(0, np.float32)

@@ -1,0 +1,64 @@
+"""Room in a cache: what is left over or was not used for longest goes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+#: Seconds without a change after which nobody writes to a file any more.
+_ABANDONED = 3600
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed left half-written.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a cache, in which whatever is being written lies in a folder ``.*.partial``.
+    """
+    for partial in folder.glob(".*.partial"):
+        try:
+            last = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+        except OSError:
+            # Its process has just finished it.
+            continue
+        if time.time() - last > _ABANDONED:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def delete_oldest(files: Iterable[Path], most: int) -> list[Path]:
+    """Delete the files that were not used for longest.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Of a cache; the time of change of each tells when it was used last.
+    most : int
+        How many bytes may stay.
+
+    Returns
+    -------
+    list of Path
+        Those that were deleted.
+    """
+    found = []
+    for file in files:
+        # Another process may be making room, too.
+        with suppress(FileNotFoundError):
+            stamp = file.stat()
+            found.append((stamp.st_mtime_ns, stamp.st_size, file))
+    total = sum(size for _, size, _ in found)
+    deleted = []
+    for _, size, file in sorted(found):
+        if total <= most:
+            break
+        # Windows keeps what another process has mapped.
+        with suppress(PermissionError):
+            file.unlink(missing_ok=True)
+            deleted.append(file)
+            total -= size
+    return deleted
