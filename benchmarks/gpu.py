@@ -40,7 +40,7 @@ from engines import medians
 
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.bundles.catalogue import bundled_folder
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ from napari_cellclf.models.training.batches import Batches, Subset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
 
-MODEL = "rxrx1-celltype"
+MODEL = "rxrx1-celltype.cellclf"
 CLASSES = tuple(ClassSpec(name=name) for name in ("HEPG2", "HUVEC", "RPE", "U2OS"))
 RATE = 1e-4
 #: Files that are generated; an epoch goes over them as often as it takes.
@@ -93,7 +93,7 @@ class Material:
 def cases(quick: bool, batch_size: int | None) -> list[Case]:
     """Return the two networks with the augmentation of the presets that they are made for."""
     rgb = tuple(ChannelSpec(name=name) for name in ("red", "green", "blue"))
-    rxrx1 = ModelBundle.load(find_model(MODEL)).spec.architecture
+    rxrx1 = ModelBundle.load(bundled_folder() / MODEL).spec.architecture
     resnet = load_preset("brightfield-rgb").changed(architecture="resnet50", parameters={})
     ours = load_preset("fluorescence").changed(
         architecture=rxrx1.name, parameters=rxrx1.parameters, crop=None
