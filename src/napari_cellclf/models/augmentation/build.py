@@ -69,5 +69,9 @@ def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequenti
             seed=next(seeds),
         )
         layers.append(erase)
+    if keras.config.backend() == "jax":
+        for layer in layers:
+            # Some say no, for XLA on TensorFlow's account; one no, and JAX compiles nothing at all.
+            layer.supports_jit = True
     # A sequence of nothing cannot be built.
     return keras.Sequential(layers or [keras.layers.Identity()], name="augmentation")

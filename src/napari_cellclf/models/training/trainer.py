@@ -52,8 +52,9 @@ class Trainer:
             optimizer=_optimizer(config),
             loss=_cross_entropy,
             metrics=[_agreement],
-            # XLA takes longer to compile than most trainings here gain from it.
-            jit_compile=False,
+            # XLA takes longer to compile than most trainings here gain from it; but without it
+            # JAX would compute one operation after the other.
+            jit_compile=keras.config.backend() == "jax",
         )
         self._model.optimizer.build(self._model.trainable_variables)
         self._averages = config.ema > 0
@@ -146,6 +147,9 @@ class AveragedWeights:
         if self._averages and int(self._model.optimizer.iterations) > 0:
             self._kept = [np.array(v.numpy()) for v in variables]
             self._model.optimizer.finalize_variable_values(variables)
+            for variable in variables:
+                # A copy: on JAX they would share the means' memory, which a step gives away.
+                variable.assign(np.array(variable.numpy()))
 
     def __exit__(self, *_: object) -> None:
         for variable, value in zip(self._model.trainable_variables, self._kept, strict=False):
