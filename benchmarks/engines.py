@@ -72,13 +72,13 @@ def contenders(bundle: ModelBundle, batch: np.ndarray[Any, Any]) -> dict[str, Ru
     for engine, precision in (
         ("onnxruntime", "float32"),
         ("openvino", "float32"),
-        ("openvino", "auto"),
+        ("openvino", "fast"),
     ):
         classifier = load_classifier(path, engine=engine, precision=precision)
         device = classifier.device
         runs[f"our engine: {device}"] = lambda one=classifier: one.engine(batch)
     runs = {name: repeated(run) for name, run in runs.items()}
-    for precision in ("float32", "auto"):
+    for precision in ("float32", "fast"):
         for hint in ("LATENCY", "THROUGHPUT"):
             name = f"OpenVINO's bare loop, {precision}, {hint}"
             runs[name] = bare(bundle, batch, precision, hint)
@@ -164,7 +164,7 @@ def report(title: str, taken: dict[str, float], bundle: ModelBundle) -> None:
     print(f"\n### {title}\n\n| what | images a second | against `model.predict` |\n|---|---|---|")
     for name, seconds in taken.items():
         print(f"| {name} | {BATCH * BATCHES / seconds:.1f} | {slowest / seconds:.1f} |")
-    for precision in ("float32", "auto"):
+    for precision in ("float32", "fast"):
         rate = peak(precision)
         print(
             f"| limit in {precision}: {work / 1e9:.2f} GFLOP an image at {rate / 1e9:.0f} GFLOP/s "

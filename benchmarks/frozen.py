@@ -168,7 +168,7 @@ def limit(architecture: str) -> dict[str, float]:
     shape = (SIDE, SIDE, 3)
     network = build_network(architecture, input_shape=shape, n_classes=4, weights=None)
     work = operations(to_onnx(split_head(network)[0]), shape)
-    return {precision: peak(precision) / work for precision in ("float32", "auto")}
+    return {precision: peak(precision) / work for precision in ("float32", "fast")}
 
 
 def compare(architecture: str, data: Dataset, epochs: int, folder: Path) -> None:

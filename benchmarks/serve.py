@@ -74,12 +74,15 @@ def save_model(path: Path, width: int) -> Path:
     from napari_cellclf.models.architectures.registry import build_network
     from napari_cellclf.models.save import save_bundle
 
+    preprocessing = Preprocessing(
+        channels=[{"name": "w2 ConA"}], normalization={"kind": "scale_linear"}
+    )
     save_bundle(
         build_network("compact-cnn", input_shape=(None, None, 1), n_classes=4, width=width, seed=0),
         path,
-        preprocessing=Preprocessing(
-            channels=[{"name": "w2 ConA"}], normalization={"kind": "scale_linear"}
-        ),
+        preprocessing=preprocessing,
+        # As the images that a training holds out: they tell whether 16 bits will do.
+        typical=[preprocessing(Image(field(seed), "YX")) for seed in range(8)],
         classes=["HEPG2", "HUVEC", "RPE", "U2OS"],
         architecture="compact-cnn",
         test_image=Image(field(0), "YX"),

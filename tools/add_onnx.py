@@ -1,45 +1,48 @@
-"""Add ``model.onnx`` to a folder bundle that was written without it, leaving all else as it is.
+"""Add ``model.onnx`` to a folder bundle that was written without it, and try it in 16 bits.
 
-Usage: python tools/add_onnx.py src/napari_cellclf/resources/models/rxrx1-celltype.cellclf
+Usage: python tools/add_onnx.py src/napari_cellclf/resources/models/rxrx1-celltype.cellclf IMAGES...
+
+The images (files or folders, of the kind that the model is for) are not stored: on them it is found
+out whether the network bears to be computed in 16 bits. All else in the bundle stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.members import GRAPH, SPEC
+from napari_cellclf.bundles.members import GRAPH, REQUIRED, members_of, read_all
+from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.load import load_classifier
-from napari_cellclf.models.graph_file import write_graph
+from napari_cellclf.io.sources import collect_sources
+from napari_cellclf.models.graph_file import measure_rounding, write_graph
 
 
 def main() -> None:
     """Add it, or say that it cannot be made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    path = parser.parse_args().bundle
+    parser.add_argument("images", nargs="*")
+    arguments = parser.parse_args()
+    path = arguments.bundle
     bundle = ModelBundle.load(path)
-    pixels = bundle.spec.input.preprocessing(bundle.test_image)[np.newaxis]
+    prepare = bundle.spec.input.preprocessing
+    typical = [prepare(source.read()) for source in collect_sources(arguments.images)]
     network = KerasEngine.load(bundle).network
+    files: dict[str, bytes | Path] = {name: read_all(members_of(path), name) for name in REQUIRED}
     with tempfile.TemporaryDirectory() as folder:
+        pixels = prepare(bundle.test_image)[np.newaxis]
         graph = write_graph(network, Path(folder), bundle.spec.name, pixels, bundle.test_output)
         if graph is None:
             raise SystemExit(f"{path.name} stays without {GRAPH}")
-        shutil.copyfile(graph, path / GRAPH)
-    # The seal of a description leaves out the list of files, and so holds on.
-    described = json.loads((path / SPEC).read_text(encoding="utf-8"))
-    digest = hashlib.sha256((path / GRAPH).read_bytes()).hexdigest()
-    described["files"] = dict(sorted({**described["files"], GRAPH: digest}.items()))
-    text = json.dumps(described, indent=1, ensure_ascii=False)
-    (path / SPEC).write_text(text, encoding="utf-8")
+        rounding = measure_rounding(network, graph, typical)
+        spec = bundle.spec.model_copy(update={"rounding": rounding})
+        write_bundle(path, spec, {**files, GRAPH: graph}, overwrite=True)
     print(f"{path.name} computes on {load_classifier(path).device}")
 
 

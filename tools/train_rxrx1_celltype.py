@@ -233,6 +233,8 @@ def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) 
         preprocessing=PREPROCESSING,
         # Simulated, since real images may not travel with the package.
         test_image=simulate_site("HUVEC", seed=1, size=96),
+        # The images that it was trained on: no others are at hand.
+        typical=[PREPROCESSING(site.image) for site in read_sites(data)],
         evaluations=evaluations(judgement, temperature),
         temperature=temperature,
         unsure_threshold=threshold,

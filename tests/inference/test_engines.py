@@ -18,6 +18,7 @@ import pytest
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.members import REQUIRED, members_of, read_all
+from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import (
@@ -60,7 +61,7 @@ def test_any_number_of_images_of_any_size(
     expected = np.asarray(network(pixels))
     exact = load_classifier(bundle.path, engine=engine, precision="float32")
     np.testing.assert_allclose(exact.engine(pixels), expected, atol=1e-4)
-    fast = load_classifier(bundle.path, engine=engine)
+    fast = load_classifier(bundle.path, engine=engine, precision="fast")
     found = fast.engine(pixels)
     assert (found.dtype, found.shape) == (np.dtype(np.float32), expected.shape)
     np.testing.assert_allclose(found, expected, atol=1e-2)
@@ -68,7 +69,7 @@ def test_any_number_of_images_of_any_size(
 
 
 def test_neither_company_nor_order_changes_an_answer(engine: str, bundle: ModelBundle) -> None:
-    compute = load_classifier(bundle.path, engine=engine).engine
+    compute = load_classifier(bundle.path, engine=engine, precision="fast").engine
     pixels = np.random.default_rng(1).normal(size=(7, 20, 24, 2)).astype(np.float32)
     together = compute(pixels)
     alone = np.concatenate([compute(pixels[i : i + 1]) for i in range(7)])
@@ -108,7 +109,7 @@ def test_the_second_time_it_is_compiled_already(
     pixels = np.random.default_rng(3).normal(size=(5, 20, 24, 2)).astype(np.float32)
     answers = []
     for _ in range(2):
-        compute = load_classifier(bundle.path, engine="openvino").engine
+        compute = load_classifier(bundle.path, engine="openvino", precision="fast").engine
         answers.append(np.concatenate([compute(pixels), compute(pixels[:1])]))
     assert len(reads) == 1
     np.testing.assert_array_equal(*answers)
@@ -151,9 +152,39 @@ def test_where_rounding_costs_too_much_float32_computes(
         pytest.skip("this processor does not compute in bfloat16")
     monkeypatch.setattr(load, "ROUNDED_TOLERANCE", -1.0)
     with caplog.at_level("INFO"):
-        classifier = load_classifier(bundle.path, engine="openvino")
+        classifier = load_classifier(bundle.path, engine="openvino", precision="fast")
     assert classifier.device.endswith("float32")
     assert "answers too differently in bfloat16; float32 is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("largest", "precision", "told"),
+    [
+        (None, "auto", "float32"),
+        (0.004, "auto", "fast"),
+        (0.02, "auto", "float32"),
+        (0.004, "float32", "float32"),
+        (0.02, "fast", "fast"),
+        (None, "fast", "fast"),
+    ],
+)
+def test_what_rounds_is_taken_where_the_model_was_shown_to_bear_it(
+    largest: float | None, precision: Any, told: str, engine: str, bundle: ModelBundle,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    rounding = None if largest is None else RoundingSpec(n=5, largest=largest)
+    members = {name: read_all(members_of(bundle.path), name) for name in (*REQUIRED, "model.onnx")}
+    spec = bundle.spec.model_copy(update={"rounding": rounding})
+    path = write_bundle(tmp_path / "t.cellclf", spec, members).path
+    real, heard = load.load_graph_engine, []
+
+    def listening(name: Any, graph: Any, precision: Any) -> Any:
+        heard.append(precision)
+        return real(name, graph, precision)
+
+    monkeypatch.setattr(load, "load_graph_engine", listening)
+    load_classifier(path, engine=engine, precision=precision)
+    assert heard == [told]
 
 
 def test_a_wrong_answer_is_noticed(engine: str, bundle: ModelBundle, tmp_path: Path) -> None:
@@ -259,11 +290,11 @@ def test_what_an_engine_says_besides_is_not_swallowed(bundle: ModelBundle) -> No
 @pytest.mark.parametrize(
     ("available", "precision", "expected"),
     [
-        (["CPUExecutionProvider"], "auto", ["CPU"]),
-        (["AzureExecutionProvider", "CPUExecutionProvider"], "auto", ["CPU"]),
-        (["CPUExecutionProvider", "CUDAExecutionProvider"], "auto", ["CUDA", "CPU"]),
+        (["CPUExecutionProvider"], "fast", ["CPU"]),
+        (["AzureExecutionProvider", "CPUExecutionProvider"], "fast", ["CPU"]),
+        (["CPUExecutionProvider", "CUDAExecutionProvider"], "fast", ["CUDA", "CPU"]),
         (["DmlExecutionProvider", "CPUExecutionProvider"], "float32", ["Dml", "CPU"]),
-        (["CoreMLExecutionProvider", "CPUExecutionProvider"], "auto", ["CoreML", "CPU"]),
+        (["CoreMLExecutionProvider", "CPUExecutionProvider"], "fast", ["CoreML", "CPU"]),
         (["CoreMLExecutionProvider", "CPUExecutionProvider"], "float32", ["CPU"]),
     ],
 )
@@ -280,7 +311,7 @@ def test_the_bundled_model_is_what_keras_says_it_is() -> None:
         for options in (
             {"engine": "keras"},
             {"engine": "openvino", "precision": "float32"},
-            {"engine": "openvino"},
+            {"engine": "openvino", "precision": "fast"},
         )
     )
     np.testing.assert_allclose(exact, keras, atol=1e-4)

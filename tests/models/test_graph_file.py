@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from napari_cellclf.bundles.members import GRAPH
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models import graph_file
-from napari_cellclf.models.graph_file import write_graph
+from napari_cellclf.models.graph_file import measure_rounding, write_graph
 
 PIXELS = np.random.default_rng(0).normal(size=(1, 12, 12, 2)).astype(np.float32)
 
@@ -39,7 +41,8 @@ def _write(network: keras.Model, folder: Path, expected: Any = None) -> Path | N
 def test_either_engine_can_try_it(
     runtime: str, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    if not find_spec(runtime):
+        pytest.skip(f"{runtime} is not installed")
     monkeypatch.setattr(graph_file, "find_spec", lambda name: name == runtime or None)
     assert _write(network, tmp_path) == tmp_path / GRAPH
 
@@ -89,3 +92,35 @@ def test_whatever_goes_wrong_costs_no_network(
     with caplog.at_level("INFO"):
         assert _write(network, tmp_path) is None
     assert str(error) in caplog.text
+
+
+@dataclass
+class _Rounding:
+    """An engine that is further away from Keras the brighter an image is."""
+
+    network: keras.Model
+    precision: str
+
+    def __call__(self, batch: Any) -> Any:
+        away = 0.01 * batch.max() * np.array([1, -1, 0], np.float32)
+        return np.asarray(self.network(batch)) + away
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_worst_of_typical_images_tells_what_rounding_does(
+    dtype: str, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = _write(network, tmp_path)
+    assert graph is not None
+    engine = _Rounding(network, dtype)
+    monkeypatch.setattr(graph_file, "load_graph_engine", lambda *_: engine)
+    images = [np.full((12, 12, 2), level, np.float32) for level in (0.1, 0.4, 0.2)]
+    found = measure_rounding(network, graph, images)
+    if dtype == "float32":
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.dtype, found.n) == ("bfloat16", 3)
+        assert found.largest == pytest.approx(0.004, abs=1e-5)
+    assert measure_rounding(network, graph, []) is None

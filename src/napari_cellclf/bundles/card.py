@@ -78,6 +78,11 @@ def _input(spec: BundleSpec) -> Iterator[str]:
         if spec.architecture.n_parameters is not None
         else "."
     )
+    if spec.rounding is not None:
+        yield (
+            f"Computed in {spec.rounding.dtype}, no probability moved by more than "
+            f"{spec.rounding.largest:.2g} on {spec.rounding.n} images."
+        )
     if spec.architecture.pretrained:
         yield f"Its first weights came from {spec.architecture.pretrained}."
     yield ""

@@ -147,6 +147,24 @@ class EvaluationSpec(_Part):
     metrics: dict[str, Finite]
 
 
+class RoundingSpec(_Part):
+    """What rounding to 16 bits between the layers does to the answers.
+
+    Parameters
+    ----------
+    dtype : {'bfloat16'}
+        To what was rounded.
+    n : int
+        Images of the kind that the model is for, on which it was tried.
+    largest : float
+        By how much a probability of theirs was away from the one in float32, at most.
+    """
+
+    dtype: Literal["bfloat16"] = "bfloat16"
+    n: int = Field(ge=1)
+    largest: float = Field(ge=0, le=1)
+
+
 class TestImageSpec(_Part):
     """What the array in `test_input.npy` is.
 
@@ -190,6 +208,8 @@ class BundleSpec(_Part):
         Softens probabilities (above 1) so that they mean what they say; 1 changes nothing.
     unsure_threshold : float, optional
         Below this confidence an answer should be read as "unsure".
+    rounding : RoundingSpec, optional
+        What rounding to 16 bits does to its answers; None if that was not tried.
     licence : str
         Of the weights.
     limits : tuple of str
@@ -226,6 +246,7 @@ class BundleSpec(_Part):
     evaluations: tuple[EvaluationSpec, ...] = ()
     temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
     unsure_threshold: float | None = Field(default=None, ge=0, le=1)
+    rounding: RoundingSpec | None = None
     licence: Text = ""
     limits: tuple[Text, ...] = ()
     citation: Text = ""

@@ -67,7 +67,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="float32 computes exactly, auto as the processor does fastest (default auto)",
+        help="float32 computes exactly, fast as the processor does fastest, auto in the way that "
+        "the model was shown to bear (default auto)",
     )
 
 

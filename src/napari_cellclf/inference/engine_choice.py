@@ -15,8 +15,11 @@ from napari_cellclf.errors import InputError
 
 EngineName = Literal["openvino", "onnxruntime", "keras"]
 EngineChoice = Literal["auto", "openvino", "onnxruntime", "keras"]
-#: ``auto``: as the processor offers, which may be bfloat16.
-Precision = Literal["auto", "float32"]
+#: ``fast``: as processor or GPU do fastest, which may be in 16 bits. ``auto``: that, where the
+#: model was shown to bear it.
+Precision = Literal["auto", "fast", "float32"]
+#: What an engine is told.
+EnginePrecision = Literal["fast", "float32"]
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.bundle import ModelBundle
-    from napari_cellclf.inference.engine_choice import Precision
+    from napari_cellclf.inference.engine_choice import EnginePrecision
     from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
     from napari_cellclf.inference.openvino_engine import OpenVinoEngine
 
@@ -51,7 +51,7 @@ class Graph:
 
 
 def load_graph_engine(
-    name: GraphEngineName, graph: Graph, precision: Precision = "auto"
+    name: GraphEngineName, graph: Graph, precision: EnginePrecision = "fast"
 ) -> OpenVinoEngine | OnnxRuntimeEngine:
     """Load an engine, importing its library and no other.
 
@@ -61,8 +61,8 @@ def load_graph_engine(
         Which.
     graph : Graph
         What it shall compute.
-    precision : {'auto', 'float32'}
-        ``auto`` computes as the engine does fastest.
+    precision : {'fast', 'float32'}
+        ``fast`` computes as the engine does fastest.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from napari_cellclf.inference.engine_choice import (
     PRECISIONS,
     EngineChoice,
     EngineName,
+    EnginePrecision,
     Precision,
     choose_engine,
     look_at_machine,
@@ -50,9 +51,11 @@ def load_classifier(
     engine : {'auto', 'openvino', 'onnxruntime', 'keras'}
         What computes its network. ``auto`` takes the fastest that is installed: OpenVINO on a
         processor, ONNX Runtime or Keras on a GPU, and Keras for a bundle without ``model.onnx``.
-    precision : {'auto', 'float32'}
-        ``auto`` computes as the processor does fastest, in bfloat16 where it can, if the
-        answer to the stored test image stays within 0.01. Keras computes in float32 always.
+    precision : {'auto', 'fast', 'float32'}
+        ``fast`` computes as processor or GPU do fastest, which may be in 16 bits, if the answer
+        to the stored test image stays within 0.01. ``auto`` does so where the bundle says that
+        this moves no probability of typical images by more than 0.01, and is float32 otherwise.
+        Keras computes in float32 always.
     self_test : bool
         Whether to predict the stored test image and compare the answer with the stored one. A
         process of its own always does.
@@ -101,7 +104,14 @@ def load_classifier(
     # Engines take time to import: everything that is wrong with the file is said before.
     if self_test:
         prepared_test(bundle)
-    return Classifier(bundle, _load(bundle, chosen, precision, self_test, engine == "auto"))
+    told: EnginePrecision = "fast" if _may_round(bundle, precision) else "float32"
+    return Classifier(bundle, _load(bundle, chosen, told, self_test, engine == "auto"))
+
+
+def _may_round(bundle: ModelBundle, precision: Precision) -> bool:
+    rounding = bundle.spec.rounding
+    bears_it = rounding is not None and rounding.largest <= ROUNDED_TOLERANCE
+    return precision == "fast" or (precision == "auto" and bears_it)
 
 
 def _ready(engine: ProcessEngine) -> ProcessEngine:
@@ -114,7 +124,11 @@ def _ready(engine: ProcessEngine) -> ProcessEngine:
 
 
 def _load(
-    bundle: ModelBundle, name: EngineName, precision: Precision, self_test: bool, may_change: bool
+    bundle: ModelBundle,
+    name: EngineName,
+    precision: EnginePrecision,
+    self_test: bool,
+    may_change: bool,
 ) -> Engine:
     if name == "keras":
         return _load_keras(bundle, self_test)
@@ -129,7 +143,7 @@ def _load(
 
 
 def _load_graph(
-    bundle: ModelBundle, name: GraphEngineName, precision: Precision, self_test: bool
+    bundle: ModelBundle, name: GraphEngineName, precision: EnginePrecision, self_test: bool
 ) -> Engine:
     """Load an engine for ``model.onnx``; where its precision does not do, load it in float32."""
     engine = load_graph_engine(name, Graph.of(bundle), precision)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_cellclf.inference.engine_choice import Precision
+    from napari_cellclf.inference.engine_choice import EnginePrecision
     from napari_cellclf.inference.graph_engine import Graph
 
 _CPU = "CPUExecutionProvider"
@@ -58,15 +58,15 @@ class OnnxRuntimeEngine:
         self.device = f"onnxruntime {version}, {self._place}, {self.precision}"
 
     @classmethod
-    def load(cls, graph: Graph, precision: Precision = "auto") -> OnnxRuntimeEngine:
+    def load(cls, graph: Graph, precision: EnginePrecision = "fast") -> OnnxRuntimeEngine:
         """Load a graph.
 
         Parameters
         ----------
         graph : Graph
             Of a bundle, or of our own making.
-        precision : {'auto', 'float32'}
-            ``auto`` lets a GPU round as it does by default.
+        precision : {'fast', 'float32'}
+            ``fast`` lets a GPU round as it does by default.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class OnnxRuntimeEngine:
                 f"ONNX Runtime cannot load the network of {graph.name} ({first[:200]}); use "
                 "the engine keras"
             ) from error
-        mixed = "mixed" if precision == "auto" else "float32"
+        mixed = "mixed" if precision == "fast" else "float32"
         return cls(session, runtime.__version__, mixed, _errors(runtime))
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,14 +134,14 @@ def _errors(runtime: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def choose_providers(available: Iterable[str], precision: Precision) -> list[Provider]:
+def choose_providers(available: Iterable[str], precision: EnginePrecision) -> list[Provider]:
     """Choose on what ONNX Runtime computes, the first that works first.
 
     Parameters
     ----------
     available : iterable of str
         What it was built with.
-    precision : {'auto', 'float32'}
+    precision : {'fast', 'float32'}
         ``float32`` leaves out CoreML, which may compute in 16 bits, and TF32 on CUDA.
 
     Returns

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_cellclf.inference.engine_choice import Precision
+    from napari_cellclf.inference.engine_choice import EnginePrecision
     from napari_cellclf.inference.graph_engine import Graph
 
 _DEVICE = "CPU"
@@ -55,15 +55,15 @@ class OpenVinoEngine:
         self.device = f"openvino {version}, {_DEVICE}, {self.precision}"
 
     @classmethod
-    def load(cls, graph: Graph, precision: Precision = "auto") -> OpenVinoEngine:
+    def load(cls, graph: Graph, precision: EnginePrecision = "fast") -> OpenVinoEngine:
         """Compile a graph, or take it from where it was kept compiled.
 
         Parameters
         ----------
         graph : Graph
             Of a bundle, or of our own making.
-        precision : {'auto', 'float32'}
-            ``auto`` computes in bfloat16 where the processor does so.
+        precision : {'fast', 'float32'}
+            ``fast`` computes in bfloat16 where the processor does so.
 
         Returns
         -------

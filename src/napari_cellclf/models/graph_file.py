@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,10 @@ import numpy as np
 
 from napari_cellclf.bundles.members import GRAPH, LIMITS
 from napari_cellclf.bundles.onnx_gate import check_onnx
-from napari_cellclf.errors import ExportError, ModelError
+from napari_cellclf.bundles.schema import RoundingSpec
+from napari_cellclf.errors import EngineError, ExportError, ModelError
+from napari_cellclf.inference.graph_engine import Graph, load_graph_engine
+from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.models.export.material import TOLERANCE
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.export.runtimes import run_onnx, run_openvino
@@ -64,6 +69,41 @@ def write_graph(
         _log.info("%s has no %s, so that only Keras computes it: %s", name, GRAPH, error)
         return None
     return file
+
+
+def measure_rounding(
+    network: keras.Model, graph: Path, images: Sequence[NDArray[np.float32]]
+) -> RoundingSpec | None:
+    """Find out what rounding to 16 bits between the layers does to the answers.
+
+    Parameters
+    ----------
+    network : keras.Model
+        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out, in float32.
+    graph : Path
+        The same as ``model.onnx``.
+    images : sequence of ndarray, shape (Y, X, C), float32
+        Prepared images of the kind that the model is for.
+
+    Returns
+    -------
+    RoundingSpec or None
+        None without images, and where nothing here rounds.
+    """
+    if not len(images) or not find_spec("openvino"):
+        return None
+    content = graph.read_bytes()
+    known = Graph(network.name, hashlib.sha256(content).hexdigest(), lambda: content)
+    try:
+        rounded = load_graph_engine("openvino", known, "fast")
+    except EngineError as error:
+        _log.info("rounding was not tried: %s", error)
+        return None
+    if rounded.precision != "bfloat16":
+        return None
+    exact = KerasEngine(network)
+    away = [np.abs(rounded(one[np.newaxis]) - exact(one[np.newaxis])).max() for one in images]
+    return RoundingSpec(n=len(images), largest=float(max(away)))
 
 
 def _write(network: keras.Model, file: Path) -> None:

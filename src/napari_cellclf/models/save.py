@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -30,7 +30,10 @@ from napari_cellclf.core.views import Views
 from napari_cellclf.errors import AxesError, BundleError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.self_test import run_self_test
-from napari_cellclf.models.graph_file import write_graph
+from napari_cellclf.models.graph_file import measure_rounding, write_graph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def save_bundle(
@@ -41,6 +44,7 @@ def save_bundle(
     classes: Sequence[str | ClassSpec],
     architecture: str | ArchitectureSpec,
     test_image: Image,
+    typical: Sequence[NDArray[np.float32]] = (),
     training: TrainingSpec | None = None,
     views: Views = "one",
     overwrite: bool = False,
@@ -66,6 +70,9 @@ def save_bundle(
     test_image : Image
         One raw plane, stored with the answer to it. It travels with the bundle: take one that
         may be passed on.
+    typical : sequence of ndarray, shape (Y, X, C), float32
+        Prepared images of the kind that it is for, preferably not those that it was trained on.
+        They are not stored: on them it is found out whether it bears to be computed in 16 bits.
     training : TrainingSpec, optional
         What it was trained on; the versions of the software are filled in.
     views : {'one', 'flips', 'all'}
@@ -136,6 +143,8 @@ def save_bundle(
         graph = write_graph(network, Path(folder), spec.name, fed, answer)
         if graph is not None:
             files[GRAPH] = graph
+            rounding = measure_rounding(network, graph, typical)
+            spec = spec.model_copy(update={"rounding": rounding})
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
 
 

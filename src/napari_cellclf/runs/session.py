@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import keras
+    from numpy.typing import NDArray
 
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.preprocessing import Preprocessing
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from napari_cellclf.runs.reporter import RunReporter
 
 
+#: Images of a split, at most, on which it is tried whether the network bears 16 bits.
+_TYPICAL = 64
 #: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
 _FEW_MISTAKES = 5
 
@@ -207,6 +210,14 @@ class Session:
             failed=prepared.bad,
         )
 
+    def _typical(self) -> list[NDArray[np.float32]]:
+        """Take images from all over those that were held out, or else from those trained on."""
+        names = [name for name in self._splits if name != "train"] or ["train"]
+        found = []
+        for arrays in (self._splits[name].arrays for name in names):
+            found += [arrays[i] for i in range(0, len(arrays), 1 + len(arrays) // _TYPICAL)]
+        return found
+
     def _save(
         self,
         network: keras.Model,
@@ -225,6 +236,7 @@ class Session:
             classes=dataset.classes,
             architecture=beginning.architecture,
             test_image=test_image(preprocessing, self._splits["train"].arrays[0].shape),
+            typical=self._typical(),
             training=TrainingSpec(
                 source=dataset.source,
                 counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},

@@ -241,6 +241,7 @@ def save_model(
         classes=CELL_TYPES,
         architecture=ArchitectureSpec(name=ARCHITECTURE, parameters=dict(PARAMETERS)),
         test_image=training.images[0],
+        typical=[make_preprocessing()(image) for image in held_out.images],
         training=TrainingSpec(
             source="simulated by cellclf demo",
             counts=_counts(training=training, held_out=held_out),

@@ -14,8 +14,8 @@ import numpy as np
 from napari_cellclf.errors import EngineError
 from napari_cellclf.inference.engine_choice import (
     EngineName,
+    EnginePrecision,
     Machine,
-    Precision,
     choose_engine,
     engine_version,
 )
@@ -45,12 +45,12 @@ class Way:
     ----------
     engine : {'openvino', 'onnxruntime', 'keras'}
         By what.
-    precision : {'auto', 'float32'}
+    precision : {'fast', 'float32'}
         Keras computes as the backbone was built.
     """
 
     engine: EngineName
-    precision: Precision = "float32"
+    precision: EnginePrecision = "float32"
 
     @property
     def identity(self) -> str:
@@ -83,7 +83,7 @@ def ways_to_compute(machine: Machine, *, exact: bool) -> list[Way]:
     engine = choose_engine("auto", True, machine)
     if engine == "keras":
         return [Way("keras")]
-    rounded = [] if exact else [Way(engine, "auto")]
+    rounded = [] if exact else [Way(engine, "fast")]
     return [*rounded, Way(engine), Way("keras")]
 
 
