@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import CancelledError, CheckpointError, DatasetError
 from napari_cellclf.inference.load import load_classifier
@@ -291,3 +293,17 @@ def test_the_stored_test_image_is_nobodys(whole):
     assert all(not np.array_equal(stored.squeeze(), Image.to_cyx(one).squeeze()) for one in files)
     text = (whole.bundle / "bundle.json").read_text()
     assert spec.root not in text.replace(spec.source, "")
+
+
+def test_held_out_images_tell_whether_the_model_bears_16_bits(
+    dataset, tmp_path, monkeypatch, no_report
+):
+    def measured(network, graph, images):
+        assert {image.shape for image in images} == {(32, 32, 1)}
+        return RoundingSpec(n=len(images), largest=0.5)
+
+    monkeypatch.setattr("napari_cellclf.models.save.measure_rounding", measured)
+    run = create_run(dataset, CONFIG.changed(head_epochs=0, epochs=1), tmp_path / "run")
+    spec = ModelBundle.load(run_training(run.path).bundle).spec
+    held_out = len(dataset.validation) + len(dataset.test)
+    assert spec.rounding == RoundingSpec(n=held_out, largest=0.5)
