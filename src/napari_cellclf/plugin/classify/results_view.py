@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.classify.results import Results, full_name, percent
+from napari_cellclf.plugin.classify.results import Results, full_name, percent, winner
 from napari_cellclf.plugin.classify.table import AnswerTable
 from napari_cellclf.plugin.shared.controls import plain_label
 
@@ -90,7 +90,7 @@ class ResultsView(QWidget):
         """
         row = None if results is None or number is None else results.rows[number]
         top = () if row is None else row.top
-        label = f"{top[0][0]}  {percent(top[0][1])}" if top else ""
+        label = winner(row) if row is not None and top else ""
         self._winner.setText("Not classified" if row is not None and row.error else label)
         self._winner.setVisible(row is not None)
         self._about.setText("" if row is None else row.error or _about(results, number))
