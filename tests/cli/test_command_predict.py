@@ -43,7 +43,7 @@ def test_a_table_has_a_row_for_each_site(
     assert result.code == 0
     assert result.out == ""
     said = re.escape(f", in {table}\n")
-    assert re.fullmatch(rf"cellclf: 2 images classified on keras \S+ on \w+, \S+{said}", result.err)
+    assert re.fullmatch(rf"cellclf: 2 images classified on keras \S+ with \w+, \S+{said}", result.err)
     first, second = read_table(table)
     assert list(first)[:5] == ["image", "label", "confidence", "p_nuclei", "p_reticulum"]
     assert {"experiment", "plate", "well", "site"} <= set(first)
@@ -77,7 +77,7 @@ def test_without_a_table_the_best_classes_are_shown(
     assert "nuclei" in first
     assert "reticulum" not in first
     assert "reticulum" in second
-    assert re.fullmatch(r"cellclf: 2 images classified on keras \S+ on \w+, \S+\n", result.err)
+    assert re.fullmatch(r"cellclf: 2 images classified on keras \S+ with \w+, \S+\n", result.err)
 
 
 def test_json_is_one_document_a_line(cellclf: Run, bundle: Path, plate: Path) -> None:

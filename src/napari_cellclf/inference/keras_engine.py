@@ -97,11 +97,11 @@ class KerasEngine:
 
     @property
     def device(self) -> str:
-        """What computes, and where: ``"keras 3.15.1 on tensorflow, cpu:0"``."""
+        """What computes, and where: ``"keras 3.15.1 with tensorflow, cpu:0"``."""
         import keras
 
         backend = keras.config.backend()
-        return f"keras {keras.__version__} on {backend}, {self._place}"
+        return f"keras {keras.__version__} with {backend}, {self._place}"
 
     @property
     def _place(self) -> str:
