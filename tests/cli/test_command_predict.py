@@ -43,7 +43,9 @@ def test_a_table_has_a_row_for_each_site(
     assert result.code == 0
     assert result.out == ""
     said = re.escape(f", in {table}\n")
-    assert re.fullmatch(rf"cellclf: 2 images classified on keras \S+ with \w+, \S+{said}", result.err)
+    assert re.fullmatch(
+        rf"cellclf: 2 images classified on keras \S+ with \w+, \S+{said}", result.err
+    )
     first, second = read_table(table)
     assert list(first)[:5] == ["image", "label", "confidence", "p_nuclei", "p_reticulum"]
     assert {"experiment", "plate", "well", "site"} <= set(first)
