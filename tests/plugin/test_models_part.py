@@ -259,7 +259,8 @@ def test_another_computer_computes(
 
 def test_counts_in_words() -> None:
     entries = [ShelfEntry("a", "A", "mine"), ShelfEntry("b", "B", "fetch")]
-    assert in_words([*entries, ShelfEntry("c", "C", "fetch")]) == "1 yours, 2 to fetch"
+    weights = ShelfEntry("w", "W", "weights")
+    assert in_words([*entries, ShelfEntry("c", "C", "fetch"), weights]) == "1 yours, 2 to fetch"
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_every_end_has_its_sentence() -> None:
         results, Summary(1, 0, 1, False, "cpu"), 2.0
     )
     assert "1 could not be" in summary_message(results, Summary(1, 1, 2, False, "cpu"), 2.0)
+    none = summary_message(results, Summary(0, 2, 2, False, "cpu"), 2.0)
+    assert none.startswith("None of the 2 images")
     assert summary_message(results, Summary(1, 0, 9, True), 2.0).startswith("Stopped: 1 of 9")
     assert "removed" in summary_message(results, Summary(1, 0, 1, False), 1.0, removed=True)
     single = results_of((4, 5), "YX", BAD)

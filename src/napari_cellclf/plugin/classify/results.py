@@ -269,6 +269,9 @@ def summary_message(
         text = f"Classified {images} in {seconds:.1f} s on {summary.device}."
     if summary.failed == 1 and summary.total == 1:
         text = f"The image was not classified: {results.rows[0].error}"
+    elif summary.failed and not summary.done and not summary.cancelled:
+        text = f"None of the {summary.failed} images could be classified; hold the mouse over"
+        text += " their rows to see why."
     elif summary.failed:
         text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
     if removed:

@@ -76,6 +76,9 @@ class ResultsView(QWidget):
     def grow(self, results: Results) -> None:
         """Show the answers that have come since."""
         self._model.grow()
+        # A header that resizes to its contents does so for new contents, but not for new rows.
+        for column in (1, 2):
+            self.table.resizeColumnToContents(column)
         self._save.setEnabled(bool(results.records))
 
     def show_row(self, results: Results | None, number: int | None) -> None:
@@ -176,6 +179,8 @@ def _make_table(model: AnswerTable) -> QTableView:
     if rows is None or header is None:
         return table
     rows.setVisible(False)
+    # Only the rows that are seen decide how wide a column is: there may be a hundred thousand.
+    header.setResizeContentsPrecision(0)
     rows.setDefaultSectionSize(24)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
