@@ -1,6 +1,6 @@
 """How long the whole of RxRx1 takes, worked out from what one site costs.
 
-    python benchmarks/whole_screen.py [--prepare-ms 25] [--compute-ms 6] [--kilobytes 90]
+    python benchmarks/whole_screen.py [--prepare-ms 24] [--compute-ms 5] [--kilobytes 90]
 
 125,510 sites in 753,060 files (https://www.rxrx.ai/rxrx1). The two costs are processor milliseconds
 a site, as ``benchmarks/folder.py`` prints them; the size is that of an average file. Of several
@@ -27,8 +27,8 @@ def human(seconds: float) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prepare-ms", type=float, default=25)
-    parser.add_argument("--compute-ms", type=float, default=6)
+    parser.add_argument("--prepare-ms", type=float, default=24)
+    parser.add_argument("--compute-ms", type=float, default=5)
     parser.add_argument("--kilobytes", type=float, default=90)
     parser.add_argument("--efficiency", type=float, default=0.8)
     arguments = parser.parse_args()

@@ -104,6 +104,8 @@ def test_without_anybody_to_ask_nothing_is_removed(
     result = cellclf("models", "remove", "mine")
     assert result.code == 1
     assert "say yes, or give --yes" in result.err
+    assert "comes with the package" in cellclf("models", "remove", "rxrx1-celltype").err
+    assert "you have no model 'other'" in cellclf("models", "remove", "other").err
     for answer, code in (("n", 1), ("y", 0)):
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)

@@ -204,7 +204,7 @@ def test_a_bundle_without_a_graph_is_computed_by_keras(
     monkeypatch.setattr("napari_cellclf.models.save.write_graph", lambda *arguments: None)
     bundle = save(tmp_path / "t.cellclf")
     assert not bundle.has_graph
-    assert load_classifier(bundle.path).device.startswith(("cpu", "gpu"))
+    assert load_classifier(bundle.path).device.startswith("keras ")
     with pytest.raises(BundleError, match=r"has no model\.onnx"):
         load_classifier(bundle.path, engine=engine)
 
@@ -218,7 +218,7 @@ def test_a_library_that_is_not_here(
         load_classifier(bundle.path, engine=engine)
     monkeypatch.setattr(load, "choose_engine", lambda *arguments: engine)
     classifier = load_classifier(bundle.path)
-    assert classifier.device.startswith(("cpu", "gpu"))
+    assert classifier.device.startswith("keras ")
     assert "Keras computes instead" in caplog.text
 
 

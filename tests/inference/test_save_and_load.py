@@ -66,7 +66,7 @@ def test_what_is_saved_is_what_is_loaded(
     direct = np.asarray(network(bundle.spec.input.preprocessing(image)[np.newaxis]))
     loaded = load_classifier(tmp_path / "tiny.cellclf", engine="keras")
     assert loaded.classes == ("060", "b", "c")
-    assert loaded.device.startswith(("cpu", "gpu"))
+    assert loaded.device.startswith("keras ")
     np.testing.assert_allclose(loaded.predict(image).probabilities, direct, atol=1e-6)
 
 

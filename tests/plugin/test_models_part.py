@@ -106,6 +106,7 @@ def test_it_lists_what_is_here_and_what_can_be_fetched(part: Any) -> None:
     assert not form.use.isEnabled()
     assert not form.remove.isEnabled()
     assert form.tree.select("rxrx1-celltype")
+    assert form.details.label.text().startswith("Tells HEPG2, HUVEC, RPE and U2OS cells apart")
     assert not form.fetch.isEnabled()
     assert form.use.isEnabled()
     # What comes with the plugin stays.
@@ -258,7 +259,8 @@ def test_another_computer_computes(
 
 def test_counts_in_words() -> None:
     entries = [ShelfEntry("a", "A", "mine"), ShelfEntry("b", "B", "fetch")]
-    assert in_words([*entries, ShelfEntry("c", "C", "fetch")]) == "1 yours, 2 to fetch"
+    weights = ShelfEntry("w", "W", "weights")
+    assert in_words([*entries, ShelfEntry("c", "C", "fetch"), weights]) == "1 yours, 2 to fetch"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.layer_info import LayerInfo
@@ -21,7 +23,7 @@ from napari_cellclf.plugin.classify.results import (
     save_table,
     summary_message,
 )
-from napari_cellclf.plugin.classify.worker import Row, Summary
+from napari_cellclf.plugin.classify.worker import Row, Summary, to_rows
 
 MODEL = ModelChoice("m", "Model M", (ChannelSpec(name="A"),), ("x", "y"))
 ROW = Row(
@@ -46,6 +48,22 @@ def test_single_image() -> None:
     assert summary["label"] == "y"
     assert summary["probabilities"] == {"y": 0.8, "x": 0.2}
     assert summary["channels"] == {"A": "layer"}
+
+
+def test_an_answer_below_the_threshold_is_called_unsure(tmp_path: Path) -> None:
+    answer = Predictions(
+        np.array([[0.4, 0.6]], np.float32), ("x", "y"), ("a.png",), ({"well": "B02"},)
+    )
+    (unsure,), (sure,), (silent,) = (to_rows(answer, below) for below in (0.7, 0.5, None))
+    assert unsure.is_unsure
+    assert not sure.is_unsure
+    assert "unsure" not in silent.record
+    results = results_of((4, 5), "YX", unsure)
+    assert canvas_text(results, 0) == "y  60.0 %, unsure\ntitle"
+    assert layer_summary(results)["unsure"] is True
+    save_table(results, str(tmp_path / "t.csv"))
+    header = (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert header == "image,label,confidence,p_x,p_y,unsure,well"
 
 
 def test_stack_finds_rows_by_position() -> None:
@@ -96,6 +114,8 @@ def test_every_end_has_its_sentence() -> None:
         results, Summary(1, 0, 1, False, "cpu"), 2.0
     )
     assert "1 could not be" in summary_message(results, Summary(1, 1, 2, False, "cpu"), 2.0)
+    none = summary_message(results, Summary(0, 2, 2, False, "cpu"), 2.0)
+    assert none.startswith("None of the 2 images")
     assert summary_message(results, Summary(1, 0, 9, True), 2.0).startswith("Stopped: 1 of 9")
     assert "removed" in summary_message(results, Summary(1, 0, 1, False), 1.0, removed=True)
     single = results_of((4, 5), "YX", BAD)

@@ -212,6 +212,8 @@ def test_folder_with_a_bad_image(open_widget: OpenWidget, qtbot: Any, plate: Pat
         "HUVEC-01 Plate1 B02 s2",
     ]
     assert model.data(model.index(2, 1)) == "not classified"
+    table = widget.form.results.table
+    assert table.columnWidth(1) >= table.sizeHintForColumn(1)
     assert "1 could not be" in widget.form.message.text()
     assert widget.form.command.text() == f"cellclf predict stains {plate} --out predictions.csv"
 

@@ -40,7 +40,7 @@ def _serving(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str, l
             line = process.stderr.readline()
             assert line, said
             said.append(line)
-            if match := re.search(r"ready at (\S+)", line):
+            if match := re.search(r"ready at (\S+) on \w+ \S+, ", line):
                 break
         yield process, match[1], said
     finally:

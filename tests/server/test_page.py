@@ -146,6 +146,20 @@ def test_files_without_telling_names_can_be_named(live: Any, browser: Any, tmp_p
     assert "it has no w5 MitoTracker" in _text(browser, ".answer .note")
 
 
+def test_what_has_no_answer_is_not_counted_as_classified(
+    live: Any, browser: Any, tmp_path: Path
+) -> None:
+    browser.get(live.url)
+    whole = _write(tmp_path, (1, 2, 5))
+    lacking = tmp_path / "C03_s1_w1.png"
+    lacking.write_bytes(whole[0].read_bytes())
+    _send(browser, [*whole, lacking])
+    _wait(browser, lambda b: _text(b, "#status") == "Classified 1 of 2 images.")
+    last = browser.find_elements("css selector", ".answer")[-1].text
+    assert "send all files of a site together" in last
+    assert "--channels" not in last
+
+
 def test_a_tiff_is_classified_though_it_cannot_be_shown(
     live: Any, browser: Any, tmp_path: Path
 ) -> None:

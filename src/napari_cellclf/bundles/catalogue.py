@@ -45,6 +45,8 @@ class ModelInfo:
         Of the weights.
     size_bytes : int
         Room on disk.
+    description : str
+        What it is for.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelInfo:
     channels: tuple[str, ...]
     licence: str
     size_bytes: int
+    description: str = ""
 
     @property
     def n_classes(self) -> int:
@@ -215,4 +218,5 @@ def _describe(path: Path, where: Where) -> ModelInfo | None:
         channels=spec.input.channels,
         licence=spec.licence,
         size_bytes=size,
+        description=spec.description,
     )

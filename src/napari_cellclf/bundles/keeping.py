@@ -92,7 +92,7 @@ def copy_bundle(
     """
     refuse_urls(target)
     if target.exists() and not overwrite:
-        raise BundleError(f"{target} exists already; say to overwrite it, or choose another name")
+        raise BundleError(f"{target} exists already; choose another name, or add --overwrite")
     check_replaceable(target)
     original = ModelBundle.load(source)
     try:
@@ -112,6 +112,41 @@ def copy_bundle(
             "choose another folder"
         ) from error
     return ModelBundle(target, original.spec)
+
+
+def find_own_model(name: str) -> Path:
+    """Find a model that may be removed.
+
+    Parameters
+    ----------
+    name : str
+        As `list_models` shows it.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    ModelNotFoundError
+        If the user has no model of that name.
+    ModelError
+        If it comes with the package.
+    """
+    stem = name.removesuffix(SUFFIX)
+    if not re.match(NAME_PATTERN, stem):
+        raise ModelNotFoundError(
+            f"{name!r} is not the name of a model; give one of your own models"
+        )
+    path = models_folder() / f"{stem}{SUFFIX}"
+    if not os.path.lexists(path):
+        if (bundled_folder() / path.name).exists():
+            raise ModelError(f"{stem} comes with the package and stays; only your own are removed")
+        raise ModelNotFoundError(
+            f"you have no model {stem!r} in {path.parent}; nothing was removed"
+        )
+    return path
 
 
 def remove_model(name: str) -> Path:
@@ -134,18 +169,7 @@ def remove_model(name: str) -> Path:
     ModelError
         If it comes with the package, or the disk refuses; then it is still there, whole.
     """
-    stem = name.removesuffix(SUFFIX)
-    if not re.match(NAME_PATTERN, stem):
-        raise ModelNotFoundError(
-            f"{name!r} is not the name of a model; give one of your own models"
-        )
-    path = models_folder() / f"{stem}{SUFFIX}"
-    if not os.path.lexists(path):
-        if (bundled_folder() / path.name).exists():
-            raise ModelError(f"{stem} comes with the package and stays; only your own are removed")
-        raise ModelNotFoundError(
-            f"you have no model {stem!r} in {path.parent}; nothing was removed"
-        )
+    path = find_own_model(name)
     try:
         # Gone under its name at once: a removal that is cut off leaves no half model.
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_REMOVING, dir=path.parent))

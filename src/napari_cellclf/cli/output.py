@@ -60,7 +60,7 @@ class JsonLines:
             "image": predictions.ids[row],
             "label": top[0][0],
             "confidence": top[0][1],
-            **unsure_column(predictions, row, self._unsure_below),
+            **predictions.unsure_column(row, self._unsure_below),
             "top": [{"label": label, "probability": value} for label, value in top],
             "probabilities": dict(zip(predictions.classes, probabilities, strict=True)),
             "metadata": {key: plain(value) for key, value in predictions.metadata[row].items()},
@@ -97,7 +97,7 @@ class Screen:
         for row, image in enumerate(predictions.ids):
             best = predictions.top_k(self._top_k, row)
             cells = "  ".join(f"{label:{width}} {value:7.1%}" for label, value in best)
-            unsure = any(unsure_column(predictions, row, self._unsure_below).values())
+            unsure = any(predictions.unsure_column(row, self._unsure_below).values())
             end = "  unsure" if unsure else ""
             print(f"{printable(image):{self._image_width}}  {cells}{end}", flush=True)
 
@@ -106,30 +106,6 @@ class Screen:
 
     def finished(self, done: int) -> None:
         """Take no notice; every row stands by itself."""
-
-
-def unsure_column(
-    predictions: Predictions, row: int, unsure_below: float | None
-) -> dict[str, bool]:
-    """Say whether an answer is to be read as "unsure".
-
-    Parameters
-    ----------
-    predictions : Predictions
-        Answers.
-    row : int
-        Which one.
-    unsure_below : float, optional
-        The model's threshold of confidence.
-
-    Returns
-    -------
-    dict of str to bool
-        The column ``unsure``; empty if the model has no threshold.
-    """
-    if unsure_below is None:
-        return {}
-    return {"unsure": bool(predictions.confidences[row] < unsure_below)}
 
 
 def plain(value: Any) -> Any:

@@ -143,8 +143,8 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _say_ready(url: str) -> None:
-    print(f"cellclf: ready at {url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+def _say_ready(url: str, device: str) -> None:
+    print(f"cellclf: ready at {url} on {device} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_cellclf.cli.output import unsure_column
 from napari_cellclf.cli.resuming import Bad, Earlier, Journal, journal_path
 from napari_cellclf.errors import InputError
 
@@ -191,7 +190,7 @@ class TableFile:
     def write(self, predictions: Predictions) -> None:
         """Append rows."""
         for row in range(len(predictions)):
-            unsure = unsure_column(predictions, row, self._unsure_below)
+            unsure = predictions.unsure_column(row, self._unsure_below)
             self._writer.write(predictions.record(row) | unsure)
             self._rows += 1
 

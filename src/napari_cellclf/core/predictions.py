@@ -116,6 +116,25 @@ class Predictions:
 
         return pd.DataFrame([self.record(row) for row in range(len(self))])
 
+    def unsure_column(self, row: int, unsure_below: float | None) -> dict[str, bool]:
+        """Say whether an answer is to be read as "unsure".
+
+        Parameters
+        ----------
+        row : int
+            Which one.
+        unsure_below : float, optional
+            The model's threshold of confidence.
+
+        Returns
+        -------
+        dict of str to bool
+            The column ``unsure``; empty if the model has no threshold.
+        """
+        if unsure_below is None:
+            return {}
+        return {"unsure": bool(self.confidences[row] < unsure_below)}
+
     def record(self, row: int) -> dict[str, Any]:
         """Return one row of the table.
 

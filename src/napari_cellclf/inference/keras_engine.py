@@ -97,6 +97,14 @@ class KerasEngine:
 
     @property
     def device(self) -> str:
+        """What computes, and where: ``"keras 3.15.1 with tensorflow, cpu:0"``."""
+        import keras
+
+        backend = keras.config.backend()
+        return f"keras {keras.__version__} with {backend}, {self._place}"
+
+    @property
+    def _place(self) -> str:
         """Where the weights lie, such as ``"cpu:0"`` or ``"gpu:0"``."""
         weights = self._network.weights
         place = str(getattr(weights[0].value, "device", "cpu")) if weights else "cpu"
@@ -117,7 +125,7 @@ class KerasEngine:
         except or_exhausted(RuntimeError) as error:
             if not is_exhausted(error):
                 raise
-            raise image_too_large(batch, self.device) from error
+            raise image_too_large(batch, self._place) from error
 
 
 def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:

@@ -123,7 +123,7 @@ def import_network(
     if target.suffix != SUFFIX:
         raise BundleError(f"{target.name!r} must end in {SUFFIX} to be known as a model")
     if target.exists() and not overwrite:
-        raise BundleError(f"{target} exists already; give it another name, or say to overwrite it")
+        raise BundleError(f"{target} exists already; give it another name, or add --overwrite")
     with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
         folder = Path(private)
         copy = folder / COPY

@@ -18,7 +18,12 @@ _CODES: tuple[tuple[type[InputError], int, str], ...] = (
     (InputError, 422, "unusable_image"),
 )
 _LONGEST = 500
-_CHANNELS = "; in a request, say ?channels=MODEL=IMAGE, or ?channel=NAME for one grey file each"
+# In the place of what Python and the command line would be told.
+_REMEDY = "; say which to use with mapping="
+_CHANNELS = (
+    "; send all files of a site together, or say ?channels=MODEL=IMAGE, "
+    "or ?channel=NAME for one grey file each"
+)
 
 
 class RequestError(Exception):
@@ -86,7 +91,9 @@ def of_image(error: InputError) -> RequestError:
     status, code = next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
     # A variable of the server's environment is no remedy for its clients.
     detail = str(error).partition(f", set {LIMIT_VARIABLE}")[0]
-    return RequestError(status, code, detail + (_CHANNELS if code == "channel_mismatch" else ""))
+    if code == "channel_mismatch":
+        detail = detail.partition(_REMEDY)[0] + _CHANNELS
+    return RequestError(status, code, detail)
 
 
 def one_line(text: str) -> str:

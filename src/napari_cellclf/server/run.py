@@ -168,7 +168,7 @@ def address_of(listening: socket.socket, settings: Settings) -> str:
     return f"{'http' if settings.certificate is None else 'https'}://{shown}:{port}"
 
 
-def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -> None:
+def serve(reference: str, settings: Settings, on_ready: Callable[[str, str], None]) -> None:
     """Serve a model until the process is told to stop.
 
     Parameters
@@ -178,7 +178,7 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -
     settings : Settings
         How.
     on_ready : callable
-        Told the URL when clients can ask.
+        Told the URL, and what computes, when clients can ask.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str], None]) -
 
 
 async def _serve(
-    service: Service, listening: socket.socket, on_ready: Callable[[str], None]
+    service: Service, listening: socket.socket, on_ready: Callable[[str, str], None]
 ) -> None:
     server = Server(service)
     try:
@@ -205,5 +205,6 @@ async def _serve(
         raise InputError(
             f"the certificate or its key cannot be used ({error.strerror or error}); give PEM files"
         ) from error
-    on_ready(address_of(listening, service.settings))
+    device = service.models.current.classifier.device
+    on_ready(address_of(listening, service.settings), device)
     await server.serve(sockets=[listening])

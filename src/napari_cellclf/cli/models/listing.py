@@ -70,7 +70,7 @@ def _list(args: argparse.Namespace) -> None:
             (
                 model.name,
                 f"{model.n_classes} classes",
-                f"{len(model.channels)} channels",
+                f"{len(model.channels)} channel{'s' * (len(model.channels) != 1)}",
                 f"{model.size_bytes / 1e6:.1f} MB",
                 model.where,
                 model.title,

@@ -55,8 +55,10 @@ def _share(args: argparse.Namespace) -> None:
 
 
 def _remove(args: argparse.Namespace) -> None:
-    from napari_cellclf.bundles.keeping import remove_model
+    from napari_cellclf.bundles.keeping import find_own_model, remove_model
 
+    # What cannot be removed is said before anybody is asked.
+    find_own_model(args.model)
     if not args.yes and not _is_sure(args.model):
         raise InputError(f"{args.model} was not removed; say yes, or give --yes")
     print(f"removed {printable(str(remove_model(args.model)))}")

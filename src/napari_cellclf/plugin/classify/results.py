@@ -107,8 +107,25 @@ def canvas_text(results: Results | None, number: int | None) -> str:
     below = full_name(results, number)
     if row.error:
         return f"not classified\n{below}"
+    return f"{winner(row)}\n{below}"
+
+
+def winner(row: Row) -> str:
+    """Write the best class of an answer.
+
+    Parameters
+    ----------
+    row : Row
+        An answer, not a failure.
+
+    Returns
+    -------
+    str
+        Such as ``"RPE  84.6 %"``, or ``"RPE  39.9 %, unsure"`` below the model's threshold.
+    """
     label, probability = row.top[0]
-    return f"{label}  {percent(probability)}\n{below}"
+    unsure = ", unsure" if row.is_unsure else ""
+    return f"{label}  {percent(probability)}{unsure}"
 
 
 def full_name(results: Results, number: int) -> str:
@@ -177,7 +194,8 @@ def layer_summary(results: Results) -> dict[str, Any]:
     -------
     dict
         Plain: ``model``, ``channels`` (the model's to the image's), ``classes`` and ``rows``; for a
-        single image also ``label``, ``confidence`` and ``probabilities``.
+        single image also ``label``, ``confidence`` and ``probabilities``; if the model has a
+        threshold of confidence, ``unsure`` as well.
     """
     summary: dict[str, Any] = {
         "model": results.request.model.reference,
@@ -191,7 +209,7 @@ def layer_summary(results: Results) -> dict[str, Any]:
             "label": row.top[0][0],
             "confidence": row.top[0][1],
             "probabilities": dict(row.top),
-        }
+        } | {key: row.record[key] for key in ("unsure",) if key in row.record}
     return summary
 
 
@@ -216,7 +234,9 @@ def save_table(results: Results, path: str) -> None:
 
     if not results.records:
         raise InputError("none of the images was classified, so there is no row to write")
-    with PredictionWriter(path, results.classes) as writer:
+    # Where the command line has it; what else there is comes behind.
+    extra = ["unsure"] if "unsure" in results.records[0] else []
+    with PredictionWriter(path, results.classes, extra) as writer:
         for record in results.records:
             writer.write(record)
 
@@ -249,6 +269,9 @@ def summary_message(
         text = f"Classified {images} in {seconds:.1f} s on {summary.device}."
     if summary.failed == 1 and summary.total == 1:
         text = f"The image was not classified: {results.rows[0].error}"
+    elif summary.failed and not summary.done and not summary.cancelled:
+        text = f"None of the {summary.failed} images could be classified; hold the mouse over"
+        text += " their rows to see why."
     elif summary.failed:
         text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
     if removed:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.classify.results import Results, full_name, percent
+from napari_cellclf.plugin.classify.results import Results, full_name, percent, winner
 from napari_cellclf.plugin.classify.table import AnswerTable
 from napari_cellclf.plugin.shared.controls import plain_label
 
@@ -76,6 +76,9 @@ class ResultsView(QWidget):
     def grow(self, results: Results) -> None:
         """Show the answers that have come since."""
         self._model.grow()
+        # A header that resizes to its contents does so for new contents, but not for new rows.
+        for column in (1, 2):
+            self.table.resizeColumnToContents(column)
         self._save.setEnabled(bool(results.records))
 
     def show_row(self, results: Results | None, number: int | None) -> None:
@@ -90,7 +93,7 @@ class ResultsView(QWidget):
         """
         row = None if results is None or number is None else results.rows[number]
         top = () if row is None else row.top
-        label = f"{top[0][0]}  {percent(top[0][1])}" if top else ""
+        label = winner(row) if row is not None and top else ""
         self._winner.setText("Not classified" if row is not None and row.error else label)
         self._winner.setVisible(row is not None)
         self._about.setText("" if row is None else row.error or _about(results, number))
@@ -176,6 +179,8 @@ def _make_table(model: AnswerTable) -> QTableView:
     if rows is None or header is None:
         return table
     rows.setVisible(False)
+    # Only the rows that are seen decide how wide a column is: there may be a hundred thousand.
+    header.setResizeContentsPrecision(0)
     rows.setDefaultSectionSize(24)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)

@@ -76,7 +76,8 @@ class AnswerTable(QAbstractTableModel):
         if answer.error:
             return ("not classified", "")[column - 1]
         label, probability = answer.top[0]
-        return label if column == 1 else percent(probability)
+        unsure = ", unsure" if answer.is_unsure else ""
+        return f"{label}{unsure}" if column == 1 else percent(probability)
 
     def _hint(self, results: Results, row: int) -> str:
         answer = results.rows[row]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_cellclf.inference.rows import BadImage
     from napari_cellclf.io.sources import ImageSource
 
-LOADING = "Loading the model (the first time takes some seconds)…"
+LOADING = "Loading the model (the first time takes a little longer)…"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class Row:
     record: dict[str, Any]
     top: tuple[tuple[str, float], ...] = ()
     error: str = ""
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the confidence is below the model's threshold, if it has one."""
+        return self.record.get("unsure") is True
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     yield Status("Listing the images…")
     sources = _sources(job)
     total = len(sources)
+    threshold = classifier.bundle.spec.unsure_threshold
     yield Status(f"Classifying {total} image{'s' * (total != 1)} on {classifier.device}…")
     yield Progress(0, total)
     told: list[Progress] = []
@@ -134,7 +140,7 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     ):
         yield from told
         told.clear()
-        for row in to_rows(answer):
+        for row in to_rows(answer, threshold):
             failed += bool(row.error)
             done += not row.error
             yield row
@@ -142,13 +148,15 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     return Summary(done, failed, total, job.stop.is_set(), classifier.device)
 
 
-def to_rows(answer: Predictions | BadImage) -> list[Row]:
+def to_rows(answer: Predictions | BadImage, unsure_below: float | None = None) -> list[Row]:
     """Turn what the classifier yields into rows.
 
     Parameters
     ----------
     answer : Predictions or BadImage
         Of one or more images.
+    unsure_below : float, optional
+        The model's threshold of confidence; with one, records have ``unsure``.
 
     Returns
     -------
@@ -159,7 +167,11 @@ def to_rows(answer: Predictions | BadImage) -> list[Row]:
         return [Row({"image": answer.id}, error=answer.reason)]
     count = len(answer.classes)
     return [
-        Row(answer.record(index), tuple(answer.top_k(count, index))) for index in range(len(answer))
+        Row(
+            answer.record(index) | answer.unsure_column(index, unsure_below),
+            tuple(answer.top_k(count, index)),
+        )
+        for index in range(len(answer))
     ]
 
 

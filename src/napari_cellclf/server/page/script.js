@@ -227,7 +227,9 @@
       if (mine !== asked) return;
       get("answers").replaceChildren(...cards);
       const images = cards.length === 1 ? "1 image" : `${cards.length} images`;
-      get("status").textContent = `Classified ${images}.`;
+      const failed = answer.predictions.filter((one) => one.error).length;
+      const done = failed ? `${cards.length - failed} of ${images}` : images;
+      get("status").textContent = `Classified ${done}.`;
     } catch (failure) {
       if (!failure.detail) throw failure;
       if (mine === asked) tell(failure);

@@ -33,7 +33,7 @@ class ImportForm(QWidget):
         self.meaning = small_label()
         self.licence = _line("such as CC-BY-4.0", "Of the network's weights, if you know it.")
         self.bring = QPushButton("Import")
-        self.drop = QPushButton("Drop")
+        self.drop = QPushButton("Discard")
         self.bring.clicked.connect(self.wanted)
         self.drop.clicked.connect(self.forget)
         self._lay_out()

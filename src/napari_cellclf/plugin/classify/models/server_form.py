@@ -27,7 +27,7 @@ class ServerForm(QWidget):
         self.token.setPlaceholderText("if it asks for one")
         self.token.setEchoMode(QLineEdit.EchoMode.Password)
         self.connect_button = QPushButton("Connect")
-        self.drop = QPushButton("Drop")
+        self.drop = QPushButton("Discard")
         self.connect_button.clicked.connect(self.wanted)
         self.address.returnPressed.connect(self.wanted)
         self.drop.clicked.connect(self.hide)

@@ -90,9 +90,10 @@ def in_words(entries: Sequence[ShelfEntry]) -> str:
     Returns
     -------
     str
-        Such as ``"1 yours, 2 with the plugin"``.
+        Such as ``"1 yours, 2 with the plugin"``; weights are no models yet.
     """
     counts = {place: sum(entry.place == place for entry in entries) for place in PLACES}
+    del counts["weights"]
     return ", ".join(f"{count} {PLACES[place].lower()}" for place, count in counts.items() if count)
 
 

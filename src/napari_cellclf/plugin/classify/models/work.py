@@ -254,6 +254,7 @@ def _of_model(model: ModelInfo) -> ShelfEntry:
         channels=model.channels,
         licence=model.licence,
         size_bytes=model.size_bytes,
+        about=_first_sentence(model.description),
     )
 
 
