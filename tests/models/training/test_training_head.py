@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from training_patterns import config, material
 
-from napari_cellclf.errors import CancelledError, DatasetError
+from napari_cellclf.errors import CancelledError, DatasetError, EngineError
 from napari_cellclf.inference.engine_choice import Machine
 from napari_cellclf.models.architectures.head import add_head
 from napari_cellclf.models.training import backbone as backbone_module
@@ -165,6 +165,28 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     notes.clear()
     compute(images, tmp_path, backbone, note=notes.append)
     assert (len(computed), notes) == (1, [])
+
+
+def test_features_that_another_process_computes_meanwhile_are_taken(
+    tmp_path, monkeypatch, engine, computed
+):
+    images, backbone = pixels(3), split_head(tiny())[0]
+    expected, load = compute(images, tmp_path / "other", backbone, exact=True), Backbone.load
+    computed.clear()
+
+    def fail(self, way, some):
+        # By the time that one way has failed, the other process has finished with the next.
+        monkeypatch.setattr(Backbone, "load", load)
+        compute(images, tmp_path / "here", backbone, exact=True)
+        raise EngineError("cannot compute it")
+
+    ways = [Way(engine, "fast"), *features.ways_to_compute(features.look_at_machine(), exact=True)]
+    monkeypatch.setattr(
+        features, "ways_to_compute", lambda machine, *, exact: ways[1:] if exact else ways
+    )
+    monkeypatch.setattr(Backbone, "load", fail)
+    np.testing.assert_array_equal(compute(images, tmp_path / "here", backbone), expected)
+    assert len(computed) == 1
 
 
 class Unknown(keras.layers.Layer):
