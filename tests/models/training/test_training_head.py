@@ -11,9 +11,9 @@ from napari_cellclf.errors import CancelledError, DatasetError, EngineError
 from napari_cellclf.inference.engine_choice import Machine
 from napari_cellclf.models.architectures.head import add_head
 from napari_cellclf.models.training import backbone as backbone_module
-from napari_cellclf.models.training import features
+from napari_cellclf.models.training import features, stages
 from napari_cellclf.models.training.backbone import Backbone, Way
-from napari_cellclf.models.training.reporter import MemoryKeeper
+from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
 from napari_cellclf.models.training.stages import train_network
 from napari_cellclf.models.training.surgery import split_head
 
@@ -248,6 +248,24 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
     assert history == again
     for one, other in zip(whole.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_head_that_another_version_trained_in_another_way_begins_anew(tmp_path, monkeypatch):
+    settings, keeper, notes, asked = config(**HEAD, epochs=0), MemoryKeeper(), [], []
+    expected = train_network(tiny(), material(), settings, features_folder=tmp_path)
+
+    def train(**options):
+        return train_network(
+            tiny(), material(), settings, features_folder=tmp_path, keeper=keeper, **options
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "is_small_head", lambda head: False)
+        with pytest.raises(CancelledError):
+            train(should_stop=lambda: asked.append(1) or len(asked) >= 3)
+    monkeypatch.setattr(Silent, "note", lambda self, message: notes.append(message))
+    assert train() == expected
+    assert "the stage begins anew" in notes[0]
 
 
 def test_features_before_a_stop_are_kept(tmp_path, computed):
