@@ -314,6 +314,36 @@ def test_a_graph_that_does_not_take_its_test_image(
     assert "Keras computes instead" in caplog.text
 
 
+@needs_openvino
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_does_not_wait_for_ever(bundle: ModelBundle) -> None:
+    code = f"""
+import os, signal
+import numpy as np
+from napari_cellclf.errors import EngineError
+from napari_cellclf.inference.load import load_classifier
+pixels = np.zeros((2, 20, 24, 2), np.float32)
+compute = load_classifier({str(bundle.path)!r}, engine="openvino").engine
+compute(pixels)
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(30)
+def load_again():
+    load_classifier({str(bundle.path)!r}, engine="openvino")
+for attempt in (lambda: compute(pixels), load_again):
+    try:
+        attempt()
+    except EngineError as error:
+        print(error, flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, again = done.stdout.splitlines()
+    assert first == again
+    assert "forked" in first
+    assert "'spawn'" in first
+
+
 def test_threads_share_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 

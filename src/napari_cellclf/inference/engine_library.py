@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -101,16 +102,38 @@ def openvino_core() -> Any:
     Raises
     ------
     EngineError
-        If OpenVINO cannot be imported.
+        If OpenVINO cannot be imported, or was used before this process was forked.
     """
     with _LOCK:
-        return _core()
+        core, process = _core()
+    check_process(process)
+    return core
+
+
+def check_process(process: int) -> None:
+    """Refuse to compute in a process that was forked from the one with OpenVINO's threads.
+
+    Parameters
+    ----------
+    process : int
+        In which OpenVINO was started. Its threads are in no other, which would wait for ever.
+
+    Raises
+    ------
+    EngineError
+        If this is another.
+    """
+    if os.getpid() != process:
+        raise EngineError(
+            "OpenVINO was started before this process was forked from another, and cannot compute "
+            "here; start processes with the method 'spawn' of multiprocessing"
+        )
 
 
 @cache
-def _core() -> Any:
+def _core() -> tuple[Any, int]:
     core = engine_library("openvino").Core()
     # OpenVINO does not promise to keep this property.
     with suppress(RuntimeError):
         core.set_property("CPU", _FEW_SIZES)
-    return core
+    return core, os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import EngineError
-from napari_cellclf.inference.engine_library import engine_library, openvino_core
+from napari_cellclf.inference.engine_library import check_process, engine_library, openvino_core
 from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted
 from napari_cellclf.inference.graph_cache import find_compiled, keep_compiled, key_of
 
@@ -47,6 +48,7 @@ class OpenVinoEngine:
     def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
         self._alone = [compiled.create_infer_request()]
         self._spread = spread
+        self._process = os.getpid()
         self._together: list[Any] = []
         # A request computes one batch at a time.
         self._lock = threading.Lock()
@@ -100,10 +102,11 @@ class OpenVinoEngine:
         Raises
         ------
         EngineError
-            If the network cannot compute such images.
+            If the network cannot compute such images, or this process was forked since.
         ImageTooLargeError
             If the memory does not suffice.
         """
+        check_process(self._process)
         pixels = np.ascontiguousarray(batch, np.float32)
         try:
             with self._lock:
