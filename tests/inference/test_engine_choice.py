@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -97,3 +99,13 @@ def test_which_build_is_here(monkeypatch, packages, expected):
 
     monkeypatch.setattr(engine_choice, "version", version)
     assert engine_version("onnxruntime") == expected
+
+
+def test_a_folder_is_not_mistaken_for_a_library(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime").mkdir()
+    # The only place to look: an installed library would be found before the folder.
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    importlib.invalidate_caches()
+    assert engine_choice.find_spec("onnxruntime") is not None
+    assert "onnxruntime" not in look_at_machine().engines

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +27,12 @@ from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import (
     BundleError,
     EngineError,
-    ImageTooLargeError,
     InputError,
     IntegrityError,
     SelfTestError,
     UnsafeModelError,
 )
+from napari_cellclf.inference import engine_library as engine_library_module
 from napari_cellclf.inference import load
 from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.load import load_classifier
@@ -279,12 +282,112 @@ print(compute(large[:, :20, :20]).shape)
     assert shape == "(1, 3)"
 
 
+def test_images_that_the_network_does_not_take_are_one_sentence(
+    engine: str, bundle: ModelBundle
+) -> None:
+    compute = load_classifier(bundle.path, engine=engine).engine
+    for count in (1, 3):
+        with pytest.raises(
+            EngineError, match=r"cannot compute images of shape .*20, 5\)"
+        ) as caught:
+            compute(np.zeros((count, 20, 20, 5), np.float32))
+        assert "\n" not in str(caught.value)
+    assert compute(np.zeros((1, 20, 20, 2), np.float32)).shape == (1, 3)
+
+
+def test_a_graph_that_does_not_take_its_test_image(
+    engine: str, bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    import keras
+
+    from napari_cellclf.models.export.onnx.convert import to_onnx
+
+    inputs = keras.Input((6, 6, 2))
+    tensor = keras.layers.Flatten()(inputs)
+    other = to_onnx(keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(tensor)))
+    monkeypatch.setattr(ModelBundle, "graph", lambda self: other)
+    with pytest.raises(EngineError, match="cannot compute images of shape"):
+        load_classifier(bundle.path, engine=engine)
+    monkeypatch.setattr(load, "choose_engine", lambda *arguments: engine)
+    assert load_classifier(bundle.path).device.startswith(("cpu", "gpu"))
+    assert "Keras computes instead" in caplog.text
+
+
 @needs_openvino
-def test_what_an_engine_says_besides_is_not_swallowed(bundle: ModelBundle) -> None:
-    compute = load_classifier(bundle.path, engine="openvino").engine
-    with pytest.raises(RuntimeError) as caught:
-        compute(np.zeros((1, 20, 20, 5), np.float32))
-    assert not isinstance(caught.value, ImageTooLargeError)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_does_not_wait_for_ever(bundle: ModelBundle) -> None:
+    code = f"""
+import os, signal
+import numpy as np
+from napari_cellclf.errors import EngineError
+from napari_cellclf.inference.load import load_classifier
+pixels = np.zeros((2, 20, 24, 2), np.float32)
+compute = load_classifier({str(bundle.path)!r}, engine="openvino").engine
+compute(pixels)
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(30)
+def load_again():
+    load_classifier({str(bundle.path)!r}, engine="openvino")
+for attempt in (lambda: compute(pixels), load_again):
+    try:
+        attempt()
+    except EngineError as error:
+        print(error, flush=True)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, again = done.stdout.splitlines()
+    assert first == again
+    assert "forked" in first
+    assert "'spawn'" in first
+
+
+def test_threads_share_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Core:
+        def __init__(self) -> None:
+            time.sleep(0.05)
+            made.append(self)
+
+        def set_property(self, *_: Any) -> None:
+            pass
+
+    library = SimpleNamespace(Core=Core)
+    monkeypatch.setattr(engine_library_module, "engine_library", lambda name: library)
+    monkeypatch.setattr(
+        engine_library_module, "_core", cache(engine_library_module._core.__wrapped__)
+    )
+    with ThreadPoolExecutor(4) as threads:
+        cores = [one.result() for one in [threads.submit(openvino_core) for _ in range(4)]]
+    assert len(made) == len(set(map(id, cores))) == 1
+
+
+@needs_openvino
+def test_images_of_many_sizes_leave_little_behind(bundle: ModelBundle) -> None:
+    pytest.importorskip("resource", reason="this system does not tell how much memory is used")
+    code = f"""
+import resource
+import numpy as np
+from napari_cellclf.inference.load import load_classifier
+compute = load_classifier({str(bundle.path)!r}, engine="openvino", precision="float32").engine
+def used():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20
+def go(first, last):
+    for height in range(first, last):
+        for width in range(20, 80):
+            compute(np.zeros((1, height, width, 2), np.float32))
+go(20, 30)
+before = used()
+go(30, 60)
+print(used() - before)
+"""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux tells how much memory is used in this way")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 40
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,15 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path, caplog):
         keep_compiled(key_of("network"), b"compiled")
     assert "is not kept" in caplog.text
     assert find_compiled(key_of("network")) is None
+
+
+def test_what_a_killed_process_left_goes_when_it_is_old():
+    key = key_of("network")
+    keep_compiled(key, b"compiled")
+    for name, age in ((".old.partial", 7200), (".new.partial", 10)):
+        (engines_folder() / name).mkdir()
+        past = engines_folder().stat().st_mtime - age
+        os.utime(engines_folder() / name, (past, past))
+    keep_compiled(key, b"compiled")
+    names = sorted(path.name for path in engines_folder().iterdir())
+    assert names == [".new.partial", _file(key).name]

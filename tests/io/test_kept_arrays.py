@@ -24,7 +24,7 @@ def array(number: int) -> np.ndarray:
 
 
 def add(cache: ArrayCache, *numbers: int, error: type[Exception] | None = None) -> None:
-    with cache.adding() as adder:
+    with cache.adding(cache.find([])) as adder:
         for number in numbers:
             adder.add(str(number), array(number))
         if error is not None:
@@ -86,7 +86,7 @@ def test_only_a_stop_keeps_what_was_begun(tmp_path):
 
 def test_two_that_add_the_same_do_not_disturb_each_other(tmp_path):
     first, second = (ArrayCache(tmp_path, "group", MOST) for _ in range(2))
-    with first.adding() as one, second.adding() as other:
+    with first.adding(first.find([])) as one, second.adding(second.find([])) as other:
         for number in range(3):
             one.add(str(number), array(number))
             other.add(str(number), array(number))
@@ -114,7 +114,7 @@ import numpy as np
 from pathlib import Path
 from napari_cellclf.io import kept_arrays
 cache = kept_arrays.ArrayCache(Path({str(tmp_path)!r}), "group", 1 << 20)
-with cache.adding() as adder:
+with cache.adding(cache.find([])) as adder:
     for number in range(100):
         kept_arrays._SECONDS = 0.0 if number == 49 else 1e9
         adder.add(str(number), np.full(1000, number, np.float32))
@@ -127,3 +127,24 @@ with cache.adding() as adder:
     assert found.missing == list(range(50, 100))
     assert all((found[number] == number).all() for number in range(50))
     assert len(list(Path(tmp_path).glob(".*.partial"))) == 1
+
+
+def test_no_room_is_made_at_the_cost_of_what_is_used_with_the_new_ones(tmp_path):
+    add(ArrayCache(tmp_path, "group", MOST), 1)
+    add(ArrayCache(tmp_path, "group", MOST), 2)
+    crowded = ArrayCache(tmp_path, "group", 0)
+    with crowded.adding(crowded.find(["1", "3"])) as adder:
+        adder.add("3", array(3))
+    assert crowded.find_all(["3", "1"]).missing == []
+    assert crowded.find(["2"]).missing == [0]
+
+
+@pytest.mark.parametrize(
+    "shape", ["[-1, -2]", "[Infinity, 1]", "[1e30, 1]", "[4294967296, 4294967296]", "[" * 100_000]
+)
+def test_an_index_whose_bits_have_changed_is_not_used(tmp_path, shape):
+    cache = ArrayCache(tmp_path, "group", MOST)
+    add(cache, 1)
+    (index,) = tmp_path.glob("*.json")
+    index.write_text(index.read_text().replace("[2, 2]", shape))
+    assert cache.find(["1"]).missing == [0]

@@ -20,7 +20,7 @@ from napari_cellclf.bundles.schema import InputSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.rotation import rotate_image
-from napari_cellclf.errors import CancelledError, DatasetError
+from napari_cellclf.errors import CancelledError, DatasetError, UnreadableImageError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module
 from napari_cellclf.io.items import Item, item_keys
@@ -201,6 +201,15 @@ class TestTheSetOnDisk:
         keys += item_keys([item], GREY, "keep")
         assert len(set(keys)) == 6
 
+    def test_files_of_two_folders_are_not_confused(self, tmp_path, monkeypatch):
+        keys = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            os.utime(write(tmp_path / name / "a.png"), ns=(1, 1))
+            monkeypatch.chdir(tmp_path / name)
+            keys += item_keys([Item("a.png"), Item(str(tmp_path / name / "a.png"))], GREY, "keep")
+        assert keys[0] == keys[1] != keys[2] == keys[3]
+
     def test_the_rest_of_a_data_set_is_no_part_of_a_key(self, files):
         one, *_ = item_keys([Item(file) for file in files], GREY, "keep")
         assert item_keys([Item(files[2]), Item(files[0])], GREY, "keep")[1] == one
@@ -272,6 +281,16 @@ class TestTheSetOnDisk:
             assert files[1] in found.bad[1]
             assert found[1].shape == (0, 0, 0)
             np.testing.assert_array_equal(found[2], GREY(read_image(files[2])))
+
+    def test_what_could_not_be_read_is_tried_again(self, tmp_path, files, monkeypatch):
+        def fail(path: str) -> Any:
+            raise UnreadableImageError(f"{path} cannot be read now")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "read_image", fail)
+            assert sorted(self.prepare(files, tmp_path / "sets").bad) == [0, 1, 2]
+        found = self.prepare(files, tmp_path / "sets")
+        assert (found.bad, found.missing) == ({}, [])
 
     def test_nothing_but_bad_images(self, tmp_path):
         found = self.prepare([str(tmp_path / "no.png")], tmp_path / "sets")

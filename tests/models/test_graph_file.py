@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from napari_cellclf.bundles.members import GRAPH
-from napari_cellclf.errors import ExportError
+from napari_cellclf.bundles.schema import RoundingSpec
+from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError
 from napari_cellclf.models import graph_file
 from napari_cellclf.models.graph_file import measure_rounding, write_graph
 
@@ -104,6 +105,31 @@ class _Rounding:
     def __call__(self, batch: Any) -> Any:
         away = 0.01 * batch.max() * np.array([1, -1, 0], np.float32)
         return np.asarray(self.network(batch)) + away
+
+
+@dataclass
+class _Failing:
+    """An engine that does not get so far as to answer, or answers no number."""
+
+    error: Exception | None
+    precision: str = "bfloat16"
+
+    def __call__(self, batch: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return np.full((len(batch), 3), np.nan, np.float32)
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
+@pytest.mark.parametrize("error", [EngineError("no"), ImageTooLargeError("no"), None])
+def test_what_cannot_be_rounded_costs_no_network(
+    error: Exception | None, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = _write(network, tmp_path)
+    assert graph is not None
+    monkeypatch.setattr(graph_file, "load_graph_engine", lambda *_: _Failing(error))
+    found = measure_rounding(network, graph, [PIXELS[0], PIXELS[0]])
+    assert found == (None if error is not None else RoundingSpec(n=2, largest=1.0))
 
 
 @pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")

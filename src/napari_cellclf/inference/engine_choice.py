@@ -102,7 +102,7 @@ def look_at_machine() -> Machine:
     nvidia = has_nvidia_driver() and not gpus_are_hidden()
     windows = platform.system() == "Windows"
     return Machine(
-        frozenset(name for name in ENGINES if find_spec(name) is not None),
+        frozenset(name for name in ENGINES if _is_library(name)),
         runtime_has_gpu=(nvidia and _is_installed(_GPU_RUNTIMES["nvidia"]))
         or (windows and _is_installed(_GPU_RUNTIMES["windows"])),
         keras_has_gpu=nvidia and _backends_have_cuda(),
@@ -155,6 +155,12 @@ def _backends_have_cuda() -> bool:
     packages = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
     # PyTorch for Windows has it inside, and says so in its version.
     return any(map(_is_installed, packages)) or "+cu" in _version("torch")
+
+
+def _is_library(name: str) -> bool:
+    found = find_spec(name)
+    # A folder of exported models may be called like that, and Python would import it.
+    return found is not None and found.origin is not None
 
 
 def _is_installed(package: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.room import delete_oldest
+from napari_cellclf.io.room import delete_oldest, remove_abandoned
 
 #: Above this much, in bytes, those that were not used for longest are deleted.
 MAX_BYTES = 1 << 30
@@ -90,7 +90,8 @@ def keep_compiled(key: str, compiled: bytes) -> None:
     path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        remove_abandoned(path.parent)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=path.parent) as folder:
             beside = Path(folder) / path.name
             beside.write_bytes(hashlib.sha256(compiled).digest() + compiled)
             beside.replace(path)

@@ -91,9 +91,8 @@ class OnnxRuntimeEngine:
         try:
             session = runtime.InferenceSession(graph.read(), options, providers=providers)
         except _errors(runtime) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EngineError(
-                f"ONNX Runtime cannot load the network of {graph.name} ({first[:200]}); use "
+                f"ONNX Runtime cannot load the network of {graph.name} ({_reason(error)}); use "
                 "the engine keras"
             ) from error
         mixed = "mixed" if precision == "fast" else "float32"
@@ -104,6 +103,8 @@ class OnnxRuntimeEngine:
 
         Raises
         ------
+        EngineError
+            If the network cannot compute such images.
         ImageTooLargeError
             If the memory does not suffice.
         """
@@ -111,10 +112,17 @@ class OnnxRuntimeEngine:
         try:
             (answer,) = self._session.run(None, {self._input: pixels})
         except self._errors as error:
-            if not is_exhausted(error):
-                raise
-            raise image_too_large(batch, self._place) from error
+            if is_exhausted(error):
+                raise image_too_large(batch, self._place) from error
+            raise EngineError(
+                f"ONNX Runtime cannot compute images of shape {batch.shape} ({_reason(error)}); "
+                "use the engine keras"
+            ) from error
         return np.asarray(answer, np.float32)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _errors(runtime: Any) -> tuple[type[Exception], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import EngineError
-from napari_cellclf.inference.engine_library import engine_library, openvino_core
+from napari_cellclf.inference.engine_library import check_process, engine_library, openvino_core
 from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted
 from napari_cellclf.inference.graph_cache import find_compiled, keep_compiled, key_of
 
@@ -47,6 +48,7 @@ class OpenVinoEngine:
     def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
         self._alone = [compiled.create_infer_request()]
         self._spread = spread
+        self._process = os.getpid()
         self._together: list[Any] = []
         # A request computes one batch at a time.
         self._lock = threading.Lock()
@@ -80,12 +82,12 @@ class OpenVinoEngine:
             If the gate refuses it.
         """
         openvino = engine_library("openvino")
-        core = openvino_core()
         version = openvino.get_version()
         exact = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
-        key = key_of(graph.sha256, "openvino", version, precision, _processor(core))
 
         def compiled_for(hint: str) -> Any:
+            core = openvino_core()
+            key = key_of(graph.sha256, "openvino", version, precision, _processor(core))
             return _compiled(core, graph, exact | {"PERFORMANCE_HINT": hint}, key)
 
         try:
@@ -99,17 +101,23 @@ class OpenVinoEngine:
 
         Raises
         ------
+        EngineError
+            If the network cannot compute such images, or this process was forked since.
         ImageTooLargeError
             If the memory does not suffice.
         """
+        check_process(self._process)
         pixels = np.ascontiguousarray(batch, np.float32)
         try:
             with self._lock:
                 return _infer(self._requests(len(pixels)), pixels)
         except RuntimeError as error:
-            if not is_exhausted(error):
-                raise
-            raise image_too_large(batch, _DEVICE) from error
+            if is_exhausted(error):
+                raise image_too_large(batch, _DEVICE) from error
+            raise EngineError(
+                f"OpenVINO cannot compute images of shape {batch.shape} ({_reason(error)}); use "
+                "the engine keras"
+            ) from error
 
     def _requests(self, count: int) -> list[Any]:
         if count == 1:
@@ -157,8 +165,11 @@ def _refusal(name: str, error: RuntimeError) -> EngineError:
             f"the network of {name} needs more memory than is free; close other programs, or use a "
             "smaller model"
         )
-    lines = [line for line in str(error).splitlines() if line.strip()]
     return EngineError(
-        f"OpenVINO cannot compile the network of {name} ({lines[-1][:200] if lines else error}); "
-        "use the engine keras"
+        f"OpenVINO cannot compile the network of {name} ({_reason(error)}); use the engine keras"
     )
+
+
+def _reason(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__

@@ -76,7 +76,8 @@ def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -
 
 
 def _stamped(path: str) -> str:
-    return "".join(f"\t{file}\t{_stamp(file)}" for file in _files_of(path))
+    # Absolute: another folder may have a file of the same name, size and time.
+    return "".join(f"\t{os.path.abspath(file)}\t{_stamp(file)}" for file in _files_of(path))  # noqa: PTH100
 
 
 def _files_of(path: str) -> list[str]:

@@ -8,13 +8,15 @@ the same array do so in two parts, and either is good.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -25,11 +27,22 @@ from napari_cellclf.io.room import delete_oldest, remove_abandoned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FORMAT = 1
+_FORMAT = 2
 _FLOAT = 4
 #: A process that is killed loses what it has added in the last so many seconds.
 _SECONDS = 30.0
 _NUMBERS, _INDEX = ".f32", ".json"
+_NO_SHAPE = (0, 0, 0)
+#: What a damaged index raises when it is read.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class KeptArrays:
@@ -43,8 +56,11 @@ class KeptArrays:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
-        #: Why there is no array of a number, where that is known; its shape is all zeros.
+        #: Why there is no array of a number, where that is known; its shape is all zeros. It is
+        #: not kept: what could not be read today may be readable tomorrow.
         self.bad: dict[int, str] = {}
+        #: Where they lie.
+        self.files: set[Path] = set()
         self.shapes: list[tuple[int, ...]] = [()] * len(keys)
         self._parts: list[NDArray[np.float32]] = []
         self._part = np.full(len(keys), -1)
@@ -55,6 +71,8 @@ class KeptArrays:
 
     def __getitem__(self, number: int, /) -> NDArray[np.float32]:
         """Return one array, without copying it; there is none of a number that is missing."""
+        if number in self.bad:
+            return _NONE.reshape(_NO_SHAPE)
         if self._part[number] < 0:
             raise KeyError(self.keys[number])
         shape, start = self.shapes[number], self._start[number]
@@ -66,8 +84,22 @@ class KeptArrays:
         """Numbers that are not there, the first of each key."""
         first: dict[str, int] = {}
         for number in np.flatnonzero(self._part < 0):
-            first.setdefault(self.keys[number], int(number))
+            if number not in self.bad:
+                first.setdefault(self.keys[number], int(number))
         return list(first.values())
+
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Say which arrays cannot be made.
+
+        Parameters
+        ----------
+        reasons : mapping of str to str
+            Why not, by key.
+        """
+        for number, key in enumerate(self.keys):
+            if key in reasons:
+                self.bad[number] = reasons[key]
+                self.shapes[number] = _NO_SHAPE
 
     def _take_from(self, part: _Part, wanted: dict[str, list[int]]) -> bool:
         """Take from a part what is still wanted; return whether anything was in it."""
@@ -75,13 +107,12 @@ class KeptArrays:
         if not found:
             return False
         self._parts.append(part.numbers())
+        self.files.add(part.file)
         for place, key in found:
             for number in wanted.pop(key, ()):
                 self._part[number] = len(self._parts) - 1
                 self._start[number] = part.starts[place]
                 self.shapes[number] = part.shapes[place]
-                if key in part.bad:
-                    self.bad[number] = part.bad[key]
         return True
 
 
@@ -126,19 +157,22 @@ class ArrayCache:
                 if wanted and found._take_from(part, wanted):
                     # Says which part was used last.
                     os.utime(part.file)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except _DAMAGE:
                 # Damaged, or another process has just made room.
                 continue
-        found.bad = dict(sorted(found.bad.items()))
         return found
 
-    def find_all(self, keys: Sequence[str]) -> KeptArrays:
+    def find_all(
+        self, keys: Sequence[str], bad: Mapping[str, str] = MappingProxyType({})
+    ) -> KeptArrays:
         """Look for arrays that have just been added.
 
         Parameters
         ----------
         keys : sequence of str
             Under which they were added.
+        bad : mapping of str to str
+            Why some of them could not be made.
 
         Returns
         -------
@@ -151,6 +185,7 @@ class ArrayCache:
             If another process has removed some of them meanwhile, to make room for its own.
         """
         found = self.find(keys)
+        found.leave_out(bad)
         if found.missing:
             raise DatasetError(
                 f"{len(found.missing)} of {len(keys)} arrays are gone from {self.folder}, where "
@@ -160,8 +195,13 @@ class ArrayCache:
         return found
 
     @contextmanager
-    def adding(self) -> Iterator[Adder]:
+    def adding(self, found: KeptArrays) -> Iterator[Adder]:
         """Add arrays; what was added is kept when the block is left, and if it is cancelled.
+
+        Parameters
+        ----------
+        found : KeptArrays
+            Will be looked for together with what is added: no room is made at their cost.
 
         Yields
         ------
@@ -175,7 +215,9 @@ class ArrayCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.folder)
-        for file in delete_oldest(self.folder.glob(f"*{_NUMBERS}"), self._most_bytes):
+        for file in delete_oldest(
+            self.folder.glob(f"*{_NUMBERS}"), self._most_bytes, spare=found.files
+        ):
             file.with_suffix(_INDEX).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=self.folder) as beside:
             adder = Adder(Path(beside), self.folder, self._group)
@@ -211,28 +253,23 @@ class Adder:
         self._index: dict[str, Any] = {}
         self._began = 0.0
 
-    def add(self, key: str, array: NDArray[np.float32] | str) -> None:
+    def add(self, key: str, array: NDArray[np.float32]) -> None:
         """Add one array.
 
         Parameters
         ----------
         key : str
             Under which it will be found.
-        array : ndarray of float32, or str
-            Numbers, or why there are none.
+        array : ndarray of float32
+            Its numbers.
         """
         if self._file is None:
             self._file = (self._beside / "numbers").open("wb")
-            self._index = {"format": _FORMAT, "keys": [], "shapes": [], "bad": {}}
+            self._index = {"format": _FORMAT, "keys": [], "shapes": []}
             self._began = time.monotonic()
-        if isinstance(array, str):
-            self._index["bad"][key] = array
-            shape: tuple[int, ...] = (0, 0, 0)
-        else:
-            self._file.write(np.ascontiguousarray(array, np.float32).data)
-            shape = array.shape
+        self._file.write(np.ascontiguousarray(array, np.float32).data)
         self._index["keys"].append(key)
-        self._index["shapes"].append(shape)
+        self._index["shapes"].append(array.shape)
         if time.monotonic() - self._began > _SECONDS:
             self.keep()
 
@@ -262,11 +299,11 @@ class _Part:
         self.file = index.with_suffix(_NUMBERS)
         self.keys = [str(key) for key in said["keys"]]
         self.shapes = [tuple(int(side) for side in shape) for shape in said["shapes"]]
-        self.bad = {str(key): str(reason) for key, reason in said["bad"].items()}
-        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        sizes = [math.prod(shape) for shape in self.shapes]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         whole = self.file.stat().st_size == _FLOAT * self.starts[-1]
-        if said["format"] != _FORMAT or len(self.keys) != len(sizes) or not whole:
+        possible = len(self.keys) == len(sizes) and all(min(s, default=0) >= 0 for s in self.shapes)
+        if said["format"] != _FORMAT or not possible or not whole:
             raise ValueError(f"{self.file} is not what {index} says")
 
     def numbers(self) -> NDArray[np.float32]:

@@ -73,7 +73,7 @@ def prepare_images(
     -------
     KeptArrays
         ``(Y, X, C)`` float32 each, in the order of the items. Images that cannot be read or
-        prepared are in `bad`.
+        prepared are in `bad`, and are tried again each time.
 
     Raises
     ------
@@ -92,13 +92,17 @@ def prepare_images(
         return found
     before = len(items) - len(missing)
     prepare = _Preparer(preprocessing, frame)
+    bad: dict[str, str] = {}
     try:
-        with cache.adding() as adder:
+        with cache.adding(found) as adder:
             prepared = _ahead([items[number] for number in missing], prepare)
             for done, (number, pixels) in enumerate(zip(missing, prepared, strict=True), 1):
-                if done == 1 and not isinstance(pixels, str):
-                    _check_room(folder, pixels.nbytes * len(missing))
-                adder.add(keys[number], pixels)
+                if isinstance(pixels, str):
+                    bad[keys[number]] = pixels
+                else:
+                    if done == 1:
+                        _check_room(folder, pixels.nbytes * len(missing))
+                    adder.add(keys[number], pixels)
                 on_progress(Progress(before + done, len(items), "preparing images"))
                 if should_stop():
                     raise CancelledError(
@@ -109,7 +113,7 @@ def prepare_images(
             f"the prepared images cannot be written to {folder} ({error.strerror or error}); free "
             "some space, or set CELLCLF_CACHE to another folder"
         ) from error
-    return cache.find_all(keys)
+    return cache.find_all(keys, bad)
 
 
 class _Preparer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def remove_abandoned(folder: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def delete_oldest(files: Iterable[Path], most: int) -> list[Path]:
+def delete_oldest(files: Iterable[Path], most: int, *, spare: Collection[Path] = ()) -> list[Path]:
     """Delete the files that were not used for longest.
 
     Parameters
@@ -39,6 +39,8 @@ def delete_oldest(files: Iterable[Path], most: int) -> list[Path]:
         Of a cache; the time of change of each tells when it was used last.
     most : int
         How many bytes may stay.
+    spare : collection of Path
+        Those of them that stay whatever they take.
 
     Returns
     -------
@@ -56,6 +58,8 @@ def delete_oldest(files: Iterable[Path], most: int) -> list[Path]:
     for _, size, file in sorted(found):
         if total <= most:
             break
+        if file in spare:
+            continue
         # Windows keeps what another process has mapped.
         with suppress(PermissionError):
             file.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 from napari_cellclf.bundles.members import GRAPH, LIMITS
 from napari_cellclf.bundles.onnx_gate import check_onnx
 from napari_cellclf.bundles.schema import RoundingSpec
-from napari_cellclf.errors import EngineError, ExportError, ModelError
+from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError, ModelError
 from napari_cellclf.inference.graph_engine import Graph, load_graph_engine
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.models.export.material import TOLERANCE
@@ -94,16 +94,17 @@ def measure_rounding(
         return None
     content = graph.read_bytes()
     known = Graph(network.name, hashlib.sha256(content).hexdigest(), lambda: content)
+    exact = KerasEngine(network)
     try:
         rounded = load_graph_engine("openvino", known, "fast")
-    except EngineError as error:
+        if rounded.precision != "bfloat16":
+            return None
+        away = [np.abs(rounded(one[np.newaxis]) - exact(one[np.newaxis])).max() for one in images]
+    except (EngineError, ImageTooLargeError) as error:
         _log.info("rounding was not tried: %s", error)
         return None
-    if rounded.precision != "bfloat16":
-        return None
-    exact = KerasEngine(network)
-    away = [np.abs(rounded(one[np.newaxis]) - exact(one[np.newaxis])).max() for one in images]
-    return RoundingSpec(n=len(images), largest=float(max(away)))
+    # What is no number any more is as far away as can be.
+    return RoundingSpec(n=len(images), largest=float(np.nan_to_num(away, nan=1.0).max()))
 
 
 def _write(network: keras.Model, file: Path) -> None:

@@ -115,3 +115,17 @@ def test_heads_that_it_leaves_to_keras(activation, monkeypatch):
     assert not is_small_head(keras.Sequential(layers))
     monkeypatch.setattr("napari_cellclf.models.training.head_trainer.MOST_WEIGHTS", 10)
     assert not is_small_head(make_head())
+
+
+@pytest.mark.parametrize(
+    "restraint",
+    [{"kernel_regularizer": "l2"}, {"activity_regularizer": "l1"}, {"bias_constraint": "max_norm"}],
+)
+def test_what_else_acts_on_weights_is_left_to_keras(restraint):
+    def head(**options):
+        inputs = keras.Input((WIDTH,))
+        dense = keras.layers.Dense(CLASSES, activation="softmax", **options)
+        return keras.Model(inputs, dense(inputs))
+
+    assert is_small_head(head())
+    assert not is_small_head(head(**restraint))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from training_patterns import config, material
 
-from napari_cellclf.errors import CancelledError, DatasetError
+from napari_cellclf.errors import CancelledError, DatasetError, EngineError
 from napari_cellclf.inference.engine_choice import Machine
 from napari_cellclf.models.architectures.head import add_head
 from napari_cellclf.models.training import backbone as backbone_module
-from napari_cellclf.models.training import features
+from napari_cellclf.models.training import features, stages
 from napari_cellclf.models.training.backbone import Backbone, Way
-from napari_cellclf.models.training.reporter import MemoryKeeper
+from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
 from napari_cellclf.models.training.stages import train_network
 from napari_cellclf.models.training.surgery import split_head
 
@@ -167,6 +167,28 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     assert (len(computed), notes) == (1, [])
 
 
+def test_features_that_another_process_computes_meanwhile_are_taken(
+    tmp_path, monkeypatch, engine, computed
+):
+    images, backbone = pixels(3), split_head(tiny())[0]
+    expected, load = compute(images, tmp_path / "other", backbone, exact=True), Backbone.load
+    computed.clear()
+
+    def fail(self, way, some):
+        # By the time that one way has failed, the other process has finished with the next.
+        monkeypatch.setattr(Backbone, "load", load)
+        compute(images, tmp_path / "here", backbone, exact=True)
+        raise EngineError("cannot compute it")
+
+    ways = [Way(engine, "fast"), *features.ways_to_compute(features.look_at_machine(), exact=True)]
+    monkeypatch.setattr(
+        features, "ways_to_compute", lambda machine, *, exact: ways[1:] if exact else ways
+    )
+    monkeypatch.setattr(Backbone, "load", fail)
+    np.testing.assert_array_equal(compute(images, tmp_path / "here", backbone), expected)
+    assert len(computed) == 1
+
+
 class Unknown(keras.layers.Layer):
     """A layer that nobody has operators for."""
 
@@ -226,6 +248,24 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
     assert history == again
     for one, other in zip(whole.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_head_that_another_version_trained_in_another_way_begins_anew(tmp_path, monkeypatch):
+    settings, keeper, notes, asked = config(**HEAD, epochs=0), MemoryKeeper(), [], []
+    expected = train_network(tiny(), material(), settings, features_folder=tmp_path)
+
+    def train(**options):
+        return train_network(
+            tiny(), material(), settings, features_folder=tmp_path, keeper=keeper, **options
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "is_small_head", lambda head: False)
+        with pytest.raises(CancelledError):
+            train(should_stop=lambda: asked.append(1) or len(asked) >= 3)
+    monkeypatch.setattr(Silent, "note", lambda self, message: notes.append(message))
+    assert train() == expected
+    assert "the stage begins anew" in notes[0]
 
 
 def test_features_before_a_stop_are_kept(tmp_path, computed):

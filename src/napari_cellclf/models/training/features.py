@@ -105,6 +105,9 @@ def cached_features(
     work = Backbone(backbone)
     for way, cache in zip(ways, caches, strict=True):
         found = cache.find(keys)
+        if not found.missing:
+            # Another process has just computed them, while one more way was tried here.
+            return _stacked(found)
         try:
             compute, device = work.load(way, _some(arrays, found.missing))
         except (EngineError, ExportError) as error:
@@ -154,7 +157,7 @@ def _compute_missing(
     missing = found.missing
     done = len(arrays) - len(missing)
     try:
-        with cache.adding() as adder:
+        with cache.adding(found) as adder:
             for numbers, batch in _batches(arrays, missing, batch_size):
                 if should_stop():
                     raise CancelledError(f"stopped after the features of {done} images")

@@ -43,8 +43,22 @@ def is_small_head(head: keras.Model) -> bool:
     return (
         kinds in _KINDS
         and [layer.activation for layer in dense] == expected
-        and all(layer.use_bias for layer in dense)
+        and all(layer.use_bias and not _is_restrained(layer) for layer in dense)
         and head.count_params() <= MOST_WEIGHTS
+    )
+
+
+def _is_restrained(layer: keras.layers.Dense) -> bool:
+    """Whether something besides the loss acts on its weights; an imported network may have that."""
+    return any(
+        restraint is not None
+        for restraint in (
+            layer.kernel_regularizer,
+            layer.bias_regularizer,
+            layer.activity_regularizer,
+            layer.kernel_constraint,
+            layer.bias_constraint,
+        )
     )
 
 

@@ -277,7 +277,14 @@ class TrainingLoop:
         if found is None:
             return False
         state, arrays = found
-        self._trainer.restore(arrays)
+        try:
+            self._trainer.restore(arrays)
+        except ValueError as error:
+            # An earlier version may have trained the same network in another way.
+            self._reporter.note(
+                f"the state that was kept is of another kind ({error}); the stage begins anew"
+            )
+            return False
         self._state = LoopState(**state)
         self._best_is_new = False
         self._best = None
