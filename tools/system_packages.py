@@ -2,7 +2,8 @@
 
 Run by tox before the tests. As root on Debian and its relatives it installs what is missing; on
 any other Linux it names what is missing in one line and goes on, since most tests need none of
-it; on macOS and Windows there is nothing to do.
+it; on macOS and Windows there is nothing to do. With ``--browser`` it looks for Chromium, too,
+in which the page of ``cellclf serve`` is tested.
 """
 
 from __future__ import annotations
@@ -34,12 +35,17 @@ LIBRARIES = {
     "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
 }
 PROGRAMS = {"Xvfb": "xvfb"}
+#: Ubuntu has these only as snaps.
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
 
 
 def missing_packages() -> list[str]:
     """Return the Debian packages of the libraries and programs that are not here."""
-    absent = [package for name, package in PROGRAMS.items() if shutil.which(name) is None]
-    return absent + [package for name, package in LIBRARIES.items() if not _loads(name)]
+    return _absent(PROGRAMS) + [name for file, name in LIBRARIES.items() if not _loads(file)]
+
+
+def _absent(programs: dict[str, str]) -> list[str]:
+    return [package for name, package in programs.items() if shutil.which(name) is None]
 
 
 def can_install() -> bool:
@@ -79,15 +85,35 @@ def main() -> int:
     """Install what is missing, or say what is."""
     if not sys.platform.startswith("linux"):
         return 0
+    browser = _absent(BROWSER) if "--browser" in sys.argv else []
+    # Without a browser its tests are left out, which is no reason to leave out the others.
+    if browser and not provide("the tests of the server's page", browser):
+        print("The tests of the server's page are left out.")
     packages = missing_packages()
-    if not packages:
-        return 0
+    return 0 if not packages or provide("the tests with a window", packages) else int(can_install())
+
+
+def provide(purpose: str, packages: list[str]) -> bool:
+    """Install packages where that is possible, else name them in one line.
+
+    Parameters
+    ----------
+    purpose : str
+        What needs them.
+    packages : list of str
+        Names of Debian packages.
+
+    Returns
+    -------
+    bool
+        Whether they are installed now.
+    """
     names = " ".join(packages)
     if not can_install():
-        print(f"The tests with a window need these system packages (Debian's names): {names}")
-        return 0
-    print(f"Installing system packages for the tests with a window: {names}", flush=True)
-    return 0 if install(packages) else 1
+        print(f"For {purpose} these system packages are needed (Debian's names): {names}")
+        return False
+    print(f"Installing system packages for {purpose}: {names}", flush=True)
+    return install(packages)
 
 
 if __name__ == "__main__":
