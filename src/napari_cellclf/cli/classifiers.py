@@ -102,7 +102,7 @@ def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
 
 
 def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
-    from napari_cellclf.cluster.library import distributed_library
+    from napari_cellclf.cluster.extra import distributed_library
 
     distributed_library()
     from napari_cellclf.cluster.classifier import connect_cluster

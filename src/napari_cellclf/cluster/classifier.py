@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.cluster.chunk import Chunk, WantedModel
-from napari_cellclf.cluster.library import distributed_library
+from napari_cellclf.cluster.extra import distributed_library
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,

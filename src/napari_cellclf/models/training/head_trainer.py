@@ -11,6 +11,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from napari_cellclf.models.training.head_optimizer import HeadOptimizer, Weights
+from napari_cellclf.models.training.trainer import check_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,10 +136,7 @@ class HeadTrainer:
             If it is that of another head.
         """
         own = self._optimizer.arrays()
-        wrong = set(own) ^ set(state)
-        wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
-        if wrong:
-            raise ValueError(f"{len(wrong)} arrays do not fit the head, such as {min(wrong)}")
+        check_state(own, state, "head")
         for name, array in own.items():
             array[...] = state[name]
         self._optimizer.iterations = int(state["iterations"])

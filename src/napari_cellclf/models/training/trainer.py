@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -109,10 +110,7 @@ class Trainer:
             If it is that of another network.
         """
         variables = dict(self._variables())
-        wrong = set(variables) ^ set(state)
-        wrong |= {n for n in set(variables) & set(state) if variables[n].shape != state[n].shape}
-        if wrong:
-            raise ValueError(f"{len(wrong)} arrays do not fit the network, such as {min(wrong)}")
+        check_state(variables, state, "network")
         for name, variable in variables.items():
             variable.assign(state[name])
 
@@ -124,6 +122,29 @@ class Trainer:
         named = [(f"network {i:05d}", v) for i, v in enumerate(self._model.variables)]
         own = self._model.optimizer.variables
         return named + [(f"optimizer {i:05d}", v) for i, v in enumerate(own)]
+
+
+def check_state(own: Mapping[str, Any], state: Mapping[str, NDArray[Any]], what: str) -> None:
+    """Refuse a state that was not taken of the same network and optimizer.
+
+    Parameters
+    ----------
+    own : mapping of str to array or variable
+        What is to be replaced; only shapes are looked at.
+    state : mapping of str to ndarray
+        What is to replace it.
+    what : str
+        Whose state it is, for the message.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ.
+    """
+    wrong = set(own) ^ set(state)
+    wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
+    if wrong:
+        raise ValueError(f"{len(wrong)} arrays do not fit the {what}, such as {min(wrong)}")
 
 
 class AveragedWeights:
