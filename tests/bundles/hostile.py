@@ -76,7 +76,9 @@ def write(
     with zipfile.ZipFile(path, "w", compression) as archive:
         for member, content in members.items():
             if member != leave_out:
-                archive.writestr(member, content)
+                # A fixed date, so that the same network is the same bytes at any time.
+                stamped = zipfile.ZipInfo(member, (1980, 1, 1, 0, 0, 0))
+                archive.writestr(stamped, content, compression)
         for info, content in extra:
             archive.writestr(info, content)
     return path
