@@ -28,40 +28,17 @@ _UTF8_NAME = 0x800
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip whose members are stored plainly, one after the other.
+    """A zip whose members are stored plainly, one after the other."""
 
-    Parameters
-    ----------
-    name : str
-        What to call the file in messages.
-    members : mapping of str to Span
-        Where each member lies.
-    crcs : mapping of str to int
-        The CRC-32 that each declares.
-    """
-
+    #: What to call the file in messages.
     name: str
+    #: Where each member lies.
     members: Mapping[str, Span]
+    #: The CRC-32 that each declares.
     crcs: Mapping[str, int]
 
     def span(self, member: str) -> Span:
-        """Return where a member lies; its CRC has not been compared.
-
-        Parameters
-        ----------
-        member : str
-            Its name.
-
-        Returns
-        -------
-        Span
-            To read it in place.
-
-        Raises
-        ------
-        BundleError
-            If there is none of that name.
-        """
+        """Return where a member lies; its CRC has not been compared."""
         if member not in self.members:
             raise BundleError(f"{self.name} lacks {member}: it {TRUNCATED}")
         return self.members[member]
@@ -69,20 +46,7 @@ class Archive:
     def read(self, member: str) -> bytes:
         """Read a member whole and compare its CRC.
 
-        Parameters
-        ----------
-        member : str
-            Its name.
-
-        Returns
-        -------
-        bytes
-            Its content, within the limit it was opened with.
-
-        Raises
-        ------
-        BundleError
-            If there is none of that name, or it is damaged.
+        Returns its content, within the limit it was opened with.
         """
         span = self.span(member)
         content = span.read(0, span.size)
@@ -90,20 +54,7 @@ class Archive:
         return content
 
     def check_crc(self, member: str, found: int) -> None:
-        """Compare the CRC of what was read.
-
-        Parameters
-        ----------
-        member : str
-            Its name.
-        found : int
-            CRC-32 of its content.
-
-        Raises
-        ------
-        BundleError
-            If it is another than declared.
-        """
+        """Compare the CRC of what was read."""
         if found != self.crcs[member]:
             raise BundleError(f"{member} in {self.name} is damaged; get the file again")
 
@@ -116,27 +67,7 @@ def open_archive(handle: IO[bytes], name: str, limits: Mapping[str, int]) -> Arc
     first byte, each once and in one piece, and say the same before their data as in the list at
     the end, so that every reader finds the same content under a name.
 
-    Parameters
-    ----------
-    handle : file
-        Opened for reading in binary, seekable.
-    name : str
-        What to call the file in messages.
-    limits : mapping of str to int
-        The allowed members, each with its largest size in bytes.
-
-    Returns
-    -------
-    Archive
-        To read members from.
-
-    Raises
-    ------
-    BundleError
-        If it is no zip, or an incomplete one.
-    UnsafeModelError
-        If a member is not allowed, stands there twice, is a link, encrypted, compressed or
-        larger than allowed, or the file holds anything besides its members.
+    `limits`: the allowed members, each with its largest size in bytes.
     """
     whole = Span.whole(handle, name)
     directory = _directory_start(whole)

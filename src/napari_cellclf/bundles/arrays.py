@@ -30,22 +30,7 @@ _LONGEST = 1 << 10
 def parse_array(content: bytes, name: str) -> NDArray[Any]:
     """Read a ``.npy`` file from memory.
 
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    name : str
-        What to call it in messages.
-
-    Returns
-    -------
-    ndarray
-        Of real numbers.
-
-    Raises
-    ------
-    BundleError
-        If it is not a complete array of real numbers.
+    `content`: bytes; the whole file.
     """
     start = content[:_LONGEST]
     found = _HEADER.match(start)
@@ -70,15 +55,7 @@ def _declared_length(start: bytes) -> int:
 def dump_array(array: NDArray[Any]) -> bytes:
     """Write an array as a ``.npy`` file into memory.
 
-    Parameters
-    ----------
-    array : ndarray
-        Of real numbers.
-
-    Returns
-    -------
-    bytes
-        The whole file.
+    Returns the whole file.
     """
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)

@@ -43,17 +43,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PrivateNetwork:
-    """A copy of the network file that nobody else can change, checked.
+    """A copy of the network file that nobody else can change, checked."""
 
-    Parameters
-    ----------
-    path : Path
-        The copy; gone when the context that gave it ends.
-    checked : CheckedNetwork
-        What the gate found in it.
-    """
-
+    #: The copy; gone when the context that gave it ends.
     path: Path
+    #: What the gate found in it.
     checked: CheckedNetwork
 
 
@@ -224,25 +218,7 @@ class ModelBundle:
 
 
 def read_spec(path: Path) -> BundleSpec:
-    """Read only what a bundle says of itself.
-
-    Parameters
-    ----------
-    path : Path
-        A folder or a zip that exists.
-
-    Returns
-    -------
-    BundleSpec
-        Valid, but no file of the bundle has been looked at.
-
-    Raises
-    ------
-    BundleError
-        If it is missing, of another version, or not valid.
-    IntegrityError
-        If it was edited after the bundle was written.
-    """
+    """Read only what a bundle says of itself."""
     name = f"{SPEC} of {path.name}"
     raw = parse_json(read_all(members_of(path), SPEC), name)
     version = raw.get("format_version") if isinstance(raw, dict) else None

@@ -19,18 +19,7 @@ _SHARES = ("accuracy", "confidence", "calibration error")
 
 
 def model_card(spec: BundleSpec) -> str:
-    """Write the model card of a bundle.
-
-    Parameters
-    ----------
-    spec : BundleSpec
-        What is known about the model.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write the model card of a bundle."""
     return "\n".join(_lines(spec)).rstrip() + "\n"
 
 

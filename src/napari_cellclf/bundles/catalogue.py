@@ -25,38 +25,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a list of models shows of each.
+    """What a list of models shows of each."""
 
-    Parameters
-    ----------
-    name : str
-        What to type.
-    title : str
-        What to read.
-    path : Path
-        Where it lies.
-    where : {'bundled', 'mine'}
-        With the package, or in the user's folder of models.
-    classes : tuple of str
-        Names of the classes.
-    channels : tuple of str
-        Names of the channels it looks at.
-    licence : str
-        Of the weights.
-    size_bytes : int
-        Room on disk.
-    description : str
-        What it is for.
-    """
-
+    #: What to type.
     name: str
+    #: What to read.
     title: str
+    #: Where it lies.
     path: Path
+    #: With the package, or in the user's folder of models.
     where: Where
+    #: Names of the classes.
     classes: tuple[str, ...]
+    #: Names of the channels it looks at.
     channels: tuple[str, ...]
+    #: Of the weights.
     licence: str
+    #: Room on disk.
     size_bytes: int
+    #: What it is for.
     description: str = ""
 
     @property
@@ -70,13 +57,7 @@ RUN_MODEL = f"model{SUFFIX}"
 
 
 def models_folder() -> Path:
-    """Return the user's folder of models: `CELLCLF_MODELS`, else where the system keeps data.
-
-    Returns
-    -------
-    Path
-        It need not exist.
-    """
+    """Return the user's folder of models: `CELLCLF_MODELS`, else where the system keeps data."""
     chosen = os.environ.get("CELLCLF_MODELS")
     return expanded(chosen) if chosen else _data() / "models"
 
@@ -89,13 +70,7 @@ def _data() -> Path:
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the models that come with the package.
-
-    Returns
-    -------
-    Path
-        Inside the installed package.
-    """
+    """Return the folder of the models that come with the package."""
     return Path(__file__).parents[1] / "resources" / "models"
 
 
@@ -123,28 +98,7 @@ def list_models() -> list[ModelInfo]:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Find a bundle by path or by name.
-
-    Parameters
-    ----------
-    name_or_path : str or Path
-        A path that exists, the folder of a finished training run, or the name of one of the user's
-        models or of a bundled one.
-
-    Returns
-    -------
-    Path
-        Of the bundle.
-
-    Raises
-    ------
-    ModelNotFoundError
-        Naming the models there are.
-    UnsafeModelError
-        If it is an address on a network, or a model of a kind that may run code when opened.
-    BundleError
-        If it is a network without a bundle.
-    """
+    """Find a bundle by path or by name."""
     refuse_urls(name_or_path)
     wanted = str(name_or_path)
     if not wanted.strip():

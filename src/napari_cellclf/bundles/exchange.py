@@ -12,18 +12,7 @@ from napari_cellclf.errors import BundleError
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuse to replace a folder that is no model, whatever else was allowed.
-
-    Parameters
-    ----------
-    target : Path
-        Where a bundle shall lie.
-
-    Raises
-    ------
-    BundleError
-        If there is such a folder: all that is in it would be lost.
-    """
+    """Refuse to replace a folder that is no model, whatever else was allowed."""
     if target.is_dir() and not (target / SPEC).exists() and any(target.iterdir()):
         raise BundleError(
             f"{target} is a folder with something else than a model in it; choose another name"
@@ -31,21 +20,7 @@ def check_replaceable(target: Path) -> None:
 
 
 def exchange(finished: Path, target: Path) -> None:
-    """Put what is finished where an older one may lie.
-
-    Parameters
-    ----------
-    finished : Path
-        A file or folder on the same disk as `target`.
-    target : Path
-        Its place. What lies there stands beside it for the moment of the exchange, under the name
-        of `previous_path`, which `checked_path` knows.
-
-    Raises
-    ------
-    OSError
-        If the disk refuses; the older one is back in its place then.
-    """
+    """Put what is finished where an older one may lie."""
     previous = previous_path(target)
     _remove(previous if target.exists() else None)
     if target.exists():
@@ -70,18 +45,7 @@ def _remove(path: Path | None) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder down to the disk.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Raises
-    ------
-    OSError
-        If the disk refuses.
-    """
+    """Write the names in a folder down to the disk."""
     # Windows cannot open a folder, and writes names down by itself.
     if os.name == "nt":
         return

@@ -12,37 +12,14 @@ from napari_cellclf.io.cache import keras_models_folder
 
 
 def place_of(entry: RegistryEntry) -> Path:
-    """Return where an entry lies once it was fetched.
-
-    Parameters
-    ----------
-    entry : RegistryEntry
-        Of a list.
-
-    Returns
-    -------
-    Path
-        In the user's folder of models; for weights, where Keras looks for them.
-    """
+    """Return where an entry lies once it was fetched."""
     if isinstance(entry, WeightsEntry):
         return keras_models_folder() / entry.file_name
     return models_folder() / f"{entry.name}{SUFFIX}"
 
 
 def is_here(entry: RegistryEntry) -> bool:
-    """Whether an entry was fetched; nothing of it is read.
-
-    Parameters
-    ----------
-    entry : RegistryEntry
-        Of a list.
-
-    Returns
-    -------
-    bool
-        For a model, only if it was made of the very file that the entry names: another model of
-        that name is somebody's own.
-    """
+    """Whether an entry was fetched; nothing of it is read."""
     path = place_of(entry)
     if isinstance(entry, WeightsEntry):
         return path.is_file()
@@ -50,32 +27,13 @@ def is_here(entry: RegistryEntry) -> bool:
 
 
 def note_origin(path: Path, entry: RegistryEntry) -> None:
-    """Write down beside a model of which file it was made.
-
-    Parameters
-    ----------
-    path : Path
-        Of the model.
-    entry : RegistryEntry
-        What was fetched.
-    """
+    """Write down beside a model of which file it was made."""
     note = {"checksum": str(entry.checksum), "uri": entry.uri}
     origin_note(path).write_text(json.dumps(note), encoding="utf-8")
 
 
 def origin_note(path: Path) -> Path:
-    """Return where the note about a model lies.
-
-    Parameters
-    ----------
-    path : Path
-        Of the model.
-
-    Returns
-    -------
-    Path
-        A hidden file beside it.
-    """
+    """Return where the note about a model lies."""
     return path.with_name(f".{path.name}.origin.json")
 
 

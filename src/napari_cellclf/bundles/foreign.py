@@ -172,37 +172,13 @@ def look_at(file: str | Path, size: tuple[int, int] | None = None) -> ForeignFil
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file named `.keras` is the HDF5 file of an older Keras.
-
-    Parameters
-    ----------
-    path : Path
-        A file that exists.
-
-    Returns
-    -------
-    bool
-        False for everything else.
-    """
+    """Whether a file named `.keras` is the HDF5 file of an older Keras."""
     is_file = not path.is_dir() and path.suffix.lower() == ".keras"
     return is_file and start_of(path) == HDF5_MAGIC
 
 
 def check_description(found: ForeignFile, described: ForeignNetwork) -> None:
-    """Hold what people say of a network against what its file says.
-
-    Parameters
-    ----------
-    found : ForeignFile
-        From `look_at`.
-    described : ForeignNetwork
-        What was said.
-
-    Raises
-    ------
-    InputError
-        If the number of classes or channels, or the size, is not the network's.
-    """
+    """Hold what people say of a network against what its file says."""
     channels, size = described.preprocessing.channels, described.preprocessing.size
     if len(described.classes) != found.n_classes:
         raise InputError(

@@ -34,24 +34,16 @@ _OPTIMIZER = "optimizer/"
 
 @dataclass(frozen=True)
 class CheckedNetwork:
-    """What the gate found in a file it lets pass.
+    """What the gate found in a file it lets pass."""
 
-    Parameters
-    ----------
-    network : Network
-        What its configuration asks for.
-    n_weights : int
-        How many numbers its weights file holds for it: as many as it asks for.
-    keras_version : str
-        Which Keras wrote it.
-    values_checked : bool
-        Whether the numbers themselves have been read. Of a large file they have not; see
-        `check_values`.
-    """
-
+    #: What its configuration asks for.
     network: Network
+    #: How many numbers its weights file holds for it: as many as it asks for.
     n_weights: int
+    #: Which Keras wrote it.
     keras_version: str
+    #: Whether the numbers themselves have been read. Of a large file they have not; see
+    #: `check_values`.
     values_checked: bool
 
     @property
@@ -61,27 +53,7 @@ class CheckedNetwork:
 
 
 def check_network(path: Path, size: tuple[int, int] | None = None) -> CheckedNetwork:
-    """Check a `.keras` file statically: a fifth of a second and a few megabytes for any file.
-
-    Parameters
-    ----------
-    path : Path
-        The file. Hand over a private copy, so that what is loaded is what was checked.
-    size : tuple of int, optional
-        Height and width of the images that the network will be given, where it takes any.
-
-    Returns
-    -------
-    CheckedNetwork
-        What it holds.
-
-    Raises
-    ------
-    BundleError
-        If it is not a complete file of the kind.
-    UnsafeModelError
-        If it holds anything that is not a plain network with its weights.
-    """
+    """Check a `.keras` file statically: a fifth of a second and a few megabytes for any file."""
     with _opened(path) as archive:
         documents = [
             parse_json(archive.read(member), f"{member} of {path.name}")
@@ -103,16 +75,6 @@ def check_values(path: Path) -> None:
     """Read all weights of a `.keras` file through: the step after `check_network` for large ones.
 
     Takes about a second for a gigabyte, and a few megabytes of memory.
-
-    Parameters
-    ----------
-    path : Path
-        A file that `check_network` let pass.
-
-    Raises
-    ------
-    BundleError
-        If they are damaged, or not finite.
     """
     with _opened(path) as archive:
         span = _weights_span(archive, path.name)
@@ -120,20 +82,7 @@ def check_values(path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> None:
-    """Check an HDF5 file of weights alone, its numbers too.
-
-    Parameters
-    ----------
-    path : Path
-        Of a ``.weights.h5`` file.
-
-    Raises
-    ------
-    BundleError
-        If it is not a complete file, or a weight is not finite.
-    UnsafeModelError
-        If it holds anything but plain arrays.
-    """
+    """Check an HDF5 file of weights alone, its numbers too."""
     with open_plain(path) as handle:
         span = Span.whole(handle, path.name)
         check_finite(span, check_weights(span))

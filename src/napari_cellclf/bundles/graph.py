@@ -36,48 +36,31 @@ _SEEDED = words("AlphaDropout Dropout GaussianDropout GaussianNoise SpatialDropo
 
 @dataclass(frozen=True)
 class Tensor:
-    """What goes from one layer to the next.
+    """What goes from one layer to the next."""
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Without the batch.
-    ending : str
-        The activation it comes out of.
-    """
-
+    #: Without the batch.
     shape: Shape
+    #: The activation it comes out of.
     ending: str
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a configuration asks for.
+    """What a configuration asks for."""
 
-    Parameters
-    ----------
-    config : dict
-        The configuration with nothing besides what was checked: what Keras is given.
-    input_shape : tuple of (int or None)
-        Of one image; None where its size is open.
-    output_shape : tuple of int
-        Of the answer to one image.
-    ending : str
-        The activation that the answer comes out of, such as ``"softmax"``.
-    weights : tuple of (str, list of tuple of int)
-        Name of each layer with weights, and their shapes, in Keras's order.
-    n_layers : int
-        How many layers.
-    n_seeds : int
-        How many of them keep the state of a random generator.
-    """
-
+    #: The configuration with nothing besides what was checked: what Keras is given.
     config: dict[str, Any]
+    #: Of one image; None where its size is open.
     input_shape: tuple[int | None, ...]
+    #: Of the answer to one image.
     output_shape: tuple[int, ...]
+    #: The activation that the answer comes out of, such as ``"softmax"``.
     ending: str
+    #: Name of each layer with weights, and their shapes, in Keras's order.
     weights: tuple[tuple[str, list[Shape]], ...]
+    #: How many layers.
     n_layers: int
+    #: How many of them keep the state of a random generator.
     n_seeds: int
 
     @property
@@ -87,27 +70,7 @@ class Network:
 
 
 def follow(config: Any, name: str, size: tuple[int, int] | None = None) -> Network:
-    """Check a configuration and add up what it asks for.
-
-    Parameters
-    ----------
-    config : object
-        The parsed `config.json`.
-    name : str
-        What to call the file in messages.
-    size : tuple of int, optional
-        Height and width of the images that it will be given, where its own are open.
-
-    Returns
-    -------
-    Network
-        One of plain layers that fit together, with one input and one output, of bounded size.
-
-    Raises
-    ------
-    UnsafeModelError
-        Naming the class, the parameter or the size that is not allowed.
-    """
+    """Check a configuration and add up what it asks for."""
     parts = read_network(config, name)
     follower = _Follower(name)
     if len(parts.inputs) != 1 or len(parts.outputs) != 1:

@@ -33,20 +33,13 @@ _VARIABLE_TEXT, _FIXED_TEXT = 9, 3
 
 @dataclass(frozen=True)
 class Array:
-    """Numbers in the file.
+    """Numbers in the file."""
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Their shape; all in one piece, the last axis running fastest.
-    dtype : dtype
-        Their type.
-    offset : int
-        Where they begin, in bytes from the start of the HDF5 file.
-    """
-
+    #: Their shape; all in one piece, the last axis running fastest.
     shape: tuple[int, ...]
+    #: Their type.
     dtype: np.dtype[np.generic]
+    #: Where they begin, in bytes from the start of the HDF5 file.
     offset: int
 
     @property
@@ -62,18 +55,12 @@ class Array:
 
 @dataclass
 class Weights:
-    """What is in an HDF5 file.
+    """What is in an HDF5 file."""
 
-    Parameters
-    ----------
-    arrays : dict of str to Array
-        By path, such as ``"layers/dense/vars/0"``.
-    attributes : dict of str to dict of str to (tuple of bytes)
-        The texts beside each group or array, by its path and their name; the outermost group is
-        ``""``.
-    """
-
+    #: By path, such as ``"layers/dense/vars/0"``.
     arrays: dict[str, Array] = field(default_factory=dict)
+    #: The texts beside each group or array, by its path and their name; the outermost group is
+    #: ``""``.
     attributes: dict[str, dict[str, tuple[bytes, ...]]] = field(default_factory=dict)
 
 
@@ -81,23 +68,6 @@ def check_weights(span: Span) -> Weights:
     """Walk an HDF5 file and refuse whatever is not a plain array of numbers.
 
     The numbers themselves are not read.
-
-    Parameters
-    ----------
-    span : Span
-        The file, or where it lies in a zip.
-
-    Returns
-    -------
-    Weights
-        Where its arrays are.
-
-    Raises
-    ------
-    BundleError
-        If it is not a complete HDF5 file.
-    UnsafeModelError
-        If it holds anything else, or declares more than it holds.
     """
     return _Walk(span).run()
 

@@ -64,33 +64,21 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in a group.
+    """One name in a group."""
 
-    Parameters
-    ----------
-    name : str
-        The last part of a path.
-    header : int
-        Where its object header lies.
-    cached : bytes, optional
-        Where the entry says that the tree and names of that group lie; None if it does not.
-    """
-
+    #: The last part of a path.
     name: str
+    #: Where its object header lies.
     header: int
+    #: Where the entry says that the tree and names of that group lie; None if it does not.
     cached: bytes | None
 
 
 @dataclass
 class Pieces:
-    """Reads pieces of the file, each once, and never more than a bounded amount.
+    """Reads pieces of the file, each once, and never more than a bounded amount."""
 
-    Parameters
-    ----------
-    span : Span
-        The file.
-    """
-
+    #: The file.
     span: Span
     _read: int = 0
     _seen: set[int] = field(default_factory=set)

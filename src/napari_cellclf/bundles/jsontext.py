@@ -22,25 +22,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def parse_json(text: bytes, name: str, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON strictly.
 
-    Parameters
-    ----------
-    text : bytes
-        UTF-8; its length is bounded by whoever read it.
-    name : str
-        What to call it in messages.
-    max_depth : int
-        Deepest nesting of lists and objects.
-
-    Returns
-    -------
-    object
-        As `json.loads`.
-
-    Raises
-    ------
-    UnsafeModelError
-        If it is not JSON in UTF-8, nested deeper or longer than such files are, names a key twice
-        or holds a number that is not finite.
+    `text`: bytes; UTF-8; its length is bounded by whoever read it.
     """
     _check_extent(text, name, max_depth)
 

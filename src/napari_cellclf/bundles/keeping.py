@@ -64,32 +64,7 @@ def copy_bundle(
     overwrite: bool = False,
     verify: Callable[[Path], object] = ModelBundle.load,
 ) -> ModelBundle:
-    """Copy a bundle into one stored zip, leaving every file of it as it is.
-
-    Parameters
-    ----------
-    source : Path
-        A folder or a zip.
-    target : Path
-        Where the zip shall lie.
-    overwrite : bool
-        Whether what is there may be replaced.
-    verify : callable
-        Given the finished copy before it takes its place; whatever it raises leaves the place as
-        it was.
-
-    Returns
-    -------
-    ModelBundle
-        The copy in its place.
-
-    Raises
-    ------
-    BundleError
-        If something is there already, `source` is not valid, or the disk refuses.
-    IntegrityError
-        If the copy is not the same.
-    """
+    """Copy a bundle into one stored zip, leaving every file of it as it is."""
     refuse_urls(target)
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists already; choose another name, or add --overwrite")
@@ -115,25 +90,7 @@ def copy_bundle(
 
 
 def find_own_model(name: str) -> Path:
-    """Find a model that may be removed.
-
-    Parameters
-    ----------
-    name : str
-        As `list_models` shows it.
-
-    Returns
-    -------
-    Path
-        Where it is.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If the user has no model of that name.
-    ModelError
-        If it comes with the package.
-    """
+    """Find a model that may be removed."""
     stem = name.removesuffix(SUFFIX)
     if not re.match(NAME_PATTERN, stem):
         raise ModelNotFoundError(

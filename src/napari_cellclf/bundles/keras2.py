@@ -36,24 +36,6 @@ def translate(config: Any, name: str) -> dict[str, Any]:
 
     Nothing is allowed here that the check of the result would not have to allow: that is made
     afterwards, as of any file.
-
-    Parameters
-    ----------
-    config : object
-        The parsed ``model_config`` of an HDF5 file.
-    name : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    dict
-        As Keras 3 would write it.
-
-    Raises
-    ------
-    UnsafeModelError
-        If it is not a plain Sequential or Functional network, or holds something that Keras 3
-        computes in another way.
     """
     return _Translator(name).model(config)
 

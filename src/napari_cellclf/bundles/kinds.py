@@ -19,15 +19,7 @@ IMPORT = "cellclf models import"
 def refuse_other_kinds(path: Path) -> None:
     """Refuse a model of a kind that may run code when it is opened, and say how to convert it.
 
-    Parameters
-    ----------
-    path : Path
-        A file or folder that exists; only the first bytes of a file are read.
-
-    Raises
-    ------
-    UnsafeModelError
-        If it is an HDF5 file of an older Keras, a SavedModel or a pickle, or no plain file.
+    `path`: A file or folder that exists; only the first bytes of a file are read.
     """
     if path.is_dir():
         if any((path / member).is_file() for member in _SAVED_MODEL):
@@ -51,22 +43,7 @@ def refuse_other_kinds(path: Path) -> None:
 def start_of(path: Path) -> bytes:
     """Read the first bytes of a plain file, which tell what it is.
 
-    Parameters
-    ----------
-    path : Path
-        A file.
-
-    Returns
-    -------
-    bytes
-        As many as an HDF5 file begins with.
-
-    Raises
-    ------
-    BundleError
-        If it cannot be opened or read.
-    UnsafeModelError
-        If it is a pipe or a device.
+    Returns as many as an HDF5 file begins with.
     """
     with open_plain(path) as handle:
         return read_up_to(handle, len(HDF5_MAGIC), path.name)

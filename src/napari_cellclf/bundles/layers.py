@@ -220,25 +220,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 
 
 def check_layer(layer: Any, name: str) -> dict[str, Any]:
-    """Check one layer's class and every one of its parameters.
-
-    Parameters
-    ----------
-    layer : object
-        As it stands in a configuration.
-    name : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    dict
-        The same with nothing besides what was checked.
-
-    Raises
-    ------
-    UnsafeModelError
-        Naming the class or the parameter that is not allowed.
-    """
+    """Check one layer's class and every one of its parameters."""
     class_name, module = _class_of(layer, name)
     if layer.get("compile_config"):
         raise UnsafeModelError(f"a layer of {name} would be compiled when it is loaded")

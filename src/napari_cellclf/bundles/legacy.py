@@ -27,45 +27,18 @@ _MAX_CONFIG = 1 << 22
 
 @dataclass(frozen=True)
 class LegacyNetwork:
-    """What is in such a file.
+    """What is in such a file."""
 
-    Parameters
-    ----------
-    network : Network
-        What its translated configuration asks for.
-    arrays : dict of str to list of Array
-        For each layer with weights, where they are, in order and of the shapes asked for.
-    keras_version : str
-        Which Keras wrote it.
-    """
-
+    #: What its translated configuration asks for.
     network: Network
+    #: For each layer with weights, where they are, in order and of the shapes asked for.
     arrays: dict[str, list[Array]]
+    #: Which Keras wrote it.
     keras_version: str
 
 
 def check_legacy(path: Path, size: tuple[int, int] | None = None) -> LegacyNetwork:
-    """Check such a file statically.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    size : tuple of int, optional
-        As for `check_network`.
-
-    Returns
-    -------
-    LegacyNetwork
-        What it holds; the numbers themselves have not been read.
-
-    Raises
-    ------
-    BundleError
-        If it is not complete.
-    UnsafeModelError
-        If it holds anything but a plain network with its weights.
-    """
+    """Check such a file statically."""
     with open_plain(path) as handle:
         weights = check_weights(Span.whole(handle, path.name))
     about = weights.attributes.get("", {})
@@ -84,25 +57,7 @@ def check_legacy(path: Path, size: tuple[int, int] | None = None) -> LegacyNetwo
 
 
 def read_legacy(path: Path, checked: LegacyNetwork) -> dict[str, list[np.ndarray[Any, Any]]]:
-    """Read the weights of such a file.
-
-    Parameters
-    ----------
-    path : Path
-        A private copy of the file that was checked.
-    checked : LegacyNetwork
-        What was found in it.
-
-    Returns
-    -------
-    dict of str to list of ndarray
-        For each layer, in Keras's order.
-
-    Raises
-    ------
-    BundleError
-        If a weight is not finite.
-    """
+    """Read the weights of such a file."""
     with open_plain(path) as handle:
         span = Span.whole(handle, path.name)
         every = {f"{layer}/{i}": one for layer, found in checked.arrays.items()

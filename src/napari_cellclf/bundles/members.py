@@ -96,55 +96,21 @@ class ZipMembers:
 
 
 def members_of(path: Path) -> Members:
-    """Return access to the files of a bundle.
-
-    Parameters
-    ----------
-    path : Path
-        A folder or a zip that exists.
-
-    Returns
-    -------
-    Members
-        Nothing has been read from it yet.
-    """
+    """Return access to the files of a bundle."""
     return FolderMembers(path) if path.is_dir() else ZipMembers(path)
 
 
 def read_all(members: Members, member: str) -> bytes:
     """Read one file whole.
 
-    Parameters
-    ----------
-    members : Members
-        Of a bundle.
-    member : str
-        Which file.
-
-    Returns
-    -------
-    bytes
-        Its content, within its limit.
+    Returns its content, within its limit.
     """
     with members.open(member) as span:
         return span.read(0, span.size)
 
 
 def copy_and_hash(source: Span, target: IO[bytes] | None = None) -> str:
-    """Read a file through, optionally into another, and hash what was read.
-
-    Parameters
-    ----------
-    source : Span
-        Read from its beginning.
-    target : file, optional
-        Opened for writing in binary.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal.
-    """
+    """Read a file through, optionally into another, and hash what was read."""
     digest = hashlib.sha256()
     for place in range(0, source.size, _CHUNK):
         chunk = source.read(place, min(_CHUNK, source.size - place))

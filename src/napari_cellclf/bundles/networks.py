@@ -30,51 +30,22 @@ Place: TypeAlias = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Parts:
-    """A model, read: the whole, or one that stands inside it in the place of a layer.
+    """A model, read: the whole, or one that stands inside it in the place of a layer."""
 
-    Parameters
-    ----------
-    config : dict
-        Its configuration with nothing besides what was checked.
-    inputs, outputs : list of (str, int, int)
-        Where it begins and ends.
-    layers : dict of str to dict
-        Each layer's checked configuration, by its name.
-    inner : dict of str to Parts
-        Those of the layers that are models themselves.
-    calls : dict of str to list of list
-        For each layer, what each of its calls takes: places, and numbers.
-    """
-
+    #: Its configuration with nothing besides what was checked.
     config: dict[str, Any]
     inputs: list[Place]
     outputs: list[Place]
+    #: Each layer's checked configuration, by its name.
     layers: dict[str, dict[str, Any]]
+    #: Those of the layers that are models themselves.
     inner: dict[str, Parts]
+    #: For each layer, what each of its calls takes: places, and numbers.
     calls: dict[str, list[list[Place | float]]]
 
 
 def read_network(config: Any, name: str) -> Parts:
-    """Read the configuration of a network.
-
-    Parameters
-    ----------
-    config : object
-        Parsed JSON. The ``compile_config`` around the whole is passed over, since networks are
-        loaded without it.
-    name : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    Parts
-        All of its layers are allowed; whether they fit together has not been looked at.
-
-    Raises
-    ------
-    UnsafeModelError
-        Naming what is not allowed.
-    """
+    """Read the configuration of a network."""
     reader = _Reader(name)
     if not isinstance(config, dict):
         reader.refuse("does not describe a network")

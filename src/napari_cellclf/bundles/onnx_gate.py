@@ -41,31 +41,19 @@ _FLOAT = 1
 
 @dataclass(frozen=True)
 class CheckedOnnx:
-    """What is in an ONNX file that may be given to an engine.
-
-    Parameters
-    ----------
-    input_name, output_name : str
-        What its input and output are called.
-    input_shape, output_shape : tuple of (int or None)
-        With the batch in front; None where a size is open.
-    opset : int
-        Version of the operators.
-    operators : frozenset of str
-        Those it uses.
-    n_parameters : int
-        How many numbers its constants are.
-    n_nodes : int
-        How many nodes.
-    """
+    """What is in an ONNX file that may be given to an engine."""
 
     input_name: str
     output_name: str
     input_shape: tuple[Side, ...]
     output_shape: tuple[Side, ...]
+    #: Version of the operators.
     opset: int
+    #: Those it uses.
     operators: frozenset[str]
+    #: How many numbers its constants are.
     n_parameters: int
+    #: How many nodes.
     n_nodes: int
 
 

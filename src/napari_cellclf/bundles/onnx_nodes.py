@@ -34,52 +34,22 @@ _PLAIN = (_NAME, _FLOAT, _INT, _BYTES, _TENSOR, _FLOATS, _INTS, _TEXTS, _KIND, 1
 
 @dataclass
 class Node:
-    """One node.
+    """One node."""
 
-    Parameters
-    ----------
-    operator : str
-        What it does.
-    inputs, outputs : list of str
-        Names of what it takes and makes.
-    constant : Tensor, optional
-        The numbers that it is, if it is a constant.
-    numbers : dict of str to list of int
-        Its attributes that are whole numbers.
-    texts : dict of str to str
-        Its attributes that are texts.
-    """
-
+    #: What it does.
     operator: str = ""
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    #: The numbers that it is, if it is a constant.
     constant: Tensor | None = None
+    #: Its attributes that are whole numbers.
     numbers: dict[str, list[int]] = field(default_factory=dict)
+    #: Its attributes that are texts.
     texts: dict[str, str] = field(default_factory=dict)
 
 
 def read_node(wire: Wire, start: int, size: int) -> Node:
-    """Check a node.
-
-    Parameters
-    ----------
-    wire : Wire
-        The file.
-    start, size : int
-        Where its message lies.
-
-    Returns
-    -------
-    Node
-        Of an operator that is allowed.
-
-    Raises
-    ------
-    BundleError
-        If it is not complete.
-    UnsafeModelError
-        Naming the operator or the attribute that is not allowed.
-    """
+    """Check a node."""
     node = Node()
     for found in wire.fields(start, size):
         if found.number == _INPUT:

@@ -21,26 +21,17 @@ class UnknownError(ValueError):
 
 @dataclass(frozen=True)
 class Call:
-    """A node with what is known of its inputs.
+    """A node with what is known of its inputs."""
 
-    Parameters
-    ----------
-    sides : sequence of (tuple of int or None)
-        Sizes of the inputs; None of one that is left out.
-    values : sequence of (tuple of float or None)
-        Their numbers, of those that are known and few.
-    numbers : mapping of str to list of int
-        Attributes that are whole numbers.
-    texts : mapping of str to str
-        Attributes that are texts.
-    n_outputs : int
-        How many results are asked for.
-    """
-
+    #: Sizes of the inputs; None of one that is left out.
     sides: Sequence[Sides | None]
+    #: Their numbers, of those that are known and few.
     values: Sequence[Values | None] = ()
+    #: Attributes that are whole numbers.
     numbers: Mapping[str, list[int]] = field(default_factory=dict)
+    #: Attributes that are texts.
     texts: Mapping[str, str] = field(default_factory=dict)
+    #: How many results are asked for.
     n_outputs: int = 1
 
     def side(self, place: int) -> Sides:

@@ -34,14 +34,9 @@ _WIDE = (1, 6, 7, 11)
 
 @dataclass
 class Sizes:
-    """Adds up how large the results of nodes are, for one image.
+    """Adds up how large the results of nodes are, for one image."""
 
-    Parameters
-    ----------
-    wire : Wire
-        The file, for messages.
-    """
-
+    #: The file, for messages.
     wire: Wire
     numbers: int = 0
     operations: int = 0
@@ -55,20 +50,7 @@ class Sizes:
         self._note(name, (*first, *(OPEN_SIDE if side is None else side for side in sides[1:])))
 
     def add(self, node: Node, constants: Mapping[str, Tensor]) -> None:
-        """Look at a node.
-
-        Parameters
-        ----------
-        node : Node
-            Whose inputs have been looked at before, or are constants.
-        constants : mapping of str to Tensor
-            Those that are known so far.
-
-        Raises
-        ------
-        UnsafeModelError
-            If its result is too large, or how large it is cannot be told.
-        """
+        """Look at a node."""
         for name in node.inputs:
             if name in constants and name not in self._sides:
                 self._note(name, constants[name].shape, constants[name].values)

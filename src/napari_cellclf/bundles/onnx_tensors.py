@@ -33,45 +33,18 @@ _WIDTHS = {_FLOATS: 4, _DOUBLES: 8}
 
 @dataclass(frozen=True)
 class Tensor:
-    """A constant of a network.
+    """A constant of a network."""
 
-    Parameters
-    ----------
-    name : str
-        What nodes call it.
-    shape : tuple of int
-        Its shape.
-    values : tuple of float, optional
-        Its numbers, if they are few.
-    """
-
+    #: What nodes call it.
     name: str
+    #: Its shape.
     shape: tuple[int, ...]
+    #: Its numbers, if they are few.
     values: tuple[float, ...] | None
 
 
 def read_tensor(wire: Wire, start: int, size: int) -> Tensor:
-    """Check a tensor.
-
-    Parameters
-    ----------
-    wire : Wire
-        The file.
-    start, size : int
-        Where its message lies.
-
-    Returns
-    -------
-    Tensor
-        With its numbers only if they are few.
-
-    Raises
-    ------
-    BundleError
-        If it is not complete.
-    UnsafeModelError
-        If it is in another file, holds texts, or declares another size than it has.
-    """
+    """Check a tensor."""
     name, dims, kind = "", list[int](), 0
     data: list[Field] = []
     for found in wire.fields(start, size):

@@ -37,35 +37,16 @@ _CONSTRAINTS = frozenset(("MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"))
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be.
+    """What a parameter may be."""
 
-    Parameters
-    ----------
-    expected : str
-        In words, for messages.
-    accepts : callable
-        Whether a value parsed from JSON is such a one.
-    """
-
+    #: In words, for messages.
     expected: str
+    #: Whether a value parsed from JSON is such a one.
     accepts: Callable[[Any], bool]
 
 
 def is_whole(value: Any, low: int, high: int) -> bool:
-    """Whether a value is a whole number between two bounds, and no truth value.
-
-    Parameters
-    ----------
-    value : object
-        Anything that JSON can say.
-    low, high : int
-        The smallest and the largest.
-
-    Returns
-    -------
-    bool
-        False for text, fractions and lists.
-    """
+    """Whether a value is a whole number between two bounds, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 

@@ -17,18 +17,7 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def refuse_urls(path: str | Path) -> None:
-    """Refuse what looks like an address on a network.
-
-    Parameters
-    ----------
-    path : str or Path
-        What a user typed.
-
-    Raises
-    ------
-    UnsafeModelError
-        If it begins like a URL.
-    """
+    """Refuse what looks like an address on a network."""
     if _URL.match(str(path)):
         raise UnsafeModelError(
             f"{str(path)!r} is an address, and models are read from files only; fetch it first "
@@ -37,44 +26,12 @@ def refuse_urls(path: str | Path) -> None:
 
 
 def previous_path(path: Path) -> Path:
-    """Return where an older bundle stands for the moment in which a newer one replaces it.
-
-    Parameters
-    ----------
-    path : Path
-        Of the bundle.
-
-    Returns
-    -------
-    Path
-        Beside it.
-    """
+    """Return where an older bundle stands for the moment in which a newer one replaces it."""
     return path.parent / f".{path.name}.previous"
 
 
 def checked_path(path: str | Path) -> Path:
-    """Return the path of a bundle that exists.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder or a zip.
-
-    Returns
-    -------
-    Path
-        The same, or the older bundle where the writing of a newer one was cut off at the very
-        moment of the exchange.
-
-    Raises
-    ------
-    ModelNotFoundError
-        If there is nothing.
-    BundleError
-        If it is a network without a bundle.
-    UnsafeModelError
-        If it is an address, or a model of a kind that may run code when it is opened.
-    """
+    """Return the path of a bundle that exists."""
     refuse_urls(path)
     if not str(path).strip():
         raise ModelNotFoundError("no model was named; give the path of one")

@@ -22,27 +22,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 @contextmanager
 def open_plain(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading, and nothing else.
-
-    Parameters
-    ----------
-    path : Path
-        Of the file.
-    follow : bool
-        Whether `path` may be a symbolic link to a file.
-
-    Yields
-    ------
-    file
-        Buffered, in binary.
-
-    Raises
-    ------
-    UnsafeModelError
-        If it is a pipe, a device or a socket, or a link that may not be followed.
-    BundleError
-        If it cannot be opened.
-    """
+    """Open a regular file for reading, and nothing else."""
     if not follow and path.is_symlink():
         raise UnsafeModelError(f"{path.name} is a link, not a plain file; put the file there")
     try:
@@ -69,24 +49,7 @@ def _check_regular(found: os.stat_result, path: Path) -> None:
 def read_up_to(handle: IO[bytes], count: int, name: str) -> bytes:
     """Read on from where a file stands.
 
-    Parameters
-    ----------
-    handle : file
-        Opened for reading in binary.
-    count : int
-        How many bytes at most.
-    name : str
-        What to call it in messages.
-
-    Returns
-    -------
-    bytes
-        Fewer where the file ends.
-
-    Raises
-    ------
-    BundleError
-        If the disk or the network that it lies on fails.
+    `count`: how many bytes at most. Returns fewer where the file ends.
     """
     try:
         # Nothing at all is what a special file says that would have to be waited for.
@@ -101,17 +64,12 @@ def read_up_to(handle: IO[bytes], count: int, name: str) -> bytes:
 class Span:
     """A stretch of an open file, read in place.
 
-    Parameters
-    ----------
-    handle : file
-        Opened for reading in binary, seekable.
-    name : str
-        What to call it in messages.
-    start, size : int
-        Where it lies in the file, in bytes.
+    `start`, `size`: where it lies in the file, in bytes.
     """
 
+    #: Opened for reading in binary, seekable.
     handle: IO[bytes]
+    #: What to call it in messages.
     name: str
     start: int
     size: int
@@ -124,20 +82,8 @@ class Span:
     def read(self, offset: int, count: int) -> bytes:
         """Read bytes that must be there.
 
-        Parameters
-        ----------
-        offset, count : int
-            Which bytes, counted from the beginning of the stretch.
-
-        Returns
-        -------
-        bytes
-            Exactly `count` of them.
-
-        Raises
-        ------
-        BundleError
-            If they do not all lie in the stretch, or cannot be read any more.
+        `offset`, `count`: which bytes, counted from the beginning of the stretch. Returns exactly
+        `count` of them.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise BundleError(f"{self.name} {TRUNCATED}")

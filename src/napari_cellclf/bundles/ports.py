@@ -8,22 +8,7 @@ from napari_cellclf.errors import BundleError
 
 
 def check_ports(network: Network, spec: BundleSpec, name: str) -> None:
-    """Hold the input and output of a network against its bundle.
-
-    Parameters
-    ----------
-    network : Network
-        As the gate found it.
-    spec : BundleSpec
-        What the bundle says.
-    name : str
-        What to call the bundle in messages.
-
-    Raises
-    ------
-    BundleError
-        If the channels, the size of the images or the number of classes differ.
-    """
+    """Hold the input and output of a network against its bundle."""
     taken, given = (None, *network.input_shape), (None, *network.output_shape)
     channels, classes = len(spec.input.channels), len(spec.classes)
     if len(taken) != 4 or taken[3] != channels:

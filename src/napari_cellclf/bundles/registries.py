@@ -67,27 +67,7 @@ def read_registries(*, refresh: bool = False, offline: bool = False) -> Registry
 
 
 def find_entry(name: str, *, refresh: bool = False, offline: bool = False) -> RegistryEntry:
-    """Find what can be fetched under a name.
-
-    Parameters
-    ----------
-    name : str
-        Of an entry.
-    refresh : bool
-        Whether lists on the network are asked again if the name is not known.
-    offline : bool
-        Use no network.
-
-    Returns
-    -------
-    RegistryEntry
-        The first of that name.
-
-    Raises
-    ------
-    RegistryError
-        If there is none, with what is wrong with any list.
-    """
+    """Find what can be fetched under a name."""
     for again in (False, True) if refresh else (False,):
         registry = read_registries(refresh=again, offline=offline)
         for entry in registry.entries:
@@ -101,29 +81,13 @@ def find_entry(name: str, *, refresh: bool = False, offline: bool = False) -> Re
 
 
 def registry_places() -> tuple[str, ...]:
-    """Return where further lists are: `CELLCLF_REGISTRY`, then those of the settings.
-
-    Returns
-    -------
-    tuple of str
-        Paths and addresses.
-    """
+    """Return where further lists are: `CELLCLF_REGISTRY`, then those of the settings."""
     stated = os.environ.get(REGISTRY_VARIABLE, "")
     return tuple(dict.fromkeys([*split_places(stated), *settings_places()]))
 
 
 def split_places(text: str) -> list[str]:
     """Take apart what is separated as in PATH, without taking addresses apart.
-
-    Parameters
-    ----------
-    text : str
-        Paths and https addresses.
-
-    Returns
-    -------
-    list of str
-        Each of them.
 
     Examples
     --------
@@ -139,13 +103,6 @@ def settings_files() -> tuple[Path, Path]:
     Each has one owner. napari keeps the setting of this plugin in a folder that only napari can
     find (its name is made from the environment's path), so that the plugin writes it down again
     where the command line, and a computer without napari, can read it.
-
-    Returns
-    -------
-    yours : Path
-        Written by hand, in the user's folder of settings; it need not exist.
-    naparis : Path
-        Written by the plugin, from napari's preferences.
     """
     from platformdirs import user_config_path
 
@@ -154,13 +111,7 @@ def settings_files() -> tuple[Path, Path]:
 
 
 def settings_places() -> list[str]:
-    """Read the places that the settings name.
-
-    Returns
-    -------
-    list of str
-        Lines of `settings_files` that are not empty and no comment.
-    """
+    """Read the places that the settings name."""
     lines = [line.strip() for path in settings_files() for line in _lines_of(path)]
     return [line for line in lines if line and not line.startswith("#")]
 

@@ -32,50 +32,34 @@ _HEADERS = 1 << 24
 
 
 class _Entry(BaseModel):
-    """What is known of everything that can be fetched.
-
-    Parameters
-    ----------
-    name : str
-        What to type: letters, digits, dots, dashes and underscores.
-    title : str
-        What to read.
-    uri : str
-        Where it is: any address that `fetch_file` takes.
-    mirrors : tuple of str
-        Where else, tried in turn.
-    sha256 : str, optional
-        Of the file.
-    md5 : str, optional
-        In its place, where the publisher gives nothing else; then `md5_reason` says so.
-    md5_reason : str
-        Why there is no SHA-256.
-    size_bytes : int
-        Of the file.
-    size_is_exact : bool
-        Whether `size_bytes` is the file's size, or that of the numbers in it.
-    licence, citation, description : str
-        For people.
-    limits : tuple of str
-        What it cannot do, one plain sentence each.
-    """
+    """What is known of everything that can be fetched."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: What to type: letters, digits, dots, dashes and underscores.
     name: str = Field(pattern=NAME_PATTERN)
+    #: What to read.
     title: str = Field(min_length=1, max_length=200)
+    #: Where it is: any address that `fetch_file` takes.
     uri: str = Field(min_length=1, max_length=2000)
+    #: Where else, tried in turn.
     mirrors: tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...] = Field(
         default=(), max_length=20
     )
+    #: Of the file.
     sha256: Sha256 | None = None
+    #: In its place, where the publisher gives nothing else; then `md5_reason` says so.
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    #: Why there is no SHA-256.
     md5_reason: Text = ""
+    #: Of the file.
     size_bytes: int = Field(gt=0, le=_LARGEST)
+    #: Whether `size_bytes` is the file's size, or that of the numbers in it.
     size_is_exact: bool = True
     licence: str = Field(min_length=1, max_length=10_000)
     citation: Text = ""
     description: Text = ""
+    #: What it cannot do, one plain sentence each.
     limits: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
@@ -114,16 +98,9 @@ class _Entry(BaseModel):
 
 
 class BundleEntry(_Entry):
-    """A finished model, as one zip.
+    """A finished model, as one zip."""
 
-    Parameters
-    ----------
-    kind : {'bundle'}
-        Tells it from the others.
-    classes, channels : tuple of str
-        What it tells apart, and what it looks at.
-    """
-
+    #: Tells it from the others.
     kind: Literal["bundle"] = "bundle"
     classes: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     channels: tuple[str, ...] = Field(min_length=1)
@@ -140,20 +117,13 @@ class BundleEntry(_Entry):
 
 
 class NetworkEntry(_Entry):
-    """Somebody else's `.keras` file, with what has to be known to make a model of it.
+    """Somebody else's `.keras` file, with what has to be known to make a model of it."""
 
-    Parameters
-    ----------
-    kind : {'network'}
-        Tells it from the others.
-    classes : tuple of ClassSpec
-        In the order of its output.
-    preprocessing : Preprocessing
-        Channels, size and normalisation it was trained with.
-    """
-
+    #: Tells it from the others.
     kind: Literal["network"] = "network"
+    #: In the order of its output.
     classes: tuple[ClassSpec, ...] = Field(min_length=2, max_length=10_000)
+    #: Channels, size and normalisation it was trained with.
     preprocessing: Preprocessing
 
     @property
@@ -168,20 +138,13 @@ class NetworkEntry(_Entry):
 
 
 class WeightsEntry(_Entry):
-    """Weights of a backbone of `keras.applications`, for training and not for classifying.
+    """Weights of a backbone of `keras.applications`, for training and not for classifying."""
 
-    Parameters
-    ----------
-    kind : {'weights'}
-        Tells it from the others.
-    architecture : str
-        Whose weights they are.
-    file_name : str
-        Under which Keras looks for them.
-    """
-
+    #: Tells it from the others.
     kind: Literal["weights"] = "weights"
+    #: Whose weights they are.
     architecture: str = Field(min_length=1, max_length=100)
+    #: Under which Keras looks for them.
     file_name: str
 
     @model_validator(mode="after")
@@ -228,26 +191,7 @@ class Registry:
 def parse_registry(text: bytes, source: str, *, folder: Path | None = None) -> Registry:
     """Read a list of models.
 
-    Parameters
-    ----------
-    text : bytes
-        JSON: ``format_version``, ``title`` and ``entries``.
-    source : str
-        Where it comes from, for messages.
-    folder : Path, optional
-        Where a list of this computer lies: paths in it are relative to it. A list from the network
-        has none, and may not name files: on some systems, opening a path is enough to hand a
-        password over.
-
-    Returns
-    -------
-    Registry
-        Its valid entries, and a problem for each other one.
-
-    Raises
-    ------
-    RegistryError
-        If it is no such list at all.
+    `text`: bytes; JSON: ``format_version``, ``title`` and ``entries``.
     """
     entries: dict[str, RegistryEntry] = {}
     problems = []

@@ -9,34 +9,12 @@ from napari_cellclf.bundles.registry import RegistryEntry, WeightsEntry
 
 
 def entry_card(entry: RegistryEntry) -> str:
-    """Write the card of an entry.
-
-    Parameters
-    ----------
-    entry : RegistryEntry
-        Of a list of models.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write the card of an entry."""
     return "\n".join(_lines(entry)).rstrip() + "\n"
 
 
 def size_in_words(entry: RegistryEntry) -> str:
-    """Write how large an entry's file is.
-
-    Parameters
-    ----------
-    entry : RegistryEntry
-        Of a list of models.
-
-    Returns
-    -------
-    str
-        In megabytes, "about" where the list does not know better.
-    """
+    """Write how large an entry's file is."""
     about = "" if entry.size_is_exact else "about "
     return f"{about}{entry.size_bytes / 1e6:.1f} MB"
 

@@ -36,27 +36,18 @@ class _Part(BaseModel):
 
 
 class InputSpec(_Part):
-    """What the network is fed, and how it is made from an image.
+    """What the network is fed, and how it is made from an image."""
 
-    Parameters
-    ----------
-    axes : str
-        Always ``"YXC"``, with the batch in front.
-    dtype : str
-        Always ``"float32"``.
-    preprocessing : Preprocessing
-        From an image to that array, with all its numbers.
-    minimum_size : tuple of int, optional
-        The smallest height and width, in pixels, that the network can take; None if
-        `preprocessing` makes every image the same size.
-    views : {'one', 'flips', 'all'}
-        From how many sides each image is looked at; the answers are averaged.
-    """
-
+    #: Always ``"YXC"``, with the batch in front.
     axes: Literal["YXC"] = "YXC"
+    #: Always ``"float32"``.
     dtype: Literal["float32"] = "float32"
+    #: From an image to that array, with all its numbers.
     preprocessing: Preprocessing
+    #: The smallest height and width, in pixels, that the network can take; None if `preprocessing`
+    #: makes every image the same size.
     minimum_size: tuple[int, int] | None = None
+    #: From how many sides each image is looked at; the answers are averaged.
     views: Views = "one"
 
     @model_validator(mode="after")
@@ -73,113 +64,72 @@ class InputSpec(_Part):
 
 
 class ArchitectureSpec(_Part):
-    """Which network it is.
+    """Which network it is."""
 
-    Parameters
-    ----------
-    name : str
-        Name in the registry of architectures.
-    parameters : mapping
-        What it was built with.
-    pretrained : str, optional
-        Where its first weights came from, None if they were random.
-    n_parameters : int, optional
-        Number of weights.
-    """
-
+    #: Name in the registry of architectures.
     name: str = Field(min_length=1, max_length=100)
+    #: What it was built with.
     parameters: dict[str, JsonScalar | list[JsonScalar]] = {}
+    #: Where its first weights came from, None if they were random.
     pretrained: Text | None = None
+    #: Number of weights.
     n_parameters: int | None = Field(default=None, ge=0)
 
 
 class TrainingSpec(_Part):
-    """What a model was trained on, and with what.
+    """What a model was trained on, and with what."""
 
-    Parameters
-    ----------
-    source : str
-        The data set, in words.
-    licence : str
-        Of the data.
-    counts : mapping of str to mapping of str to int
-        Images by class, then by split (``train``, ``validation``, ``test``).
-    group_column : str, optional
-        The column by which images were kept together in a split, such as ``"plate"``.
-    manifest_sha256 : str, optional
-        Hash of the table of all training images.
-    seed : int, optional
-        Of the random numbers.
-    versions : mapping of str to str
-        Software, such as ``{"keras": "3.15.1"}``.
-    device : str
-        Where it ran, such as ``"cpu"``.
-    """
-
+    #: The data set, in words.
     source: Text = ""
+    #: Of the data.
     licence: Text = ""
+    #: Images by class, then by split (``train``, ``validation``, ``test``).
     counts: dict[str, dict[str, Annotated[int, Field(ge=0)]]] = {}
+    #: The column by which images were kept together in a split, such as ``"plate"``.
     group_column: str | None = Field(default=None, max_length=100)
+    #: Hash of the table of all training images.
     manifest_sha256: Sha256 | None = None
+    #: Of the random numbers.
     seed: int | None = None
+    #: Software, such as ``{"keras": "3.15.1"}``.
     versions: dict[str, str] = {}
+    #: Where it ran, such as ``"cpu"``.
     device: str = Field(default="", max_length=200)
 
 
 class EvaluationSpec(_Part):
-    """How well a model did on some data, and what part the data played.
+    """How well a model did on some data, and what part the data played."""
 
-    Parameters
-    ----------
-    name : str
-        Such as ``"leave one plate out"``.
-    role : {'train', 'validation', 'test', 'leave-one-group-out'}
-        What the data was to the model.
-    n : int
-        Number of images.
-    metrics : mapping of str to float
-        Such as ``{"accuracy": 0.97}``.
-    """
-
+    #: Such as ``"leave one plate out"``.
     name: str = Field(min_length=1, max_length=200)
+    #: What the data was to the model.
     role: Role
+    #: Number of images.
     n: int = Field(ge=0)
+    #: Such as ``{"accuracy": 0.97}``.
     metrics: dict[str, Finite]
 
 
 class RoundingSpec(_Part):
-    """What rounding to 16 bits between the layers does to the answers.
+    """What rounding to 16 bits between the layers does to the answers."""
 
-    Parameters
-    ----------
-    dtype : {'bfloat16'}
-        To what was rounded.
-    n : int
-        Images of the kind that the model is for, on which it was tried.
-    largest : float
-        By how much a probability of theirs was away from the one in float32, at most.
-    """
-
+    #: To what was rounded.
     dtype: Literal["bfloat16"] = "bfloat16"
+    #: Images of the kind that the model is for, on which it was tried.
     n: int = Field(ge=1)
+    #: By how much a probability of theirs was away from the one in float32, at most.
     largest: float = Field(ge=0, le=1)
 
 
 class TestImageSpec(_Part):
-    """What the array in `test_input.npy` is.
-
-    Parameters
-    ----------
-    axes : str
-        Of the raw image, such as ``"CYX"``.
-    channels : tuple of str
-        Their names.
-    """
+    """What the array in `test_input.npy` is."""
 
     # Its name begins like a test's; pytest should not collect it.
     __test__ = False
 
+    #: Of the raw image, such as ``"CYX"``.
     axes: str = Field(min_length=2, max_length=8)
+    #: Their names.
     channels: tuple[str, ...]
 
 

@@ -15,16 +15,6 @@ _LEFT_OUT = ("files", SEAL)
 def seal_of(described: Mapping[str, Any]) -> str:
     """Hash a description, whatever its layout: the order of classes counts, that of keys does not.
 
-    Parameters
-    ----------
-    described : mapping
-        The content of `bundle.json`, parsed; ``files`` and ``spec_sha256`` are left out.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal of its canonical JSON: keys sorted, no spaces, ASCII.
-
     Examples
     --------
     >>> first = seal_of({"classes": ["a", "b"], "temperature": 1.0})

@@ -23,26 +23,7 @@ class MisfitError(ValueError):
 def made_by(class_name: str, config: Config, inputs: Sequence[Shape]) -> Made:
     """Tell what a layer makes of its inputs.
 
-    Parameters
-    ----------
-    class_name : str
-        A checked layer's.
-    config : mapping
-        Its checked parameters.
-    inputs : sequence of tuple of int
-        What comes in, without the batch.
-
-    Returns
-    -------
-    shape : tuple of int
-        What goes on, without the batch.
-    weights : list of tuple of int
-        The shapes of its weights.
-
-    Raises
-    ------
-    MisfitError
-        If it cannot take such an input.
+    Returns what goes on, without the batch.
     """
     if class_name in _MERGES:
         return _MERGES[class_name](config, inputs), []

@@ -14,18 +14,7 @@ _PIECE = 1 << 22
 
 
 def crc_of(span: Span) -> int:
-    """Compute the CRC-32 of a stretch of a file.
-
-    Parameters
-    ----------
-    span : Span
-        Of any length; read in pieces.
-
-    Returns
-    -------
-    int
-        As zip files store it.
-    """
+    """Compute the CRC-32 of a stretch of a file."""
     crc = 0
     for place in range(0, span.size, _PIECE):
         crc = zlib.crc32(span.read(place, min(_PIECE, span.size - place)), crc)
@@ -33,20 +22,7 @@ def crc_of(span: Span) -> int:
 
 
 def check_finite(span: Span, weights: Weights) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Parameters
-    ----------
-    span : Span
-        The HDF5 file.
-    weights : Weights
-        Its arrays.
-
-    Raises
-    ------
-    BundleError
-        Naming the array.
-    """
+    """Refuse weights that hold NaN or infinity."""
     for path, array in weights.arrays.items():
         if array.dtype.kind == "f" and not _is_finite(span, array):
             raise BundleError(
@@ -58,17 +34,7 @@ def check_finite(span: Span, weights: Weights) -> None:
 def read_array(span: Span, array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
     """Read one array.
 
-    Parameters
-    ----------
-    span : Span
-        The HDF5 file.
-    array : Array
-        Where in it.
-
-    Returns
-    -------
-    ndarray
-        Of its shape and type; read-only.
+    Returns of its shape and type; read-only.
     """
     numbers = np.frombuffer(span.read(array.offset, array.nbytes), array.dtype)
     return numbers.reshape(array.shape)

@@ -28,17 +28,12 @@ _FIXED = {_FIXED64: 8, _FIXED32: 4}
 class Field:
     """One field of a message.
 
-    Parameters
-    ----------
-    number : int
-        Which.
-    value : int, optional
-        Its value, of a field that is a whole number.
-    start, size : int
-        Where its bytes lie in the file, of every other.
+    `start`, `size`: where its bytes lie in the file, of every other.
     """
 
+    #: Which.
     number: int
+    #: Its value, of a field that is a whole number.
     value: int | None
     start: int
     size: int
@@ -46,14 +41,9 @@ class Field:
 
 @dataclass
 class Wire:
-    """Finds fields in a file.
+    """Finds fields in a file."""
 
-    Parameters
-    ----------
-    span : Span
-        The file.
-    """
-
+    #: The file.
     span: Span
     _page: bytes = b""
     _page_start: int = 0

@@ -39,32 +39,8 @@ def write_bundle(
 ) -> ModelBundle:
     """Write a bundle atomically.
 
-    Parameters
-    ----------
-    path : str or Path
-        Where it shall lie; the name ends in ``.cellclf``.
-    spec : BundleSpec
-        What it says of itself; the hashes and the model card are made here.
-    files : mapping of str to (bytes or Path)
-        Content, or a file to copy, for ``model.keras``, ``test_input.npy``, ``test_output.npy``
-        and, if there is one, ``model.onnx``.
-    overwrite : bool
-        Whether an older bundle may be replaced.
-    as_zip : bool
-        One stored zip instead of a folder.
-    verify : callable
-        Given the finished bundle before it takes its place; whatever it raises leaves the old
-        one where it is.
-
-    Returns
-    -------
-    ModelBundle
-        The bundle in its place.
-
-    Raises
-    ------
-    BundleError
-        If something is there already, a file is missing, or the disk refuses.
+    `files`: mapping of str to (bytes or Path); content, or a file to copy, for ``model.keras``,
+    ``test_input.npy``, ``test_output.npy`` and, if there is one, ``model.onnx``.
     """
     refuse_urls(path)
     target = expanded(path)

@@ -32,16 +32,6 @@ _OUTSIDE = (OSError, MemoryError, ImportError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments after the command's name; those of the process if left out.
-
-    Returns
-    -------
-    int
-        An exit code, see `napari_cellclf.cli.exit_codes.ExitCode`.
-
     Examples
     --------
     >>> main(["--version"])  # doctest: +ELLIPSIS
@@ -59,13 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands; imports nothing heavy.
-
-    Returns
-    -------
-    ArgumentParser
-        Sets `run` to the function of the chosen command.
-    """
+    """Make the parser of all commands; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="cellclf",
         description="Tell what class a microscopy image belongs to.",

@@ -22,24 +22,7 @@ if TYPE_CHECKING:
 
 
 def collect(args: argparse.Namespace) -> list[ImageSource]:
-    """List what is to be classified, and refuse a model that is not there.
-
-    Parameters
-    ----------
-    args : Namespace
-        Of ``cellclf predict``.
-
-    Returns
-    -------
-    list of ImageSource
-        Called as the user called them; for a cluster they are read by absolute paths, since its
-        workers run in other folders.
-
-    Raises
-    ------
-    CellclfError
-        If there is no such model, nothing to classify, or an option that a server does not take.
-    """
+    """List what is to be classified, and refuse a model that is not there."""
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
 
@@ -58,25 +41,7 @@ def collect(args: argparse.Namespace) -> list[ImageSource]:
 
 @contextmanager
 def opened(args: argparse.Namespace, mapping: Mappings | None) -> Iterator[AnyClassifier]:
-    """Load the model, or connect to who has it.
-
-    Parameters
-    ----------
-    args : Namespace
-        Of ``cellclf predict``.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-
-    Yields
-    ------
-    Classifier or ClusterClassifier
-        Ready to answer.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be loaded or reached, or has no such channels.
-    """
+    """Load the model, or connect to who has it."""
     from napari_cellclf.core.channels import name_overrides
 
     with _opened(args) as classifier:
@@ -120,18 +85,7 @@ def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
 
 
 def is_server(model: str) -> bool:
-    """Whether a model is named by a server's address.
-
-    Parameters
-    ----------
-    model : str
-        As typed.
-
-    Returns
-    -------
-    bool
-        True for http and https.
-    """
+    """Whether a model is named by a server's address."""
     return model.startswith(("http://", "https://"))
 
 

@@ -31,13 +31,7 @@ _FILES = ("report.txt", "dataset.csv", "classes-before.png", "classes-after.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf data``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf data``."""
     add_reading_arguments(parser)
     add = parser.add_argument
     add(
@@ -60,13 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how labelled images are read and split, alike for all commands that do so.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of a command.
-    """
+    """Declare how labelled images are read and split, alike for all commands that do so."""
     add = parser.add_argument
     add("data", metavar="DATA", help="a folder or a CSV table of labelled images")
     add(
@@ -117,23 +105,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report, and write it with the table and the plots if asked to.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`, or `ExitCode.SOME_FAILED` if some images cannot be read.
-
-    Raises
-    ------
-    CellclfError
-        If the data cannot be read, or not be split as asked.
-    """
+    """Print the report, and write it with the table and the plots if asked to."""
     from napari_cellclf.io.datasets.inspection import inspect_dataset
     from napari_cellclf.reports.dataset_text import dataset_text
 
@@ -160,39 +132,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_and_split(args: argparse.Namespace) -> Dataset:
-    """Read labelled images as the arguments say, and split them.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_reading_arguments`.
-
-    Returns
-    -------
-    Dataset
-        With a split.
-
-    Raises
-    ------
-    CellclfError
-        If the data cannot be read or not be split as asked.
-    """
+    """Read labelled images as the arguments say, and split them."""
     return _split(read_only(args), args)
 
 
 def read_only(args: argparse.Namespace) -> Dataset:
-    """Read labelled images as the arguments say, and leave them as they are.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_reading_arguments`.
-
-    Returns
-    -------
-    Dataset
-        Split only where the data say so themselves.
-    """
+    """Read labelled images as the arguments say, and leave them as they are."""
     from napari_cellclf.io.datasets.read import read_dataset
 
     return read_dataset(

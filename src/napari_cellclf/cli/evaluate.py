@@ -37,13 +37,7 @@ _SPLITS = ("test", "validation", "train", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf evaluate``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf evaluate``."""
     add = parser.add_argument
     add("model", metavar="MODEL", help="a model's name, a bundle, or a training run")
     add("data", metavar="DATA", help="labelled images")
@@ -86,23 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate what the arguments name.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK` or `ExitCode.SOME_FAILED`.
-
-    Raises
-    ------
-    CellclfError
-        If nothing can be done.
-    """
+    """Evaluate what the arguments name."""
     from napari_cellclf.reports.evaluate import evaluate
 
     # Whatever can be wrong without the model is found before the seconds that loading it takes.

@@ -15,28 +15,15 @@ Note = Callable[[str], None]
 
 @dataclass
 class Failures:
-    """Tells of the first image of each reason at once, and how many more there were at the end.
+    """Tells of the first image of each reason at once, and how many more there were at the end."""
 
-    Parameters
-    ----------
-    note : callable
-        Takes one line for the user.
-    """
-
+    #: Takes one line for the user.
     note: Note
     _first: dict[str, str] = field(default_factory=dict)
     _more: dict[str, int] = field(default_factory=dict)
 
     def add(self, image: str, reason: str) -> None:
-        """Tell of an image that could not be classified, if its reason is new.
-
-        Parameters
-        ----------
-        image : str
-            Which one.
-        reason : str
-            One sentence.
-        """
+        """Tell of an image that could not be classified, if its reason is new."""
         if reason in self._first:
             self._more[reason] = self._more.get(reason, 0) + 1
             return
@@ -51,40 +38,14 @@ class Failures:
 
 
 def describe_failure(image: str, reason: str) -> str:
-    """Put an image's name before a reason that does not name it.
-
-    Parameters
-    ----------
-    image : str
-        Which one.
-    reason : str
-        One sentence. Most name the file themselves; for a site, the one of its files that is bad.
-
-    Returns
-    -------
-    str
-        One line.
-    """
+    """Put an image's name before a reason that does not name it."""
     folder = str(Path(image).parent)
     names_it = image in reason or (folder != "." and folder in reason)
     return reason if names_it else f"{image}: {reason}"
 
 
 def describe_order(image: str, expected: Sequence[ChannelSpec]) -> str:
-    """Say that an image's channels have no names and are taken in the order of its file.
-
-    Parameters
-    ----------
-    image : str
-        Which one.
-    expected : sequence of ChannelSpec
-        What the model expects.
-
-    Returns
-    -------
-    str
-        One line, with the way to say otherwise.
-    """
+    """Say that an image's channels have no names and are taken in the order of its file."""
     names = ", ".join(spec.name for spec in expected)
     return (
         f"the channels of {image} have no names and are taken as {names}, in this order; if that "

@@ -22,16 +22,6 @@ _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 def is_address(text: str) -> bool:
     """Whether a text names a file elsewhere, and no path or name.
 
-    Parameters
-    ----------
-    text : str
-        What was typed.
-
-    Returns
-    -------
-    bool
-        True for ``https://...``, ``s3://...``, ``doi:...``, ``hf:...`` and the like.
-
     Examples
     --------
     >>> is_address("s3://models/embryo.cellclf"), is_address("C:/models/embryo.cellclf")
@@ -41,25 +31,7 @@ def is_address(text: str) -> bool:
 
 
 def checked_sha256(model: str, sha256: str | None) -> str:
-    """Return the SHA-256 that was given for an address.
-
-    Parameters
-    ----------
-    model : str
-        The address.
-    sha256 : str, optional
-        What was typed.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """Return the SHA-256 that was given for an address."""
     if not sha256:
         raise InputError(
             f"the SHA-256 of {model} is needed to know the file again; give --sha256 as its "
@@ -69,25 +41,7 @@ def checked_sha256(model: str, sha256: str | None) -> str:
 
 
 def reference_of(model: str, sha256: str | None) -> str:
-    """Return what `load_classifier` takes for a model, fetching it where it is not here.
-
-    Parameters
-    ----------
-    model : str
-        A name, a path, a run, the name of an entry in a list of models, or an address.
-    sha256 : str, optional
-        Of the file at an address.
-
-    Returns
-    -------
-    str
-        A name or a path.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be fetched.
-    """
+    """Return what `load_classifier` takes for a model, fetching it where it is not here."""
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.bundles.registries import read_registries
     from napari_cellclf.models.fetching import fetch_address_file, fetch_model
@@ -115,15 +69,7 @@ def reference_of(model: str, sha256: str | None) -> str:
 
 @contextmanager
 def fetching() -> Iterator[tuple[ProgressReporter, ShouldStop]]:
-    """Show progress, and let Ctrl-C stop it.
-
-    Yields
-    ------
-    ProgressReporter
-        To be told.
-    callable
-        Whether to stop.
-    """
+    """Show progress, and let Ctrl-C stop it."""
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(),
         stdout_is_terminal=sys.stdout.isatty(),

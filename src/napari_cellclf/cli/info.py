@@ -27,29 +27,12 @@ _PACKAGES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf info``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf info``."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what this machine has.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-    """
+    """Print what this machine has."""
     facts = gather()
     if args.json:
         print(json.dumps(facts, indent=2))
@@ -60,13 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gather() -> dict[str, Any]:
-    """Collect everything that the command tells; imports the backend to ask for its devices.
-
-    Returns
-    -------
-    dict
-        Name to text, list of text, or None: a package that is not installed, no reason why not.
-    """
+    """Collect everything that the command tells; imports the backend to ask for its devices."""
     from napari_cellclf.bundles.catalogue import models_folder
     from napari_cellclf.io.cache import cache_folder
 
@@ -89,13 +66,7 @@ def gather() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """Look up versions without importing anything.
-
-    Returns
-    -------
-    dict of str to (str or None)
-        None where a package is not installed.
-    """
+    """Look up versions without importing anything."""
     return {name: _version(name) for name in _PACKAGES}
 
 

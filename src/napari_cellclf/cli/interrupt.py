@@ -16,11 +16,6 @@ def stop_on_interrupt() -> Iterator[ShouldStop]:
     """Turn the first Ctrl-C inside the block into an answer of the yielded function.
 
     A second one interrupts at once, as Ctrl-C usually does.
-
-    Yields
-    ------
-    callable
-        Whether Ctrl-C was pressed: a `ShouldStop`.
     """
     if threading.current_thread() is not threading.main_thread():
         # Python delivers signals to the main thread only.

@@ -12,25 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_trained(model: str) -> Path:
-    """Find the bundle of a model or of a training run.
-
-    Parameters
-    ----------
-    model : str
-        A name, a bundle, or the folder of a run.
-
-    Returns
-    -------
-    Path
-        Of the bundle.
-
-    Raises
-    ------
-    InputError
-        If the run has made no model.
-    ModelNotFoundError
-        If there is no such model.
-    """
+    """Find the bundle of a model or of a training run."""
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.runs.folder import RunFolder
 
@@ -41,27 +23,7 @@ def find_trained(model: str) -> Path:
 
 
 def read_labelled(data: str, *, label: str | None, group: str | None) -> Dataset:
-    """Read labelled images, or those of a training run.
-
-    Parameters
-    ----------
-    data : str
-        As `read_dataset` takes it, or the folder of a run.
-    label : str, optional
-        The column of classes; not for a run, which has its own.
-    group : str, optional
-        The column, or several joined by ``+``, of images that belong together.
-
-    Returns
-    -------
-    Dataset
-        Divided, if the data say how.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read so.
-    """
+    """Read labelled images, or those of a training run."""
     from dataclasses import replace
 
     from napari_cellclf.core.grouping import group_keys
@@ -83,42 +45,13 @@ def read_labelled(data: str, *, label: str | None, group: str | None) -> Dataset
 
 
 def default_split(dataset: Dataset) -> str:
-    """Choose what to evaluate on.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Labelled images.
-
-    Returns
-    -------
-    str
-        The test part if there is one, else the validation part, else ``"all"``.
-    """
+    """Choose what to evaluate on."""
     parts = set(dataset.table["split"])
     return next((one for one in ("test", "validation") if one in parts), "all")
 
 
 def part_of(dataset: Dataset, split: str) -> Dataset:
-    """Return a part of the images.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        All of them.
-    split : str
-        A part, or ``"all"``.
-
-    Returns
-    -------
-    Dataset
-        At least one image.
-
-    Raises
-    ------
-    NoImagesError
-        If there is no such part.
-    """
+    """Return a part of the images."""
     if split == "all":
         return dataset
     part = dataset.subset((dataset.table["split"] == split).to_numpy())
@@ -132,20 +65,7 @@ def part_of(dataset: Dataset, split: str) -> Dataset:
 
 
 def seen_in_training(model: Path, part: Dataset) -> int:
-    """Count the images that a model was trained on, where the run that made it is known.
-
-    Parameters
-    ----------
-    model : Path
-        A bundle, in the folder of its run or elsewhere.
-    part : Dataset
-        The images to be evaluated on.
-
-    Returns
-    -------
-    int
-        0 if nothing is known.
-    """
+    """Count the images that a model was trained on, where the run that made it is known."""
     from napari_cellclf.runs.create import load_dataset
     from napari_cellclf.runs.folder import RunFolder
 

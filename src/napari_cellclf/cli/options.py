@@ -12,13 +12,7 @@ Mappings = Mapping[str, str | None]
 
 
 def add_channels(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--channels``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare ``--channels``."""
     parser.add_argument(
         "--channels",
         type=_channel,
@@ -32,13 +26,7 @@ def add_channels(parser: argparse.ArgumentParser) -> None:
 
 
 def add_batch_size(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--batch-size``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare ``--batch-size``."""
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -49,13 +37,7 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--engine`` and ``--precision``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare ``--engine`` and ``--precision``."""
     parser.add_argument(
         "--engine",
         choices=ENGINE_CHOICES,
@@ -75,21 +57,6 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def channel_mapping(pairs: Sequence[tuple[str, str | None]]) -> Mappings | None:
     """Put the pairs of ``--channels`` together.
 
-    Parameters
-    ----------
-    pairs : sequence of (str, str or None)
-        The model's channel and the image's.
-
-    Returns
-    -------
-    mapping of str to (str or None), or None
-        None without pairs.
-
-    Raises
-    ------
-    InputError
-        If a channel of the model is named twice.
-
     Examples
     --------
     >>> channel_mapping([("w1", "DNA"), ("w6", None)])
@@ -102,23 +69,7 @@ def channel_mapping(pairs: Sequence[tuple[str, str | None]]) -> Mappings | None:
 
 
 def positive(text: str) -> int:
-    """Read a whole number of at least 1.
-
-    Parameters
-    ----------
-    text : str
-        As typed.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If it is none.
-    """
+    """Read a whole number of at least 1."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -27,15 +27,7 @@ class Output(Protocol):
 
 
 class JsonLines:
-    """One JSON document a line on standard output, as the answers come.
-
-    Parameters
-    ----------
-    top_k : int
-        Length of the list ``top``.
-    unsure_below : float, optional
-        The model's threshold of confidence; None leaves ``unsure`` out.
-    """
+    """One JSON document a line on standard output, as the answers come."""
 
     def __init__(self, top_k: int, unsure_below: float | None = None) -> None:
         self._top_k = top_k
@@ -68,17 +60,7 @@ class JsonLines:
 
 
 class Screen:
-    """The most probable classes of each image, in columns on standard output.
-
-    Parameters
-    ----------
-    top_k : int
-        How many classes.
-    image_width : int
-        Characters for the images' names; longer ones shift their row.
-    unsure_below : float, optional
-        The model's threshold of confidence, below which a row ends in ``unsure``.
-    """
+    """The most probable classes of each image, in columns on standard output."""
 
     def __init__(self, top_k: int, image_width: int, unsure_below: float | None = None) -> None:
         self._top_k = top_k
@@ -110,16 +92,6 @@ class Screen:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON knows it.
-
-    Parameters
-    ----------
-    value : object
-        Such as numpy's and pandas' numbers, dates or paths.
-
-    Returns
-    -------
-    object
-        Numbers, text, truth values, None (also for numbers that are not finite), lists, dicts.
 
     Examples
     --------

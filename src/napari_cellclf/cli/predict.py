@@ -53,13 +53,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf predict``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf predict``."""
     add = parser.add_argument
     add(
         "model", metavar="MODEL", help="a model's name, the path of a bundle, or a server's address"
@@ -105,23 +99,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Classify what the arguments name.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK` or `ExitCode.SOME_FAILED`.
-
-    Raises
-    ------
-    CellclfError
-        If nothing can be done, or no image could be classified.
-    """
+    """Classify what the arguments name."""
     # Whatever can be wrong without the model is found before the seconds that loading it takes.
     mapping = channel_mapping(args.channels)
     if args.out is not None:

@@ -25,19 +25,6 @@ _FIRST_LINE, _NEXT_LINE = 2.0, 30.0
 def choose_style(*, stderr_is_terminal: bool, stdout_is_terminal: bool, json: bool) -> Style:
     """Decide how progress is shown.
 
-    Parameters
-    ----------
-    stderr_is_terminal, stdout_is_terminal : bool
-        Where the two streams go.
-    json : bool
-        Whether standard output carries JSON.
-
-    Returns
-    -------
-    {"bar", "lines", "none"}
-        A bar on a terminal; lines where standard error is a file or a pipe, for the logs of
-        clusters; nothing where a program reads JSON.
-
     Examples
     --------
     >>> choose_style(stderr_is_terminal=True, stdout_is_terminal=True, json=False)
@@ -51,16 +38,7 @@ def choose_style(*, stderr_is_terminal: bool, stdout_is_terminal: bool, json: bo
 class ProgressReporter:
     """Show progress and one-line notes on standard error, without one spoiling the other.
 
-    Parameters
-    ----------
-    style : {"bar", "lines", "none"}
-        See `choose_style`. Notes are shown whatever the style.
-    title : str
-        What is being done, in front of the bar.
-    unit : str, optional
-        What is counted; None tells a percentage and the message instead.
-    clock : callable
-        Seconds; monotonic.
+    `unit`: what is counted; None tells a percentage and the message instead.
     """
 
     def __init__(
@@ -90,13 +68,7 @@ class ProgressReporter:
         self.hide()
 
     def begin(self, message: str) -> None:
-        """Show that something of unknown length has begun; on terminals only.
-
-        Parameters
-        ----------
-        message : str
-            What is being done.
-        """
+        """Show that something of unknown length has begun; on terminals only."""
         if self._style == "bar":
             self._show(message, 0, None)
 
@@ -110,13 +82,7 @@ class ProgressReporter:
             self._line(progress)
 
     def note(self, message: str) -> None:
-        """Write one line, above the bar where there is one.
-
-        Parameters
-        ----------
-        message : str
-            Without the program's name.
-        """
+        """Write one line, above the bar where there is one."""
         line = f"cellclf: {printable(message)}"
         if self._bar is None:
             print(line, file=sys.stderr)

@@ -17,13 +17,7 @@ _STDERR = 2
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--verbose``, which is understood before and after a command's name.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of the whole, a command or an action.
-    """
+    """Declare ``--verbose``, which is understood before and after a command's name."""
     parser.add_argument(
         "-v",
         "--verbose",
@@ -36,17 +30,7 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def quiet_libraries(*, verbose: bool) -> Iterator[None]:
-    """Silence libraries inside the block; what Python code prints itself is not touched.
-
-    Parameters
-    ----------
-    verbose : bool
-        Whether to silence nothing.
-
-    Yields
-    ------
-    None
-    """
+    """Silence libraries inside the block; what Python code prints itself is not touched."""
     if verbose:
         yield
         return

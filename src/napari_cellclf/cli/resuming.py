@@ -30,35 +30,18 @@ Bad = tuple[str, str]
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier process did of the same work.
+    """What an earlier process did of the same work."""
 
-    Parameters
-    ----------
-    done : int
-        Images that are finished.
-    rows : int
-        Their rows in the partial table.
-    bad : tuple of (str, str)
-        The images among them that failed, and why.
-    """
-
+    #: Images that are finished.
     done: int = 0
+    #: Their rows in the partial table.
     rows: int = 0
+    #: The images among them that failed, and why.
     bad: tuple[Bad, ...] = ()
 
 
 def journal_path(table: Path) -> Path:
     """Return where it is written how far a table has come.
-
-    Parameters
-    ----------
-    table : Path
-        What the user asked for.
-
-    Returns
-    -------
-    Path
-        Beside the partial table.
 
     Examples
     --------
@@ -78,22 +61,6 @@ def work_key(
 
     The size of a batch is not part of it, so that work that ran out of memory can go on with a
     smaller one.
-
-    Parameters
-    ----------
-    model : sequence of str
-        Its fingerprint, and the engine and precision that were asked for.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-    columns : sequence of str
-        Of the table.
-    sources : sequence of ImageSource
-        In order, with what is known of them.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal.
     """
     digest = hashlib.sha256(_line([list(model), dict(mapping or {}), list(columns)]))
     for source in sources:
@@ -102,17 +69,7 @@ def work_key(
 
 
 class Journal:
-    """Remembers how far a table has come.
-
-    Parameters
-    ----------
-    path : Path
-        From `journal_path`.
-    key : str
-        From `work_key`.
-    clock : callable
-        Seconds; monotonic.
-    """
+    """Remembers how far a table has come."""
 
     def __init__(self, path: Path, key: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
@@ -122,23 +79,7 @@ class Journal:
         self._next = 0.0
 
     def earlier(self, rows: int) -> Earlier:
-        """Return what an earlier process did of this work.
-
-        Parameters
-        ----------
-        rows : int
-            Whole rows in the partial table; lines that speak of more are passed over.
-
-        Returns
-        -------
-        Earlier
-            Nothing, if there is no journal, or none that can be read.
-
-        Raises
-        ------
-        InputError
-            If it is of other work.
-        """
+        """Return what an earlier process did of this work."""
         first, *lines = _read(self.path) or [None]
         if not isinstance(first, dict):
             return Earlier()
@@ -155,13 +96,7 @@ class Journal:
         return found
 
     def begin(self, earlier: Earlier) -> None:
-        """Start anew, with what was done earlier as the first line.
-
-        Parameters
-        ----------
-        earlier : Earlier
-            From `earlier`, or nothing.
-        """
+        """Start anew, with what was done earlier as the first line."""
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         lines = [self._heading(), _state(earlier.done, earlier.rows, earlier.bad)]
         beside.write_bytes(b"".join(map(_line, lines)))
@@ -173,15 +108,7 @@ class Journal:
         return self._clock() >= self._next
 
     def add(self, done: int, rows: int, bad: Sequence[Bad]) -> None:
-        """Write a line; the rows that it speaks of must be on the disk.
-
-        Parameters
-        ----------
-        done, rows : int
-            Images that are finished, and their rows.
-        bad : sequence of (str, str)
-            Images that failed since the line before.
-        """
+        """Write a line; the rows that it speaks of must be on the disk."""
         if self._file is not None:
             self._file.write(_line(_state(done, rows, bad)))
             self._file.flush()

@@ -22,13 +22,7 @@ _MIB = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf serve``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf serve``."""
     add = parser.add_argument
     add(
         "model",
@@ -88,23 +82,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve a model until told to stop.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be served so.
-    """
+    """Serve a model until told to stop."""
     from napari_cellclf.inference.tokens import read_token
 
     try:

@@ -14,38 +14,16 @@ _DIRECT = ("batch_size", "continue_from")
 
 @dataclass(frozen=True)
 class Settings:
-    """A preset with the changes that the command line asks for.
+    """A preset with the changes that the command line asks for."""
 
-    Parameters
-    ----------
-    preset : str
-        Its name.
-    config : TrainingConfig
-        Every choice.
-    """
-
+    #: Its name.
     preset: str
+    #: Every choice.
     config: TrainingConfig
 
 
 def chosen_settings(args: argparse.Namespace) -> Settings:
-    """Put preset and changes together, and tell the reader of data what the preset keeps.
-
-    Parameters
-    ----------
-    args : Namespace
-        Of a command that trains; its ``every`` and ``minutes`` are filled in.
-
-    Returns
-    -------
-    Settings
-        Checked.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset or setting.
-    """
+    """Put preset and changes together, and tell the reader of data what the preset keeps."""
     from napari_cellclf.models.training.presets import choose_preset, make_config
 
     preset = choose_preset(args.preset, args.architecture)
@@ -69,23 +47,6 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Read ``key=value``, the value as TOML where it is, else as text.
-
-    Parameters
-    ----------
-    text : str
-        As typed.
-
-    Returns
-    -------
-    key : str
-        Dotted.
-    value : object
-        A number, true or false, a list, a table, or text; ``null`` is None.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If there is no equals sign.
 
     Examples
     --------

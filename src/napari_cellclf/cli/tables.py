@@ -24,16 +24,6 @@ _NOTHING = Earlier()
 def bad_files_path(table: Path) -> Path:
     """Return where the images that failed are listed.
 
-    Parameters
-    ----------
-    table : Path
-        The table they are missing from.
-
-    Returns
-    -------
-    Path
-        In the same folder, with a name that no other table's list has.
-
     Examples
     --------
     >>> bad_files_path(Path("predictions.csv")).name
@@ -45,16 +35,6 @@ def bad_files_path(table: Path) -> Path:
 def partial_path(table: Path) -> Path:
     """Return where rows are written until the table is complete.
 
-    Parameters
-    ----------
-    table : Path
-        What the user asked for.
-
-    Returns
-    -------
-    Path
-        A name in the same folder that tells that rows are missing.
-
     Examples
     --------
     >>> partial_path(Path("predictions.csv")).name
@@ -64,22 +44,7 @@ def partial_path(table: Path) -> Path:
 
 
 def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
-    """Refuse a table that cannot be written, before any work is done.
-
-    Parameters
-    ----------
-    table : Path
-        Where it shall be.
-    inputs : iterable of str
-        What is to be classified; none of it is ever replaced.
-    overwrite : bool
-        Whether files of an earlier run may be replaced.
-
-    Raises
-    ------
-    InputError
-        If its folder is missing or not writable, or a file is in the way.
-    """
+    """Refuse a table that cannot be written, before any work is done."""
     outputs = (table, bad_files_path(table), partial_path(table), journal_path(table))
     for one in inputs:
         # By their real paths: a link to an input is that input.
@@ -106,18 +71,6 @@ def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
 def table_columns(classes: Sequence[str], metadata: Iterable[Mapping[str, Any]]) -> list[str]:
     """List what the images' names say beyond the columns that every table has.
 
-    Parameters
-    ----------
-    classes : sequence of str
-        The model's.
-    metadata : iterable of mapping
-        One for each image.
-
-    Returns
-    -------
-    list of str
-        Each name once, in the order of first appearance, without those that no image fills.
-
     Examples
     --------
     >>> table_columns(["a"], [{"plate": 1, "sirna": None}, {"plate": 1, "minute": 60}])
@@ -135,23 +88,6 @@ class TableFile:
     """A CSV table that gets its name when it is complete.
 
     Until then, and if the work ends early, the rows are in a file named by `partial_path`.
-
-    Parameters
-    ----------
-    path : Path
-        Where the complete table shall be.
-    classes : sequence of str
-        The model's.
-    extra : sequence of str
-        Further columns.
-    note : callable
-        Takes one line for the user.
-    unsure_below : float, optional
-        The model's threshold of confidence; with one, there is a column ``unsure``.
-    journal : Journal, optional
-        Where it is written how far the table has come.
-    earlier : Earlier
-        What is in the partial table already.
     """
 
     def __init__(
@@ -199,13 +135,7 @@ class TableFile:
         self._failed.append((image, reason))
 
     def finished(self, done: int) -> None:
-        """Take note that all rows so far are of finished images.
-
-        Parameters
-        ----------
-        done : int
-            How many images.
-        """
+        """Take note that all rows so far are of finished images."""
         self._done, self._rows_of_done = done, self._rows
         self._failed_of_done = len(self._failed)
         if self._journal is not None and self._journal.is_due():
@@ -239,15 +169,7 @@ class TableFile:
 
 
 class BadFiles:
-    """The images that could not be classified, in a table of their own beside it.
-
-    Parameters
-    ----------
-    table : Path
-        The table they are missing from.
-    earlier : sequence of (str, str)
-        Those that an earlier process met with.
-    """
+    """The images that could not be classified, in a table of their own beside it."""
 
     def __init__(self, table: Path, earlier: Sequence[Bad] = ()) -> None:
         self._path = bad_files_path(table)
@@ -277,18 +199,7 @@ class BadFiles:
 
 @contextmanager
 def sole_writer(table: Path) -> Iterator[None]:
-    """Hold the lock of a table, so that two processes do not write into one partial file.
-
-    Parameters
-    ----------
-    table : Path
-        What the user asked for.
-
-    Raises
-    ------
-    InputError
-        If another process holds it.
-    """
+    """Hold the lock of a table, so that two processes do not write into one partial file."""
     from filelock import FileLock, Timeout
 
     path = table.with_name(f".{table.stem}.partial.lock")
@@ -310,15 +221,7 @@ def sole_writer(table: Path) -> Iterator[None]:
 
 
 def write_bad_files(rows: Sequence[tuple[str, str]], path: Path) -> None:
-    """Write which images failed and why, whole or not at all.
-
-    Parameters
-    ----------
-    rows : sequence of (str, str)
-        Image and reason.
-    path : Path
-        A CSV table with the columns ``image`` and ``reason``.
-    """
+    """Write which images failed and why, whole or not at all."""
     from napari_cellclf.io.tables import safe_row
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -8,16 +8,6 @@ from collections.abc import Sequence
 def printable(text: str) -> str:
     r"""Escape what a terminal would act on: control characters, line ends, undecodable bytes.
 
-    Parameters
-    ----------
-    text : str
-        Any text, such as a file's name.
-
-    Returns
-    -------
-    str
-        One line.
-
     Examples
     --------
     >>> printable("plate" + chr(10) + "1.png")
@@ -33,18 +23,6 @@ def printable(text: str) -> str:
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """Set rows of text in columns.
-
-    Parameters
-    ----------
-    rows : sequence of sequence of str
-        All of the same length.
-    indent : str
-        Before each row.
-
-    Returns
-    -------
-    str
-        Lines without trailing spaces.
 
     Examples
     --------

@@ -35,13 +35,7 @@ _FOLD = "-fold"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf train``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf train``."""
     add_reading_arguments(parser)
     add_training_arguments(parser)
     add = parser.add_argument
@@ -55,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how to train, alike for all commands that do so.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of a command.
-    """
+    """Declare how to train, alike for all commands that do so."""
     # None tells that the preset may decide.
     parser.set_defaults(every=None, minutes=None)
     add = parser.add_argument
@@ -84,23 +72,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    CellclfError
-        If nothing can be trained, or training was stopped.
-    """
+    """Train."""
     if args.out is None:
         from napari_cellclf.runs.folder import RunFolder
 

@@ -38,13 +38,7 @@ _ALL = {"every": 1, "minutes": [51, 204]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf tune``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf tune``."""
     add_reading_arguments(parser)
     train.add_training_arguments(parser)
     add = parser.add_argument
@@ -101,23 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    CellclfError
-        If nothing can be searched, or the search was stopped.
-    """
+    """Search."""
     folder = _create(args)
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=sys.stdout.isatty(), json=False

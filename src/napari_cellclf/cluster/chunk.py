@@ -13,25 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WantedModel:
-    """A model that workers load for themselves.
+    """A model that workers load for themselves."""
 
-    Parameters
-    ----------
-    path : str
-        Where it lies here, absolute; workers look there first.
-    name : str
-        Its name, for workers that have it elsewhere.
-    fingerprint : str
-        Which model it is, wherever it lies.
-    version : str
-        Of this package, which prepares the pixels.
-    engine, precision : str
-        What computes it; as for `load_classifier`.
-    """
-
+    #: Where it lies here, absolute; workers look there first.
     path: str
+    #: Its name, for workers that have it elsewhere.
     name: str
+    #: Which model it is, wherever it lies.
     fingerprint: str
+    #: Of this package, which prepares the pixels.
     version: str
     engine: EngineChoice
     precision: Precision
@@ -39,21 +29,13 @@ class WantedModel:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images that one worker classifies at a time.
+    """Images that one worker classifies at a time."""
 
-    Parameters
-    ----------
-    sources : tuple of ImageSource
-        With paths that the worker sees, too.
-    inputs : tuple of str
-        Files and folders that must be there; if not, the disks are not shared.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-    batch_size : int
-        As for `Classifier.stream`.
-    """
-
+    #: With paths that the worker sees, too.
     sources: tuple[ImageSource, ...]
+    #: Files and folders that must be there; if not, the disks are not shared.
     inputs: tuple[str, ...]
+    #: Channels chosen by the user.
     mapping: Mapping[str, str | None] | None
+    #: As for `Classifier.stream`.
     batch_size: int

@@ -50,19 +50,7 @@ class _Sent:
 
 
 class ClusterClassifier:
-    """Classifies images on a dask cluster; `connect_cluster` makes one.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Connected; closed by `close`.
-    bundle : ModelBundle
-        The model, as it lies here.
-    inputs : sequence of path
-        Files and folders that every worker must see under these paths.
-    engine, precision : str
-        What computes on the workers; as for `load_classifier`.
-    """
+    """Classifies images on a dask cluster; `connect_cluster` makes one."""
 
     def __init__(
         self,
@@ -114,30 +102,7 @@ class ClusterClassifier:
         on_progress: OnProgress = ignore_progress,
         should_stop: ShouldStop = never_stop,
     ) -> Generator[Delivered]:
-        """Classify many images; see `Classifier.stream`.
-
-        Parameters
-        ----------
-        sources : sequence of ImageSource
-            What to read, by paths that every worker sees.
-        mapping, batch_size : optional
-            As for `Classifier.predict`.
-        on_progress : callable
-            Told with every part how many sources are done.
-        should_stop : callable
-            Asked five times a second; a stop ends the iteration.
-
-        Yields
-        ------
-        Delivered
-            Answers in the order of the sources. Those of a worker that is lost are computed by
-            another. An image that ended every worker that tried it is a `BadImage`.
-
-        Raises
-        ------
-        ServerError
-            If the scheduler or all workers are gone, or a worker lacks what it needs.
-        """
+        """Classify many images; see `Classifier.stream`."""
         chunks = self._chunks(sources, mapping, batch_size)
         total, done = len(sources), 0
         with closing(self._in_order(chunks, should_stop)) as answered:
@@ -294,34 +259,8 @@ def connect_cluster(
     messages are pickles. Use TLS, which dask's own configuration sets up, or a network that you
     trust.
 
-    Parameters
-    ----------
-    address : str
-        Of the scheduler, such as ``"tcp://node1:8786"`` or ``"tls://node1:8786"``.
-    model : str or Path
-        A bundle, or the name of a model. Every worker loads it once, from the same path or by its
-        name.
-    inputs : sequence of path
-        Files and folders that every worker must see under the same paths.
-    engine, precision : str
-        What computes on the workers, as for `load_classifier`. With ``precision="float32"`` workers
-        with different processors answer alike, to 1e-4.
-    timeout : float
-        Seconds to wait for the scheduler and for the first worker.
-
-    Returns
-    -------
-    ClusterClassifier
-        To be closed after use, as a context manager does.
-
-    Raises
-    ------
-    ServerError
-        If there is no scheduler or no worker.
-    InputError
-        If dask's distributed is not installed.
-    ModelError
-        If there is no such model.
+    `engine`, `precision`: what computes on the workers, as for `load_classifier`. With
+    ``precision="float32"`` workers with different processors answer alike, to 1e-4.
     """
     library = distributed_library()
     bundle = ModelBundle.load(find_model(model))

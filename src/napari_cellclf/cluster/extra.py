@@ -9,18 +9,7 @@ from napari_cellclf.errors import InputError
 
 
 def distributed_library() -> Any:
-    """Import `distributed`.
-
-    Returns
-    -------
-    module
-        The library.
-
-    Raises
-    ------
-    InputError
-        If it is not installed.
-    """
+    """Import `distributed`."""
     try:
         return importlib.import_module("distributed")
     except ImportError as error:

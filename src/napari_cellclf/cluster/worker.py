@@ -23,15 +23,7 @@ if TYPE_CHECKING:
 
 
 class ModelPlugin(WorkerPlugin):
-    """Holds the model of a worker, which is loaded for the first chunk and stays.
-
-    Parameters
-    ----------
-    wanted : WantedModel
-        Which one.
-    name : str
-        One for each client, so that none takes away the model of another.
-    """
+    """Holds the model of a worker, which is loaded for the first chunk and stays."""
 
     def __init__(self, wanted: WantedModel, name: str) -> None:
         self.name = name
@@ -115,24 +107,6 @@ class _OneAtATime:
 
 
 def classify_chunk(name: str, chunk: Chunk) -> list[Delivered]:
-    """Classify some images with the model of the worker that this runs on.
-
-    Parameters
-    ----------
-    name : str
-        Of the `ModelPlugin`.
-    chunk : Chunk
-        What to classify.
-
-    Returns
-    -------
-    list of Delivered
-        As `Classifier.stream` yields them, counted from the first image of the chunk.
-
-    Raises
-    ------
-    ServerError
-        If this worker lacks the images, the model, or the version of this package.
-    """
+    """Classify some images with the model of the worker that this runs on."""
     plugin = cast(ModelPlugin, get_worker().plugins[name])
     return plugin.classify(chunk)

@@ -19,13 +19,7 @@ Statistic = Callable[["NDArray[np.float64]"], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a figure may lie.
-
-    Parameters
-    ----------
-    low, high : float
-        Its ends.
-    """
+    """Where a figure may lie."""
 
     low: float
     high: float
@@ -37,19 +31,13 @@ class Units:
 
     Images of one plate or one embryo resemble each other. To draw single ones would pretend that
     there are as many independent observations as images, and give intervals that are too narrow.
-
-    Parameters
-    ----------
-    kind : {'group', 'image'}
-        What one unit is.
-    of_row : tuple of int
-        The N images' units, numbered from 0.
-    count : int
-        How many units there are.
     """
 
+    #: What one unit is.
     kind: Literal["group", "image"]
+    #: The N images' units, numbered from 0.
     of_row: tuple[int, ...]
+    #: How many units there are.
     count: int
 
     @property
@@ -75,19 +63,6 @@ class Units:
 def units_of(groups: Sequence[str] | None, n: int) -> Units:
     """Choose what is drawn.
 
-    Parameters
-    ----------
-    groups : sequence of str, optional
-        The group of each image; None or empty texts throughout if there are none. Images with an
-        empty text among others are units of their own.
-    n : int
-        Number of images.
-
-    Returns
-    -------
-    Units
-        Groups where there are any.
-
     Examples
     --------
     >>> units_of(["a", "a", "b"], 3).of_row, units_of(None, 3).kind
@@ -110,26 +85,8 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Compute percentile intervals of figures by drawing units with replacement.
 
-    Parameters
-    ----------
-    statistic : callable
-        From how often each of the N images counts, an array of shape (N,), to named figures; NaN
-        where a figure is not defined, as for a class that was not drawn.
-    units : Units
-        What is drawn.
-    replicates : int
-        How often.
-    seed : int
-        Of the random numbers; the same seed gives the same intervals.
-    level : float
-        Part of the replicates inside the interval.
-
-    Returns
-    -------
-    dict of str to Interval
-        Empty if there are fewer than `TOO_FEW` units. A figure is left out if fewer than half of
-        the replicates define it, or all of them agree: an interval without width would pretend
-        certainty.
+    `statistic`: from how often each of the N images counts, an array of shape (N,), to named
+    figures; NaN where a figure is not defined, as for a class that was not drawn.
 
     References
     ----------
@@ -166,18 +123,6 @@ def lowest_rate_without_failure(n: int, level: float = 0.95) -> float:
     """Return how low a rate of success may be if `n` of `n` trials succeeded.
 
     The bootstrap cannot tell: whatever it draws is right.
-
-    Parameters
-    ----------
-    n : int
-        Independent trials.
-    level : float
-        Of the two-sided interval.
-
-    Returns
-    -------
-    float
-        The lower end; 0 without trials.
 
     References
     ----------

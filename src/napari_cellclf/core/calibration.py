@@ -17,17 +17,13 @@ SMALLEST_PROBABILITY = 1e-12
 class Reliability:
     """Confidence and accuracy in intervals of confidence.
 
-    Parameters
-    ----------
-    edges : ndarray, shape (B + 1,)
-        Ends of the intervals, 0 to 1.
-    count : ndarray, shape (B,)
-        Images whose confidence lies in the interval; an end belongs to the interval above it.
-    confidence, accuracy : ndarray, shape (B,)
-        Their mean confidence and the part that is right; NaN without images.
+    `confidence`, `accuracy`: ndarray, shape (B,); their mean confidence and the part that is right;
+    NaN without images.
     """
 
+    #: Ends of the intervals, 0 to 1.
     edges: NDArray[np.float64]
+    #: Images whose confidence lies in the interval; an end belongs to the interval above it.
     count: NDArray[np.float64]
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -41,36 +37,19 @@ class Reliability:
 
 @dataclass(frozen=True, eq=False)
 class CoverageCurve:
-    """How right the sure answers are, for every threshold of confidence.
+    """How right the sure answers are, for every threshold of confidence."""
 
-    Parameters
-    ----------
-    threshold : ndarray, shape (T,)
-        Different confidences, the highest first.
-    coverage : ndarray, shape (T,)
-        Part of the images whose confidence is at least the threshold.
-    accuracy : ndarray, shape (T,)
-        Part of those that is right.
-    """
-
+    #: Different confidences, the highest first.
     threshold: NDArray[np.float64]
+    #: Part of the images whose confidence is at least the threshold.
     coverage: NDArray[np.float64]
+    #: Part of those that is right.
     accuracy: NDArray[np.float64]
 
     def at(self, threshold: float) -> tuple[float, float | None]:
         """Return coverage and accuracy where less confident answers count as unsure.
 
-        Parameters
-        ----------
-        threshold : float
-            A confidence.
-
-        Returns
-        -------
-        coverage : float
-            0 to 1.
-        accuracy : float or None
-            None if nothing is that sure.
+        Returns 0 to 1.
         """
         kept = int(np.count_nonzero(self.threshold >= threshold))
         if not kept:
@@ -86,17 +65,8 @@ def apply_temperature(
     Dividing logits by a temperature [1]_ equals raising probabilities to its inverse and
     normalising again, so that it works on the output of a softmax.
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (N, K)
-        Rows sum to 1.
-    temperature : float
-        Above 0; 1 changes nothing.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Rows sum to 1; the most probable class stays the same.
+    `probabilities`: ndarray, shape (N, K); rows sum to 1. Returns rows sum to 1; the most probable
+    class stays the same.
 
     References
     ----------
@@ -148,19 +118,8 @@ def expected_calibration_error(
 ) -> float:
     """Measure by how much confidence and accuracy differ on average.
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (N, K)
-        Answers.
-    truth : ndarray of int, shape (N,)
-        The right classes.
-    bins : int
-        Equal intervals of confidence.
-
-    Returns
-    -------
-    float
-        0 (honest) to 1; Naeini et al., AAAI 2015.
+    `probabilities`: ndarray, shape (N, K); answers. `truth`: ndarray of int, shape (N,); the right
+    classes.
     """
     return reliability(probabilities, truth, bins).expected_calibration_error
 
@@ -170,19 +129,8 @@ def reliability(
 ) -> Reliability:
     """Compare confidence and accuracy in equal intervals of confidence.
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (N, K)
-        Answers.
-    truth : ndarray of int, shape (N,)
-        The right classes.
-    bins : int
-        How many intervals.
-
-    Returns
-    -------
-    Reliability
-        Its expected calibration error is that of Naeini et al., AAAI 2015.
+    `probabilities`: ndarray, shape (N, K); answers. `truth`: ndarray of int, shape (N,); the right
+    classes.
 
     Examples
     --------
@@ -204,21 +152,8 @@ def weighted_reliability(
 ) -> Reliability:
     """Compare confidence and accuracy of images that count several times, or never.
 
-    Parameters
-    ----------
-    confidence : ndarray, shape (N,)
-        Of each answer.
-    right : ndarray of bool, shape (N,)
-        Whether it is right.
-    weights : ndarray, shape (N,)
-        How often it counts.
-    bins : int
-        How many intervals.
-
-    Returns
-    -------
-    Reliability
-        As `reliability` makes it.
+    `confidence`: ndarray, shape (N,); of each answer. `right`: ndarray of bool, shape (N,); whether
+    it is right. `weights`: ndarray, shape (N,); how often it counts.
     """
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     count = np.asarray(np.bincount(which, weights, minlength=bins), np.float64)
@@ -233,17 +168,8 @@ def coverage_curve(
 ) -> CoverageCurve:
     """Weigh how many answers are kept against how many of those are right.
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (N, K)
-        Answers.
-    truth : ndarray of int, shape (N,)
-        The right classes.
-
-    Returns
-    -------
-    CoverageCurve
-        One point for each different confidence.
+    `probabilities`: ndarray, shape (N, K); answers. `truth`: ndarray of int, shape (N,); the right
+    classes.
 
     References
     ----------

@@ -11,16 +11,6 @@ from napari_cellclf.errors import ChannelMismatchError
 def words(name: str) -> tuple[str, ...]:
     """Split a name into lower-case words, digits kept with their letters.
 
-    Parameters
-    ----------
-    name : str
-        Any name.
-
-    Returns
-    -------
-    tuple of str
-        Its words.
-
     Examples
     --------
     >>> words("B02_s1 [w1-Hoechst]")
@@ -30,20 +20,7 @@ def words(name: str) -> tuple[str, ...]:
 
 
 def contains(name: str, wanted: str) -> bool:
-    """Whether the words of one name stand in another, in order and side by side.
-
-    Parameters
-    ----------
-    name : str
-        Any name.
-    wanted : str
-        The shorter one; one without words stands in none.
-
-    Returns
-    -------
-    bool
-        True for ``contains("B02 w1 Hoechst", "W1-hoechst")``.
-    """
+    """Whether the words of one name stand in another, in order and side by side."""
     inside, sought = words(name), words(wanted)
     if not sought:
         return False
@@ -52,25 +29,7 @@ def contains(name: str, wanted: str) -> bool:
 
 
 def position_of(source: str, available: Sequence[str]) -> int:
-    """Find a channel of the image by its name or, where it has none, by its number.
-
-    Parameters
-    ----------
-    source : str
-        A name; or ``"2"``, or ``"channel 2"``, for the second channel if that has no name.
-    available : sequence of str
-        Names of the image's channels; an empty string where a channel has none.
-
-    Returns
-    -------
-    int
-        Its index.
-
-    Raises
-    ------
-    ChannelMismatchError
-        Naming the channels there are.
-    """
+    """Find a channel of the image by its name or, where it has none, by its number."""
     if source in available and source:
         return list(available).index(source)
     number = source.lower().removeprefix("channel").strip()
@@ -85,35 +44,13 @@ def position_of(source: str, available: Sequence[str]) -> int:
 
 
 def listed(available: Sequence[str]) -> str:
-    """Say which channels an image has.
-
-    Parameters
-    ----------
-    available : sequence of str
-        Their names; an empty string where a channel has none.
-
-    Returns
-    -------
-    str
-        Such as ``"DNA, channel 2"``.
-    """
+    """Say which channels an image has."""
     names = (name or f"channel {number}" for number, name in enumerate(available, start=1))
     return ", ".join(names) or "none"
 
 
 def remedy(name: str) -> str:
-    """Say how a user tells which channel to take.
-
-    Parameters
-    ----------
-    name : str
-        The model's channel.
-
-    Returns
-    -------
-    str
-        The end of a sentence, with the form of Python and of the command line.
-    """
+    """Say how a user tells which channel to take."""
     return (
         f"say which to use with mapping={{{name!r}: ...}} in Python, or with "
         f'--channels "{name}=..." on the command line'

@@ -86,28 +86,6 @@ def match_channels(
     many as the network expects are they taken in order, since then there is nothing else to go by.
     A network of a single channel takes a single channel, whatever its name.
 
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the network expects, in order.
-    available : sequence of str
-        Names of the image's channels, in order; an empty string where a channel has no name.
-    overrides : mapping of str to (str or None), optional
-        For expected channels (see `name_overrides`) the image's channel to use, or None to leave it
-        out. A channel without a name is called by its number, counted from 1: ``"2"``.
-
-    Returns
-    -------
-    ChannelMapping
-        The sources, None where nothing matches. Whether that can be accepted is for
-        `require_channels` to say.
-
-    Raises
-    ------
-    ChannelMismatchError
-        If `overrides` names a channel that does not exist on either side, or two of the image's
-        channels match equally well.
-
     Examples
     --------
     >>> match_channels([ChannelSpec(name="DNA"), ChannelSpec(name="actin")], ["Actin", "dna"])
@@ -130,22 +108,7 @@ def match_channels(
 def require_channels(
     expected: Sequence[ChannelSpec], mapping: ChannelMapping, available: Sequence[str]
 ) -> None:
-    """Refuse a mapping that leaves a required channel, or every channel, without a source.
-
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the network expects.
-    mapping : ChannelMapping
-        What was found.
-    available : sequence of str
-        Names of the image's channels, for the message.
-
-    Raises
-    ------
-    ChannelMismatchError
-        Naming the channels that are missing and those that the image has.
-    """
+    """Refuse a mapping that leaves a required channel, or every channel, without a source."""
     pairs = list(zip(expected, mapping.sources, strict=True))
     lacking = [spec.name for spec, source in pairs if spec.required and source is None]
     if not lacking and all(source is None for _, source in pairs):
@@ -158,20 +121,7 @@ def require_channels(
 
 
 def taken_in_order(expected: Sequence[ChannelSpec], available: Sequence[str]) -> bool:
-    """Whether an image's channels are matched by their order, since none of them has a name.
-
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the network expects.
-    available : sequence of str
-        Names of the image's channels.
-
-    Returns
-    -------
-    bool
-        True if there are as many as expected and all names are empty.
-    """
+    """Whether an image's channels are matched by their order, since none of them has a name."""
     return len(available) == len(expected) and not any(available)
 
 
@@ -179,23 +129,6 @@ def name_overrides(
     expected: Sequence[ChannelSpec], overrides: Mapping[str, str | None]
 ) -> dict[str, str | None]:
     """Call the expected channels in a user's mapping by their full names.
-
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the network expects.
-    overrides : mapping of str to (str or None)
-        Keyed by names, aliases or words of names, such as ``"w1"``.
-
-    Returns
-    -------
-    dict of str to (str or None)
-        The same, keyed by `ChannelSpec.name`.
-
-    Raises
-    ------
-    ChannelMismatchError
-        If a key means none of the expected channels, or several, or two keys mean one.
 
     Examples
     --------

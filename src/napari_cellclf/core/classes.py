@@ -8,25 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClassSpec(BaseModel):
-    """One class that a model can answer.
-
-    Parameters
-    ----------
-    name : str
-        What stands in tables, such as ``"HUVEC"`` or ``"060"``.
-    display_name : str
-        What people read, such as ``"endothelial cell (HUVEC)"``; empty means `name`.
-    value : float, optional
-        For ordered classes such as stages: where it lies on their scale, such as 60.
-    unit : str, optional
-        The unit of `value`, such as ``"minute"``.
-    """
+    """One class that a model can answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: What stands in tables, such as ``"HUVEC"`` or ``"060"``.
     name: str = Field(min_length=1, max_length=200)
+    #: What people read, such as ``"endothelial cell (HUVEC)"``; empty means `name`.
     display_name: str = Field(default="", max_length=200)
+    #: For ordered classes such as stages: where it lies on their scale, such as 60.
     value: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    #: The unit of `value`, such as ``"minute"``.
     unit: str | None = Field(default=None, max_length=40)
 
     @property

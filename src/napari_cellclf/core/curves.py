@@ -15,31 +15,16 @@ if TYPE_CHECKING:
 class Curve:
     """A curve over all thresholds of the score, and the area under it.
 
-    Parameters
-    ----------
-    x, y : ndarray, shape (T,)
-        False and true positive rate, or recall and precision.
-    area : float
-        Under the ROC curve, or the average precision.
+    `x`, `y`: ndarray, shape (T,); false and true positive rate, or recall and precision.
     """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    #: Under the ROC curve, or the average precision.
     area: float
 
     def thinned(self, most: int) -> Curve:
-        """Return the curve with fewer points, the first and the last kept.
-
-        Parameters
-        ----------
-        most : int
-            Number of points, at least 2.
-
-        Returns
-        -------
-        Curve
-            With the area of the whole curve.
-        """
+        """Return the curve with fewer points, the first and the last kept."""
         if len(self.x) <= most:
             return self
         kept = np.unique(np.linspace(0, len(self.x) - 1, most).round().astype(int))
@@ -49,19 +34,8 @@ class Curve:
 def roc_curve(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> Curve | None:
     """Compute the receiver operating characteristic.
 
-    Parameters
-    ----------
-    positive : ndarray of bool, shape (N,)
-        Which images are of the class.
-    score : ndarray, shape (N,)
-        The probability of the class that each was given.
-
-    Returns
-    -------
-    Curve or None
-        From (0, 0) to (1, 1), equal scores as one step; the area is the probability that an image
-        of the class scores higher than another, ties counting half. None if all images are of
-        the class, or none is.
+    `positive`: ndarray of bool, shape (N,); which images are of the class. `score`: ndarray, shape
+    (N,); the probability of the class that each was given.
 
     References
     ----------
@@ -85,19 +59,8 @@ def precision_recall_curve(
 ) -> Curve | None:
     """Compute precision against recall.
 
-    Parameters
-    ----------
-    positive : ndarray of bool, shape (N,)
-        Which images are of the class.
-    score : ndarray, shape (N,)
-        The probability of the class that each was given.
-
-    Returns
-    -------
-    Curve or None
-        Recall and precision, from the highest threshold to that which finds all. The area is the
-        average precision: the sum of precisions weighted by the steps of recall, not interpolated.
-        None if no image is of the class.
+    `positive`: ndarray of bool, shape (N,); which images are of the class. `score`: ndarray, shape
+    (N,); the probability of the class that each was given.
 
     References
     ----------

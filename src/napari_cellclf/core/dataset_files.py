@@ -8,13 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Images whose files hold the same bytes.
-
-    Parameters
-    ----------
-    paths, labels, splits : tuple of str
-        One for each image.
-    """
+    """Images whose files hold the same bytes."""
 
     paths: tuple[str, ...]
     labels: tuple[str, ...]
@@ -33,24 +27,14 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class FileFindings:
-    """What the files of a data set hold.
+    """What the files of a data set hold."""
 
-    Parameters
-    ----------
-    unreadable : tuple of (str, str)
-        Path of each image that cannot be used, and the reason in one sentence.
-    duplicates : tuple of Duplicates
-        Contradictory ones first, then those on both sides of the split.
-    shapes, dtypes, channels : mapping of str to int
-        How many images have each height and width (``"512x512"``), type, and set of channels;
-        most frequent first.
-    multi_plane : mapping of str to str
-        Path of each image of several planes (times, depths), and its axes with their sizes.
-    """
-
+    #: Path of each image that cannot be used, and the reason in one sentence.
     unreadable: tuple[tuple[str, str], ...] = ()
+    #: Contradictory ones first, then those on both sides of the split.
     duplicates: tuple[Duplicates, ...] = ()
     shapes: Mapping[str, int] = field(default_factory=dict)
     dtypes: Mapping[str, int] = field(default_factory=dict)
     channels: Mapping[str, int] = field(default_factory=dict)
+    #: Path of each image of several planes (times, depths), and its axes with their sizes.
     multi_plane: Mapping[str, str] = field(default_factory=dict)

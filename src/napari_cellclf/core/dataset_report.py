@@ -20,47 +20,31 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What is in a data set, and what to look at before training on it.
+    """What is in a data set, and what to look at before training on it."""
 
-    Parameters
-    ----------
-    n_images : int
-        Rows; a site of RxRx1 is one.
-    source : str
-        What was read, in words.
-    counts : mapping of str to mapping of str to int
-        Class to split (``"train"``, ``"validation"``, ``"test"``, ``"unsplit"``) to images.
-    group_column : str or None
-        What images are kept together by.
-    group_reason : str
-        Why.
-    groups : mapping of str to mapping of str to int
-        Group to class to images; empty if no group is known.
-    group_splits : mapping of str to str
-        Group to its split; several are joined by ``+``.
-    leaks : tuple of str
-        Groups on both sides of the split.
-    leakage_allowed : bool
-        Whether the user allowed that.
-    files : FileFindings
-        What the files hold.
-    warnings : tuple of str
-        Sentences, the gravest first.
-    bad_by_class : mapping of str to int
-        Class to images that cannot be used.
-    """
-
+    #: Rows; a site of RxRx1 is one.
     n_images: int
+    #: What was read, in words.
     source: str
+    #: Class to split (``"train"``, ``"validation"``, ``"test"``, ``"unsplit"``) to images.
     counts: Mapping[str, Mapping[str, int]]
+    #: What images are kept together by.
     group_column: str | None
+    #: Why.
     group_reason: str
+    #: Group to class to images; empty if no group is known.
     groups: Mapping[str, Mapping[str, int]]
+    #: Group to its split; several are joined by ``+``.
     group_splits: Mapping[str, str]
+    #: Groups on both sides of the split.
     leaks: tuple[str, ...]
+    #: Whether the user allowed that.
     leakage_allowed: bool
+    #: What the files hold.
     files: FileFindings
+    #: Sentences, the gravest first.
     warnings: tuple[str, ...]
+    #: Class to images that cannot be used.
     bad_by_class: Mapping[str, int]
 
     @property
@@ -85,31 +69,12 @@ class DatasetReport:
         return max(sizes) / min(sizes) if sizes else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, fit for JSON.
-
-        Returns
-        -------
-        dict
-            Of dicts, lists, text and numbers.
-        """
+        """Return everything as plain values, fit for JSON."""
         return asdict(self)
 
 
 def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
-    """Put together what the table says and what the files hold.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-    files : FileFindings
-        Of its files.
-
-    Returns
-    -------
-    DatasetReport
-        With warnings.
-    """
+    """Put together what the table says and what the files hold."""
     bad = {path for path, _ in files.unreadable}
     labels = [
         label
@@ -138,20 +103,7 @@ def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
 
 
 def check_bad_files(report: DatasetReport, most: float = MOST_BAD) -> None:
-    """Refuse a data set of which too much cannot be read.
-
-    Parameters
-    ----------
-    report : DatasetReport
-        From `inspect_dataset`.
-    most : float
-        Part of all images that may be bad; they are then left out.
-
-    Raises
-    ------
-    DatasetError
-        If more are bad, or a class would lose all its images.
-    """
+    """Refuse a data set of which too much cannot be read."""
     n_bad = len(report.unreadable)
     if not n_bad:
         return
@@ -171,20 +123,7 @@ def check_bad_files(report: DatasetReport, most: float = MOST_BAD) -> None:
 
 
 def without_bad_files(dataset: Dataset, report: DatasetReport) -> Dataset:
-    """Leave out what cannot be read.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-    report : DatasetReport
-        Of that data set.
-
-    Returns
-    -------
-    Dataset
-        The other rows.
-    """
+    """Leave out what cannot be read."""
     bad = {path for path, _ in report.unreadable}
     return dataset.subset(np.array([path not in bad for path in dataset.paths], bool))
 

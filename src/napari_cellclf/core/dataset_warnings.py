@@ -19,22 +19,7 @@ _BATCHES = ("experiment", "date", "donor", "animal", "plate", "slide", "movie")
 def find_warnings(
     dataset: Dataset, files: FileFindings, counts: Mapping[str, Mapping[str, int]]
 ) -> list[str]:
-    """Say in words what to look at before training.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-    files : FileFindings
-        Of its files.
-    counts : mapping of str to mapping of str to int
-        Class to split to images.
-
-    Returns
-    -------
-    list of str
-        Sentences, the gravest first.
-    """
+    """Say in words what to look at before training."""
     found = [
         *_about_duplicates(files),
         *_about_groups(dataset),

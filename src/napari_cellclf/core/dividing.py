@@ -26,20 +26,7 @@ def divide(
     seed: int,
     allow_leakage: bool,
 ) -> Dataset:
-    """Do what `Dataset.split` says.
-
-    Parameters
-    ----------
-    data : Dataset
-        Any.
-    by, fractions, seed, allow_leakage
-        As for `Dataset.split`.
-
-    Returns
-    -------
-    Dataset
-        Divided.
-    """
+    """Do what `Dataset.split` says."""
     _check_fractions(fractions)
     if not len(data):
         raise DatasetError("the data set holds no images; read a folder or a table that does")
@@ -60,20 +47,7 @@ def divide(
 def hold_out_each(
     data: Dataset, by: str | None, *, validation: float | None, seed: int
 ) -> list[tuple[str, Dataset]]:
-    """Do what `Dataset.leave_one_group_out` says.
-
-    Parameters
-    ----------
-    data : Dataset
-        Any.
-    by, validation, seed
-        As there.
-
-    Returns
-    -------
-    list of (str, Dataset)
-        One for each group.
-    """
+    """Do what `Dataset.leave_one_group_out` says."""
     data = _grouped_by(data, by)
     names = sorted(set(data.groups), key=natural_key)
     if len(names) < 2:
@@ -88,20 +62,7 @@ def hold_out_each(
 def folds(
     data: Dataset, k: int, by: str | None, *, validation: float | None, seed: int
 ) -> list[Dataset]:
-    """Do what `Dataset.k_fold` says.
-
-    Parameters
-    ----------
-    data : Dataset
-        Any.
-    k, by, validation, seed
-        As there.
-
-    Returns
-    -------
-    list of Dataset
-        k of them.
-    """
+    """Do what `Dataset.k_fold` says."""
     if by == "random" or (by is None and data.group_column is None):
         if data.group_column is not None:
             raise LeakageError(
@@ -126,20 +87,7 @@ def folds(
 
 
 def carve_validation(data: Dataset, fraction: float, seed: int) -> Dataset:
-    """Do what `Dataset.with_validation` says.
-
-    Parameters
-    ----------
-    data : Dataset
-        Any.
-    fraction, seed
-        As there.
-
-    Returns
-    -------
-    Dataset
-        With validation images where that is possible.
-    """
+    """Do what `Dataset.with_validation` says."""
     if not 0 < fraction < 1:
         raise DatasetError(f"a part of {fraction} cannot validate; give one between 0 and 1")
     splits = data.table["split"].to_numpy(object).copy()

@@ -20,18 +20,7 @@ MOST_POINTS, MOST_CURVES = 200, 50
 
 
 def document(evaluation: Evaluation) -> dict[str, Any]:
-    """Write down everything that a report shows.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to tell of.
-
-    Returns
-    -------
-    dict
-        Fit for JSON; see the guide "Evaluate a model" for the keys.
-    """
+    """Write down everything that a report shows."""
     one = evaluation
     return {
         "schema_version": SCHEMA_VERSION,
@@ -69,20 +58,7 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def figure(evaluation: Evaluation, name: str) -> dict[str, float | None]:
-    """Return a figure with its interval.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What it is a figure of.
-    name : str
-        As in `Evaluation.figures`.
-
-    Returns
-    -------
-    dict
-        ``value``, ``low`` and ``high``; None where there is none.
-    """
+    """Return a figure with its interval."""
     interval = evaluation.intervals.get(name)
     return {
         "value": known(evaluation.figures.get(name)),

@@ -23,18 +23,8 @@ PER_CLASS = ("precision", "recall", "f1")
 class Figures:
     """Compute the figures of answers, each image counting as often as asked.
 
-    Parameters
-    ----------
-    probabilities : ndarray, shape (N, K)
-        A classifier's answers.
-    truth : ndarray of int, shape (N,)
-        The right class numbers.
-    top_k : iterable of int
-        Of which k the part of images is wanted whose truth is among the k most probable classes.
-    scale : Scale, optional
-        Of ordered classes.
-    threshold : float, optional
-        Less confident answers are unsure.
+    `probabilities`: ndarray, shape (N, K); A classifier's answers. `truth`: ndarray of int, shape
+    (N,); the right class numbers.
 
     Examples
     --------
@@ -67,15 +57,7 @@ class Figures:
     def __call__(self, weights: NDArray[np.float64]) -> dict[str, float]:
         """Return every figure.
 
-        Parameters
-        ----------
-        weights : ndarray, shape (N,)
-            How often each image counts; at least one more than never.
-
-        Returns
-        -------
-        dict of str to float
-            NaN where one is not defined. Those of a class are named like ``recall/2``.
+        `weights`: ndarray, shape (N,); how often each image counts; at least one more than never.
         """
         total = weights.sum()
         # Not a product of vectors: for that, BLAS starts threads that wait for each other.

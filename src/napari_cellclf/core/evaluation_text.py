@@ -22,34 +22,12 @@ TITLES = {
 
 
 def known(value: float | None) -> float | None:
-    """Return a number, or None if it is none.
-
-    Parameters
-    ----------
-    value : float, optional
-        May be NaN.
-
-    Returns
-    -------
-    float or None
-        As JSON knows it.
-    """
+    """Return a number, or None if it is none."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def notes(evaluation: Evaluation) -> list[str]:
-    """Return what a reader of the figures must know.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What the figures are of.
-
-    Returns
-    -------
-    list of str
-        Sentences.
-    """
+    """Return what a reader of the figures must know."""
     told = [*evaluation.notes, evaluation.units.note]
     if evaluation.failed:
         count = len(evaluation.failed)
@@ -71,18 +49,7 @@ def notes(evaluation: Evaluation) -> list[str]:
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Tell the chief figures in a few lines of text.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to tell of.
-
-    Returns
-    -------
-    str
-        A heading, a line for each figure, and the notes.
-    """
+    """Tell the chief figures in a few lines of text."""
     one = evaluation
     majority, level = one.majority
     heading = f"{one.name or one.role}: {len(one)} images, {len(one.classes)} classes"
@@ -97,18 +64,7 @@ def summary(evaluation: Evaluation) -> str:
 
 
 def headline_titles(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """List the chief figures.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Of which classes and k depend.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and what people read.
-    """
+    """List the chief figures."""
     ranks = [(f"top_{k}", f"top-{k} accuracy") for k in evaluation.ranks if k > 1]
     listed = list(TITLES.items())
     chief = [*listed[:3], *ranks, *listed[3:]]
@@ -116,22 +72,7 @@ def headline_titles(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def worded(evaluation: Evaluation, name: str, value: float | None) -> str:
-    """Write a figure as people read it.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Which may have a unit.
-    name : str
-        Of the figure.
-    value : float, optional
-        None where it is not defined.
-
-    Returns
-    -------
-    str
-        Such as ``"97.1 %"`` or ``"4.2 minute"``.
-    """
+    """Write a figure as people read it."""
     if value is None:
         return "-"
     if name == "mean_absolute_error":
@@ -145,34 +86,13 @@ def worded(evaluation: Evaluation, name: str, value: float | None) -> str:
 def percent(part: float) -> str:
     """Write a part of a whole as people read it.
 
-    Parameters
-    ----------
-    part : float
-        0 to 1.
-
-    Returns
-    -------
-    str
-        Such as ``"97.1 %"``.
+    `part`: 0 to 1.
     """
     return f"{100 * part:.1f} %"
 
 
 def worded_range(evaluation: Evaluation, name: str) -> str:
-    """Write the interval of a figure as people read it.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What it is a figure of.
-    name : str
-        As in `Evaluation.figures`.
-
-    Returns
-    -------
-    str
-        Such as ``"95.0 to 98.2 %"``; empty if there is none.
-    """
+    """Write the interval of a figure as people read it."""
     interval = evaluation.intervals.get(name)
     if interval is None:
         return ""

@@ -45,26 +45,7 @@ _RANDOM = (
 
 
 def group_keys(table: pd.DataFrame, column: str | None) -> NDArray[np.object_]:
-    """Return the group of each row as text.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row an image.
-    column : str or None
-        A column, or several joined by ``+``, such as ``"experiment+plate"``.
-
-    Returns
-    -------
-    ndarray of str
-        The values joined by ``/``, such as ``"HUVEC-01/1"``; ``"(unknown)"`` where the table says
-        nothing; all ``""`` if there is no column.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such column.
-    """
+    """Return the group of each row as text."""
     if column is None:
         return np.full(len(table), "", object)
     # A column may have a + in its own name.
@@ -93,22 +74,7 @@ def _text(cell: object) -> str:
 
 
 def guess_group(table: pd.DataFrame, known: Sequence[str] = ()) -> tuple[str | None, str]:
-    """Guess what keeps images together from what names and tables say of them.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``label`` and what is known of the images.
-    known : sequence of str
-        Columns that were found in the names, by `columns_from_names`.
-
-    Returns
-    -------
-    column : str or None
-        A column, or several joined by ``+``; None if nothing is known.
-    reason : str
-        One sentence: why this one, or why a random split may be too optimistic.
-    """
+    """Guess what keeps images together from what names and tables say of them."""
     columns = {str(name) for name in table.columns if _says_something(table, str(name))}
     if "group" in columns:
         return "group", "the group is the column 'group' of the table"
@@ -161,17 +127,6 @@ def columns_from_names(
     names: Sequence[str],
 ) -> Mapping[str, list[str]]:
     """Find what file names say of where images are from.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Paths below the folder of their class.
-
-    Returns
-    -------
-    mapping of str to list of str
-        Column to one value for each name, coarsest first, such as ``{"embryo": ["01", "02"]}``.
-        Only what every name says, with at least two values, of which one occurs twice.
 
     Examples
     --------

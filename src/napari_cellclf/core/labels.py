@@ -17,24 +17,6 @@ _LONGEST_NAME, _LONGEST_UNIT = 200, 40
 def make_classes(labels: Iterable[str], *, may_be_ordered: bool = True) -> tuple[ClassSpec, ...]:
     """Make the classes of a data set from its labels.
 
-    Parameters
-    ----------
-    labels : iterable of str
-        One for each image, or each name once.
-    may_be_ordered : bool
-        Whether names such as ``stage 07`` are places on a scale.
-
-    Returns
-    -------
-    tuple of ClassSpec
-        In natural order (``stage 2`` before ``stage 10``). If every name is one text, the same for
-        all, with a number behind it, each has that number as `value` and the text as `unit`.
-
-    Raises
-    ------
-    DatasetError
-        If a name is empty or longer than 200 characters.
-
     Examples
     --------
     >>> [(c.name, c.value, c.unit) for c in make_classes(["stage 10", "stage 2"])]
@@ -62,16 +44,6 @@ def make_classes(labels: Iterable[str], *, may_be_ordered: bool = True) -> tuple
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Return a key that sorts numbers inside text by their size.
-
-    Parameters
-    ----------
-    text : str
-        Such as ``"stage 10"``.
-
-    Returns
-    -------
-    tuple
-        Compares with those of other texts.
 
     Examples
     --------

@@ -17,29 +17,21 @@ if TYPE_CHECKING:
 class ClassScores:
     """How well each class is told from the others.
 
-    Parameters
-    ----------
-    precision : ndarray, shape (K,)
-        Of the images that were answered to be of the class, the part that is. 0 for a class that
-        was never answered though it is there; NaN for one that is neither.
-    recall : ndarray, shape (K,)
-        Of the images of the class, the part that was found; NaN for a class without images.
-    f1 : ndarray, shape (K,)
-        Harmonic mean of both; NaN for a class without images.
-    support : ndarray, shape (K,)
-        How many images are of the class.
-    answered : ndarray, shape (K,)
-        How many images were answered to be.
-
     References
     ----------
     van Rijsbergen, Information Retrieval, 2nd edition, 1979, chapter 7.
     """
 
+    #: Of the images that were answered to be of the class, the part that is. 0 for a class that
+    #: was never answered though it is there; NaN for one that is neither.
     precision: NDArray[np.float64]
+    #: Of the images of the class, the part that was found; NaN for a class without images.
     recall: NDArray[np.float64]
+    #: Harmonic mean of both; NaN for a class without images.
     f1: NDArray[np.float64]
+    #: How many images are of the class.
     support: NDArray[np.float64]
+    #: How many images were answered to be.
     answered: NDArray[np.float64]
 
     @property
@@ -61,20 +53,7 @@ class ClassScores:
 def accuracy(truth: NDArray[np.integer], answers: NDArray[np.integer]) -> float:
     """Return the part of the images that were classified right.
 
-    Parameters
-    ----------
-    truth, answers : ndarray of int, shape (N,)
-        Class numbers.
-
-    Returns
-    -------
-    float
-        0 to 1.
-
-    Raises
-    ------
-    InputError
-        If there are no images, or not as many answers as truths.
+    `truth`, `answers`: ndarray of int, shape (N,); class numbers. Returns 0 to 1.
 
     Examples
     --------
@@ -91,20 +70,8 @@ def balanced_accuracy(truth: NDArray[np.integer], answers: NDArray[np.integer]) 
     A class of few images counts as much as one of many, so that always answering the most
     frequent class does not look good.
 
-    Parameters
-    ----------
-    truth, answers : ndarray of int, shape (N,)
-        Class numbers. Classes without an image do not count.
-
-    Returns
-    -------
-    float
-        0 to 1.
-
-    Raises
-    ------
-    InputError
-        If there are no images, or not as many answers as truths.
+    `truth`, `answers`: ndarray of int, shape (N,); class numbers. Classes without an image do not
+    count. Returns 0 to 1.
 
     References
     ----------
@@ -125,22 +92,8 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Count for each true class what was answered.
 
-    Parameters
-    ----------
-    truth, answers : ndarray of int, shape (N,)
-        Class numbers, 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int, shape (n_classes, n_classes)
-        A row for each true class, a column for each answer.
-
-    Raises
-    ------
-    InputError
-        If there are no images, not as many answers as truths, or a number is no class.
+    `truth`, `answers`: ndarray of int, shape (N,); class numbers, 0 to `n_classes` - 1. Returns A
+    row for each true class, a column for each answer.
 
     Examples
     --------
@@ -162,24 +115,8 @@ def class_scores(
 ) -> ClassScores:
     """Compute precision, recall and F1 of every class.
 
-    Parameters
-    ----------
-    truth, answers : ndarray of int, shape (N,)
-        Class numbers, 0 to `n_classes` - 1.
-    n_classes : int
-        Number of classes.
-    weights : ndarray, shape (N,), optional
-        How often each image counts; once if left out.
-
-    Returns
-    -------
-    ClassScores
-        One number for each class.
-
-    Raises
-    ------
-    InputError
-        If there are no images, or not as many answers as truths.
+    `truth`, `answers`: ndarray of int, shape (N,); class numbers, 0 to `n_classes` - 1. `weights`:
+    ndarray, shape (N,), optional; how often each image counts; once if left out.
 
     Examples
     --------
@@ -209,17 +146,9 @@ def truth_ranks(
 ) -> NDArray[np.int64]:
     """Say how many classes were held more probable than the true one.
 
-    Parameters
-    ----------
-    truth : ndarray of int, shape (N,)
-        Class numbers.
-    probabilities : ndarray, shape (N, K)
-        Answers; among equals the first class counts as the more probable.
-
-    Returns
-    -------
-    ndarray of int, shape (N,)
-        0 where the answer is right; the truth is among the best k where this is below k.
+    `truth`: ndarray of int, shape (N,); class numbers. `probabilities`: ndarray, shape (N, K);
+    answers; among equals the first class counts as the more probable. Returns 0 where the answer is
+    right; the truth is among the best k where this is below k.
 
     Examples
     --------
@@ -237,26 +166,9 @@ def top_k_accuracy(
 ) -> float:
     """Return the part of the images whose true class is among the `k` most probable.
 
-    Parameters
-    ----------
-    truth : ndarray of int, shape (N,)
-        Class numbers.
-    probabilities : ndarray, shape (N, K)
-        Answers. Among equal probabilities the first class counts as the more probable, as in
-        `Predictions.top_k`.
-    k : int
-        How many, at least 1.
-
-    Returns
-    -------
-    float
-        0 to 1.
-
-    Raises
-    ------
-    InputError
-        If there are no images, not as many answers as truths, a number is no class, or `k` is
-        below 1.
+    `truth`: ndarray of int, shape (N,); class numbers. `probabilities`: ndarray, shape (N, K);
+    answers. Among equal probabilities the first class counts as the more probable, as in
+    `Predictions.top_k`. Returns 0 to 1.
 
     Examples
     --------

@@ -172,22 +172,7 @@ Normalization = Annotated[
 def full_scale(pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> float:
     """Return the value that stands for white in pixels of a type.
 
-    Parameters
-    ----------
-    pixels : ndarray
-        The pixels, looked at only if they are floating-point numbers.
-    dtype : dtype
-        The type they had in the file.
-
-    Returns
-    -------
-    float
-        The largest value of an integer type, 1 for booleans and floating-point numbers.
-
-    Raises
-    ------
-    NormalizationError
-        If floating-point pixels do not lie in 0..1, so that nothing says what white is.
+    `pixels`: the pixels, looked at only if they are floating-point numbers.
     """
     if dtype.kind in "iu":
         return float(np.iinfo(dtype).max)

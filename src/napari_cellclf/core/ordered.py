@@ -16,17 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Where each class lies.
+    """Where each class lies."""
 
-    Parameters
-    ----------
-    values : ndarray, shape (K,)
-        In `unit`.
-    unit : str
-        Such as ``"minute"``; empty if the classes do not say.
-    """
-
+    #: In `unit`.
     values: NDArray[np.float64]
+    #: Such as ``"minute"``; empty if the classes do not say.
     unit: str
 
     @property
@@ -39,46 +33,22 @@ class Scale:
     ) -> NDArray[np.float64]:
         """Return how far each answer is off.
 
-        Parameters
-        ----------
-        truth, answers : ndarray of int, shape (N,)
-            Class numbers.
-
-        Returns
-        -------
-        ndarray, shape (N,)
-            In the scale's unit, never negative.
+        `truth`, `answers`: ndarray of int, shape (N,); class numbers. Returns in the scale's unit,
+        never negative.
         """
         return np.asarray(np.abs(self.values[truth] - self.values[answers]))
 
     def steps(self, truth: NDArray[np.integer], answers: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return by how many classes each answer is off.
 
-        Parameters
-        ----------
-        truth, answers : ndarray of int, shape (N,)
-            Class numbers.
-
-        Returns
-        -------
-        ndarray of int, shape (N,)
-            0 where it is right, 1 where it is a neighbour.
+        `truth`, `answers`: ndarray of int, shape (N,); class numbers. Returns 0 where it is right,
+        1 where it is a neighbour.
         """
         return np.asarray(np.abs(self.ranks[truth] - self.ranks[answers]))
 
 
 def scale_of(classes: Sequence[ClassSpec]) -> Scale | None:
     """Return the scale that classes lie on.
-
-    Parameters
-    ----------
-    classes : sequence of ClassSpec
-        In the order of their numbers.
-
-    Returns
-    -------
-    Scale or None
-        None unless every class has a value and all are in one unit.
 
     Examples
     --------

@@ -169,18 +169,7 @@ class Predictions:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Join predictions of the same model.
-
-    Parameters
-    ----------
-    parts : sequence of Predictions
-        At least one; all with the same classes.
-
-    Returns
-    -------
-    Predictions
-        All rows in order.
-    """
+    """Join predictions of the same model."""
     first = parts[0]
     return Predictions(
         np.concatenate([part.probabilities for part in parts]),

@@ -95,27 +95,8 @@ class Preprocessing(BaseModel):
     ) -> NDArray[np.float32]:
         """Prepare one plane for the network.
 
-        Parameters
-        ----------
-        image : Image
-            One plane: axes ``Y`` and ``X``, with or without channels, any order and type.
-        mapping : mapping of str to (str or None), optional
-            As for `match`.
-
-        Returns
-        -------
-        ndarray, shape (Y, X, C), float32
-            The network's input; channels that the image lacks and the model can do without are
-            zero.
-
-        Raises
-        ------
-        ChannelMismatchError
-            If a required channel is missing.
-        ImageError
-            If the pixels are not finite.
-        NormalizationError
-            If the normalisation cannot be applied to such pixels.
+        Returns the network's input; channels that the image lacks and the model can do without are
+        zero.
         """
         normalized = self.normalization(self.unnormalized(image, mapping), image.dtype)
         # Missing channels went through as zeros, so that per-channel numbers stay in their places,
@@ -167,17 +148,8 @@ class Preprocessing(BaseModel):
 def central(pixels: NDArray[Any], part: float) -> NDArray[Any]:
     """Cut the middle out of ``(Y, X, C)`` pixels.
 
-    Parameters
-    ----------
-    pixels : ndarray, shape (Y, X, C)
-        Any values.
-    part : float
-        Of the height and of the width that is kept, above 0 and up to 1.
-
-    Returns
-    -------
-    ndarray, shape (y, x, C)
-        A view; at least one pixel each way, and the input itself where `part` is 1.
+    `pixels`: ndarray, shape (Y, X, C); any values. Returns A view; at least one pixel each way, and
+    the input itself where `part` is 1.
 
     Examples
     --------

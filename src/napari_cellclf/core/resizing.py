@@ -21,17 +21,8 @@ def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
     anti-aliasing where an axis shrinks), is linear in the pixels and works on each axis by itself:
     one sparse matrix for the rows and one for the columns. A test compares with scikit-image.
 
-    Parameters
-    ----------
-    pixels : ndarray, shape (Y, X, C), float32
-        Finite values.
-    size : tuple of int
-        New height and width.
-
-    Returns
-    -------
-    ndarray, shape (size[0], size[1], C), float32
-        The input itself if it has that size already.
+    `pixels`: ndarray, shape (Y, X, C), float32; finite values. Returns the input itself if it has
+    that size already.
 
     Examples
     --------

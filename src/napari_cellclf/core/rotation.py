@@ -15,21 +15,8 @@ if TYPE_CHECKING:
 def rotate_image(image: Image, degrees: float, frame: Literal["keep", "grow"] = "keep") -> Image:
     """Turn one plane counter-clockwise.
 
-    Parameters
-    ----------
-    image : Image
-        One plane, with or without channels.
-    degrees : float
-        The angle. Multiples of 90 move pixels without changing them where the frame may grow, or
-        the image is square.
-    frame : {'keep', 'grow'}
-        Keep height and width, cutting corners off, or let the frame grow until it holds all.
-
-    Returns
-    -------
-    Image
-        Axes ``CYX`` and the type of the original; what the image does not cover is each channel's
-        darkest value.
+    `degrees`: the angle. Multiples of 90 move pixels without changing them where the frame may
+    grow, or the image is square.
 
     Examples
     --------

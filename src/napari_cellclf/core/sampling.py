@@ -17,18 +17,9 @@ Balance = Literal["none", "oversample", "equal-numbers"]
 def class_weights(labels: NDArray[np.integer], n_classes: int) -> NDArray[np.float32]:
     """Return weights that make every class count the same in the loss.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-        Class numbers of the training images.
-    n_classes : int
-        K.
-
-    Returns
-    -------
-    ndarray, shape (K,), float32
-        ``N / (classes that occur * images of the class)``, so that the mean over the images is 1;
-        1 for a class without an image.
+    `labels`: ndarray of int, shape (N,); class numbers of the training images. Returns ``N /
+    (classes that occur * images of the class)``, so that the mean over the images is 1; 1 for a
+    class without an image.
 
     Examples
     --------
@@ -47,26 +38,7 @@ def epoch_order(
 ) -> NDArray[np.int64]:
     """Return which training images an epoch shows, in which order.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-        Class numbers of the training images.
-    balance : {"none", "oversample", "equal-numbers"}
-        ``none``: every image once. ``oversample``: images of rare classes several times, until
-        each class is shown as often as the largest. ``equal-numbers``: of each class as many
-        images as the smallest has, others in each epoch.
-    seed, epoch : int
-        The order depends on these two alone, so that a run can go on from any epoch.
-
-    Returns
-    -------
-    ndarray of int64
-        Row numbers, shuffled.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such way to balance.
+    `labels`: ndarray of int, shape (N,); class numbers of the training images.
 
     Examples
     --------

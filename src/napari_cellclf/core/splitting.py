@@ -29,20 +29,8 @@ def split_random(
 ) -> NDArray[np.int64]:
     """Divide images at random, each class by itself.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (N,)
-        Class numbers.
-    fractions : sequence of float
-        Of each part; they sum to 1.
-    seed : int
-        Another number, another choice.
-
-    Returns
-    -------
-    ndarray of int, shape (N,)
-        Part of each image. A class with an image for each part is in all of them; of fewer images
-        the first part (training) gets the first.
+    `labels`: ndarray of int, shape (N,); class numbers. Returns part of each image. A class with an
+    image for each part is in all of them; of fewer images the first part (training) gets the first.
 
     Examples
     --------
@@ -83,21 +71,8 @@ def split_groups(
 ) -> NDArray[np.int64]:
     """Divide images so that no group is in two parts.
 
-    Parameters
-    ----------
-    labels, groups : ndarray of int, shape (N,)
-        Numbers of classes and of groups, both from 0.
-    fractions : sequence of float
-        Of each part; they sum to 1.
-    seed : int
-        Chooses among divisions that are about as good as each other.
-    cover_first : bool
-        Whether every class must be in the first part (training); a part may stay empty for that.
-
-    Returns
-    -------
-    ndarray of int, shape (N,)
-        Part of each image. Parts are as near to their fraction of every class as groups allow.
+    `labels`, `groups`: ndarray of int, shape (N,); numbers of classes and of groups, both from 0.
+    Returns part of each image. Parts are as near to their fraction of every class as groups allow.
 
     Notes
     -----

@@ -20,17 +20,8 @@ Compute = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 def views_of(batch: NDArray[np.float32], views: Views) -> Iterator[NDArray[np.float32]]:
     """Go over the views of a batch of images.
 
-    Parameters
-    ----------
-    batch : ndarray, shape (N, Y, X, C), float32
-        Prepared images.
-    views : {'one', 'flips', 'all'}
-        Which.
-
-    Yields
-    ------
-    ndarray, shape (N, Y, X, C), float32
-        One view of all images, the images themselves first.
+    `batch`: ndarray, shape (N, Y, X, C), float32; prepared images. Yields one view of all images,
+    the images themselves first.
 
     Examples
     --------
@@ -55,19 +46,8 @@ def mean_over_views(
 ) -> NDArray[np.float32]:
     """Average a network's answers over the views of each image.
 
-    Parameters
-    ----------
-    compute : callable
-        Prepared images to probabilities ``(N, K)``.
-    batch : ndarray, shape (N, Y, X, C), float32
-        Prepared images.
-    views : {'one', 'flips', 'all'}
-        Which; each costs as much as one prediction.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Probabilities.
+    `compute`: prepared images to probabilities ``(N, K)``. `batch`: ndarray, shape (N, Y, X, C),
+    float32; prepared images. Returns probabilities.
     """
     answers = [compute(view) for view in views_of(batch, views)]
     return answers[0] if len(answers) == 1 else np.mean(answers, axis=0, dtype=np.float32)

@@ -65,11 +65,6 @@ def default_threads() -> int:
     The work is computing, not waiting, so that more threads than processors would only take turns.
     The network's own threads are not subtracted: on a processor both share the cores, whoever is
     behind, and with a GPU the cores are free.
-
-    Returns
-    -------
-    int
-        Of the processors that this process may use.
     """
     usable = getattr(os, "sched_getaffinity", None)
     cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
@@ -84,28 +79,7 @@ def prepared_ahead(
     batch_size: int,
     threads: int | None = None,
 ) -> Generator[Row | BadImage]:
-    """Read and prepare images in threads.
-
-    Parameters
-    ----------
-    items : iterable of Item
-        What to read; taken from it as there is room.
-    spec : BundleSpec
-        Of the model.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-    batch_size : int
-        Images that the network takes at a time: so many may lie ready, and one under way in each
-        thread. Large ones are fewer, and the first is read alone.
-    threads : int, optional
-        By default `default_threads`.
-
-    Yields
-    ------
-    Row or BadImage
-        What `prepared_rows` yields for one item after the other. Closing the iterator waits for
-        the images that are being read, and reads no other.
-    """
+    """Read and prepare images in threads."""
     count = threads or default_threads()
     most = batch_size + count
     pool = ThreadPoolExecutor(count, "cellclf-prepare")
@@ -126,26 +100,7 @@ def in_order(
     most: int,
     most_bytes: int = _MOST_BYTES,
 ) -> Iterator[T]:
-    """Carry tasks out in threads, and yield what they return in the order of the tasks.
-
-    Parameters
-    ----------
-    pool : ThreadPoolExecutor
-        Of the threads.
-    tasks : iterable of callable
-        Taken from it as there is room. The first is carried out alone: how large its result is
-        tells how many of its like may follow.
-    most : int
-        Results that may wait or be under way.
-    most_bytes : int
-        Bytes of them, expecting each to be as large as the largest of the last ones; there is
-        always one.
-
-    Yields
-    ------
-    object
-        Results, which have `nbytes`.
-    """
+    """Carry tasks out in threads, and yield what they return in the order of the tasks."""
     waiting: deque[Future[T]] = deque()
     sizes: deque[int] = deque(maxlen=most)
     remaining = iter(tasks)

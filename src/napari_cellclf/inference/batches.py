@@ -26,24 +26,16 @@ Answer: TypeAlias = "NDArray[np.float32] | BadImage"
 
 @dataclass(frozen=True)
 class Delivered:
-    """A part of the answers to a stream of images.
+    """A part of the answers to a stream of images."""
 
-    Parameters
-    ----------
-    answer : Predictions or BadImage
-        Of one or more planes that follow one another.
-    done : int
-        Steps of progress (images of a stream) that are finished, these included.
-    between : bool
-        Whether it ends with the last plane of an image, so that what was delivered so far is
-        exactly the answers to `done` images.
-    by_order : str, optional
-        The first image in it whose channels have no names and were taken in their order.
-    """
-
+    #: Of one or more planes that follow one another.
     answer: Predictions | BadImage
+    #: Steps of progress (images of a stream) that are finished, these included.
     done: int
+    #: Whether it ends with the last plane of an image, so that what was delivered so far is
+    #: exactly the answers to `done` images.
     between: bool
+    #: The first image in it whose channels have no names and were taken in their order.
     by_order: str | None = None
 
     @property
@@ -69,16 +61,7 @@ class Batches:
 
     A row waits until there is a batch of its shape, but not longer than for four batches.
 
-    Parameters
-    ----------
-    compute : callable
-        Answers a list of rows of one shape.
-    batch_size : int
-        Rows in a batch at most.
-    classes : tuple of str
-        Of the model.
-    model : str
-        Its name.
+    `compute`: answers a list of rows of one shape.
     """
 
     def __init__(
@@ -98,18 +81,7 @@ class Batches:
         self._done = 0
 
     def add(self, row: Row | BadImage) -> Iterator[Delivered]:
-        """Take a row.
-
-        Parameters
-        ----------
-        row : Row or BadImage
-            The next one.
-
-        Yields
-        ------
-        Delivered
-            What can be delivered now.
-        """
+        """Take a row."""
         if isinstance(row, BadImage):
             self._places.append(_Place(row.id, {}, row.finishes, None, None, row))
         else:
@@ -120,13 +92,7 @@ class Batches:
         yield from self._deliver()
 
     def finish(self) -> Iterator[Delivered]:
-        """Compute what is left.
-
-        Yields
-        ------
-        Delivered
-            All that was not delivered yet.
-        """
+        """Compute what is left."""
         while self._places:
             self._compute_oldest()
             yield from self._deliver()

@@ -31,45 +31,18 @@ _GPU_RUNTIMES = {"nvidia": "onnxruntime-gpu", "windows": "onnxruntime-directml"}
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides which engine is taken.
+    """What decides which engine is taken."""
 
-    Parameters
-    ----------
-    engines : frozenset of str
-        Those that are installed.
-    runtime_has_gpu : bool
-        Whether the ONNX Runtime that is installed is one for the GPU that is here.
-    keras_has_gpu : bool
-        Whether Keras's backend is installed with what it needs for the GPU that is here.
-    """
-
+    #: Those that are installed.
     engines: frozenset[str]
+    #: Whether the ONNX Runtime that is installed is one for the GPU that is here.
     runtime_has_gpu: bool = False
+    #: Whether Keras's backend is installed with what it needs for the GPU that is here.
     keras_has_gpu: bool = False
 
 
 def choose_engine(asked: EngineChoice, has_graph: bool, machine: Machine) -> EngineName:
     """Decide which engine computes a model.
-
-    Parameters
-    ----------
-    asked : {'auto', 'openvino', 'onnxruntime', 'keras'}
-        By the user, who is obeyed.
-    has_graph : bool
-        Whether the model's bundle has ``model.onnx``, without which only Keras can compute it.
-    machine : Machine
-        Where.
-
-    Returns
-    -------
-    {'openvino', 'onnxruntime', 'keras'}
-        On a GPU ONNX Runtime, if it is the one for it, else Keras, if it can use it; on a
-        processor OpenVINO, then ONNX Runtime, then Keras.
-
-    Raises
-    ------
-    InputError
-        If there is no such engine.
 
     Examples
     --------
@@ -92,13 +65,7 @@ def choose_engine(asked: EngineChoice, has_graph: bool, machine: Machine) -> Eng
 
 
 def look_at_machine() -> Machine:
-    """Find out what is here, importing none of the engines.
-
-    Returns
-    -------
-    Machine
-        A GPU counts where its driver is here, and a package that computes on it.
-    """
+    """Find out what is here, importing none of the engines."""
     nvidia = has_nvidia_driver() and not gpus_are_hidden()
     windows = platform.system() == "Windows"
     return Machine(
@@ -110,42 +77,18 @@ def look_at_machine() -> Machine:
 
 
 def engine_version(name: EngineName) -> str:
-    """Tell which build of an engine is installed, without importing it.
-
-    Parameters
-    ----------
-    name : {'openvino', 'onnxruntime', 'keras'}
-        Which.
-
-    Returns
-    -------
-    str
-        Such as ``"openvino 2026.4.1"`` or ``"onnxruntime-gpu 1.23.2"``; the name alone if pip
-        knows of none.
-    """
+    """Tell which build of an engine is installed, without importing it."""
     builds = (*_GPU_RUNTIMES.values(), name) if name == "onnxruntime" else (name,)
     return next((f"{build} {_version(build)}" for build in builds if _is_installed(build)), name)
 
 
 def has_nvidia_driver() -> bool:
-    """Whether NVIDIA's driver is installed.
-
-    Returns
-    -------
-    bool
-        By its own trace in the system, or its tool.
-    """
+    """Whether NVIDIA's driver is installed."""
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def gpus_are_hidden() -> bool:
-    """Whether ``CUDA_VISIBLE_DEVICES`` hides every GPU.
-
-    Returns
-    -------
-    bool
-        True if it is set and names none.
-    """
+    """Whether ``CUDA_VISIBLE_DEVICES`` hides every GPU."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     return hidden is not None and hidden.strip() in ("", "-1")
 

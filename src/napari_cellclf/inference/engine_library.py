@@ -23,23 +23,7 @@ _LOCK = threading.RLock()
 
 
 def engine_library(name: str) -> Any:
-    """Import the library of an engine.
-
-    Parameters
-    ----------
-    name : {'openvino', 'onnxruntime'}
-        Its module, and the extra that installs it.
-
-    Returns
-    -------
-    module
-        The library.
-
-    Raises
-    ------
-    EngineError
-        If it cannot be imported.
-    """
+    """Import the library of an engine."""
     try:
         return import_silently(name)
     except ImportError as error:
@@ -54,21 +38,6 @@ def import_silently(name: str) -> Any:
 
     OpenVINO 2026.4 tells Google Analytics of each import, in a forked process, and leaves a file
     with an identity in the user's home, unless its package `openvino_telemetry` is not there.
-
-    Parameters
-    ----------
-    name : str
-        Of the module.
-
-    Returns
-    -------
-    module
-        The library.
-
-    Raises
-    ------
-    ImportError
-        If it is not there, or broken.
     """
     with _LOCK, _hidden("openvino_telemetry"):
         return importlib.import_module(name)
@@ -94,16 +63,6 @@ def openvino_core() -> Any:
     in the order they came, the second puts back the first one's, which is freed by then, and the
     next Ctrl-C is a segmentation fault (seen with OpenVINO 2026.4.1). One that stays takes nothing
     back.
-
-    Returns
-    -------
-    openvino.Core
-        Shared by all, and never let go.
-
-    Raises
-    ------
-    EngineError
-        If OpenVINO cannot be imported, or was used before this process was forked.
     """
     with _LOCK:
         core, process = _core()
@@ -112,18 +71,7 @@ def openvino_core() -> Any:
 
 
 def check_process(process: int) -> None:
-    """Refuse to compute in a process that was forked from the one with OpenVINO's threads.
-
-    Parameters
-    ----------
-    process : int
-        In which OpenVINO was started. Its threads are in no other, which would wait for ever.
-
-    Raises
-    ------
-    EngineError
-        If this is another.
-    """
+    """Refuse to compute in a process that was forked from the one with OpenVINO's threads."""
     if os.getpid() != process:
         raise EngineError(
             "OpenVINO was started before this process was forked from another, and cannot compute "

@@ -25,20 +25,7 @@ _FLOAT = np.dtype("<f4")
 
 
 def main(reference: str, engine: EngineChoice, precision: Precision) -> int:
-    """Serve a model over standard input and output.
-
-    Parameters
-    ----------
-    reference : str
-        A bundled name, or a path.
-    engine, precision : str
-        As for `load_classifier`.
-
-    Returns
-    -------
-    int
-        Exit code.
-    """
+    """Serve a model over standard input and output."""
     answers = os.fdopen(os.dup(1), "wb")
     # Whatever libraries print goes to where errors go, so that answers stay readable.
     os.dup2(2, 1)
@@ -65,14 +52,7 @@ def main(reference: str, engine: EngineChoice, precision: Precision) -> int:
 def send(stream: IO[bytes], header: dict[str, Any], array: NDArray[Any] | None = None) -> None:
     """Write a message.
 
-    Parameters
-    ----------
-    stream : binary file
-        Where to.
-    header : dict
-        What JSON can hold.
-    array : ndarray, optional
-        Of numbers; sent as float32.
+    `array`: of numbers; sent as float32.
     """
     if array is None:
         stream.write(json.dumps(header).encode() + b"\n")
@@ -83,22 +63,7 @@ def send(stream: IO[bytes], header: dict[str, Any], array: NDArray[Any] | None =
 
 
 def receive(stream: IO[bytes]) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
-    """Read a message.
-
-    Parameters
-    ----------
-    stream : binary file
-        Where from.
-
-    Returns
-    -------
-    header : dict
-        As it was sent.
-    array : ndarray
-        As it was sent; empty if there was none.
-
-    None instead of both if the other side is gone.
-    """
+    """Read a message."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None

@@ -23,18 +23,7 @@ _FULL = (
 
 
 def or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
-    """Add to a list of errors those that mean a want of memory.
-
-    Parameters
-    ----------
-    *errors : type
-        Errors to catch anyway.
-
-    Returns
-    -------
-    tuple of type
-        For an ``except``.
-    """
+    """Add to a list of errors those that mean a want of memory."""
     tensorflow = sys.modules.get("tensorflow")
     # TensorFlow's is no RuntimeError; it can only be raised where TensorFlow is loaded.
     own = () if tensorflow is None else (tensorflow.errors.ResourceExhaustedError,)
@@ -42,18 +31,7 @@ def or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error means a want of memory.
-
-    Parameters
-    ----------
-    error : BaseException
-        Any.
-
-    Returns
-    -------
-    bool
-        True for the ways of Python, Keras's backends, ONNX Runtime and OpenVINO to say so.
-    """
+    """Whether an error means a want of memory."""
     if isinstance(error, or_exhausted()):
         return True
     return any(text in str(error) for text in _FULL)
@@ -62,17 +40,7 @@ def is_exhausted(error: BaseException) -> bool:
 def image_too_large(batch: NDArray[np.float32], place: str) -> ImageTooLargeError:
     """Make the error of a batch that did not fit.
 
-    Parameters
-    ----------
-    batch : ndarray, shape (N, Y, X, C), float32
-        What was to be computed.
-    place : str
-        Whose memory is short, such as ``"cpu:0"``.
-
-    Returns
-    -------
-    ImageTooLargeError
-        To be raised.
+    `batch`: ndarray, shape (N, Y, X, C), float32; what was to be computed.
     """
     count, height, width = batch.shape[:3]
     return ImageTooLargeError(

@@ -26,44 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 def engines_folder() -> Path:
-    """Return the folder of compiled networks; it need not exist yet.
-
-    Returns
-    -------
-    Path
-        In the cache.
-    """
+    """Return the folder of compiled networks; it need not exist yet."""
     return cache_folder() / "engines"
 
 
 def key_of(*parts: str) -> str:
-    """Name what a compiled network depends on.
-
-    Parameters
-    ----------
-    *parts : str
-        Hash of the network, engine and its version, precision, processor.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal of all of them.
-    """
+    """Name what a compiled network depends on."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def find_compiled(key: str) -> bytes | None:
     """Read a compiled network.
 
-    Parameters
-    ----------
-    key : str
-        From `key_of`.
-
-    Returns
-    -------
-    bytes or None
-        As it was kept; None if there is none, or a damaged one.
+    Returns as it was kept; None if there is none, or a damaged one.
     """
     path = _path(key)
     try:
@@ -80,12 +55,7 @@ def find_compiled(key: str) -> bytes | None:
 def keep_compiled(key: str, compiled: bytes) -> None:
     """Keep a compiled network for next time; a folder that refuses is no reason to stop.
 
-    Parameters
-    ----------
-    key : str
-        From `key_of`.
-    compiled : bytes
-        What `find_compiled` shall return.
+    `compiled`: bytes; what `find_compiled` shall return.
     """
     path = _path(key)
     try:

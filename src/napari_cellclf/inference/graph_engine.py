@@ -17,36 +17,18 @@ GraphEngineName = Literal["openvino", "onnxruntime"]
 
 @dataclass(frozen=True)
 class Graph:
-    """A network as ONNX.
+    """A network as ONNX."""
 
-    Parameters
-    ----------
-    name : str
-        What to call it in messages.
-    sha256 : str
-        Of its bytes: under it an engine may find what it compiled before.
-    read : callable
-        Returns the bytes, ``(N, Y, X, C)`` float32 to ``(N, K)``; called only if they are needed.
-    """
-
+    #: What to call it in messages.
     name: str
+    #: Of its bytes: under it an engine may find what it compiled before.
     sha256: str
+    #: Returns the bytes, ``(N, Y, X, C)`` float32 to ``(N, K)``; called only if they are needed.
     read: Callable[[], bytes]
 
     @classmethod
     def of(cls, bundle: ModelBundle) -> Graph:
-        """Return ``model.onnx`` of a bundle, which is checked when it is read.
-
-        Parameters
-        ----------
-        bundle : ModelBundle
-            With or without a graph; without one, reading it raises `BundleError`.
-
-        Returns
-        -------
-        Graph
-            Under the name of the bundle.
-        """
+        """Return ``model.onnx`` of a bundle, which is checked when it is read."""
         return cls(bundle.path.name, bundle.graph_sha256, bundle.graph)
 
 
@@ -55,28 +37,7 @@ def load_graph_engine(
 ) -> OpenVinoEngine | OnnxRuntimeEngine:
     """Load an engine, importing its library and no other.
 
-    Parameters
-    ----------
-    name : {'openvino', 'onnxruntime'}
-        Which.
-    graph : Graph
-        What it shall compute.
-    precision : {'fast', 'float32'}
-        ``fast`` computes as the engine does fastest.
-
-    Returns
-    -------
-    OpenVinoEngine or OnnxRuntimeEngine
-        For any number of images, and any size that the network takes.
-
-    Raises
-    ------
-    EngineError
-        If it is not installed, or cannot compute the network.
-    BundleError
-        If the graph is that of a bundle which has none, or another than the bundle says.
-    UnsafeModelError
-        If the gate refuses it.
+    `precision`: {'fast', 'float32'}; ``fast`` computes as the engine does fastest.
     """
     if name == "openvino":
         from napari_cellclf.inference.openvino_engine import OpenVinoEngine

@@ -36,10 +36,7 @@ _BUILD_ERRORS = (
 class KerasEngine:
     """Computes with a Keras network.
 
-    Parameters
-    ----------
-    network : keras.Model
-        ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out.
+    `network`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` probabilities out.
 
     Examples
     --------
@@ -55,27 +52,7 @@ class KerasEngine:
 
     @classmethod
     def load(cls, bundle: ModelBundle) -> KerasEngine:
-        """Build the network of a bundle from a private, checked copy of its file.
-
-        Parameters
-        ----------
-        bundle : ModelBundle
-            Any.
-
-        Returns
-        -------
-        KerasEngine
-            Its network fits what the bundle says of it.
-
-        Raises
-        ------
-        BundleError
-            If Keras cannot build it, or it does not fit what the bundle says of it.
-        ModelError
-            If there is not enough memory for it.
-        UnsafeModelError
-            If the gate refuses it.
-        """
+        """Build the network of a bundle from a private, checked copy of its file."""
         with bundle.private_network() as private:
             # Which takes seconds: what is wrong with the file is said before.
             import keras
@@ -111,13 +88,7 @@ class KerasEngine:
         return place.lower().rsplit("device:", maxsplit=1)[-1]
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`.
-
-        Raises
-        ------
-        ImageTooLargeError
-            If the memory does not suffice.
-        """
+        """Compute; see `Engine`."""
         try:
             # Not `predict`, which sets up a data pipeline for every call.
             with without_retracing_advice():
@@ -129,29 +100,7 @@ class KerasEngine:
 
 
 def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:
-    """Build a network from a configuration that the gate has read, and from nothing else.
-
-    Parameters
-    ----------
-    config : dict
-        `CheckedNetwork.config`.
-    fill : callable
-        Gives the network, whose weights are random, the ones from its file.
-    name : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    keras.Model
-        Not compiled.
-
-    Raises
-    ------
-    BundleError
-        If Keras cannot build it, or the weights are not its own.
-    ModelError
-        If there is not enough memory for it.
-    """
+    """Build a network from a configuration that the gate has read, and from nothing else."""
     import keras
 
     try:

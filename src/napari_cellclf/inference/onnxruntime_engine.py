@@ -34,16 +34,7 @@ Provider = tuple[str, dict[str, str]]
 class OnnxRuntimeEngine:
     """Computes with a network that ONNX Runtime has loaded.
 
-    Parameters
-    ----------
-    session : onnxruntime.InferenceSession
-        ``(N, Y, X, C)`` float32 in, ``(N, K)`` out.
-    version : str
-        Of ONNX Runtime.
-    precision : str
-        What it computes in.
-    errors : tuple of type
-        What it raises.
+    `session`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` out.
     """
 
     def __init__(
@@ -61,26 +52,7 @@ class OnnxRuntimeEngine:
     def load(cls, graph: Graph, precision: EnginePrecision = "fast") -> OnnxRuntimeEngine:
         """Load a graph.
 
-        Parameters
-        ----------
-        graph : Graph
-            Of a bundle, or of our own making.
-        precision : {'fast', 'float32'}
-            ``fast`` lets a GPU round as it does by default.
-
-        Returns
-        -------
-        OnnxRuntimeEngine
-            For any number of images, and any size that the network takes.
-
-        Raises
-        ------
-        BundleError
-            If there is no graph, or it does not fit what the bundle says of it.
-        EngineError
-            If ONNX Runtime is not installed, or cannot load it.
-        UnsafeModelError
-            If the gate refuses it.
+        `precision`: {'fast', 'float32'}; ``fast`` lets a GPU round as it does by default.
         """
         runtime = engine_library("onnxruntime")
         # Microsoft's own builds for Windows would report to the system's telemetry.
@@ -99,15 +71,7 @@ class OnnxRuntimeEngine:
         return cls(session, runtime.__version__, mixed, _errors(runtime))
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`.
-
-        Raises
-        ------
-        EngineError
-            If the network cannot compute such images.
-        ImageTooLargeError
-            If the memory does not suffice.
-        """
+        """Compute; see `Engine`."""
         pixels = np.ascontiguousarray(batch, np.float32)
         try:
             (answer,) = self._session.run(None, {self._input: pixels})
@@ -145,17 +109,8 @@ def _errors(runtime: Any) -> tuple[type[Exception], ...]:
 def choose_providers(available: Iterable[str], precision: EnginePrecision) -> list[Provider]:
     """Choose on what ONNX Runtime computes, the first that works first.
 
-    Parameters
-    ----------
-    available : iterable of str
-        What it was built with.
-    precision : {'fast', 'float32'}
-        ``float32`` leaves out CoreML, which may compute in 16 bits, and TF32 on CUDA.
-
-    Returns
-    -------
-    list of (str, dict)
-        Providers with their options, the processor last.
+    `precision`: {'fast', 'float32'}; ``float32`` leaves out CoreML, which may compute in 16 bits,
+    and TF32 on CUDA.
 
     Examples
     --------

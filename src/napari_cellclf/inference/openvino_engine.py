@@ -35,14 +35,7 @@ class OpenVinoEngine:
     requests that each have some of the cores to themselves, which wastes no time on waiting for
     each other (benchmarks/engines.py).
 
-    Parameters
-    ----------
-    compiled : openvino.CompiledModel
-        ``(N, Y, X, C)`` float32 in, ``(N, K)`` out; of one request.
-    spread : callable
-        Gives the same network for several requests at a time; called when it is first needed.
-    version : str
-        Of OpenVINO.
+    `compiled`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` out; of one request.
     """
 
     def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
@@ -60,26 +53,7 @@ class OpenVinoEngine:
     def load(cls, graph: Graph, precision: EnginePrecision = "fast") -> OpenVinoEngine:
         """Compile a graph, or take it from where it was kept compiled.
 
-        Parameters
-        ----------
-        graph : Graph
-            Of a bundle, or of our own making.
-        precision : {'fast', 'float32'}
-            ``fast`` computes in bfloat16 where the processor does so.
-
-        Returns
-        -------
-        OpenVinoEngine
-            For any number of images, and any size that the network takes.
-
-        Raises
-        ------
-        BundleError
-            If there is no graph, or it does not fit what the bundle says of it.
-        EngineError
-            If OpenVINO is not installed, or cannot compile it.
-        UnsafeModelError
-            If the gate refuses it.
+        `precision`: {'fast', 'float32'}; ``fast`` computes in bfloat16 where the processor does so.
         """
         openvino = engine_library("openvino")
         version = openvino.get_version()
@@ -97,15 +71,7 @@ class OpenVinoEngine:
         return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`.
-
-        Raises
-        ------
-        EngineError
-            If the network cannot compute such images, or this process was forked since.
-        ImageTooLargeError
-            If the memory does not suffice.
-        """
+        """Compute; see `Engine`."""
         check_process(self._process)
         pixels = np.ascontiguousarray(batch, np.float32)
         try:

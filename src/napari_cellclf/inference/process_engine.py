@@ -35,22 +35,7 @@ _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 class ProcessEngine:
-    """Computes a network in a child process, which ends with this object.
-
-    Parameters
-    ----------
-    reference : str
-        A bundled name, or a path; the child loads and tests it.
-    engine, precision : str
-        As for `load_classifier`.
-
-    Raises
-    ------
-    ModelError
-        What the child met with, or that it died.
-    CancelledError
-        If it was closed meanwhile.
-    """
+    """Computes a network in a child process, which ends with this object."""
 
     def __init__(
         self, reference: str, engine: EngineChoice = "auto", precision: Precision = "auto"
@@ -62,15 +47,7 @@ class ProcessEngine:
         self._end = weakref.finalize(self, _end, self._process, self._said)
 
     def wait_until_ready(self) -> None:
-        """Wait for the child to have loaded the model.
-
-        Raises
-        ------
-        ModelError
-            What it met with.
-        CancelledError
-            If it was closed meanwhile.
-        """
+        """Wait for the child to have loaded the model."""
         self.device = self._receive()[0]["device"]
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,13 +99,7 @@ class ProcessEngine:
 
 
 def window_is_open() -> bool:
-    """Whether a Qt application is in this process, next to whose OpenGL TensorFlow may crash.
-
-    Returns
-    -------
-    bool
-        True in napari, in its console, and in a notebook that has opened a viewer.
-    """
+    """Whether a Qt application is in this process, next to whose OpenGL TensorFlow may crash."""
     modules = (sys.modules.get(f"{binding}.QtWidgets") for binding in _BINDINGS)
     return any(module and module.QApplication.instance() is not None for module in modules)
 

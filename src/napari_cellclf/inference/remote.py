@@ -97,19 +97,7 @@ def connect(
 
 
 class RemoteEngine:
-    """Computes with the network of a server; made by `connect`.
-
-    Parameters
-    ----------
-    address : _Address
-        Of the server.
-    token : str, optional
-        That it asks for.
-    timeout : float
-        Seconds.
-    certificates : path, optional
-        Further authorities.
-    """
+    """Computes with the network of a server; made by `connect`."""
 
     def __init__(
         self,
@@ -138,15 +126,7 @@ class RemoteEngine:
         self.bundle = ModelBundle(Path(f"{spec.name}.cellclf"), spec)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute probabilities ``(N, K)`` of a batch ``(N, Y, X, C)``; see `Engine`.
-
-        Raises
-        ------
-        ServerError
-            If the server does not answer as it should.
-        ImageTooLargeError
-            If one image is more than it takes.
-        """
+        """Compute probabilities ``(N, K)`` of a batch ``(N, Y, X, C)``; see `Engine`."""
         batch = np.ascontiguousarray(batch, np.float32)
         # Room for the header of the array's file.
         fitting = (self._most_bytes - 1024) // max(1, batch[:1].nbytes)

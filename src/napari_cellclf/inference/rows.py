@@ -27,23 +27,15 @@ _PLANE_ROWS = (("P", "sites"), ("T", "frames"))
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that could not be classified.
+    """An image that could not be classified."""
 
-    Parameters
-    ----------
-    id : str
-        Which one.
-    reason : str
-        One sentence.
-    error : InputError
-        What was raised.
-    finishes : int
-        How many steps of progress end with it.
-    """
-
+    #: Which one.
     id: str
+    #: One sentence.
     reason: str
+    #: What was raised.
     error: InputError = field(default_factory=InputError, repr=False, compare=False)
+    #: How many steps of progress end with it.
     finishes: int = field(default=1, repr=False, compare=False)
 
     @property
@@ -54,26 +46,17 @@ class BadImage:
 
 @dataclass(frozen=True)
 class Row:
-    """One plane, prepared for the network.
+    """One plane, prepared for the network."""
 
-    Parameters
-    ----------
-    id : str
-        Which one.
-    metadata : mapping
-        What its file or its name says.
-    pixels : ndarray, shape (Y, X, C), float32
-        The network's input.
-    finishes : int
-        How many steps of progress end with it.
-    by_order : str, optional
-        The image whose channels have no names and were taken in their order, if this is one.
-    """
-
+    #: Which one.
     id: str
+    #: What its file or its name says.
     metadata: Mapping[str, Any]
+    #: The network's input.
     pixels: NDArray[np.float32]
+    #: How many steps of progress end with it.
     finishes: int
+    #: The image whose channels have no names and were taken in their order, if this is one.
     by_order: str | None = None
 
     @property
@@ -84,45 +67,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to classify, not read yet.
+    """One thing to classify, not read yet."""
 
-    Parameters
-    ----------
-    id : str
-        Its name; planes add their position.
-    read : callable
-        Gives the image.
-    metadata : mapping, optional
-        What the names say; None takes it from the image.
-    count_planes : bool
-        Whether every plane is a step of progress, or only the whole.
-    """
-
+    #: Its name; planes add their position.
     id: str
+    #: Gives the image.
     read: Callable[[], Image]
+    #: What the names say; None takes it from the image.
     metadata: Mapping[str, Any] | None = None
+    #: Whether every plane is a step of progress, or only the whole.
     count_planes: bool = False
 
 
 def prepared_rows(
     item: Item, spec: BundleSpec, mapping: Mapping[str, str | None] | None
 ) -> Iterator[Row | BadImage]:
-    """Read an image and prepare its planes one after the other.
-
-    Parameters
-    ----------
-    item : Item
-        What to read.
-    spec : BundleSpec
-        Of the model.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-
-    Yields
-    ------
-    Row or BadImage
-        One for each plane, or a single `BadImage` if nothing could be read.
-    """
+    """Read an image and prepare its planes one after the other."""
     image = read_item(item)
     if isinstance(image, BadImage):
         yield image
@@ -133,18 +93,7 @@ def prepared_rows(
 
 
 def read_item(item: Item) -> Image | BadImage:
-    """Read an image.
-
-    Parameters
-    ----------
-    item : Item
-        What to read.
-
-    Returns
-    -------
-    Image or BadImage
-        Why it cannot be read.
-    """
+    """Read an image."""
     try:
         return item.read()
     except (InputError, OSError) as error:
@@ -152,22 +101,7 @@ def read_item(item: Item) -> Image | BadImage:
 
 
 def finishes(item: Item, image: Image, number: int) -> int:
-    """Return how many steps of progress end with a plane.
-
-    Parameters
-    ----------
-    item : Item
-        What was read.
-    image : Image
-        Its planes.
-    number : int
-        Of the plane, from 0.
-
-    Returns
-    -------
-    int
-        1 for the last one, and for every one where planes are counted.
-    """
+    """Return how many steps of progress end with a plane."""
     return int(item.count_planes or number == image.n_planes - 1)
 
 
@@ -182,25 +116,7 @@ def prepare_plane(
 ) -> Row | BadImage:
     """Prepare a plane for the network.
 
-    Parameters
-    ----------
-    item : Item
-        What was read.
-    image : Image
-        The whole of it.
-    index, plane : mapping of str to int, Image
-        Position and pixels, from `Image.planes`.
-    spec : BundleSpec
-        Of the model.
-    mapping : mapping of str to (str or None), optional
-        Channels chosen by the user.
-    finishes : int
-        How many steps of progress end with it.
-
-    Returns
-    -------
-    Row or BadImage
-        Why it cannot be used.
+    `index`, `plane`: position and pixels, from `Image.planes`.
     """
     name = item.id + _position(index)
     preprocessing = spec.input.preprocessing
@@ -217,18 +133,7 @@ def prepare_plane(
 
 
 def distinct(items: Sequence[Item]) -> list[Item]:
-    """Give things of one name names of their own, so that their rows can be told apart.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        In order.
-
-    Returns
-    -------
-    list of Item
-        The second ``simulated`` is ``simulated (2)``.
-    """
+    """Give things of one name names of their own, so that their rows can be told apart."""
     taken = {item.id for item in items}
     seen: Counter[str] = Counter()
     renamed = []
@@ -245,22 +150,8 @@ def distinct(items: Sequence[Item]) -> list[Item]:
 def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
     """Take an array whose axes can only mean one thing to a model.
 
-    Parameters
-    ----------
-    array : ndarray, shape (Y, X) or (C, Y, X), or (Y, X, C) for a model of red, green and blue
-        With the model's channels, in its order.
-    preprocessing : Preprocessing
-        Of the model.
-
-    Returns
-    -------
-    Image
-        With the model's channel names.
-
-    Raises
-    ------
-    AxesError
-        If the axes could mean something else.
+    `array`: ndarray, shape (Y, X) or (C, Y, X), or (Y, X, C) for a model of red, green and blue;
+    with the model's channels, in its order.
     """
     names = tuple(channel.name for channel in preprocessing.channels)
     count, shape = len(names), tuple(array.shape)

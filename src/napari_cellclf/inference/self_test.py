@@ -21,27 +21,7 @@ ROUNDED_TOLERANCE = 1e-2
 
 
 def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERANCE) -> float:
-    """Predict the stored test image and compare.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        With test input and answer.
-    engine : Engine
-        To be tested.
-    tolerance : float
-        Largest difference of a probability.
-
-    Returns
-    -------
-    float
-        The largest difference of a probability.
-
-    Raises
-    ------
-    SelfTestError
-        If it is above `tolerance`, or the answer is not probabilities of the classes.
-    """
+    """Predict the stored test image and compare."""
     name = bundle.path.name
     pixels, expected = prepared_test(bundle)
     found = engine(pixels[np.newaxis])
@@ -67,22 +47,7 @@ def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERA
 def prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Return what a network is given in its test, and what it must answer.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        With test input and answer.
-
-    Returns
-    -------
-    pixels : ndarray of float32
-        ``(Y, X, C)``, prepared.
-    expected : ndarray
-        ``(1, K)`` probabilities as stored.
-
-    Raises
-    ------
-    SelfTestError
-        If there is no such test: its answer is not finite, or its image cannot be prepared.
+    Returns ``(Y, X, C)``, prepared. Returns ``(1, K)`` probabilities as stored.
     """
     name, expected = bundle.path.name, bundle.test_output
     if not np.isfinite(expected).all():

@@ -10,23 +10,7 @@ _SHORTEST = 16
 
 
 def read_token(path: Path) -> str:
-    """Read the secret that clients must know.
-
-    Parameters
-    ----------
-    path : Path
-        A file with one line.
-
-    Returns
-    -------
-    str
-        Without the end of the line.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is too short or not plain.
-    """
+    """Read the secret that clients must know."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -12,13 +12,7 @@ CACHE_VARIABLE = "CELLCLF_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return the folder of fetched files; it need not exist yet.
-
-    Returns
-    -------
-    Path
-        That in the environment variable ``CELLCLF_CACHE``, or the system's folder for caches.
-    """
+    """Return the folder of fetched files; it need not exist yet."""
     stated = os.environ.get(CACHE_VARIABLE)
     if stated:
         return expanded(stated)
@@ -28,24 +22,12 @@ def cache_folder() -> Path:
 
 
 def fetched_folder() -> Path:
-    """Return the folder of files from elsewhere that models were made of.
-
-    Returns
-    -------
-    Path
-        In the cache; what is in it may be deleted at any time, and is fetched again if need be.
-    """
+    """Return the folder of files from elsewhere that models were made of."""
     return cache_folder() / "fetched"
 
 
 def keras_models_folder() -> Path:
-    """Return the folder in which Keras looks for pretrained weights before it fetches them.
-
-    Returns
-    -------
-    Path
-        ``models`` in the folder that ``KERAS_HOME`` names, or in ``.keras`` at home.
-    """
+    """Return the folder in which Keras looks for pretrained weights before it fetches them."""
     # As keras.src.backend.config does, which is not imported to ask for a path.
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"

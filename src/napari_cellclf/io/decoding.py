@@ -40,18 +40,7 @@ DECODER_ERRORS = (
 
 @contextmanager
 def decoding(path: AnyFile) -> Iterator[None]:
-    """Turn what a decoder raises into an `UnreadableImageError` that names the file.
-
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file being read.
-
-    Raises
-    ------
-    UnreadableImageError
-        With the decoder's reason in one line.
-    """
+    """Turn what a decoder raises into an `UnreadableImageError` that names the file."""
     try:
         # Damaged numbers in headers divide by zero; what matters of them is checked afterwards.
         with np.errstate(all="ignore"):

@@ -33,28 +33,18 @@ _STEP = re.compile(
 
 @dataclass(frozen=True, order=True)
 class EmbryoName:
-    """What the name of an embryo's image says; sorts by time.
+    """What the name of an embryo's image says; sorts by time."""
 
-    Parameters
-    ----------
-    minute : int
-        Minutes since the movie's reference point.
-    date : str
-        As in the name, ``"20230811"``.
-    cycle, embryo, slice : int
-        Numbers of the acquisition cycle, the embryo and the slice.
-    rotation : int
-        Degrees by which the image was turned, 0 to 359.
-    factor : int
-        Number that its pixels were multiplied with.
-    """
-
+    #: Minutes since the movie's reference point.
     minute: int
+    #: As in the name, ``"20230811"``.
     date: str
     cycle: int
     embryo: int
     slice: int
+    #: Degrees by which the image was turned, 0 to 359.
     rotation: int = 0
+    #: Number that its pixels were multiplied with.
     factor: int = 1
 
     @property
@@ -81,18 +71,7 @@ class EmbryoName:
 
 
 def is_embryo_file(name: str) -> bool:
-    """Whether a file name says minute and embryo.
-
-    Parameters
-    ----------
-    name : str
-        Without folders.
-
-    Returns
-    -------
-    bool
-        False for hidden files and checkpoints too.
-    """
+    """Whether a file name says minute and embryo."""
     if is_hidden(name):
         return False
     try:
@@ -104,21 +83,6 @@ def is_embryo_file(name: str) -> bool:
 
 def parse_name(name: str | os.PathLike[str]) -> EmbryoName:
     """Read what the name of an embryo's image says.
-
-    Parameters
-    ----------
-    name : str or path
-        The file's name, with or without folders.
-
-    Returns
-    -------
-    EmbryoName
-        What it says.
-
-    Raises
-    ------
-    NameParseError
-        If it does not follow the scheme.
 
     Examples
     --------
@@ -157,24 +121,7 @@ def _steps(derived: str) -> tuple[int, int] | None:
 def read_embryo(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
     """Read one image of an embryo.
 
-    Parameters
-    ----------
-    path : path
-        A file named as this module says.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    Image
-        One channel where its colours are equal, with what its name says as metadata.
-
-    Raises
-    ------
-    NameParseError
-        If the name does not follow the scheme.
-    ImageError
-        If the file cannot be read.
+    `limit_bytes`: bytes of decoded pixels allowed.
     """
     name = parse_name(path)
     image = collapse_grey(read_file(path, limit_bytes=limit_bytes))
@@ -184,20 +131,7 @@ def read_embryo(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
 def find_frames(folder: str | os.PathLike[str]) -> list[tuple[EmbryoName, Path]]:
     """List the images of embryos that lie in a folder, in order of time.
 
-    Parameters
-    ----------
-    folder : path
-        Only this folder itself; hidden files and checkpoints are passed over.
-
-    Returns
-    -------
-    list of (EmbryoName, Path)
-        By minute, then date, cycle, embryo, slice and what was done to them.
-
-    Raises
-    ------
-    NoImagesError
-        If the folder cannot be listed.
+    Returns by minute, then date, cycle, embryo, slice and what was done to them.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if is_embryo_file(entry.name)]

@@ -27,26 +27,7 @@ _READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg}
 def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
     """Read one TIFF, PNG or JPEG file.
 
-    Parameters
-    ----------
-    path : path
-        The file; its content decides what it is, not its ending.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
-
-    Returns
-    -------
-    Image
-        With the axes that the file declares.
-
-    Raises
-    ------
-    UnreadableImageError
-        If there is no such file, or it is damaged, incomplete or of another kind.
-    ImageTooLargeError
-        If it declares more pixels than the limit.
-    AxesError
-        If its axes cannot be understood.
+    `limit_bytes`: bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
     """
     file, kind = _identify(path)
     return _READERS[kind](file, limit_or_default(limit_bytes))
@@ -55,47 +36,14 @@ def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
 def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
     """Read one TIFF, PNG or JPEG file that somebody sent, as `read_file` reads it from a disk.
 
-    Parameters
-    ----------
-    file : MemoryFile
-        Its content decides what it is.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    Image
-        With the axes that the file declares.
-
-    Raises
-    ------
-    UnreadableImageError, ImageTooLargeError, AxesError
-        As `read_file`.
+    `limit_bytes`: bytes of decoded pixels allowed.
     """
     kind = _kind(file, read_head(file, 512))
     return _READERS[kind](file, limit_or_default(limit_bytes))
 
 
 def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> TiffHeader:
-    """Read what a file declares without decoding its pixels.
-
-    Parameters
-    ----------
-    path : path
-        A TIFF, PNG or JPEG file.
-    limit_bytes : int, optional
-        As for `read_file`.
-
-    Returns
-    -------
-    TiffHeader
-        Shape, axes and dtype.
-
-    Raises
-    ------
-    UnreadableImageError, ImageTooLargeError, AxesError
-        As `read_file`.
-    """
+    """Read what a file declares without decoding its pixels."""
     file, kind = _identify(path)
     limit = limit_or_default(limit_bytes)
     if kind == "tiff":
@@ -105,23 +53,7 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path on this computer, refusing what looks like an address on a network.
-
-    Parameters
-    ----------
-    path : path
-        As the user gave it.
-
-    Returns
-    -------
-    Path
-        The same, not resolved.
-
-    Raises
-    ------
-    ImageError
-        If it is no path, looks like a URL, or holds a null character.
-    """
+    """Return a path on this computer, refusing what looks like an address on a network."""
     if not isinstance(path, str | os.PathLike):
         raise ImageError(f"{path!r} ({type(path).__name__}) is not a path; give one as text")
     text = os.fspath(path)
@@ -133,19 +65,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that tools leave beside the real ones.
-
-    Parameters
-    ----------
-    name : str
-        Its name, without folders.
-
-    Returns
-    -------
-    bool
-        True for names that begin with a dot (``._x.tif`` of macOS, ``.ipynb_checkpoints``) and for
-        Jupyter's ``x-checkpoint.tif``.
-    """
+    """Whether a file or folder is one that tools leave beside the real ones."""
     return name.startswith(".") or Path(name).stem.endswith("-checkpoint")
 
 
@@ -156,18 +76,7 @@ class Seen:
         self._keys: set[tuple[int, int]] = set()
 
     def is_new(self, folder: Path) -> bool:
-        """Whether a folder was not visited yet; it is from now on.
-
-        Parameters
-        ----------
-        folder : Path
-            Links count as what they point to.
-
-        Returns
-        -------
-        bool
-            False too for what cannot be looked at.
-        """
+        """Whether a folder was not visited yet; it is from now on."""
         try:
             status = folder.stat()
         except OSError:

@@ -36,19 +36,14 @@ _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 class RasterHeader:
     """Size of a PNG or JPEG image as its header declares it.
 
-    Parameters
-    ----------
-    height, width : int
-        In pixels.
-    samples : int
-        Values for each pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA or (JPEG) CMYK.
-    bits : int
-        Of each value.
+    `height`, `width`: in pixels.
     """
 
     height: int
     width: int
+    #: Values for each pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA or (JPEG) CMYK.
     samples: int
+    #: Of each value.
     bits: int
 
     @property
@@ -66,15 +61,7 @@ class RasterHeader:
 def sniff(head: bytes) -> str | None:
     """Tell an image format by its first bytes, whatever the file is called.
 
-    Parameters
-    ----------
-    head : bytes
-        At least the first 8 bytes of a file.
-
-    Returns
-    -------
-    str or None
-        ``"tiff"``, ``"png"``, ``"jpeg"``, or None for anything else.
+    `head`: bytes; at least the first 8 bytes of a file.
     """
     if head.startswith(PNG_MAGIC):
         return "png"
@@ -86,20 +73,7 @@ def sniff(head: bytes) -> str | None:
 def png_header(data: bytes) -> RasterHeader:
     """Read the size of a PNG image.
 
-    Parameters
-    ----------
-    data : bytes
-        The file, or at least its first 33 bytes.
-
-    Returns
-    -------
-    RasterHeader
-        As declared; transparency outside the header (tRNS) is not counted.
-
-    Raises
-    ------
-    ValueError
-        If the header is not that of a PNG image.
+    `data`: bytes; the file, or at least its first 33 bytes.
     """
     if len(data) < 33 or not data.startswith(PNG_MAGIC) or data[12:16] != b"IHDR":
         raise ValueError("the PNG header is incomplete")
@@ -113,15 +87,7 @@ def png_header(data: bytes) -> RasterHeader:
 def png_is_complete(data: bytes) -> bool:
     """Whether the chunks of a PNG file go on to its end mark.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    bool
-        False where the file was cut short.
+    `data`: bytes; the file.
     """
     return png_pixels(data) is not None
 
@@ -129,15 +95,8 @@ def png_is_complete(data: bytes) -> bool:
 def png_pixels(data: bytes) -> bytes | None:
     """Leave out of a PNG file whatever its pixels do not need.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    bytes or None
-        The same file without texts, profiles and the like; None where it was cut short.
+    `data`: bytes; the file. Returns the same file without texts, profiles and the like; None where
+    it was cut short.
     """
     kept = []
     start, position = 0, len(PNG_MAGIC)
@@ -156,20 +115,7 @@ def png_pixels(data: bytes) -> bytes | None:
 def jpeg_header(data: bytes) -> RasterHeader:
     """Read the size of a JPEG image.
 
-    Parameters
-    ----------
-    data : bytes
-        The file, or a JPEG stream from inside a TIFF.
-
-    Returns
-    -------
-    RasterHeader
-        As the start-of-frame marker declares.
-
-    Raises
-    ------
-    ValueError
-        If there is no start of frame before the first scan, or far too much stands before it.
+    `data`: bytes; the file, or a JPEG stream from inside a TIFF.
     """
     for marker, start, _ in _jpeg_segments(data):
         if marker in _START_OF_FRAME:
@@ -185,20 +131,7 @@ def jpeg_is_complete(data: bytes) -> bool:
 
     Decoders fill what is missing with grey, so that a file cut short looks like an image.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    bool
-        False where the file was cut short.
-
-    Raises
-    ------
-    ValueError
-        If it has more scans or segments than an image needs, which take a decoder hours.
+    `data`: bytes; the file.
     """
     return any(marker == _END_OF_IMAGE for marker, _, _ in _jpeg_segments(data))
 

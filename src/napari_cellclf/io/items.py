@@ -18,58 +18,22 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Item:
-    """One image as training sees it: a file, and by how much it is turned.
+    """One image as training sees it: a file, and by how much it is turned."""
 
-    Parameters
-    ----------
-    path : str
-        What `read_image` takes.
-    degrees : float
-        Counter-clockwise; 0 leaves the image as it is.
-    """
-
+    #: What `read_image` takes.
     path: str
+    #: Counter-clockwise; 0 leaves the image as it is.
     degrees: float = 0.0
 
 
 def way_key(preprocessing: Preprocessing, frame: str) -> str:
-    """Name a way to prepare images.
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        With all its numbers.
-    frame : {'keep', 'grow'}
-        What turning does to the frame.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits; others for another version of this package, which may read or
-        resize in another way.
-    """
+    """Name a way to prepare images."""
     made_by = f"{_FORMAT} {version('napari-cellclf')}"
     return _digest(f"{made_by}\n{preprocessing.model_dump_json()}\n{frame}")
 
 
 def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -> tuple[str, ...]:
-    """Name prepared images after everything that their numbers depend on, each by itself.
-
-    Parameters
-    ----------
-    items : sequence of Item
-        Files and angles.
-    preprocessing : Preprocessing
-        With all its numbers.
-    frame : {'keep', 'grow'}
-        What turning does to the frame.
-
-    Returns
-    -------
-    tuple of str
-        32 hexadecimal digits each: the way, the angle, and of each file its path, size and time
-        of change.
-    """
+    """Name prepared images after everything that their numbers depend on, each by itself."""
     way = way_key(preprocessing, frame)
     stamped = cache(_stamped)
     return tuple(_digest(f"{way}\n{item.degrees!r}{stamped(item.path)}") for item in items)

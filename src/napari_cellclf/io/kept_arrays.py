@@ -46,13 +46,7 @@ _DAMAGE = (
 
 
 class KeptArrays:
-    """Arrays that lie on disk and are read as they are asked for.
-
-    Parameters
-    ----------
-    keys : sequence of str
-        What was looked for.
-    """
+    """Arrays that lie on disk and are read as they are asked for."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
@@ -89,13 +83,7 @@ class KeptArrays:
         return list(first.values())
 
     def leave_out(self, reasons: Mapping[str, str]) -> None:
-        """Say which arrays cannot be made.
-
-        Parameters
-        ----------
-        reasons : mapping of str to str
-            Why not, by key.
-        """
+        """Say which arrays cannot be made."""
         for number, key in enumerate(self.keys):
             if key in reasons:
                 self.bad[number] = reasons[key]
@@ -117,17 +105,7 @@ class KeptArrays:
 
 
 class ArrayCache:
-    """A folder of arrays by key.
-
-    Parameters
-    ----------
-    folder : Path
-        Where; it need not exist yet.
-    group : str
-        Arrays that are looked for together: the names of their parts begin with it.
-    most_bytes : int
-        Parts that were not used for longest go first when all groups together take more.
-    """
+    """A folder of arrays by key."""
 
     def __init__(self, folder: Path, group: str, most_bytes: int) -> None:
         self.folder = folder
@@ -135,18 +113,7 @@ class ArrayCache:
         self._most_bytes = most_bytes
 
     def find(self, keys: Sequence[str]) -> KeptArrays:
-        """Look for arrays.
-
-        Parameters
-        ----------
-        keys : sequence of str
-            Under which they were added.
-
-        Returns
-        -------
-        KeptArrays
-            In the order of the keys, with what is missing.
-        """
+        """Look for arrays."""
         found = KeptArrays(keys)
         wanted: dict[str, list[int]] = {}
         for number, key in enumerate(keys):
@@ -165,25 +132,7 @@ class ArrayCache:
     def find_all(
         self, keys: Sequence[str], bad: Mapping[str, str] = MappingProxyType({})
     ) -> KeptArrays:
-        """Look for arrays that have just been added.
-
-        Parameters
-        ----------
-        keys : sequence of str
-            Under which they were added.
-        bad : mapping of str to str
-            Why some of them could not be made.
-
-        Returns
-        -------
-        KeptArrays
-            In the order of the keys.
-
-        Raises
-        ------
-        DatasetError
-            If another process has removed some of them meanwhile, to make room for its own.
-        """
+        """Look for arrays that have just been added."""
         found = self.find(keys)
         found.leave_out(bad)
         if found.missing:
@@ -196,23 +145,7 @@ class ArrayCache:
 
     @contextmanager
     def adding(self, found: KeptArrays) -> Iterator[Adder]:
-        """Add arrays; what was added is kept when the block is left, and if it is cancelled.
-
-        Parameters
-        ----------
-        found : KeptArrays
-            Will be looked for together with what is added: no room is made at their cost.
-
-        Yields
-        ------
-        Adder
-            Takes them.
-
-        Raises
-        ------
-        OSError
-            If the disk is full, or refuses.
-        """
+        """Add arrays; what was added is kept when the block is left, and if it is cancelled."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.folder)
         for file in delete_oldest(
@@ -233,17 +166,7 @@ class ArrayCache:
 
 
 class Adder:
-    """Writes arrays down, part by part.
-
-    Parameters
-    ----------
-    beside : Path
-        A folder for the part that is being written.
-    folder : Path
-        Where parts go.
-    group : str
-        How their names begin.
-    """
+    """Writes arrays down, part by part."""
 
     def __init__(self, beside: Path, folder: Path, group: str) -> None:
         self._beside = beside
@@ -256,12 +179,7 @@ class Adder:
     def add(self, key: str, array: NDArray[np.float32]) -> None:
         """Add one array.
 
-        Parameters
-        ----------
-        key : str
-            Under which it will be found.
-        array : ndarray of float32
-            Its numbers.
+        `array`: ndarray of float32; its numbers.
         """
         if self._file is None:
             self._file = (self._beside / "numbers").open("wb")

@@ -27,25 +27,9 @@ def lazy_stack(
 ) -> Any:
     """Stack files with one chunk a file.
 
-    Parameters
-    ----------
-    files : sequence of mapping of int to Path
-        For each position its files by channel; one that lacks a channel is black there.
-    channels : sequence of int or None
-        Keys in the order in which they are stacked; None for files of key 0 without an axis of
-        channels.
-    read : callable
-        Reads a file as an array of `shape`.
-    shape : tuple of int
-        Of each file.
-    dtype : dtype
-        What each file is converted to.
-
-    Returns
-    -------
-    dask array, shape (positions, channels, *shape) or (positions, *shape)
-        The planes read last are kept, at most 12 of them in 64 MiB, so that what is looked at
-        several times in a row is decoded once; a file that has changed since is read again.
+    `read`: reads a file as an array of `shape`. Returns the planes read last are kept, at most 12
+    of them in 64 MiB, so that what is looked at several times in a row is decoded once; a file that
+    has changed since is read again.
     """
     from dask.array import map_blocks
 

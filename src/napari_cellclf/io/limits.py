@@ -29,20 +29,8 @@ LIMIT_VARIABLE = "CELLCLF_MAX_IMAGE_BYTES"
 def limit_or_default(limit_bytes: int | None) -> int:
     """Return the limit to use: the one given, that of the environment, or 1 GiB.
 
-    Parameters
-    ----------
-    limit_bytes : int, optional
-        Bytes of decoded pixels; None asks the environment variable ``CELLCLF_MAX_IMAGE_BYTES``.
-
-    Returns
-    -------
-    int
-        Bytes of decoded pixels.
-
-    Raises
-    ------
-    InputError
-        If the limit is not a positive whole number.
+    `limit_bytes`: bytes of decoded pixels; None asks the environment variable
+    ``CELLCLF_MAX_IMAGE_BYTES``. Returns bytes of decoded pixels.
     """
     stated = os.environ.get(LIMIT_VARIABLE, "") if limit_bytes is None else limit_bytes
     if stated == "":
@@ -64,21 +52,7 @@ def check_declared(
 ) -> None:
     """Refuse an image whose header declares more pixels than the limit allows.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file, for the message.
-    shape : sequence of int
-        All axes.
-    dtype : dtype
-        Type of a pixel.
-    limit_bytes : int
-        Bytes of decoded pixels.
-
-    Raises
-    ------
-    ImageTooLargeError
-        Naming what is declared and the limit.
+    `dtype`: type of a pixel. `limit_bytes`: bytes of decoded pixels.
     """
     declared = math.prod(int(size) for size in shape) * dtype.itemsize
     if declared > limit_bytes:
@@ -92,19 +66,7 @@ def check_declared(
 def check_tile(path: AnyFile, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Refuse an image whose single tiles are too large to decode.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file, for the message.
-    shape : sequence of int
-        Shape of one tile.
-    dtype : dtype
-        Type of a pixel.
-
-    Raises
-    ------
-    ImageTooLargeError
-        Naming the size of a tile.
+    `dtype`: type of a pixel.
     """
     declared = math.prod(int(size) for size in shape) * dtype.itemsize
     if declared > MAX_TILE_BYTES:
@@ -117,16 +79,6 @@ def check_tile(path: AnyFile, shape: Sequence[int], dtype: np.dtype[Any]) -> Non
 
 def human_bytes(count: float) -> str:
     """Say a number of bytes in binary units.
-
-    Parameters
-    ----------
-    count : float
-        Bytes.
-
-    Returns
-    -------
-    str
-        Such as ``"74.5 GiB"``.
 
     Examples
     --------

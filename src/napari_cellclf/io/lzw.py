@@ -23,16 +23,7 @@ _BYTES_A_CLEAR = 1024
 def lzw_is_sound(data: bytes) -> bool:
     """Whether every table of an LZW stream begins with a literal.
 
-    Parameters
-    ----------
-    data : bytes
-        One strip or tile.
-
-    Returns
-    -------
-    bool
-        False also for the variant before TIFF 6.0 that packs its bits the other way round, which
-        cannot be checked in this way.
+    `data`: bytes; one strip or tile.
     """
     if data[:1] == b"\x00" and len(data) > 1 and data[1] & 1:
         return False

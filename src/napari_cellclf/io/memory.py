@@ -12,20 +12,15 @@ from typing import TypeAlias
 class MemoryFile:
     """Bytes that are read like a file; nothing of that name is ever opened.
 
-    Parameters
-    ----------
-    name : str
-        What it was called; the end of a path at most.
-    content : bytes
-        The whole file.
-
     Examples
     --------
     >>> str(MemoryFile("B02_s1_w1.png", b"")), MemoryFile("x.png", b"123").size
     ('B02_s1_w1.png', 3)
     """
 
+    #: What it was called; the end of a path at most.
     name: str
+    #: The whole file.
     content: bytes = field(repr=False)
 
     def __str__(self) -> str:
@@ -52,17 +47,7 @@ AnyFile: TypeAlias = Path | MemoryFile
 def read_head(file: AnyFile, count: int) -> bytes:
     """Read the first bytes of a file.
 
-    Parameters
-    ----------
-    file : Path or MemoryFile
-        Any.
-    count : int
-        How many.
-
-    Returns
-    -------
-    bytes
-        Fewer if it is shorter.
+    Returns fewer if it is shorter.
     """
     if isinstance(file, MemoryFile):
         return file.content[:count]
@@ -73,14 +58,6 @@ def read_head(file: AnyFile, count: int) -> bytes:
 def size_of(file: AnyFile) -> int:
     """Return the number of bytes of a file.
 
-    Parameters
-    ----------
-    file : Path or MemoryFile
-        Any.
-
-    Returns
-    -------
-    int
-        Of the file as it lies there, not of its pixels.
+    Returns of the file as it lies there, not of its pixels.
     """
     return file.size if isinstance(file, MemoryFile) else file.stat().st_size

@@ -35,49 +35,23 @@ MICROMETRES = {
 
 @dataclass(frozen=True)
 class OmeHeader:
-    """The parts of an OME-XML header that tell what the pixels are.
+    """The parts of an OME-XML header that tell what the pixels are."""
 
-    Parameters
-    ----------
-    channels : tuple of str
-        Names of the first image's channels, empty where one has none.
-    pixel_size : tuple of float, optional
-        Height and width of a pixel in micrometres.
-    points_outside : bool
-        Whether it says that some of its planes are in other files.
-    own_planes : tuple of (int, int, int)
-        For such a set of files, position (T, Z, C) of each page of this one, in order; empty if
-        the header does not say.
-    """
-
+    #: Names of the first image's channels, empty where one has none.
     channels: tuple[str, ...]
+    #: Height and width of a pixel in micrometres.
     pixel_size: tuple[float, float] | None
+    #: Whether it says that some of its planes are in other files.
     points_outside: bool
+    #: For such a set of files, position (T, Z, C) of each page of this one, in order; empty if the
+    #: header does not say.
     own_planes: tuple[tuple[int, int, int], ...] = ()
 
 
 def parse_ome(xml: str, path: AnyFile, n_pages: int) -> OmeHeader | None:
     """Read an OME-XML header.
 
-    Parameters
-    ----------
-    xml : str
-        The header.
-    path : Path or MemoryFile
-        The TIFF file that it is from.
-    n_pages : int
-        Pages in that file.
-
-    Returns
-    -------
-    OmeHeader or None
-        None if the text is not OME-XML with pixels.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the header declares more planes of this file than it has pages: the rest would be read
-        as black.
+    Returns none if the text is not OME-XML with pixels.
     """
     pixels, uuid = _first_pixels(xml)
     if pixels is None:

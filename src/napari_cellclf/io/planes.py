@@ -15,17 +15,6 @@ from napari_cellclf.io.memory import AnyFile
 def collapse_grey(image: Image) -> Image:
     """Turn RGB or RGBA whose colours are equal on every pixel into one channel.
 
-    Parameters
-    ----------
-    image : Image
-        Any image.
-
-    Returns
-    -------
-    Image
-        Without its axis of samples if red, green and blue are equal everywhere (alpha is dropped
-        with them: it is no light), or grey came with alpha; otherwise `image` itself.
-
     Examples
     --------
     >>> collapse_grey(Image(np.ones((4, 5, 3), "uint8"), "YXS")).shape
@@ -49,22 +38,7 @@ def check_like(
     first_shape: tuple[int, ...],
     first_dtype: np.dtype[Any],
 ) -> None:
-    """Refuse a plane that does not go together with another.
-
-    Parameters
-    ----------
-    path, first : Path or MemoryFile
-        Where both are from.
-    shape, first_shape : tuple of int
-        Their shapes.
-    dtype, first_dtype : dtype
-        Their types.
-
-    Raises
-    ------
-    ImageError
-        Naming both.
-    """
+    """Refuse a plane that does not go together with another."""
     if shape != first_shape or dtype != first_dtype:
         sizes = ["x".join(map(str, size)) for size in (shape, first_shape)]
         raise ImageError(
@@ -76,22 +50,7 @@ def check_like(
 def grey_plane(image: Image, path: AnyFile) -> np.ndarray[Any, Any]:
     """Return the one grey plane of an image.
 
-    Parameters
-    ----------
-    image : Image
-        As it was read.
-    path : Path or MemoryFile
-        Where it is from.
-
-    Returns
-    -------
-    ndarray, shape (Y, X)
-        As stored.
-
-    Raises
-    ------
-    UnreadableImageError
-        If it is not grey, or has several planes.
+    Returns as stored.
     """
     grey = collapse_grey(image)
     if grey.axes != "YX":

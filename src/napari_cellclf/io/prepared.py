@@ -56,31 +56,8 @@ def prepare_images(
 ) -> KeptArrays:
     """Read, turn and prepare images, but for those that were prepared before.
 
-    Parameters
-    ----------
-    items : sequence of Item
-        What to prepare.
-    preprocessing : Preprocessing
-        From an image to the network's input.
-    frame : {'keep', 'grow'}
-        What turning does to the frame.
-    folder : Path, optional
-        Where they are kept; ``prepared`` in the folder of the cache by default.
-    on_progress, should_stop : callable
-        Told and asked after each image.
-
-    Returns
-    -------
-    KeptArrays
-        ``(Y, X, C)`` float32 each, in the order of the items. Images that cannot be read or
-        prepared are in `bad`, and are tried again each time.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes; what was prepared is kept.
-    DatasetError
-        If the disk has no room for them, or refuses, or another process takes it.
+    Returns ``(Y, X, C)`` float32 each, in the order of the items. Images that cannot be read or
+    prepared are in `bad`, and are tried again each time.
     """
     folder = cache_folder() / "prepared" if folder is None else folder
     keys = item_keys(items, preprocessing, frame)

@@ -15,11 +15,6 @@ def silenced(name: str) -> Iterator[None]:
     Our own checks say in one sentence what is wrong with a file; the library's running commentary
     on damaged tags would bury that sentence. Other threads' records pass, so that nobody else's
     use of the library goes quiet.
-
-    Parameters
-    ----------
-    name : str
-        Name of the library's logger.
     """
     logger = logging.getLogger(name)
     me = threading.get_ident()

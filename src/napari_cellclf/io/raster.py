@@ -23,25 +23,8 @@ if TYPE_CHECKING:
 def read_png(path: AnyFile, limit_bytes: int) -> Image:
     """Read a PNG file.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    Image
-        ``"YX"`` (grey) or ``"YXS"`` (grey and alpha, RGB, RGBA), uint8 or uint16. Palettes become
-        RGB; 1, 2 and 4 bits are spread over 0..255.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the file is damaged or cut short.
-    ImageTooLargeError
-        If it declares more pixels than the limit.
+    `limit_bytes`: bytes of decoded pixels allowed. Returns ``"YX"`` (grey) or ``"YXS"`` (grey and
+    alpha, RGB, RGBA), uint8 or uint16. Palettes become RGB; 1, 2 and 4 bits are spread over 0..255.
     """
     with decoding(path):
         import imagecodecs
@@ -58,24 +41,8 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
 def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
     """Read a JPEG file.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    Image
-        ``"YX"`` (grey) or ``"YXS"`` (RGB), uint8 (uint16 for 12-bit files).
-
-    Raises
-    ------
-    UnreadableImageError
-        If the file is damaged, cut short, or in printing colours.
-    ImageTooLargeError
-        If it declares more pixels than the limit.
+    `limit_bytes`: bytes of decoded pixels allowed. Returns ``"YX"`` (grey) or ``"YXS"`` (RGB),
+    uint8 (uint16 for 12-bit files).
     """
     with decoding(path):
         import imagecodecs
@@ -96,26 +63,7 @@ def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
 def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> headers.RasterHeader:
     """Read the declared size of a PNG or JPEG file and hold it against the limit.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file.
-    kind : str
-        ``"png"`` or ``"jpeg"``.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    RasterHeader
-        What the file declares.
-
-    Raises
-    ------
-    UnreadableImageError
-        If the header is damaged.
-    ImageTooLargeError
-        If it declares more pixels than the limit, or the file itself is larger than that.
+    `limit_bytes`: bytes of decoded pixels allowed.
     """
     with decoding(path):
         # A JPEG's size may stand behind an embedded preview and colour profiles.

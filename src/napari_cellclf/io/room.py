@@ -13,13 +13,7 @@ _ABANDONED = 3600
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes that were killed left half-written.
-
-    Parameters
-    ----------
-    folder : Path
-        Of a cache, in which whatever is being written lies in a folder ``.*.partial``.
-    """
+    """Remove what processes that were killed left half-written."""
     for partial in folder.glob(".*.partial"):
         try:
             last = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
@@ -33,19 +27,7 @@ def remove_abandoned(folder: Path) -> None:
 def delete_oldest(files: Iterable[Path], most: int, *, spare: Collection[Path] = ()) -> list[Path]:
     """Delete the files that were not used for longest.
 
-    Parameters
-    ----------
-    files : iterable of Path
-        Of a cache; the time of change of each tells when it was used last.
-    most : int
-        How many bytes may stay.
-    spare : collection of Path
-        Those of them that stay whatever they take.
-
-    Returns
-    -------
-    list of Path
-        Those that were deleted.
+    `most`: how many bytes may stay.
     """
     found = []
     for file in files:

@@ -55,17 +55,11 @@ _MAX_DEPTH = 4
 
 @dataclass(frozen=True)
 class SiteFiles:
-    """The files of one site.
+    """The files of one site."""
 
-    Parameters
-    ----------
-    name : SiteName
-        What their paths say; `channel` is that of the first one.
-    files : mapping of int to Path
-        Channel number to file, only those that exist, in order.
-    """
-
+    #: What their paths say; `channel` is that of the first one.
     name: SiteName
+    #: Channel number to file, only those that exist, in order.
     files: Mapping[int, Path]
 
     @property
@@ -94,23 +88,7 @@ class SiteFiles:
 
 
 def site_of(path: str | os.PathLike[str]) -> SiteFiles:
-    """Find the files of the site that one file belongs to.
-
-    Parameters
-    ----------
-    path : path
-        Any one of a site's files.
-
-    Returns
-    -------
-    SiteFiles
-        With those of ``w1`` to ``w6`` that lie beside it, itself included.
-
-    Raises
-    ------
-    NameParseError
-        If the file name is not that of an RxRx1 image.
-    """
+    """Find the files of the site that one file belongs to."""
     file = Path(path)
     name = parse_path(file)
     match = FILE_PATTERN.fullmatch(file.name)
@@ -124,18 +102,7 @@ def site_of(path: str | os.PathLike[str]) -> SiteFiles:
 
 
 def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
-    """Find all sites below a folder: a plate, an experiment, or the whole data set.
-
-    Parameters
-    ----------
-    folder : path
-        Searched four levels deep; hidden files and folders are passed over. No image is opened.
-
-    Returns
-    -------
-    list of SiteFiles
-        In order of experiment, plate, well and site; empty if there are none.
-    """
+    """Find all sites below a folder: a plate, an experiment, or the whole data set."""
     sites = []
     for parent, names in _folders(Path(folder), _MAX_DEPTH, Seen()):
         sites += [(site._order(str(parent)), site) for site in _sites_in(parent, names)]
@@ -179,35 +146,12 @@ def _folders(
 
 
 def site_metadata(site: SiteFiles) -> dict[str, Any]:
-    """Say what is known of a site.
-
-    Parameters
-    ----------
-    site : SiteFiles
-        Any site.
-
-    Returns
-    -------
-    dict
-        RxRx1's columns in their order. What neither the names nor a ``metadata.csv`` in the
-        folders above say is None. ``missing_channels`` names the stains that have no file.
-    """
+    """Say what is known of a site."""
     return sites_metadata([site])[0]
 
 
 def sites_metadata(sites: Sequence[SiteFiles]) -> list[dict[str, Any]]:
-    """Say what is known of many sites, looking for the table once for each folder.
-
-    Parameters
-    ----------
-    sites : sequence of SiteFiles
-        Any sites.
-
-    Returns
-    -------
-    list of dict
-        For each what `site_metadata` returns.
-    """
+    """Say what is known of many sites, looking for the table once for each folder."""
     tables = {folder: table_above(folder) for folder in {site.folder for site in sites}}
     return [_metadata(site, tables[site.folder]) for site in sites]
 
@@ -230,22 +174,7 @@ def _metadata(site: SiteFiles, table: Table) -> dict[str, Any]:
 def read_site(site: SiteFiles, *, limit_bytes: int | None = None) -> Image:
     """Read all channels of a site.
 
-    Parameters
-    ----------
-    site : SiteFiles
-        From `site_of` or `find_sites`.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed in each file.
-
-    Returns
-    -------
-    Image
-        ``"CYX"`` with the channels that exist, in order, and `site_metadata`.
-
-    Raises
-    ------
-    ImageError
-        If a file cannot be read, is not grey, or differs from the others in size or dtype.
+    `limit_bytes`: bytes of decoded pixels allowed in each file.
     """
     planes = [read_channel(path, limit_bytes=limit_bytes) for path in site.files.values()]
     for path, plane in zip(site.files.values(), planes, strict=True):
@@ -262,21 +191,6 @@ def read_site(site: SiteFiles, *, limit_bytes: int | None = None) -> Image:
 def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[Any, Any]:
     """Read the one plane of a file of a site.
 
-    Parameters
-    ----------
-    path : Path
-        A file.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    ndarray, shape (Y, X)
-        As stored.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read or is not grey.
+    `limit_bytes`: bytes of decoded pixels allowed. Returns as stored.
     """
     return grey_plane(read_file(path, limit_bytes=limit_bytes), path)

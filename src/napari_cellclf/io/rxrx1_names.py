@@ -18,27 +18,18 @@ _EXPERIMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-(\d{1,3})")
 
 @dataclass(frozen=True)
 class SiteName:
-    """What the path of a file says.
+    """What the path of a file says."""
 
-    Parameters
-    ----------
-    experiment : str or None
-        As published, the number with two digits (``HUVEC-01``, also where the folder is called
-        ``HUVEC-1``); None if the folders do not say.
-    plate : int or None
-        Number of the plate.
-    well : str
-        Such as ``"B02"``.
-    site : int
-        Field in the well.
-    channel : int
-        1 to 6.
-    """
-
+    #: As published, the number with two digits (``HUVEC-01``, also where the folder is called
+    #: ``HUVEC-1``); None if the folders do not say.
     experiment: str | None
+    #: Number of the plate.
     plate: int | None
+    #: Such as ``"B02"``.
     well: str
+    #: Field in the well.
     site: int
+    #: 1 to 6.
     channel: int
 
     @property
@@ -59,13 +50,6 @@ class FilesInFolder(Mapping[int, Path]):
 
     A plate has thousands of files, of which few paths are asked for; making all of them takes
     longer than listing them.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-    names : mapping of int to str
-        Channel number to file name.
     """
 
     def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
@@ -86,54 +70,17 @@ class FilesInFolder(Mapping[int, Path]):
 
 
 def is_site_file(name: str) -> bool:
-    """Whether a file name is that of an RxRx1 image.
-
-    Parameters
-    ----------
-    name : str
-        Without folders.
-
-    Returns
-    -------
-    bool
-        True for names such as ``B02_s1_w3.png``.
-    """
+    """Whether a file name is that of an RxRx1 image."""
     return FILE_PATTERN.fullmatch(name) is not None
 
 
 def is_site_folder(name: str) -> bool:
-    """Whether a folder is named like a plate or an experiment of RxRx1.
-
-    Parameters
-    ----------
-    name : str
-        Without the folders above.
-
-    Returns
-    -------
-    bool
-        True for names such as ``Plate1`` and ``HUVEC-01``.
-    """
+    """Whether a folder is named like a plate or an experiment of RxRx1."""
     return bool(_PLATE.fullmatch(name) or _EXPERIMENT.fullmatch(name))
 
 
 def parse_path(path: str | os.PathLike[str]) -> SiteName:
     """Read what the path of an RxRx1 file says; the file need not exist.
-
-    Parameters
-    ----------
-    path : path
-        Such as ``HUVEC-01/Plate1/B02_s1_w3.png``.
-
-    Returns
-    -------
-    SiteName
-        Experiment and plate are None unless both folders are named as published.
-
-    Raises
-    ------
-    NameParseError
-        If the file name is not that of an RxRx1 image.
 
     Examples
     --------
@@ -153,20 +100,7 @@ def parse_path(path: str | os.PathLike[str]) -> SiteName:
 
 
 def parse_folder(folder: Path) -> tuple[str | None, int | None]:
-    """Read what the folder of RxRx1 files says.
-
-    Parameters
-    ----------
-    folder : Path
-        Such as ``HUVEC-01/Plate1``.
-
-    Returns
-    -------
-    experiment : str or None
-        As published, the number with two digits.
-    plate : int or None
-        Its number; both are None unless both folders are named as published.
-    """
+    """Read what the folder of RxRx1 files says."""
     # A relative path may begin inside the plate's folder.
     if not folder.parent.name:
         folder = folder.resolve()

@@ -11,23 +11,15 @@ from napari_cellclf.core.stains import STAINS as STAIN_NAMES
 
 @dataclass(frozen=True)
 class Stain:
-    """One of the six stains.
+    """One of the six stains."""
 
-    Parameters
-    ----------
-    number : int
-        1 to 6, as in ``w1``.
-    name : str
-        Such as ``"w1 Hoechst"``.
-    colormap : str
-        Name of a napari colormap near the colour in which the publisher shows it.
-    aliases : tuple of str
-        Other names under which laboratories keep such a channel.
-    """
-
+    #: 1 to 6, as in ``w1``.
     number: int
+    #: Such as ``"w1 Hoechst"``.
     name: str
+    #: Name of a napari colormap near the colour in which the publisher shows it.
     colormap: str
+    #: Other names under which laboratories keep such a channel.
     aliases: tuple[str, ...]
 
 
@@ -52,15 +44,7 @@ STAINS: tuple[Stain, ...] = tuple(
 def stain_channels(optional: Collection[int] = ()) -> tuple[ChannelSpec, ...]:
     """Describe the six stains as channels that a network expects.
 
-    Parameters
-    ----------
-    optional : collection of int
-        Numbers of the stains that an image may lack, such as ``(5, 6)``.
-
-    Returns
-    -------
-    tuple of ChannelSpec
-        ``w1`` to ``w6`` with the names under which they are also found.
+    `optional`: numbers of the stains that an image may lack, such as ``(5, 6)``.
 
     Examples
     --------

@@ -34,33 +34,16 @@ _MAX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a ``metadata.csv``, kept as text until one is asked for.
+    """The rows of a ``metadata.csv``, kept as text until one is asked for."""
 
-    Parameters
-    ----------
-    columns : tuple of str
-        In the order of the file.
-    lines : mapping of str to str
-        By ``site_id``. The published table has a hundred thousand rows, of which a plate needs a
-        few hundred: splitting only those is four times as fast.
-    """
-
+    #: In the order of the file.
     columns: tuple[str, ...] = ()
+    #: By ``site_id``. The published table has a hundred thousand rows, of which a plate needs a
+    #: few hundred: splitting only those is four times as fast.
     lines: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, site_id: str | None) -> dict[str, Any]:
-        """Look a site up.
-
-        Parameters
-        ----------
-        site_id : str or None
-            Such as ``"HUVEC-01_1_B02_1"``.
-
-        Returns
-        -------
-        dict
-            The published columns that this site fills, numbers as int; empty if it is not there.
-        """
+        """Look a site up."""
         line = self.lines.get(site_id) if site_id else None
         if line is None:
             return {}
@@ -73,18 +56,7 @@ class Table:
 
 
 def table_above(folder: Path) -> Table:
-    """Find the ``metadata.csv`` in a folder or the nearest one above it.
-
-    Parameters
-    ----------
-    folder : Path
-        Where images are.
-
-    Returns
-    -------
-    Table
-        Empty if there is none.
-    """
+    """Find the ``metadata.csv`` in a folder or the nearest one above it."""
     folder = folder.absolute()
     for above in (folder, *folder.parents)[: _LEVELS_UP + 1]:
         path = above / _NAME

@@ -66,32 +66,6 @@ def fetch_rxrx1_site(
 
     The images are those of RxRx1 (Recursion, https://www.rxrx.ai/rxrx1), licence
     CC BY-NC-SA 4.0: not for commercial use.
-
-    Parameters
-    ----------
-    cell_type : str
-        ``"HEPG2"``, ``"HUVEC"``, ``"RPE"`` or ``"U2OS"``; plate 1, well B02, site 1 of its first
-        experiment.
-    base_url : str
-        Where the experiments' folders are; by default the publisher's bucket.
-    folder : Path, optional
-        Where files are kept; by default ``rxrx1`` in the cache (see `cache_folder`). What is there
-        already is checked and not fetched again, so it works offline the second time.
-    rules : Rules, optional
-        How patient to be.
-
-    Returns
-    -------
-    list of Path
-        The files of ``w1`` to ``w6``, in folders named as published; hand any of them to
-        `read_image`.
-
-    Raises
-    ------
-    InputError
-        If there is no such cell type.
-    DownloadError
-        If a file cannot be fetched or is not the one published; nothing of it is left then.
     """
     if cell_type not in RXRX1_SHA256:
         raise InputError(

@@ -25,25 +25,7 @@ def sent_sources(
 ) -> list[ImageSource]:
     """Say which images files are, as `collect_sources` does of those on a disk.
 
-    Parameters
-    ----------
-    files : sequence of MemoryFile
-        Files of one RxRx1 site, by their names, are one image; so are all files together if
-        `channels` names each. Every other file is an image of its own.
-    channels : sequence of str
-        What the files show, one grey file each, in order.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed in each image.
-
-    Returns
-    -------
-    list of ImageSource
-        In the order of the first file of each; none has been decoded.
-
-    Raises
-    ------
-    InputError
-        If there are not as many channels as files, or a channel of a site was sent twice.
+    `limit_bytes`: bytes of decoded pixels allowed in each image.
 
     Examples
     --------

@@ -27,46 +27,18 @@ from napari_cellclf.io.rxrx1 import (
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image that can be read when its turn comes.
+    """An image that can be read when its turn comes."""
 
-    Parameters
-    ----------
-    id : str
-        Its path as given; of an RxRx1 site, the path of its first channel.
-    metadata : mapping
-        What its name says, and the other columns of the table it came from; only what is known.
-    read : callable
-        Returns the `Image`; raises `ImageError` if it cannot be read.
-    """
-
+    #: Its path as given; of an RxRx1 site, the path of its first channel.
     id: str
+    #: What its name says, and the other columns of the table it came from; only what is known.
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: Returns the `Image`; raises `ImageError` if it cannot be read.
     read: Callable[[], Image] = field(kw_only=True, repr=False)
 
 
 def collect_sources(inputs: Sequence[str | os.PathLike[str]]) -> list[ImageSource]:
     """Find the images that files, folders and tables stand for; none is opened.
-
-    Parameters
-    ----------
-    inputs : sequence of path
-        Files (any file of an RxRx1 site is that site), folders (all images in them and in the
-        folders below, hidden files and checkpoints passed over; a site is one image), and CSV
-        tables with a column ``path``, relative to the table; their other columns become metadata.
-
-    Returns
-    -------
-    list of ImageSource
-        In the order given, folders sorted by path, every image once. A file with several planes is
-        one source whose image has leading axes. A row of a table whose path cannot be used
-        (no such file, an address, a name too long) is a source that cannot be read.
-
-    Raises
-    ------
-    NoImagesError
-        If an input does not exist, or a folder or table holds no images.
-    InputError
-        If a table cannot be understood.
 
     Examples
     --------

@@ -39,38 +39,7 @@ _ROOT_FOLDERS = frozenset({"images", "train", "test"})
 def read_stack(folder: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
     """Open a folder of RxRx1 sites, or of an embryo's images, as one lazy stack.
 
-    Parameters
-    ----------
-    folder : path
-        An RxRx1 plate, experiment or root, or a folder of files named
-        ``Stage(060)-20230811-Cycle00-embryo03-3.tif``.
-    limit_bytes : int, optional
-        Bytes of decoded pixels allowed in each file.
-
-    Returns
-    -------
-    Image
-        Its data are a dask array with one chunk a file, so that a step of a slider reads the files
-        of that step only.
-
-        RxRx1: ``"PCYX"``, one position a site, with the channels that any site has. A file that a
-        site lacks is black; ``metadata["sites"]`` has a row for each site with RxRx1's columns,
-        ``path`` and ``missing_channels``, and ``metadata["missing_channels"]`` names stains that
-        no site has.
-
-        Embryo: ``"TYX"`` in order of time (``"TYXS"`` if truly coloured); ``metadata["frames"]``
-        has a row for each with what its name says and ``path``. Where types differ, all are
-        widened to one that holds them. Where sizes differ, the most common size is stacked;
-        ``metadata["left_out"]`` names the other files, those of several planes, and those whose
-        header cannot be read.
-
-    Raises
-    ------
-    NoImagesError
-        If the folder holds neither.
-    ImageError
-        If none of the images can be read. Otherwise files that cannot be are passed over to learn
-        size and type, and raise it when they are read.
+    `limit_bytes`: bytes of decoded pixels allowed in each file.
     """
     path = local_path(folder)
     if not path.is_dir():
@@ -88,19 +57,7 @@ def read_stack(folder: str | os.PathLike[str], *, limit_bytes: int | None = None
 
 
 def looks_like_ours(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds RxRx1 sites or embryo images, at a glance.
-
-    Parameters
-    ----------
-    folder : path
-        Any folder. At most 1000 of its entries are looked at, and only folders named like RxRx1's
-        are entered; no file is opened.
-
-    Returns
-    -------
-    bool
-        True if `read_stack` is meant for it.
-    """
+    """Whether a folder holds RxRx1 sites or embryo images, at a glance."""
     return _glance(Path(folder), _MAX_LOOKED_AT)[0]
 
 

@@ -25,24 +25,6 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 class PredictionWriter:
     r"""Write rows of predictions as they come; each is on the disk when `write` returns.
 
-    Parameters
-    ----------
-    path : path
-        The table; replaced if it exists. Its folder must exist.
-    classes : sequence of str
-        The model's classes, in order.
-    extra : sequence of str
-        Columns beyond ``image, label, confidence, p_<class> ...``, such as ``plate`` and ``well``.
-        If none are given, those of the first row are taken; a later row with further ones makes
-        the table be written anew with these columns.
-    kept_rows : int, optional
-        Rows of a table that is there already, with its columns, to go on after; None replaces it.
-
-    Raises
-    ------
-    InputError
-        If the table cannot be written there.
-
     Examples
     --------
     >>> import tempfile
@@ -85,13 +67,7 @@ class PredictionWriter:
             os.fsync(self._file.fileno())
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a row.
-
-        Parameters
-        ----------
-        record : mapping
-            Column to value, as `Predictions.record` returns it; columns that it lacks stay empty.
-        """
+        """Append a row."""
         if self._file is None:
             raise InputError("a row was written to a closed table; write inside the with block")
         new = [key for key in record if key not in self._columns]
@@ -154,18 +130,7 @@ class PredictionWriter:
 
 
 def count_rows(path: Path) -> int:
-    """Count the whole rows of a table whose end may be cut off.
-
-    Parameters
-    ----------
-    path : Path
-        A CSV table with a heading.
-
-    Returns
-    -------
-    int
-        Rows below the heading that have as many cells as it; 0 if there is no such table.
-    """
+    """Count the whole rows of a table whose end may be cut off."""
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             table = csv.reader(file)
@@ -176,20 +141,7 @@ def count_rows(path: Path) -> int:
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:
-    """Write predictions as a CSV table.
-
-    Parameters
-    ----------
-    predictions : Predictions
-        One row each.
-    path : path
-        The table; replaced if it exists.
-
-    Raises
-    ------
-    InputError
-        If the table cannot be written there.
-    """
+    """Write predictions as a CSV table."""
     records = [predictions.record(row) for row in range(len(predictions))]
     extra = dict.fromkeys(key for record in records for key in record)
     with PredictionWriter(path, predictions.classes, list(extra)) as writer:
@@ -198,33 +150,12 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) ->
 
 
 def safe_row(values: Iterable[Any]) -> list[str]:
-    """Turn values into the cells of a row.
-
-    Parameters
-    ----------
-    values : iterable
-        Numbers, text, None, lists.
-
-    Returns
-    -------
-    list of str
-        As `safe_cell` makes them.
-    """
+    """Turn values into the cells of a row."""
     return [safe_cell(value) for value in values]
 
 
 def safe_cell(value: Any) -> str:
     """Turn a value into a cell that a spreadsheet shows and never runs.
-
-    Parameters
-    ----------
-    value : object
-        Numbers keep all their digits; None becomes empty; lists are joined with ``; ``.
-
-    Returns
-    -------
-    str
-        Text that begins like a formula gets an apostrophe in front.
 
     Examples
     --------

@@ -28,47 +28,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TiffHeader:
-    """What a TIFF file declares about its first series.
+    """What a TIFF file declares about its first series."""
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Sizes of all axes.
-    axes : str
-        One letter for each, as tifffile names them.
-    dtype : dtype
-        Type of a pixel.
-    """
-
+    #: Sizes of all axes.
     shape: tuple[int, ...]
+    #: One letter for each, as tifffile names them.
     axes: str
+    #: Type of a pixel.
     dtype: np.dtype[Any]
 
 
 def read_tiff(path: AnyFile, limit_bytes: int) -> Image:
     """Read the first series of a TIFF file.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    Image
-        Axes as the file declares them; channel names and pixel size where it has them (OME,
-        ImageJ, MetaMorph).
-
-    Raises
-    ------
-    UnreadableImageError
-        If the file is damaged, incomplete, or holds nothing that is an image.
-    ImageTooLargeError
-        If it declares more pixels than the limit.
-    AxesError
-        If its axes cannot be told apart.
+    `limit_bytes`: bytes of decoded pixels allowed. Returns axes as the file declares them; channel
+    names and pixel size where it has them (OME, ImageJ, MetaMorph).
     """
     with _first_series(path, limit_bytes) as (tif, series, ome):
         axes, shape = _axes(series, ome, path)
@@ -89,22 +63,7 @@ def read_tiff(path: AnyFile, limit_bytes: int) -> Image:
 def read_tiff_header(path: AnyFile, limit_bytes: int) -> TiffHeader:
     """Read what a TIFF file declares, and check it, without decoding pixels.
 
-    Parameters
-    ----------
-    path : Path or MemoryFile
-        The file.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Returns
-    -------
-    TiffHeader
-        Of the series that `read_tiff` reads.
-
-    Raises
-    ------
-    UnreadableImageError, ImageTooLargeError, AxesError
-        As `read_tiff`.
+    `limit_bytes`: bytes of decoded pixels allowed.
     """
     with _first_series(path, limit_bytes) as (_, series, ome):
         axes, shape = _axes(series, ome, path)

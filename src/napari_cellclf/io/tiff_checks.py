@@ -37,20 +37,7 @@ _JPEG2000_SIZE = b"\xff\x4f\xff\x51"
 
 
 def check_sent(tif: TiffFile, path: AnyFile) -> None:
-    """Check how much there is to read in a file that somebody sent, before it is looked through.
-
-    Parameters
-    ----------
-    tif : TiffFile
-        The open file.
-    path : Path or MemoryFile
-        For messages.
-
-    Raises
-    ------
-    ImageTooLargeError
-        If it has too many pages, or too long a header.
-    """
+    """Check how much there is to read in a file that somebody sent, before it is looked through."""
     if len(tif.pages) > _SENT_PAGES:
         raise ImageTooLargeError(
             f"{path} has {len(tif.pages)} pages; send at most {_SENT_PAGES} at a time"
@@ -66,23 +53,7 @@ def check_sent(tif: TiffFile, path: AnyFile) -> None:
 def check_series(series: TiffPageSeries, tif: TiffFile, path: AnyFile, limit_bytes: int) -> None:
     """Check a series before any of its pixels are decoded.
 
-    Parameters
-    ----------
-    series : TiffPageSeries
-        What will be read.
-    tif : TiffFile
-        The open file.
-    path : Path or MemoryFile
-        For messages.
-    limit_bytes : int
-        Bytes of decoded pixels allowed.
-
-    Raises
-    ------
-    ImageTooLargeError
-        If the whole, or one tile, declares too many pixels.
-    UnreadableImageError
-        If pages or parts of them are missing.
+    `limit_bytes`: bytes of decoded pixels allowed.
     """
     dtype = np.dtype(series.dtype)
     check_declared(path, series.shape, dtype, limit_bytes)
@@ -109,22 +80,7 @@ def check_series(series: TiffPageSeries, tif: TiffFile, path: AnyFile, limit_byt
 
 
 def check_compressed(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> None:
-    """Check compressed data that could crash or stall their decoder; reads them, decodes nothing.
-
-    Parameters
-    ----------
-    series : TiffPageSeries
-        What will be decoded, already checked by `check_series`.
-    tif : TiffFile
-        The open file.
-    path : Path or MemoryFile
-        For the message.
-
-    Raises
-    ------
-    UnreadableImageError
-        If they are damaged.
-    """
+    """Check compressed data that could crash or stall their decoder; decodes nothing."""
     is_lzw = series.keyframe.compression == _LZW
     if not (is_lzw or series.keyframe.compression in _EMBEDDED):
         return

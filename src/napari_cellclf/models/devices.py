@@ -20,38 +20,16 @@ BACKENDS = ("tensorflow", "torch", "jax", "openvino", "numpy")
 
 @dataclass(frozen=True)
 class Devices:
-    """What a backend can compute on.
+    """What a backend can compute on."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        Such as ``("CPU", "GPU 0: NVIDIA H200")``.
-    why_no_gpu : str or None
-        One sentence; None if there is a GPU.
-    """
-
+    #: Such as ``("CPU", "GPU 0: NVIDIA H200")``.
     names: tuple[str, ...]
+    #: One sentence; None if there is a GPU.
     why_no_gpu: str | None
 
 
 def chosen_backend(environment: Mapping[str, str] | None = None) -> str:
     """Tell which backend Keras will choose, without importing it.
-
-    Parameters
-    ----------
-    environment : mapping of str to str, optional
-        ``os.environ`` if left out.
-
-    Returns
-    -------
-    str
-        By ``KERAS_BACKEND``, else by Keras's configuration file, else ``"tensorflow"``, as
-        ``keras/src/backend/config.py`` does.
-
-    Raises
-    ------
-    InputError
-        If Keras knows no such backend.
 
     Examples
     --------
@@ -68,18 +46,7 @@ def chosen_backend(environment: Mapping[str, str] | None = None) -> str:
 
 
 def find_devices(backend: str) -> Devices:
-    """Ask a backend for its devices; imports it.
-
-    Parameters
-    ----------
-    backend : str
-        One of `BACKENDS`.
-
-    Returns
-    -------
-    Devices
-        With nothing but the CPU where the backend knows no GPU or cannot be imported.
-    """
+    """Ask a backend for its devices; imports it."""
     look = {"tensorflow": _tensorflow_gpus, "torch": _torch_gpus, "jax": _jax_gpus}.get(backend)
     if look is None:
         return Devices(("CPU",), f"Keras's backend {backend} computes on the CPU only")
@@ -97,18 +64,7 @@ def find_devices(backend: str) -> Devices:
 
 
 def describe_device(devices: Devices) -> str:
-    """Say in one line what a training runs on, and why not on a GPU.
-
-    Parameters
-    ----------
-    devices : Devices
-        As `find_devices` found them.
-
-    Returns
-    -------
-    str
-        Such as ``"CPU (2 cores); no GPU: no NVIDIA driver was found on this machine"``.
-    """
+    """Say in one line what a training runs on, and why not on a GPU."""
     gpus = [name for name in devices.names if name != "CPU"]
     if gpus:
         return ", ".join(gpus)
@@ -120,11 +76,6 @@ def set_up(*, reproducible: bool) -> None:
     """Prepare the backend for a training; to be called before it has computed anything.
 
     GPU memory is taken as it is needed, so that other programs keep theirs.
-
-    Parameters
-    ----------
-    reproducible : bool
-        Whether the same seed must give the same weights, even if that is slower.
     """
     backend = chosen_backend()
     if backend == "tensorflow":
@@ -135,24 +86,7 @@ def set_up(*, reproducible: bool) -> None:
 
 @contextmanager
 def spread_over(devices: str) -> Iterator[int]:
-    """Let models that are built and trained inside share each batch among all devices.
-
-    Parameters
-    ----------
-    devices : {'one', 'all'}
-        ``one`` changes nothing. ``all`` takes TensorFlow's `MirroredStrategy`, or Keras's
-        `DataParallel` on JAX.
-
-    Yields
-    ------
-    int
-        Number of devices that share a batch.
-
-    Raises
-    ------
-    InputError
-        If the backend cannot do it.
-    """
+    """Let models that are built and trained inside share each batch among all devices."""
     if devices == "one":
         yield 1
         return
@@ -183,13 +117,7 @@ def spread_over(devices: str) -> Iterator[int]:
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the first GPU computes bfloat16 faster than float32.
-
-    Returns
-    -------
-    bool
-        False without a GPU; NVIDIA's do from compute capability 8 on.
-    """
+    """Whether the first GPU computes bfloat16 faster than float32."""
     backend = chosen_backend()
     if backend == "tensorflow":
         config = importlib.import_module("tensorflow").config
@@ -220,22 +148,6 @@ def explain_no_gpu(
     backend: str, system: str, has_driver: bool, environment: Mapping[str, str]
 ) -> str:
     """Say why a backend found no GPU, and what would help.
-
-    Parameters
-    ----------
-    backend : {"tensorflow", "torch", "jax"}
-        Which was asked.
-    system : str
-        As `platform.system` tells.
-    has_driver : bool
-        Whether NVIDIA's driver is installed.
-    environment : mapping of str to str
-        To look for a variable that hides GPUs.
-
-    Returns
-    -------
-    str
-        One sentence.
 
     Examples
     --------

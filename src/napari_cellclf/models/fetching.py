@@ -121,27 +121,7 @@ def fetch_entry_file(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Fetch the file of an entry, and nothing more.
-
-    Parameters
-    ----------
-    entry : RegistryEntry
-        Of a list.
-    offline, rules, on_progress, should_stop
-        As for `fetch_model`.
-
-    Returns
-    -------
-    Path
-        In the cache; for weights, where Keras looks for them.
-
-    Raises
-    ------
-    DownloadError
-        If it cannot be fetched, or is not the one expected.
-    CancelledError
-        If `should_stop` says so.
-    """
+    """Fetch the file of an entry, and nothing more."""
     if isinstance(entry, WeightsEntry):
         folder, name = place_of(entry).parent, entry.file_name
     else:
@@ -233,33 +213,7 @@ def fetch_address_file(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Fetch a file that no list describes, and nothing more.
-
-    Parameters
-    ----------
-    uri : str
-        Any address that `fetch_file` takes.
-    sha256 : str
-        Of the file, in hexadecimal.
-    name : str, optional
-        What the file will be called; its own name if left out.
-    offline, rules, on_progress, should_stop
-        As for `fetch_model`.
-
-    Returns
-    -------
-    Path
-        In the cache; the second time, nothing is asked.
-
-    Raises
-    ------
-    InputError
-        If `sha256` is no SHA-256.
-    DownloadError
-        If it cannot be fetched, or is not the one expected.
-    CancelledError
-        If `should_stop` says so.
-    """
+    """Fetch a file that no list describes, and nothing more."""
     checksum = Checksum("sha256", sha256)
     return fetch_file(
         uri,

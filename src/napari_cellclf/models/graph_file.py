@@ -40,24 +40,8 @@ def write_graph(
 ) -> Path | None:
     """Write a network as ``model.onnx``, if an engine then answers as Keras does.
 
-    Parameters
-    ----------
-    network : keras.Model
-        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out.
-    folder : Path
-        Where to.
-    name : str
-        Of the model, for the log.
-    pixels : ndarray, shape (N, Y, X, C), float32
-        Prepared images.
-    expected : ndarray, shape (N, K)
-        What Keras answers to them.
-
-    Returns
-    -------
-    Path or None
-        The file. None, with a word in the log, for a network that is too large, cannot be
-        written, or answers otherwise there: a bundle is whole without it.
+    `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. `pixels`: ndarray, shape (N, Y, X,
+    C), float32; prepared images. `expected`: ndarray, shape (N, K); what Keras answers to them.
     """
     file = folder / GRAPH
     try:
@@ -76,19 +60,8 @@ def measure_rounding(
 ) -> RoundingSpec | None:
     """Find out what rounding to 16 bits between the layers does to the answers.
 
-    Parameters
-    ----------
-    network : keras.Model
-        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out, in float32.
-    graph : Path
-        The same as ``model.onnx``.
-    images : sequence of ndarray, shape (Y, X, C), float32
-        Prepared images of the kind that the model is for.
-
-    Returns
-    -------
-    RoundingSpec or None
-        None without images, and where nothing here rounds.
+    `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out, in float32. `images`: sequence of
+    ndarray, shape (Y, X, C), float32; prepared images of the kind that the model is for.
     """
     if not len(images) or not find_spec("openvino"):
         return None

@@ -33,17 +33,7 @@ _TEST_SIDE = 128
 def main(folder: str, memory: str) -> int:
     """Make a bundle of the network in a folder.
 
-    Parameters
-    ----------
-    folder : str
-        With the private copy of the network's file and the request.
-    memory : str
-        How many bytes this process may take.
-
-    Returns
-    -------
-    int
-        Exit code.
+    `memory`: how many bytes this process may take.
     """
     limit_memory(int(memory))
     place = Path(folder)
@@ -75,11 +65,6 @@ def limit_memory(limit: int) -> None:
     On Linux this bounds the data it asks for (``RLIMIT_DATA``); TensorFlow reserves too much room
     for addresses for ``RLIMIT_AS``. macOS takes the limit and does not hold to it, and Windows has
     none: there, the bounds of the static check and the time are what is left.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes.
     """
     try:
         import resource

@@ -56,17 +56,11 @@ _CHILD = "napari_cellclf.models.import_child"
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child process may take.
+    """What the child process may take."""
 
-    Parameters
-    ----------
-    memory : int
-        Bytes.
-    seconds : float
-        By the clock.
-    """
-
+    #: Bytes.
     memory: int
+    #: By the clock.
     seconds: float
 
     @classmethod

@@ -47,22 +47,7 @@ _groups = count(1)
 
 
 def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[LayerData]:
-    """Turn an image into layers for napari.
-
-    Parameters
-    ----------
-    image : Image
-        Any number of leading axes and channels, in memory or lazy.
-    title : str
-        What the image is called.
-    path : str, optional
-        The file or folder it came from.
-
-    Returns
-    -------
-    list of (array, dict, "image")
-        One a channel; one for the whole image if its channels are the samples of RGB.
-    """
+    """Turn an image into layers for napari."""
     shared = {
         "group": next(_groups),
         "title": title,
@@ -78,15 +63,7 @@ def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[
 def plane_rows(image: Image) -> list[dict[str, Any]]:
     """Return what is known of each plane of a stack.
 
-    Parameters
-    ----------
-    image : Image
-        With ``sites`` (RxRx1) or ``frames`` (Drosophila) in its metadata for stacks.
-
-    Returns
-    -------
-    list of dict
-        One a plane, in order; empty for stacks of which nothing is known.
+    `image`: with ``sites`` (RxRx1) or ``frames`` (Drosophila) in its metadata for stacks.
     """
     rows = image.metadata.get("sites") or image.metadata.get("frames") or ()
     if not image.leading_axes:
@@ -140,18 +117,6 @@ def _settings(image: Image, axes: str, shared: dict[str, Any], channel: str) -> 
 def colormap_of(channel: str, index: int) -> str:
     """Choose a colormap for a channel among others.
 
-    Parameters
-    ----------
-    channel : str
-        Its name; a stain of RxRx1 always has the same colour, whichever others are missing.
-    index : int
-        Its number, which decides for all others.
-
-    Returns
-    -------
-    str
-        Name of one of napari's colormaps.
-
     Examples
     --------
     >>> colormap_of("w3 Phalloidin", 0)
@@ -166,17 +131,9 @@ def colormap_of(channel: str, index: int) -> str:
 def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     """Choose what is shown black and white from a sample of the pixels.
 
-    Parameters
-    ----------
-    data : array, shape (..., Y, X)
-        numpy or dask; of a lazy stack only the first and the middle plane are read.
-    n_channels : int
-        How many are shown on top of each other; with more, each is shown darker.
-
-    Returns
-    -------
-    tuple of float
-        The 0.5th and the 99.8th percentile, or the range of the type where these are equal.
+    `data`: array, shape (..., Y, X); numpy or dask; of a lazy stack only the first and the middle
+    plane are read. Returns the 0.5th and the 99.8th percentile, or the range of the type where
+    these are equal.
 
     Examples
     --------

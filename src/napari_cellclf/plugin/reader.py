@@ -30,40 +30,13 @@ _told_at: dict[str, float] = {}
 
 
 def get_reader(path: PathOrPaths) -> Reader | None:
-    """Return a reader for paths that are ours, None for all others.
-
-    Parameters
-    ----------
-    path : str or sequence of str
-        What the user opened or dropped; a sequence if it was to be opened as a stack.
-
-    Returns
-    -------
-    callable or None
-        Takes the same argument and returns layer data tuples.
-    """
+    """Return a reader for paths that are ours, None for all others."""
     paths = _as_list(path)
     return read if paths and all(_is_ours(Path(one)) for one in paths) else None
 
 
 def read(path: PathOrPaths) -> list[LayerData]:
-    """Open sites, plates, experiments or embryos as layers.
-
-    Parameters
-    ----------
-    path : str or sequence of str
-        Files of one site given together open that site once.
-
-    Returns
-    -------
-    list of layer data tuples
-        One layer a channel.
-
-    Raises
-    ------
-    CellclfError
-        If a file cannot be read; napari shows its one sentence.
-    """
+    """Open sites, plates, experiments or embryos as layers."""
     by_title: dict[str, Path] = {}
     for one in map(Path, _as_list(path)):
         by_title.setdefault(image_title(one), one)
@@ -74,18 +47,7 @@ def read(path: PathOrPaths) -> list[LayerData]:
 
 
 def image_title(path: Path) -> str:
-    """Say in a few words what is opened: the same for all files of one site.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a folder of ours.
-
-    Returns
-    -------
-    str
-        Such as ``"HUVEC-01 Plate1 B02 s1"``, or the name of the file or folder.
-    """
+    """Say in a few words what is opened: the same for all files of one site."""
     from napari_cellclf.errors import NameParseError
     from napari_cellclf.io.rxrx1 import parse_path
 
@@ -119,20 +81,7 @@ def _read_image(path: Path) -> Image:
 
 
 def what_is_missing(image: Image, title: str) -> str:
-    """Say which channels have no file.
-
-    Parameters
-    ----------
-    image : Image
-        As it was read.
-    title : str
-        What it is called.
-
-    Returns
-    -------
-    str
-        One sentence; empty if nothing is missing.
-    """
+    """Say which channels have no file."""
     everywhere = image.metadata.get("missing_channels") or ()
     if everywhere:
         return f"{title} has no file for {', '.join(everywhere)}; the other channels were opened."

@@ -25,13 +25,7 @@ def simulated_embryo() -> list[LayerData]:
 
 
 def rxrx1_site() -> list[LayerData]:
-    """Fetch one real RxRx1 site from its publisher, once, and return its six channels.
-
-    Raises
-    ------
-    DownloadError
-        If it cannot be fetched; napari shows its one sentence.
-    """
+    """Fetch one real RxRx1 site from its publisher, once, and return its six channels."""
     from napari_cellclf.io.read import read_image
     from napari_cellclf.io.samples import fetch_rxrx1_site
     from napari_cellclf.plugin.reader import image_title

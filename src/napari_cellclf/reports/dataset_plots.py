@@ -28,31 +28,7 @@ _WIDEST = 30.0
 def plot_class_counts(
     data: Dataset | DatasetReport, path: str | Path, *, copies: int = 1, title: str = ""
 ) -> Path:
-    """Draw how many images each class has, a bar a class, its splits on top of each other.
-
-    Parameters
-    ----------
-    data : Dataset or DatasetReport
-        What is counted.
-    path : str or Path
-        File to write, ``.png``, ``.svg`` or ``.pdf``.
-    copies : int
-        Images that augmentation makes of each training image, itself included: 1 before
-        augmentation, 6 after the five fixed rotations. Validation and test stay as they are;
-        where there is no split, every image counts as a training image.
-    title : str
-        A line above it.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        If `copies` is below 1.
-    """
+    """Draw how many images each class has, a bar a class, its splits on top of each other."""
     if copies < 1:
         raise InputError(f"{copies} copies of each image cannot be drawn; give at least 1")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -69,20 +45,7 @@ def plot_class_counts(
 
 
 def augmented_counts(data: Dataset | DatasetReport, copies: int) -> dict[str, dict[str, int]]:
-    """Count the images that there are after augmentation.
-
-    Parameters
-    ----------
-    data : Dataset or DatasetReport
-        What is counted.
-    copies : int
-        Images made of each training image, itself included.
-
-    Returns
-    -------
-    dict of str to dict of str to int
-        Class to split to images.
-    """
+    """Count the images that there are after augmentation."""
     return {
         name: {
             split: number * (copies if split in ("train", "unsplit") else 1)

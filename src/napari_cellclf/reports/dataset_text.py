@@ -12,20 +12,7 @@ _MOST_CLASSES, _MOST_GROUPS, _MOST_LISTED, _MOST_SIZES = 60, 24, 10, 6
 
 
 def dataset_text(report: DatasetReport, *, colour: bool = False) -> str:
-    """Write a report as lines of text.
-
-    Parameters
-    ----------
-    report : DatasetReport
-        From `inspect_dataset`.
-    colour : bool
-        Whether one group on both sides of the split is written in red.
-
-    Returns
-    -------
-    str
-        Ends with a line end.
-    """
+    """Write a report as lines of text."""
     parts = [
         [_printable(report.source)],
         list(_class_lines(report)),

@@ -125,23 +125,7 @@ def evaluate(
 
 
 def read_evaluated(name: str) -> Image:
-    """Read an image of an evaluation again, for a picture of it.
-
-    Parameters
-    ----------
-    name : str
-        Its id: a path, with the position of a plane such as ``[t=3]`` at its end.
-
-    Returns
-    -------
-    Image
-        One plane.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read any more.
-    """
+    """Read an image of an evaluation again, for a picture of it."""
     wanted: dict[str, int] = {}
     match = _POSITION.fullmatch(name)
     if match and not os.path.lexists(name):
@@ -156,18 +140,7 @@ def read_evaluated(name: str) -> Image:
 
 
 def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
-    """Say whether a split puts one group on both sides.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The whole of it, with its split.
-
-    Returns
-    -------
-    list of (str, str)
-        For the `warnings` of `write_report`; empty if all is well.
-    """
+    """Say whether a split puts one group on both sides."""
     leaks = dataset.leaks()
     if not leaks:
         return []

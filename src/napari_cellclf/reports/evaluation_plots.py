@@ -55,22 +55,7 @@ _SQUARE, _WIDE = (4.4, 3.7), (8.6, 3.1)
 
 
 def curves_svg(evaluation: Evaluation, kind: Literal["roc", "precision-recall"], key: str) -> str:
-    """Draw each class against the rest.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to draw.
-    kind : {'roc', 'precision-recall'}
-        Which curves.
-    key : str
-        Letters and digits that no other plot of the page has.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element; empty if no class has such a curve.
-    """
+    """Draw each class against the rest."""
     make = roc_curve if kind == "roc" else precision_recall_curve
     found = [
         (spec.name, curve)
@@ -94,20 +79,7 @@ def curves_svg(evaluation: Evaluation, kind: Literal["roc", "precision-recall"],
 
 
 def reliability_svg(evaluation: Evaluation, key: str) -> str:
-    """Draw accuracy against confidence, and how many images are how sure.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to draw.
-    key : str
-        Letters and digits that no other plot of the page has.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
-    """
+    """Draw accuracy against confidence, and how many images are how sure."""
     bins = reliability(evaluation.probabilities, evaluation.truth)
     middle, width = (bins.edges[:-1] + bins.edges[1:]) / 2, np.diff(bins.edges)
 
@@ -126,20 +98,7 @@ def reliability_svg(evaluation: Evaluation, key: str) -> str:
 
 
 def coverage_svg(evaluation: Evaluation, key: str) -> str:
-    """Draw how right the sure answers are against how many images are answered surely.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to draw; its threshold is marked.
-    key : str
-        Letters and digits that no other plot of the page has.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element.
-    """
+    """Draw how right the sure answers are against how many images are answered surely."""
     curve = coverage_curve(evaluation.probabilities, evaluation.truth)
     threshold = evaluation.unsure_threshold
 
@@ -158,21 +117,7 @@ def coverage_svg(evaluation: Evaluation, key: str) -> str:
 
 
 def history_svg(history: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Draw loss and accuracy over the epochs of training.
-
-    Parameters
-    ----------
-    history : sequence of mapping
-        One for each epoch: ``stage``, ``loss``, ``accuracy``, ``validation_loss``,
-        ``validation_accuracy``; what is missing or None is not drawn.
-    key : str
-        Letters and digits that no other plot of the page has.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element; empty without epochs.
-    """
+    """Draw loss and accuracy over the epochs of training."""
     if not history:
         return ""
     epochs = np.arange(1, len(history) + 1)
@@ -197,20 +142,7 @@ def history_svg(history: Sequence[Mapping[str, Any]], key: str) -> str:
 
 
 def confusion_svg(evaluation: Evaluation, key: str) -> str:
-    """Draw the confusion matrix of classes that are too many for a table of numbers.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to draw.
-    key : str
-        Letters and digits that no other plot of the page has.
-
-    Returns
-    -------
-    str
-        An ``<svg>`` element; rows are true classes.
-    """
+    """Draw the confusion matrix of classes that are too many for a table of numbers."""
     from matplotlib.colors import LinearSegmentedColormap
 
     counts = evaluation.confusion

@@ -33,26 +33,8 @@ def plot_confusion(
 ) -> Path:
     """Draw a confusion matrix: counts as numbers, parts of each true class as shades.
 
-    Parameters
-    ----------
-    counts : ndarray of int, shape (K, K)
-        Rows are true classes, as `core.metrics.confusion_matrix` makes them.
-    classes : sequence of str
-        The K names.
-    path : str or Path
-        File to write, ``.png``, ``.svg`` or ``.pdf``.
-    title : str
-        A line above it.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        If names and matrix do not fit.
+    `counts`: ndarray of int, shape (K, K); rows are true classes, as
+    `core.metrics.confusion_matrix` makes them.
     """
     if counts.shape != (len(classes), len(classes)):
         raise InputError(
@@ -85,34 +67,7 @@ def plot_montage(
     columns: int = 4,
     title: str = "",
 ) -> Path:
-    """Draw images with the class that each was given and the probabilities below.
-
-    Parameters
-    ----------
-    images : sequence of Image
-        One plane each; up to three channels are shown in red, green and blue, the first in blue.
-    predictions : Predictions
-        One row for each image.
-    path : str or Path
-        File to write.
-    truth : sequence of str, optional
-        The true classes: right answers are written in green and wrong ones, with the truth, in
-        red.
-    columns : int
-        Pictures in a row.
-    title : str
-        A line above all.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    InputError
-        If there are no images, or not as many images, predictions and truths.
-    """
+    """Draw images with the class that each was given and the probabilities below."""
     lengths = {len(images), len(predictions), len(images if truth is None else truth)}
     if len(lengths) > 1 or not images:
         raise InputError(
@@ -137,16 +92,8 @@ def plot_montage(
 def to_rgb(image: Image) -> NDArray[np.float32]:
     """Make a picture for the eye of an image's first three channels.
 
-    Parameters
-    ----------
-    image : Image
-        One plane.
-
-    Returns
-    -------
-    ndarray, shape (Y, X, 3), float32
-        0..1, each channel stretched between two percentiles. One channel is grey; of several the
-        first (nuclei, as a rule) is blue, the second green, the third red. RGB stays as it is.
+    Returns 0..1, each channel stretched between two percentiles. One channel is grey; of several
+    the first (nuclei, as a rule) is blue, the second green, the third red. RGB stays as it is.
     """
     pixels = image.to_cyx()[:3].astype(np.float32)
     low, high = np.percentile(pixels, _SHOWN, axis=(1, 2))[..., None, None].astype(np.float32)

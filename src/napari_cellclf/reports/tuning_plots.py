@@ -21,21 +21,13 @@ _MOST_COLUMNS = 3
 
 @dataclass(frozen=True)
 class SettingAxis:
-    """The axis of a setting.
-
-    Parameters
-    ----------
-    low, high : float
-        What was searched.
-    logarithmic : bool
-        Whether factors are drawn evenly.
-    marks : tuple of float
-        Values to mark; by default some round ones.
-    """
+    """The axis of a setting."""
 
     low: float
     high: float
+    #: Whether factors are drawn evenly.
     logarithmic: bool = False
+    #: Values to mark; by default some round ones.
     marks: tuple[float, ...] = ()
 
 
@@ -66,24 +58,7 @@ def plot_history(
     label: str,
     larger_is_better: bool,
 ) -> Path:
-    """Draw what each trial came to, in their order, and the best up to each.
-
-    Parameters
-    ----------
-    trials : sequence of TrialLike
-        Those without a value are left out.
-    path : str or Path
-        File to write, ``.png``, ``.svg`` or ``.pdf``.
-    label : str
-        What the values are.
-    larger_is_better : bool
-        What "best" means.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Draw what each trial came to, in their order, and the best up to each."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _new_figure(7.5, 4)
@@ -110,26 +85,7 @@ def plot_settings(
     label: str,
     larger_is_better: bool,
 ) -> Path:
-    """Draw what trials came to against each of their settings.
-
-    Parameters
-    ----------
-    trials : sequence of TrialLike
-        Those without a value are left out.
-    settings : mapping of str to SettingAxis
-        Their names and axes.
-    path : str or Path
-        File to write.
-    label : str
-        What the values are.
-    larger_is_better : bool
-        What "best" means.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Draw what trials came to against each of their settings."""
     columns = min(_MOST_COLUMNS, len(settings))
     rows = -(-len(settings) // columns)
     figure = _new_figure(3.4 * columns, 3.2 * rows)

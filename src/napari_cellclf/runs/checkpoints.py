@@ -33,15 +33,6 @@ class DiskKeeper:
     ``000012`` is the twelfth state that was written, ``best-network-000004`` the weights that were
     best after the fourth epoch of that stage. Each is a folder that appears whole, with the hash of
     its arrays.
-
-    Parameters
-    ----------
-    folder : Path
-        ``checkpoints`` of a run.
-    note : callable
-        Is told, in one sentence, if a state cannot be read and an older one is taken.
-    on_saved : callable, optional
-        Is told of each state that was written.
     """
 
     def __init__(
@@ -61,22 +52,7 @@ class DiskKeeper:
         arrays: Mapping[str, NDArray[Any]],
         best: Mapping[str, NDArray[Any]] | None,
     ) -> None:
-        """Write a state; what was written before it stays if that fails.
-
-        Parameters
-        ----------
-        state : dict
-            Anything JSON can hold, with its ``stage`` and ``best_epoch``.
-        arrays : mapping of str to ndarray
-            The rest of it.
-        best : mapping of str to ndarray, optional
-            Weights that are better than those of any epoch before.
-
-        Raises
-        ------
-        RunError
-            If the disk is full or refuses.
-        """
+        """Write a state; what was written before it stays if that fails."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._check_room(arrays, best or {})
@@ -94,24 +70,7 @@ class DiskKeeper:
             self._on_saved(state)
 
     def load(self, stage: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-        """Return the newest state of a stage that is whole.
-
-        Parameters
-        ----------
-        stage : {'head', 'network'}
-            Which.
-
-        Returns
-        -------
-        tuple of (dict, dict of str to ndarray), or None
-            State and arrays; None if no state of that stage was written, or those that were are
-            damaged and the stage begins anew.
-
-        Raises
-        ------
-        CheckpointError
-            If states were written but none of them, of any stage, can be read.
-        """
+        """Return the newest state of a stage that is whole."""
         others = False
         states = [path for path in self._states() if path.name not in self._damaged]
         for path in reversed(states):
@@ -132,20 +91,7 @@ class DiskKeeper:
         return None
 
     def load_best(self, stage: str, epoch: int) -> dict[str, NDArray[Any]] | None:
-        """Return the best weights of a stage.
-
-        Parameters
-        ----------
-        stage : {'head', 'network'}
-            Which.
-        epoch : int
-            The epoch, from 1, that they must be of.
-
-        Returns
-        -------
-        dict of str to ndarray, or None
-            None if they are not there, or damaged.
-        """
+        """Return the best weights of a stage."""
         path = self._folder / _best_name(stage, epoch)
         try:
             return _read_arrays(path, _read_state(path)["arrays_sha256"])
@@ -213,13 +159,7 @@ class DiskKeeper:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a process that was killed left half-written.
-
-    Parameters
-    ----------
-    folder : Path
-        ``checkpoints`` of a run that no process trains in.
-    """
+    """Remove what a process that was killed left half-written."""
     if folder.is_dir():
         for path in folder.glob(".*.partial"):
             shutil.rmtree(path, ignore_errors=True)

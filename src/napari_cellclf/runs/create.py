@@ -35,33 +35,7 @@ def create_run(
     *,
     preset: str | None = None,
 ) -> RunFolder:
-    """Write down what is to be trained on what.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Split into training and, if there shall be any, validation and test.
-    config : TrainingConfig
-        Every choice.
-    folder : str or Path
-        New or empty; the model will have its name.
-    preset : str, optional
-        Where `config` came from.
-
-    Returns
-    -------
-    RunFolder
-        Ready to be trained.
-
-    Raises
-    ------
-    LeakageError
-        If a group is on both sides of the split and that was not allowed.
-    DatasetError
-        If there is nothing to train on, or a class has no training image.
-    RunError
-        If there are files in the folder already, or it cannot be written.
-    """
+    """Write down what is to be trained on what."""
     run = RunFolder(expanded(folder).absolute())
     config = with_absolute_paths(config)
     _check_name(run.path)
@@ -105,25 +79,7 @@ def create_run(
 
 
 def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
-    """Read the images of a run.
-
-    Parameters
-    ----------
-    run : RunFolder
-        Any.
-    root : str or Path, optional
-        Where the images lie now, if not where they lay when the run was made.
-
-    Returns
-    -------
-    Dataset
-        As it was handed to `create_run`.
-
-    Raises
-    ------
-    RunError
-        If the run's files cannot be read.
-    """
+    """Read the images of a run."""
     spec = run.spec()
     return read_dataset_csv(
         run.dataset_file,
@@ -137,18 +93,7 @@ def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
 
 
 def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
-    """Let a configuration name its files in a way that holds from every folder.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        May name weights and a model to continue from by a path.
-
-    Returns
-    -------
-    TrainingConfig
-        Names of models stay as they are.
-    """
+    """Let a configuration name its files in a way that holds from every folder."""
     changes = {}
     for field in ("continue_from", "weights"):
         path = expanded(getattr(config, field) or "")

@@ -27,29 +27,7 @@ def create_folds(
     *,
     preset: str | None = None,
 ) -> list[Path]:
-    """Write down one run for each fold, or find those that were begun before.
-
-    Parameters
-    ----------
-    folds : sequence of (str, Dataset)
-        A name and a data set whose test split is held out, for each fold.
-    config : TrainingConfig
-        The same for all.
-    folder : str or Path
-        Runs go into ``folds`` there.
-    preset : str, optional
-        Where `config` came from.
-
-    Returns
-    -------
-    list of Path
-        A run folder for each fold, in order.
-
-    Raises
-    ------
-    RunError
-        If a run of that name was asked for something else.
-    """
+    """Write down one run for each fold, or find those that were begun before."""
     made = []
     config = with_absolute_paths(config)
     for number, (name, dataset) in enumerate(folds, start=1):
@@ -69,20 +47,7 @@ def create_folds(
 
 
 def report_folds(folder: str | Path, role: str) -> Evaluation:
-    """Put the answers to all held-out images together, and write one report.
-
-    Parameters
-    ----------
-    folder : str or Path
-        As given to `create_folds`; all its runs are finished.
-    role : str
-        What was held out: ``"leave-one-group-out"`` or ``"k-fold"``.
-
-    Returns
-    -------
-    Evaluation
-        Every held-out image once, answered by the model that had not seen it.
-    """
+    """Put the answers to all held-out images together, and write one report."""
     from napari_cellclf.inference.load import load_classifier
     from napari_cellclf.io.read import read_image
     from napari_cellclf.reports.evaluate import evaluate

@@ -19,46 +19,31 @@ FORMAT_VERSION: Literal[1] = 1
 
 
 class RunSpec(BaseModel):
-    """What a run was asked to do, the content of ``run.json``.
-
-    Parameters
-    ----------
-    format_version : int
-        Of this schema.
-    name : str
-        Of the run, and of the model it makes.
-    created : str
-        When, in ISO 8601.
-    config : TrainingConfig
-        Every choice of the training.
-    preset : str, optional
-        The preset it came from.
-    classes : tuple of ClassSpec
-        In the order of the network's answers.
-    root : str
-        The folder that the paths in ``dataset.csv`` are relative to.
-    group_column, group_reason, source, leakage_allowed
-        As for `Dataset`.
-    manifest_sha256 : str
-        Hash of names, labels and splits of all images.
-    versions : mapping of str to str
-        Of the software that made the run.
-    """
+    """What a run was asked to do, the content of ``run.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Of this schema.
     format_version: Literal[1] = FORMAT_VERSION
+    #: Of the run, and of the model it makes.
     name: str
+    #: When, in ISO 8601.
     created: str
+    #: Every choice of the training.
     config: TrainingConfig
+    #: The preset it came from.
     preset: str | None = None
+    #: In the order of the network's answers.
     classes: tuple[ClassSpec, ...]
+    #: The folder that the paths in ``dataset.csv`` are relative to.
     root: str
     group_column: str | None = None
     group_reason: str = ""
     source: str = ""
     leakage_allowed: bool = False
+    #: Hash of names, labels and splits of all images.
     manifest_sha256: str
+    #: Of the software that made the run.
     versions: dict[str, str] = {}
 
 

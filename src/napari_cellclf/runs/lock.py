@@ -16,20 +16,7 @@ _PATIENCE = 0.5
 
 @contextmanager
 def locked(run: RunFolder) -> Iterator[None]:
-    """Hold a run's lock; the system lets go of it when the process ends, however it does.
-
-    Parameters
-    ----------
-    run : RunFolder
-        The run.
-
-    Raises
-    ------
-    RunLockedError
-        If another process holds it.
-    RunError
-        If the folder cannot be written.
-    """
+    """Hold a run's lock; the system lets go of it when the process ends, however it does."""
     # Without `thread_local`, the lock would not be this run's but this thread's. A moment of
     # patience, since whoever asks `is_locked` holds it for an instant.
     lock = FileLock(run.lock_file, timeout=_PATIENCE, thread_local=False)
@@ -52,18 +39,7 @@ def locked(run: RunFolder) -> Iterator[None]:
 
 
 def is_locked(run: RunFolder) -> bool:
-    """Whether a process is training in a folder.
-
-    Parameters
-    ----------
-    run : RunFolder
-        The run.
-
-    Returns
-    -------
-    bool
-        True while it does.
-    """
+    """Whether a process is training in a folder."""
     if not run.lock_file.exists():
         return False
     try:

@@ -27,44 +27,22 @@ MOST_BAD = 0.01
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """The images of one split, ready for a network.
+    """The images of one split, ready for a network."""
 
-    Parameters
-    ----------
-    arrays : Subset
-        ``(Y, X, C)`` float32 each; every fixed rotation is one of its own.
-    labels : ndarray of int, shape (N,)
-        Their classes.
-    rows : ndarray of int, shape (N,)
-        Their rows in the split's table.
-    keys : tuple of str
-        Names each after its files and preprocessing.
-    bad : tuple of (str, str)
-        Paths that are left out, and why.
-    """
-
+    #: ``(Y, X, C)`` float32 each; every fixed rotation is one of its own.
     arrays: Subset
+    #: Their classes.
     labels: NDArray[np.int64]
+    #: Their rows in the split's table.
     rows: NDArray[np.int64]
+    #: Names each after its files and preprocessing.
     keys: tuple[str, ...]
+    #: Paths that are left out, and why.
     bad: tuple[tuple[str, str], ...]
 
 
 def items_of(split: Dataset, rotations: Sequence[float]) -> list[Item]:
-    """List what is prepared of a split.
-
-    Parameters
-    ----------
-    split : Dataset
-        Its rows.
-    rotations : sequence of float
-        Degrees by which each image is also turned.
-
-    Returns
-    -------
-    list of Item
-        All angles of the first image, then of the second, and so on.
-    """
+    """List what is prepared of a split."""
     angles = (0.0, *rotations)
     return [Item(path, degrees) for path in split.paths for degrees in angles]
 
@@ -80,30 +58,7 @@ def prepare_split(
 ) -> PreparedSplit:
     """Prepare the images of a split, or find them prepared.
 
-    Parameters
-    ----------
-    split : Dataset
-        Training, validation or test images.
-    preprocessing : Preprocessing
-        The one way for their pixels.
-    config : TrainingConfig
-        What turning does to the frame.
-    rotations : sequence of float
-        Degrees by which each image is also turned.
-    on_progress, should_stop : callable
-        Told and asked after each image.
-
-    Returns
-    -------
-    PreparedSplit
-        Without images that are bad.
-
-    Raises
-    ------
-    DatasetError
-        If more than 1 % of the images are bad, or all of a class.
-    CancelledError
-        If `should_stop` answered yes.
+    `preprocessing`: the one way for their pixels.
     """
     items = items_of(split, rotations)
     prepared = prepare_images(

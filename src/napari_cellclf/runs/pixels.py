@@ -23,25 +23,7 @@ _TRIES = 100
 
 
 def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocessing:
-    """Settle everything about pixels that the configuration leaves open.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        The training images: their channels are looked up, and numbers are measured if asked for.
-    config : TrainingConfig
-        What was chosen.
-
-    Returns
-    -------
-    Preprocessing
-        With all its numbers.
-
-    Raises
-    ------
-    DatasetError
-        If no training image can be read, or they lack a channel that was chosen.
-    """
+    """Settle everything about pixels that the configuration leaves open."""
     from napari_cellclf.models.architectures.registry import default_preprocessing
 
     specs = _channels(paths, config)

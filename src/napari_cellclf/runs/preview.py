@@ -29,47 +29,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preview:
-    """Some images as the network sees them.
+    """Some images as the network sees them."""
 
-    Parameters
-    ----------
-    prepared : ndarray, shape (N, Y, X, C), float32
-        Without augmentation.
-    augmented : ndarray, shape (N, K, Y, X, C), float32
-        The same, varied K times.
-    channels : tuple of str
-        Names along C.
-    """
-
+    #: Without augmentation.
     prepared: NDArray[np.float32]
+    #: The same, varied K times.
     augmented: NDArray[np.float32]
+    #: Names along C.
     channels: tuple[str, ...]
 
 
 def preview_augmentation(
     paths: Sequence[str], config: TrainingConfig, *, count: int = 4
 ) -> Preview:
-    """Prepare and vary some images as a training would.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Images.
-    config : TrainingConfig
-        The training; crops and fixed rotations are shown, too.
-    count : int
-        Variants of each.
-
-    Returns
-    -------
-    Preview
-        Images of different sizes are cut to the smallest.
-
-    Raises
-    ------
-    InputError
-        If an image cannot be used.
-    """
+    """Prepare and vary some images as a training would."""
     import keras
 
     from napari_cellclf.models.augmentation.build import build_augmenter
@@ -123,18 +96,7 @@ def _crops(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer a request in a file.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Paths of the request and of the answer.
-
-    Returns
-    -------
-    int
-        0, or 1 after one line on standard error.
-    """
+    """Answer a request in a file."""
     request_file, answer_file = arguments
     try:
         request = json.loads(Path(request_file).read_text(encoding="utf-8"))

@@ -19,15 +19,7 @@ def ignore_event(record: Mapping[str, Any]) -> None:
 
 
 class ProgressLog:
-    """Writes lines as things happen.
-
-    Parameters
-    ----------
-    path : Path
-        The file; lines of earlier processes stay.
-    on_event : callable
-        Is handed every line, too.
-    """
+    """Writes lines as things happen."""
 
     def __init__(self, path: Path, on_event: OnEvent = ignore_event) -> None:
         self._path = path
@@ -38,20 +30,7 @@ class ProgressLog:
             self._close_last_line()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Write one line.
-
-        Parameters
-        ----------
-        event : str
-            Its kind.
-        **fields
-            Anything JSON can hold.
-
-        Raises
-        ------
-        RunError
-            If the disk is full or refuses.
-        """
+        """Write one line."""
         record = {"time": round(time.time(), 3), "event": event, **fields}
         with self._explained():
             self._file.write(json.dumps(record).encode() + b"\n")
@@ -80,22 +59,7 @@ class ProgressLog:
 
 
 def read_progress(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Read the lines that were written since the last time.
-
-    Parameters
-    ----------
-    path : Path
-        The file; one that does not exist yet has no lines.
-    offset : int
-        What the last call returned; 0 for all.
-
-    Returns
-    -------
-    records : list of dict
-        Each with ``time`` and ``event``; lines that are not whole are passed over.
-    offset : int
-        For the next call. A line that is still being written is left for it.
-    """
+    """Read the lines that were written since the last time."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

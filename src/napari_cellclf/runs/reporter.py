@@ -27,24 +27,15 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class Workload:
-    """How much each part of a run has to do.
+    """How much each part of a run has to do."""
 
-    Parameters
-    ----------
-    images : int
-        Images to prepare, every angle counted.
-    features : int
-        Images to send through a frozen backbone.
-    head_steps, network_steps : int
-        Steps of the two stages.
-    batch_size : int
-        Images in a step.
-    """
-
+    #: Images to prepare, every angle counted.
     images: int
+    #: Images to send through a frozen backbone.
     features: int
     head_steps: int
     network_steps: int
+    #: Images in a step.
     batch_size: int
 
     @property
@@ -64,17 +55,7 @@ class Workload:
 
 
 class RunReporter:
-    """Writes the log of a run and tells a caller how far it is.
-
-    Parameters
-    ----------
-    log : ProgressLog
-        Where lines go.
-    on_progress : callable
-        Told as often as lines are written.
-    workload : Workload
-        What there is to do.
-    """
+    """Writes the log of a run and tells a caller how far it is."""
 
     def __init__(self, log: ProgressLog, on_progress: OnProgress, workload: Workload) -> None:
         self._log = log

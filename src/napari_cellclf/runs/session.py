@@ -48,25 +48,7 @@ _FEW_MISTAKES = 5
 
 
 class Session:
-    """Does what a run asks for.
-
-    Parameters
-    ----------
-    run : RunFolder
-        Where results go.
-    spec : RunSpec
-        What was asked.
-    dataset : Dataset
-        Its images.
-    device : str
-        What it computes on, in words.
-    keeper : DiskKeeper
-        Keeps states.
-    reporter : RunReporter
-        Is told what happens.
-    should_stop : callable
-        Asked after each batch.
-    """
+    """Does what a run asks for."""
 
     def __init__(
         self,
@@ -89,13 +71,7 @@ class Session:
         self._splits: dict[str, PreparedSplit] = {}
 
     def train(self) -> tuple[Evaluation, ...]:
-        """Prepare, train, evaluate, save and report.
-
-        Returns
-        -------
-        tuple of Evaluation
-            Test first, then validation, as far as there are any.
-        """
+        """Prepare, train, evaluate, save and report."""
         preprocessing = self._preprocessing()
         self._prepare(preprocessing)
         config = self._drop_optional_together(preprocessing)

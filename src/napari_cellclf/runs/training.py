@@ -74,39 +74,7 @@ def run_training(
     on_event: OnEvent = ignore_event,
     should_stop: ShouldStop = never_stop,
 ) -> RunResult:
-    """Train in this process, from the start or from the last checkpoint.
-
-    Parameters
-    ----------
-    folder : str or Path
-        A run, as `create_run` makes it.
-    root : str or Path, optional
-        Where the images lie now, if they were moved.
-    on_progress : callable
-        Told of the work done in the whole run, in units of about one prepared image.
-    on_event : callable
-        Is handed every line of ``progress.jsonl`` as it is written: a mapping with ``event``.
-    should_stop : callable
-        Asked after each batch; a file ``stop`` in the folder says yes, too.
-
-    Returns
-    -------
-    RunResult
-        With its model; without evaluations if the run was finished before.
-
-    Raises
-    ------
-    CancelledError
-        If it was stopped; started again, it goes on.
-    RunLockedError
-        If another process trains in the folder.
-    RunError
-        If the run's files cannot be read or written.
-    DatasetError
-        If too many images cannot be used.
-    TrainingError
-        If training went wrong in a way that it cannot mend itself.
-    """
+    """Train in this process, from the start or from the last checkpoint."""
     run = RunFolder(expanded(folder).absolute())
     spec = run.spec()
     if run.is_finished:
@@ -138,20 +106,7 @@ def _train_logged(
 
 
 def workload(dataset: Dataset, config: TrainingConfig) -> Workload:
-    """Count what a run has to do.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Split.
-    config : TrainingConfig
-        Stages, epochs and batches.
-
-    Returns
-    -------
-    Workload
-        Up to images that turn out to be bad.
-    """
+    """Count what a run has to do."""
     turns = 1 + len(config.fixed_rotations)
     train, held_out = len(dataset.train), len(dataset.validation)
     balance = "none" if config.balance == "class-weights" else config.balance

@@ -22,17 +22,8 @@ _MOST_PIXELS = 256
 def test_image(preprocessing: Preprocessing, shape: tuple[int, ...]) -> Image:
     """Make an image to test a bundle with: blobs, so that no image of anybody's travels with it.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        Whose channels it has.
-    shape : tuple of int
-        ``(Y, X, C)`` of a prepared image.
-
-    Returns
-    -------
-    Image
-        8 bits, ``CYX``; the same for the same shape and channels.
+    `shape`: ``(Y, X, C)`` of a prepared image. Returns 8 bits, ``CYX``; the same for the same shape
+    and channels.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -48,18 +39,7 @@ def test_image(preprocessing: Preprocessing, shape: tuple[int, ...]) -> Image:
 
 
 def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
-    """List what a reader of the report must know before the figures.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Split.
-
-    Returns
-    -------
-    list of (str, str)
-        Level (``error`` or ``warning``) and sentence.
-    """
+    """List what a reader of the report must know before the figures."""
     found = leak_warnings(dataset)
     if dataset.group_column is None:
         found.append(
@@ -81,18 +61,7 @@ def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def limits_of(dataset: Dataset) -> tuple[str, ...]:
-    """List what a model cannot do, for its card.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        What it was trained on.
-
-    Returns
-    -------
-    tuple of str
-        Plain sentences.
-    """
+    """List what a model cannot do, for its card."""
     train = dataset.train
     grouped = ""
     if dataset.group_column is not None:
@@ -110,24 +79,7 @@ def limits_of(dataset: Dataset) -> tuple[str, ...]:
 def facts_of(
     spec: RunSpec, dataset: Dataset, preprocessing: Preprocessing, device: str
 ) -> dict[str, str]:
-    """List what a report says of a run beside its figures.
-
-    Parameters
-    ----------
-    spec : RunSpec
-        What was asked.
-    dataset : Dataset
-        What it was trained on.
-    preprocessing : Preprocessing
-        How images were prepared.
-    device : str
-        What it ran on.
-
-    Returns
-    -------
-    dict of str to str
-        Name to value.
-    """
+    """List what a report says of a run beside its figures."""
     config = spec.config
     size = preprocessing.size
     return {

@@ -42,15 +42,7 @@ CLIENT_GONE = 499
 
 
 class Watch:
-    """Counts and logs each request, with one line that holds nothing of a client's making.
-
-    Parameters
-    ----------
-    app : ASGI application
-        Inside.
-    metrics : Metrics
-        That counts.
-    """
+    """Counts and logs each request, with one line that holds nothing of a client's making."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -88,15 +80,7 @@ class Watch:
 
 
 class Door:
-    """Refuses requests that name another host, come from other web pages, or lack the token.
-
-    Parameters
-    ----------
-    app : ASGI application
-        Inside.
-    settings : Settings
-        Who may ask.
-    """
+    """Refuses requests that name another host, come from other web pages, or lack the token."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -155,18 +139,7 @@ class Door:
 
 
 def failure_response(error: RequestError) -> Response:
-    """Make the answer to a request that cannot be answered.
-
-    Parameters
-    ----------
-    error : RequestError
-        Why.
-
-    Returns
-    -------
-    Response
-        JSON with ``error`` and ``detail``.
-    """
+    """Make the answer to a request that cannot be answered."""
     content = Failure(error=error.code, detail=error.detail).model_dump()
     return JSONResponse(content, error.status, error.headers)
 

@@ -31,18 +31,7 @@ _HEADERS = ["Authorization", "Content-Type", "If-Match"]
 
 
 def make_app(service: Service) -> Starlette:
-    """Make the application that serves a model.
-
-    Parameters
-    ----------
-    service : Service
-        The model, and how it is served.
-
-    Returns
-    -------
-    Starlette
-        To be run by any ASGI server that keeps its lifespan.
-    """
+    """Make the application that serves a model."""
     settings = service.settings
     around = [Middleware(Watch, metrics=service.metrics)]
     if settings.allow_origins:

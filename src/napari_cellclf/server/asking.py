@@ -18,41 +18,18 @@ _TEXT, _JSON = "text/plain", "application/json"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request says beside its images.
+    """What a request says beside its images."""
 
-    Parameters
-    ----------
-    mapping : mapping of str to (str or None), optional
-        The model's channels to those of the images.
-    channels : tuple of str
-        What each file shows.
-    as_text : bool
-        Whether the answer is lines of text.
-    """
-
+    #: The model's channels to those of the images.
     mapping: Mappings | None
+    #: What each file shows.
     channels: tuple[str, ...]
+    #: Whether the answer is lines of text.
     as_text: bool
 
 
 def read_query(request: Request) -> Asked:
-    """Read what the address and the header ask for.
-
-    Parameters
-    ----------
-    request : Request
-        Its parameters ``channels`` and ``channel``, and ``Accept``.
-
-    Returns
-    -------
-    Asked
-        What was asked for; text for ``GET``, JSON for ``POST``, unless ``Accept`` says otherwise.
-
-    Raises
-    ------
-    RequestError
-        400 for a parameter that is not known, or not of its form.
-    """
+    """Read what the address and the header ask for."""
     unknown = set(request.query_params) - {"channel", "channels"}
     if unknown:
         raise RequestError(

@@ -39,11 +39,6 @@ class Batcher:
 
     Nothing waits for company: an image that comes while the network is idle is computed at once,
     and what comes meanwhile is the next batch.
-
-    Parameters
-    ----------
-    on_batch : callable
-        Told of each batch: images in it, images still waiting.
     """
 
     def __init__(self, on_batch: OnBatch) -> None:
@@ -64,26 +59,9 @@ class Batcher:
     ) -> NDArray[np.float32]:
         """Compute one image.
 
-        Parameters
-        ----------
-        owner : hashable
-            Images of one owner and shape may be computed together.
-        compute : callable
-            ``(N, Y, X, C)`` to ``(N, K)``; the same for all images of an owner.
-        pixels : ndarray, shape (Y, X, C), float32
-            Prepared.
-        most : int
-            Images of this owner at a time.
-
-        Returns
-        -------
-        ndarray, shape (K,)
-            What `compute` gives for it.
-
-        Raises
-        ------
-        ImageTooLargeError
-            If the memory does not suffice for this image alone.
+        `owner`: images of one owner and shape may be computed together. `compute`: ``(N, Y, X, C)``
+        to ``(N, K)``; the same for all images of an owner. `pixels`: ndarray, shape (Y, X, C),
+        float32; prepared. Returns what `compute` gives for it.
         """
         answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
         key = (owner, pixels.shape, most)

@@ -23,16 +23,9 @@ if TYPE_CHECKING:
 async def compute(request: Request) -> Response:
     """Answer ``POST /api/compute``.
 
-    Parameters
-    ----------
-    request : Request
-        Its body is the ``.npy`` file of a float32 array ``(N, Y, X, C)`` from the preprocessing
-        of the model whose hash stands in ``If-Match``.
-
-    Returns
-    -------
-    Response
-        The ``.npy`` file of ``(N, K)`` float32 probabilities, before views and temperature.
+    `request`: its body is the ``.npy`` file of a float32 array ``(N, Y, X, C)`` from the
+    preprocessing of the model whose hash stands in ``If-Match``. Returns the ``.npy`` file of ``(N,
+    K)`` float32 probabilities, before views and temperature.
     """
     service: Service = request.app.state.service
     with service.receiver.holding() as body:

@@ -27,19 +27,7 @@ _CHANNELS = (
 
 
 class RequestError(Exception):
-    """A request that cannot be answered.
-
-    Parameters
-    ----------
-    status : int
-        Of HTTP.
-    code : str
-        For programs.
-    detail : str
-        One sentence for people.
-    headers : dict of str to str, optional
-        Of the answer.
-    """
+    """A request that cannot be answered."""
 
     def __init__(
         self, status: int, code: str, detail: str, headers: dict[str, str] | None = None
@@ -56,38 +44,13 @@ class ClientGoneError(Exception):
 
 
 def busy(why: str, seconds: int = 1) -> RequestError:
-    """Make the answer to a request that came when there was too much to do.
-
-    Parameters
-    ----------
-    why : str
-        What there is too much of.
-    seconds : int
-        After which to come again.
-
-    Returns
-    -------
-    RequestError
-        503 with ``Retry-After``.
-    """
+    """Make the answer to a request that came when there was too much to do."""
     detail = f"{why}; try again after {seconds} s"
     return RequestError(503, "busy", detail, {"Retry-After": str(seconds)})
 
 
 def of_image(error: InputError) -> RequestError:
-    """Say what is wrong with an image.
-
-    Parameters
-    ----------
-    error : InputError
-        Raised in reading, preparing or classifying it. It names no path: images that were sent
-        lie nowhere.
-
-    Returns
-    -------
-    RequestError
-        413 or 422.
-    """
+    """Say what is wrong with an image."""
     status, code = next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
     # A variable of the server's environment is no remedy for its clients.
     detail = str(error).partition(f", set {LIMIT_VARIABLE}")[0]
@@ -98,16 +61,6 @@ def of_image(error: InputError) -> RequestError:
 
 def one_line(text: str) -> str:
     r"""Make text that a client may have had a hand in fit for one line of an answer or a log.
-
-    Parameters
-    ----------
-    text : str
-        Any.
-
-    Returns
-    -------
-    str
-        At most 500 characters, all printable.
 
     Examples
     --------

@@ -20,18 +20,7 @@ _JSON = "application/json"
 
 
 async def model(request: Request) -> Response:
-    """Answer ``GET /api/model``.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        A `ModelAnswer`.
-    """
+    """Answer ``GET /api/model``."""
     from napari_cellclf import __version__
 
     service: Service = request.app.state.service
@@ -55,34 +44,12 @@ async def model(request: Request) -> Response:
 
 
 async def healthz(request: Request) -> Response:
-    """Answer ``GET /healthz``: the process is alive.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        Always 200.
-    """
+    """Answer ``GET /healthz``: the process is alive."""
     return _state(State(status="ok"))
 
 
 async def readyz(request: Request) -> Response:
-    """Answer ``GET /readyz``: whether to send requests here.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        200, or 503 once the server has been told to stop.
-    """
+    """Answer ``GET /readyz``: whether to send requests here."""
     service: Service = request.app.state.service
     if service.stopping:
         return _state(State(status="stopping"), 503)
@@ -90,35 +57,13 @@ async def readyz(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Answer ``GET /metrics``.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        Prometheus's text format.
-    """
+    """Answer ``GET /metrics``."""
     service: Service = request.app.state.service
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def openapi(request: Request) -> Response:
-    """Answer ``GET /openapi.json``.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        An OpenAPI document.
-    """
+    """Answer ``GET /openapi.json``."""
     return JSONResponse(description())
 
 

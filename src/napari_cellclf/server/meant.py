@@ -23,41 +23,21 @@ _FLOAT_BYTES = 4
 
 @dataclass
 class MeantImage:
-    """An image that was sent, read as it is meant for a model.
+    """An image that was sent, read as it is meant for a model."""
 
-    Parameters
-    ----------
-    source : ImageSource
-        What was sent.
-    preprocessing : Preprocessing
-        Of the model.
-    limits : Limits
-        How much is taken.
-    mapping : mapping of str to (str or None), optional
-        Channels that the request names.
-    warnings : list of str
-        Filled in reading: what a user should know of the answer.
-    """
-
+    #: What was sent.
     source: ImageSource
+    #: Of the model.
     preprocessing: Preprocessing
+    #: How much is taken.
     limits: Limits
+    #: Channels that the request names.
     mapping: Mappings | None
+    #: Filled in reading: what a user should know of the answer.
     warnings: list[str] = field(default_factory=list)
 
     def read(self) -> Image:
-        """Read it, look whether it is small enough, and note what is to be known.
-
-        Returns
-        -------
-        Image
-            With its name as that of its only channel, if the model knows it.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, is too large, or its channels could be several of the model's.
-        """
+        """Read it, look whether it is small enough, and note what is to be known."""
         expected = self.preprocessing.channels
         image = self.source.read()
         self._check_size(image)

@@ -48,59 +48,25 @@ class Metrics:
         self._model = Info("cellclf_model", "The model that answers.", registry=registry)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request.
-
-        Parameters
-        ----------
-        path : str
-            One of the server's own; clients must not be able to make up new ones.
-        status : int
-            Of the answer.
-        seconds : float
-            It took.
-        """
+        """Count a request."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def batch(self, images: int, waiting: int) -> None:
-        """Count images computed together.
-
-        Parameters
-        ----------
-        images, waiting : int
-            In the batch, and still to be computed.
-        """
+        """Count images computed together."""
         self._batches.observe(images)
         self._waiting.set(waiting)
 
     def running(self, requests: int) -> None:
-        """Say how many requests are being answered.
-
-        Parameters
-        ----------
-        requests : int
-            Now.
-        """
+        """Say how many requests are being answered."""
         self._running.set(requests)
 
     def reload(self, result: str) -> None:
-        """Count a new model.
-
-        Parameters
-        ----------
-        result : str
-            ``"taken"`` or ``"refused"``.
-        """
+        """Count a new model."""
         self._reloads.labels(result).inc()
 
     def model(self, name: str, sha256: str) -> None:
-        """Say which model answers.
-
-        Parameters
-        ----------
-        name, sha256 : str
-            Of the model.
-        """
+        """Say which model answers."""
         self._model.info({"name": name, "sha256": sha256})
 
     def text(self) -> bytes:

@@ -44,13 +44,7 @@ _PARAMETERS = [
 
 @cache
 def description() -> dict[str, Any]:
-    """Describe the API.
-
-    Returns
-    -------
-    dict
-        An OpenAPI 3.1 document; not to be changed.
-    """
+    """Describe the API."""
     from napari_cellclf import __version__
 
     _, definitions = models_json_schema(

@@ -37,18 +37,7 @@ _JSON = "application/json"
 
 
 async def predict(request: Request) -> Response:
-    """Answer ``GET`` and ``POST /api/predict``.
-
-    Parameters
-    ----------
-    request : Request
-        With images.
-
-    Returns
-    -------
-    Response
-        JSON, or a line of text for each image.
-    """
+    """Answer ``GET`` and ``POST /api/predict``."""
     service: Service = request.app.state.service
     asked = read_query(request)
     with service.receiver.holding() as body:
@@ -63,29 +52,7 @@ async def predict(request: Request) -> Response:
 async def classify(
     service: Service, served: Served, files: Sequence[MemoryFile], asked: Asked
 ) -> Answer:
-    """Classify images.
-
-    Parameters
-    ----------
-    service : Service
-        That has the decoders and the network.
-    served : Served
-        The model, from the first image to the last.
-    files : sequence of MemoryFile
-        As they were sent.
-    asked : Asked
-        What else the request says.
-
-    Returns
-    -------
-    Answer
-        With a failure in the place of an image that cannot be classified.
-
-    Raises
-    ------
-    RequestError
-        If none of them can be.
-    """
+    """Classify images."""
     try:
         name_overrides(served.classifier.preprocessing.channels, asked.mapping or {})
         sources = sent_sources(
@@ -112,19 +79,7 @@ async def classify(
 
 
 def as_text(answer: Answer) -> str:
-    """Write answers as the first version of this service did.
-
-    Parameters
-    ----------
-    answer : Answer
-        Of one image or several.
-
-    Returns
-    -------
-    str
-        Such as ``"HEPG2: 0.8455, HUVEC: 0.1040"``: the classes in the model's order. Several images
-        are a line each, with the image's name and a tab in front.
-    """
+    """Write answers as the first version of this service did."""
     lines = [(one.image, _line(one)) for one in answer.predictions]
     if len(lines) == 1:
         return lines[0][1]

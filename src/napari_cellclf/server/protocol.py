@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 
 class IdleConnections:
-    """The connections of a server that ask for nothing, the oldest first.
-
-    Parameters
-    ----------
-    limits : Limits
-        How many there may be.
-    """
+    """The connections of a server that ask for nothing, the oldest first."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -37,13 +31,7 @@ class IdleConnections:
         self._peers: dict[str, OrderedDict[GuardedProtocol, None]] = {}
 
     def add(self, connection: GuardedProtocol) -> None:
-        """Count a connection in, and close the oldest if there are too many.
-
-        Parameters
-        ----------
-        connection : GuardedProtocol
-            That has nothing to do from now on.
-        """
+        """Count a connection in, and close the oldest if there are too many."""
         self.discard(connection)
         mine = self._peers.setdefault(connection.peer, OrderedDict())
         mine[connection] = self._all[connection] = None
@@ -53,13 +41,7 @@ class IdleConnections:
             self._close(next(iter(self._all)))
 
     def discard(self, connection: GuardedProtocol) -> None:
-        """Count a connection out.
-
-        Parameters
-        ----------
-        connection : GuardedProtocol
-            That is asked something, or closed.
-        """
+        """Count a connection out."""
         self._all.pop(connection, None)
         mine = self._peers.get(connection.peer)
         if mine is not None:
@@ -225,16 +207,5 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded(limits: Limits) -> type[GuardedProtocol]:
-    """Make the protocol of one server, whose connections count together.
-
-    Parameters
-    ----------
-    limits : Limits
-        How much is taken from clients.
-
-    Returns
-    -------
-    type
-        For uvicorn's configuration.
-    """
+    """Make the protocol of one server, whose connections count together."""
     return type("Guarded", (GuardedProtocol,), {"limits": limits, "idle": IdleConnections(limits)})

@@ -25,13 +25,7 @@ _DRAIN_SECONDS = 2.0
 
 
 class Receiver:
-    """Reads bodies, and knows how much of them is in memory.
-
-    Parameters
-    ----------
-    limits : Limits
-        How much is taken.
-    """
+    """Reads bodies, and knows how much of them is in memory."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -40,13 +34,7 @@ class Receiver:
 
     @contextmanager
     def holding(self) -> Iterator[Body]:
-        """Give a body to be read; what it takes is given back at the end of the block.
-
-        Yields
-        ------
-        Body
-            Empty.
-        """
+        """Give a body to be read; what it takes is given back at the end of the block."""
         body = Body(self)
         try:
             yield body
@@ -68,13 +56,7 @@ class Receiver:
 
 
 class Body:
-    """The body of one request.
-
-    Parameters
-    ----------
-    receiver : Receiver
-        That it counts with.
-    """
+    """The body of one request."""
 
     def __init__(self, receiver: Receiver) -> None:
         self.size = 0
@@ -82,25 +64,7 @@ class Body:
         self._limits = receiver._limits
 
     async def files(self, request: Request, *, any_type: bool = False) -> list[MemoryFile]:
-        """Read the images that a request brings.
-
-        Parameters
-        ----------
-        request : Request
-            With an image as its body, or a form of several.
-        any_type : bool
-            Whether to take an image whatever its Content-Type says, as old clients send it.
-
-        Returns
-        -------
-        list of MemoryFile
-            At least one; each begins like an image. Of the names only the last part is kept.
-
-        Raises
-        ------
-        RequestError
-            400, 408, 413, 415 or 503.
-        """
+        """Read the images that a request brings."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == _FORM:
             files = await self._form(request)
@@ -118,20 +82,7 @@ class Body:
     async def raw(self, request: Request) -> bytes:
         """Read the body as it is.
 
-        Parameters
-        ----------
-        request : Request
-            Any.
-
-        Returns
-        -------
-        bytes
-            Maybe none.
-
-        Raises
-        ------
-        RequestError
-            400, 408, 413 or 503.
+        Returns maybe none.
         """
         return b"".join([chunk async for chunk in self._stream(request)])
 
@@ -205,13 +156,7 @@ class Body:
 
 
 async def drain(request: Request) -> None:
-    """Read on for a moment, so that a client that still sends comes to read the answer.
-
-    Parameters
-    ----------
-    request : Request
-        To be refused.
-    """
+    """Read on for a moment, so that a client that still sends comes to read the answer."""
     with suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in request.stream():
@@ -220,16 +165,6 @@ async def drain(request: Request) -> None:
 
 def base_name(sent: str | None) -> str:
     r"""Keep of a name that a client made up what can be shown and compared.
-
-    Parameters
-    ----------
-    sent : str, optional
-        Perhaps a path, of any system.
-
-    Returns
-    -------
-    str
-        Its last part; ``"image"`` if there is none.
 
     Examples
     --------

@@ -31,13 +31,7 @@ _MAX_FILES = 65536
 
 
 class Server(uvicorn.Server):
-    """A server of one model.
-
-    Parameters
-    ----------
-    service : Service
-        The model, and how it is served.
-    """
+    """A server of one model."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -113,23 +107,7 @@ def allow_many_connections() -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Take the address to listen at, before anything that takes time.
-
-    Parameters
-    ----------
-    settings : Settings
-        Host and port.
-
-    Returns
-    -------
-    socket
-        Bound.
-
-    Raises
-    ------
-    InputError
-        If it cannot be had.
-    """
+    """Take the address to listen at, before anything that takes time."""
     host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -149,44 +127,14 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def address_of(listening: socket.socket, settings: Settings) -> str:
-    """Say where a server can be asked.
-
-    Parameters
-    ----------
-    listening : socket
-        From `listen`.
-    settings : Settings
-        Of the server.
-
-    Returns
-    -------
-    str
-        A URL.
-    """
+    """Say where a server can be asked."""
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"{'http' if settings.certificate is None else 'https'}://{shown}:{port}"
 
 
 def serve(reference: str, settings: Settings, on_ready: Callable[[str, str], None]) -> None:
-    """Serve a model until the process is told to stop.
-
-    Parameters
-    ----------
-    reference : str
-        What `load_classifier` takes: a path, a run, or a name.
-    settings : Settings
-        How.
-    on_ready : callable
-        Told the URL, and what computes, when clients can ask.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be trusted.
-    InputError
-        If the address cannot be listened at, or the certificate is none.
-    """
+    """Serve a model until the process is told to stop."""
     with listen(settings) as listening:
         allow_many_connections()
         served = load_served(

@@ -32,20 +32,13 @@ _log = logging.getLogger("napari_cellclf.server")
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A model that is ready to answer.
+    """A model that is ready to answer."""
 
-    Parameters
-    ----------
-    classifier : Classifier
-        Loaded, and warmed.
-    sha256 : str
-        Of all that its bundle says, its network's hash included.
-    batch : int
-        Images at a time, with which it is fastest here.
-    """
-
+    #: Loaded, and warmed.
     classifier: Classifier
+    #: Of all that its bundle says, its network's hash included.
     sha256: str
+    #: Images at a time, with which it is fastest here.
     batch: int
 
     @property
@@ -61,28 +54,7 @@ def load_served(
     engine: EngineChoice = "auto",
     precision: Precision = "auto",
 ) -> Served:
-    """Load a model and compute what it will be asked, so that the first client does not wait.
-
-    Parameters
-    ----------
-    reference : str
-        What `load_classifier` takes: a path, a run, or a name.
-    max_batch : int
-        Images at a time, at most.
-    engine, precision : str
-        As for `load_classifier`.
-
-    Returns
-    -------
-    Served
-        Ready, and timed: large batches suit a GPU, but on a processor a network of large images
-        may be twice as fast with one at a time, which stays in its cache.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be trusted.
-    """
+    """Load a model and compute what it will be asked, so that the first client does not wait."""
     from napari_cellclf.inference.load import load_classifier
 
     classifier = load_classifier(reference, engine=engine, precision=precision)
@@ -121,19 +93,7 @@ def _warm_other_sizes(classifier: Classifier) -> None:
 
 
 class Models:
-    """Which model answers now, and the way to the next one.
-
-    Parameters
-    ----------
-    reference : str
-        Where to look for it again.
-    served : Served
-        The present one.
-    settings : Settings
-        Of the server: how many images at a time, and what computes them.
-    metrics : Metrics
-        Told of each exchange.
-    """
+    """Which model answers now, and the way to the next one."""
 
     def __init__(
         self, reference: str, served: Served, settings: Settings, metrics: Metrics
@@ -149,13 +109,7 @@ class Models:
         metrics.model(served.spec.name, served.sha256)
 
     async def watch(self, seconds: float) -> None:
-        """Look for another model on the disk again and again, until this is cancelled.
-
-        Parameters
-        ----------
-        seconds : float
-            Between two looks.
-        """
+        """Look for another model on the disk again and again, until this is cancelled."""
         while True:
             await asyncio.sleep(seconds)
             await self.look()
@@ -171,13 +125,7 @@ class Models:
             await self.reload()
 
     async def reload(self) -> bool:
-        """Load the model on the disk beside the present one and answer with it from then on.
-
-        Returns
-        -------
-        bool
-            Whether it was taken. One that cannot be loaded is refused, and the present one stays.
-        """
+        """Load the model on the disk beside the present one and answer with it from then on."""
         async with self._loading:
             before = await self._run(self._fingerprint)
             loading = asyncio.ensure_future(self._run(self._load))

@@ -24,17 +24,7 @@ T = TypeVar("T")
 
 
 class Service:
-    """A model being served.
-
-    Parameters
-    ----------
-    reference : str
-        The model, as it was named.
-    served : Served
-        The same, ready.
-    settings : Settings
-        How it is served.
-    """
+    """A model being served."""
 
     def __init__(self, reference: str, served: Served, settings: Settings) -> None:
         limits = settings.limits
@@ -65,42 +55,11 @@ class Service:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def decode(self, work: Callable[[], T]) -> T:
-        """Do work in one of the threads that decode images.
-
-        Parameters
-        ----------
-        work : callable
-            What to do; not begun if nobody wants it any more.
-
-        Returns
-        -------
-        object
-            What it returns.
-        """
+        """Do work in one of the threads that decode images."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
     async def answer(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work for a request whose body has been read, as long as someone waits for it.
-
-        Parameters
-        ----------
-        request : Request
-            Whose client may go away.
-        work : coroutine
-            Makes the answer.
-
-        Returns
-        -------
-        object
-            What it returns.
-
-        Raises
-        ------
-        RequestError
-            503 if too many requests are being answered, 504 if it takes too long.
-        ClientGoneError
-            If the client closed the connection.
-        """
+        """Do the work for a request whose body has been read, as long as someone waits for it."""
         if self._running >= self.limits.requests:
             work.close()
             raise busy(f"{self._running} requests are being answered already")

@@ -16,107 +16,63 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken from clients before they are refused.
+    """How much is taken from clients before they are refused."""
 
-    Parameters
-    ----------
-    body_bytes : int
-        Of one request.
-    pixel_bytes : int
-        Of the decoded pixels of one image, of one file or several, as their headers declare them.
-    plane_bytes : int
-        Of one prepared image; a network that takes any size is busy with it for seconds.
-    files, planes : int
-        In one request, and in one file.
-    requests : int
-        Answered at a time; more are told to come again.
-    waiting_bytes : int
-        Of all bodies that are in memory together.
-    receiving_per_peer : int
-        Requests of one address that may be sending their bodies.
-    idle_per_peer, idle : int
-        Connections of one address, and of all, that ask for nothing; the oldest is closed to make
-        room for a new one.
-    header_seconds, body_seconds : float
-        For sending the header, and the body.
-    header_bytes : int
-        Of the header of a request, and of what follows its body.
-    write_seconds : float
-        For a client to take what was sent.
-    answer_seconds : float
-        From the whole request to its answer.
-    stop_seconds : float
-        For finishing what has begun when the server is told to stop.
-    batch : int
-        Images that are computed together, at most.
-    """
-
+    #: Of one request.
     body_bytes: int = 64 * _MIB
+    #: Of the decoded pixels of one image, of one file or several, as their headers declare them.
     pixel_bytes: int = 64 * _MIB
+    #: Of one prepared image; a network that takes any size is busy with it for seconds.
     plane_bytes: int = 64 * _MIB
     files: int = 64
     planes: int = 256
+    #: Answered at a time; more are told to come again.
     requests: int = 64
+    #: Of all bodies that are in memory together.
     waiting_bytes: int = 512 * _MIB
+    #: Requests of one address that may be sending their bodies.
     receiving_per_peer: int = 128
     idle_per_peer: int = 64
     idle: int = 512
     header_seconds: float = 10.0
     body_seconds: float = 30.0
+    #: Of the header of a request, and of what follows its body.
     header_bytes: int = 64 * 1024
+    #: For a client to take what was sent.
     write_seconds: float = 30.0
+    #: From the whole request to its answer.
     answer_seconds: float = 30.0
+    #: For finishing what has begun when the server is told to stop.
     stop_seconds: float = 30.0
+    #: Images that are computed together, at most.
     batch: int = 16
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is run.
+    """How a server is run."""
 
-    Parameters
-    ----------
-    host : str
-        Address to listen at.
-    port : int
-        To listen at; 0 takes a free one.
-    token : str, optional
-        What clients must know; None only where nobody but this computer can ask.
-    allowed_hosts : tuple of str
-        Names by which clients call the server, besides addresses, ``localhost`` and `host`.
-    allow_origins : tuple of str
-        Web pages that may ask from a browser, such as ``"https://lab.example"``.
-    certificate, key : Path, optional
-        Of TLS, in PEM files.
-    reload_seconds : float, optional
-        How often the model is looked for on the disk again; None only when told (SIGHUP).
-    decoders : int
-        Threads that decode images.
-    drain_seconds : float
-        How long `/readyz` says 503 before the server stops listening.
-    engine, precision : str
-        What computes, and how exactly; as for `load_classifier`.
-    limits : Limits
-        How much is taken from clients.
-
-    Raises
-    ------
-    InputError
-        If others could ask without a token, or a setting is of no use.
-    """
-
+    #: Address to listen at.
     host: str = "127.0.0.1"
+    #: To listen at; 0 takes a free one.
     port: int = 8080
+    #: What clients must know; None only where nobody but this computer can ask.
     token: str | None = field(default=None, repr=False)
+    #: Names by which clients call the server, besides addresses, ``localhost`` and `host`.
     allowed_hosts: tuple[str, ...] = ()
+    #: Web pages that may ask from a browser, such as ``"https://lab.example"``.
     allow_origins: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
+    #: How often the model is looked for on the disk again; None only when told (SIGHUP).
     reload_seconds: float | None = None
+    #: Threads that decode images.
     decoders: int = 2
+    #: How long `/readyz` says 503 before the server stops listening.
     drain_seconds: float = 0.0
     engine: EngineChoice = "auto"
     precision: Precision = "auto"
+    #: How much is taken from clients.
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -137,17 +93,6 @@ class Settings:
 
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached from this computer only.
-
-    Parameters
-    ----------
-    host : str
-        A name or an address.
-
-    Returns
-    -------
-    bool
-        True for ``localhost``, ``127.0.0.1`` and ``::1``; False for names that would have to be
-        looked up.
 
     Examples
     --------

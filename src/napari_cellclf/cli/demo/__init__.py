@@ -14,13 +14,7 @@ from napari_cellclf.cli.exit_codes import ExitCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf demo``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf demo``."""
     parser.add_argument(
         "--out",
         type=Path,
@@ -32,23 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be done: the folder holds other files, or napari is missing for ``--view``.
-    """
+    """Run the demo."""
     from napari_cellclf.cli.demo.tour import NEW_PLATE, run_tour
     from napari_cellclf.cli.demo.view import open_napari, require_napari
 

@@ -14,21 +14,7 @@ _MADE_BY = "cellclf demo"
 
 
 def claim_folder(folder: Path, names: Iterable[str]) -> None:
-    """Make a folder ready for the demo's files.
-
-    Parameters
-    ----------
-    folder : Path
-        New, empty, or that of an earlier demo, whose files are removed.
-    names : iterable of str
-        All files that will be written, relative to `folder`, with ``/`` between the parts.
-
-    Raises
-    ------
-    InputError
-        If the folder holds anything that the demo would have to overwrite but did not write, or
-        is no folder of the demo's at all; nothing is changed then.
-    """
+    """Make a folder ready for the demo's files."""
     names = sorted(names)
     earlier = _earlier_files(folder)
     foreign = [name for name in names if name not in earlier and (folder / name).exists()]

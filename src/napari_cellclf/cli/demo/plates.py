@@ -19,18 +19,7 @@ TABLE = "metadata.csv"
 
 
 def file_names(plate: Sequence[SimulatedSite]) -> list[str]:
-    """Name all files that `write_plate` writes.
-
-    Parameters
-    ----------
-    plate : sequence of SimulatedSite
-        The sites.
-
-    Returns
-    -------
-    list of str
-        Relative to the plate's folder, with ``/`` between the parts.
-    """
+    """Name all files that `write_plate` writes."""
     return [TABLE, *(name for site in plate for name in _channel_files(site))]
 
 
@@ -41,22 +30,7 @@ def write_plate(
     on_progress: OnProgress,
     should_stop: ShouldStop,
 ) -> None:
-    """Draw a plate's sites and write each stain as a PNG file, and the table of all sites.
-
-    Parameters
-    ----------
-    plate : sequence of SimulatedSite
-        The sites.
-    folder : Path
-        Where ``images`` and ``metadata.csv`` go.
-    on_progress, should_stop : callable
-        Told and asked after each site.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes.
-    """
+    """Draw a plate's sites and write each stain as a PNG file, and the table of all sites."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_table(plate, folder / TABLE)
     for number, site in enumerate(plate, start=1):

@@ -48,20 +48,7 @@ WELLS, SITES, NEW_WELLS = 8, 2, 3
 
 
 def run_tour(out: Path) -> None:
-    """Simulate, read, train, evaluate, classify, save, and say so.
-
-    Parameters
-    ----------
-    out : Path
-        The demo's folder.
-
-    Raises
-    ------
-    CancelledError
-        If Ctrl-C was pressed.
-    InputError
-        If the folder holds other files.
-    """
+    """Simulate, read, train, evaluate, classify, save, and say so."""
     started = time.monotonic()
     plate = simulate_plate(wells_per_type=WELLS, sites_per_well=SITES)
     new_plate = simulate_plate(wells_per_type=NEW_WELLS, sites_per_well=1, batch=1, seed=1)
@@ -162,18 +149,7 @@ class _Tour:
 
 
 def what_next(out: Path) -> str:
-    """Say what to type next.
-
-    Parameters
-    ----------
-    out : Path
-        The demo's folder.
-
-    Returns
-    -------
-    str
-        Lines with commands that work as they stand.
-    """
+    """Say what to type next."""
     steps = [
         ("classify the new plate again", _cellclf("predict", out / MODEL, out / NEW_PLATE)),
         ("read what the model is, and its limits", _cellclf("models", "show", out / MODEL)),

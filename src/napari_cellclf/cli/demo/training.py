@@ -31,14 +31,9 @@ HELD_OUT = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Sites:
-    """Sites as read from files, all of one split.
+    """Sites as read from files, all of one split."""
 
-    Parameters
-    ----------
-    images : list of Image
-        ``"CYX"``, with RxRx1's columns as metadata.
-    """
-
+    #: ``"CYX"``, with RxRx1's columns as metadata.
     images: list[Image]
 
     def __len__(self) -> int:
@@ -57,36 +52,14 @@ class Sites:
 
 
 def read_sites(folder: Path) -> Sites:
-    """Read a plate's sites through the package's readers.
-
-    Parameters
-    ----------
-    folder : Path
-        That holds ``images`` and ``metadata.csv``.
-
-    Returns
-    -------
-    Sites
-        All of them.
-    """
+    """Read a plate's sites through the package's readers."""
     from napari_cellclf.io.rxrx1 import find_sites, read_site
 
     return Sites([read_site(site) for site in find_sites(folder / "images")])
 
 
 def hold_out_wells(sites: Sites) -> tuple[Sites, Sites]:
-    """Set wells of each cell type aside; a well's sites stay together.
-
-    Parameters
-    ----------
-    sites : Sites
-        All of them.
-
-    Returns
-    -------
-    training, held_out : Sites
-        Without a well in common; the same ones each time.
-    """
+    """Set wells of each cell type aside; a well's sites stay together."""
     rng = np.random.default_rng(SEED)
     aside: set[str] = set()
     for cell_type in CELL_TYPES:
@@ -103,36 +76,12 @@ def hold_out_wells(sites: Sites) -> tuple[Sites, Sites]:
 
 
 def make_preprocessing() -> Preprocessing:
-    """Say how images become the network's input: all stains, each of zero mean and variance 1.
-
-    Returns
-    -------
-    Preprocessing
-        For training and for every later prediction.
-    """
+    """Say how images become the network's input: all stains, each of zero mean and variance 1."""
     return Preprocessing(channels=tuple(ChannelSpec(name=name) for name in STAINS))
 
 
 def train_network(sites: Sites, on_progress: OnProgress, should_stop: ShouldStop) -> Any:
-    """Train a small network.
-
-    Parameters
-    ----------
-    sites : Sites
-        To learn from.
-    on_progress, should_stop : callable
-        Told and asked after each batch.
-
-    Returns
-    -------
-    keras.Model
-        Trained.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes.
-    """
+    """Train a small network."""
     from napari_cellclf.models.architectures.registry import build_network
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.models.training.reporter import ProgressOnly
@@ -169,20 +118,7 @@ def train_network(sites: Sites, on_progress: OnProgress, should_stop: ShouldStop
 
 
 def predict_sites(network: Any, sites: Sites) -> Predictions:
-    """Ask the network for each site.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Trained.
-    sites : Sites
-        All of one size.
-
-    Returns
-    -------
-    Predictions
-        One row a site.
-    """
+    """Ask the network for each site."""
     from napari_cellclf.inference.keras_engine import KerasEngine
 
     prepare, engine = make_preprocessing(), KerasEngine(network)
@@ -195,17 +131,7 @@ def predict_sites(network: Any, sites: Sites) -> Predictions:
 def figures(truth: NDArray[np.intp], predictions: Predictions) -> dict[str, float]:
     """Measure answers.
 
-    Parameters
-    ----------
-    truth : ndarray of int, shape (N,)
-        Class numbers.
-    predictions : Predictions
-        N rows.
-
-    Returns
-    -------
-    dict of str to float
-        ``accuracy`` and ``balanced_accuracy``.
+    `truth`: ndarray of int, shape (N,); class numbers.
     """
     answers = predictions.probabilities.argmax(axis=1)
     return {
@@ -217,19 +143,7 @@ def figures(truth: NDArray[np.intp], predictions: Predictions) -> dict[str, floa
 def save_model(
     network: Any, path: Path, training: Sites, held_out: Sites, measured: dict[str, float]
 ) -> None:
-    """Save the network as a bundle that says what it is, and what it is not.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Trained.
-    path : Path
-        File to write; must not exist.
-    training, held_out : Sites
-        What it was trained and evaluated on.
-    measured : dict of str to float
-        On the held-out wells.
-    """
+    """Save the network as a bundle that says what it is, and what it is not."""
     from napari_cellclf.bundles.schema import ArchitectureSpec, EvaluationSpec, TrainingSpec
     from napari_cellclf.models.save import save_bundle
 

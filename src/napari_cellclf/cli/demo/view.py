@@ -22,35 +22,12 @@ def has_napari() -> bool:
 
 
 def napari_command(folder: Path) -> list[str]:
-    """Return the command that opens a folder with the Classify widget beside it.
-
-    Parameters
-    ----------
-    folder : Path
-        Of images in RxRx1's layout.
-
-    Returns
-    -------
-    list of str
-        Its words, the first is ``napari``.
-    """
+    """Return the command that opens a folder with the Classify widget beside it."""
     return ["napari", str(folder), "--plugin", _PLUGIN, "--with", _PLUGIN, "Classify"]
 
 
 def as_typed(program: str) -> list[str]:
-    """Return the words with which the user's shell finds a program of this environment.
-
-    Parameters
-    ----------
-    program : str
-        A console script, such as ``cellclf``.
-
-    Returns
-    -------
-    list of str
-        Its bare name where the shell finds it by that; otherwise the path to it, which is short
-        where the environment lies below the current folder.
-    """
+    """Return the words with which the user's shell finds a program of this environment."""
     here = Path(sys.executable).with_name(program + (".exe" if os.name == "nt" else ""))
     found = shutil.which(program)
     if found is not None and Path(found) == here:
@@ -62,40 +39,17 @@ def as_typed(program: str) -> list[str]:
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """Join words to a line that can be typed as it is, on this system.
-
-    Parameters
-    ----------
-    words : sequence of str
-        A command.
-
-    Returns
-    -------
-    str
-        With quotes where they are needed.
-    """
+    """Join words to a line that can be typed as it is, on this system."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def install_line() -> str:
-    """Return the line that installs napari beside this package.
-
-    Returns
-    -------
-    str
-        It can be typed as it is.
-    """
+    """Return the line that installs napari beside this package."""
     return shell_line([*as_typed("pip"), "install", "napari[all]"])
 
 
 def require_napari() -> None:
-    """Make sure that napari is installed, without importing it.
-
-    Raises
-    ------
-    InputError
-        If it is not, saying how to install it.
-    """
+    """Make sure that napari is installed, without importing it."""
     if not has_napari():
         raise InputError(
             f"napari is not installed, so --view cannot work; type {install_line()} or leave "
@@ -104,18 +58,7 @@ def require_napari() -> None:
 
 
 def open_napari(folder: Path) -> None:
-    """Open a folder of images in napari, and wait until napari is closed.
-
-    Parameters
-    ----------
-    folder : Path
-        Of images in RxRx1's layout.
-
-    Raises
-    ------
-    InputError
-        If napari could not be shown.
-    """
+    """Open a folder of images in napari, and wait until napari is closed."""
     words = napari_command(folder)
     print("Opening napari; close its window to end.", flush=True)
     code = _run(words)

@@ -9,35 +9,13 @@ from napari_cellclf.cli.models import exporting, fetching, importing, listing, o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``cellclf models``.
-
-    Parameters
-    ----------
-    parser : ArgumentParser
-        The command's own.
-    """
+    """Declare the arguments of ``cellclf models``."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for part in (listing, fetching, importing, exporting, own):
         part.add_arguments(actions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the action says.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-
-    Returns
-    -------
-    int
-        `ExitCode.OK`.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be read.
-    """
+    """Do what the action says."""
     args.run_action(args)
     return ExitCode.OK

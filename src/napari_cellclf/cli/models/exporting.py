@@ -16,13 +16,7 @@ FORMATS = ("onnx", "openvino", "savedmodel", "keras", "bioimageio")
 
 
 def add_arguments(actions: Actions) -> None:
-    """Declare ``cellclf models export``.
-
-    Parameters
-    ----------
-    actions : argparse._SubParsersAction
-        Those of ``cellclf models``.
-    """
+    """Declare ``cellclf models export``."""
     exporting = actions.add_parser(
         "export",
         help="a model in the format of another program",

@@ -30,13 +30,7 @@ What arrives must have the checksum that is known of it, and is tried before it 
 
 
 def add_arguments(actions: Actions) -> None:
-    """Declare ``cellclf models fetch``.
-
-    Parameters
-    ----------
-    actions : argparse._SubParsersAction
-        Those of ``cellclf models``.
-    """
+    """Declare ``cellclf models fetch``."""
     parser = actions.add_parser(
         "fetch",
         help="fetch a model by its name in a list, or by its address",

@@ -41,13 +41,7 @@ example:
 
 
 def add_arguments(actions: Actions) -> None:
-    """Declare ``cellclf models import``.
-
-    Parameters
-    ----------
-    actions : argparse._SubParsersAction
-        Those of ``cellclf models``.
-    """
+    """Declare ``cellclf models import``."""
     forms = "".join(f"  {form}\n      {meaning}\n" for form, meaning in FORMS.items())
     parser = actions.add_parser(
         "import",
@@ -115,25 +109,7 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def describe(args: argparse.Namespace, found: ForeignFile) -> ForeignNetwork:
-    """Put together what was said of a network; ask for what is missing, and guess nothing.
-
-    Parameters
-    ----------
-    args : Namespace
-        As declared by `add_arguments`.
-    found : ForeignFile
-        What its file says.
-
-    Returns
-    -------
-    ForeignNetwork
-        All that it takes.
-
-    Raises
-    ------
-    InputError
-        Naming every option that is missing, and what the file says.
-    """
+    """Put together what was said of a network; ask for what is missing, and guess nothing."""
     from pydantic import ValidationError
 
     from napari_cellclf.bundles.foreign import ForeignNetwork

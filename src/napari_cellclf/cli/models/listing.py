@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(actions: Actions) -> None:
-    """Declare ``cellclf models list`` and ``cellclf models show``.
-
-    Parameters
-    ----------
-    actions : argparse._SubParsersAction
-        Those of ``cellclf models``.
-    """
+    """Declare ``cellclf models list`` and ``cellclf models show``."""
     listing = actions.add_parser(
         "list",
         help="all models that can be named",

@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(actions: Actions) -> None:
-    """Declare ``cellclf models share`` and ``cellclf models remove``.
-
-    Parameters
-    ----------
-    actions : argparse._SubParsersAction
-        Those of ``cellclf models``.
-    """
+    """Declare ``cellclf models share`` and ``cellclf models remove``."""
     sharing = actions.add_parser(
         "share",
         help="write a model as one file to pass on",

@@ -15,47 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Camera:
-    """How one channel was taken in one batch.
+    """How one channel was taken in one batch."""
 
-    Parameters
-    ----------
-    gain : float
-        Grey values that a structure of brightness 1 gives.
-    offset : float
-        Grey value of darkness.
-    photons : float
-        Photons for each grey value: fewer of them, more shot noise.
-    focus : float
-        Blur in pixels.
-    shading : float
-        Part of the light lost in the corners.
-    centre : tuple of float
-        Where the light is brightest, ``y, x`` as parts of the field.
-    """
-
+    #: Grey values that a structure of brightness 1 gives.
     gain: float
+    #: Grey value of darkness.
     offset: float
+    #: Photons for each grey value: fewer of them, more shot noise.
     photons: float
+    #: Blur in pixels.
     focus: float
+    #: Part of the light lost in the corners.
     shading: float
+    #: Where the light is brightest, ``y, x`` as parts of the field.
     centre: tuple[float, float]
 
 
 def camera_of(batch: int, channel: int) -> Camera:
-    """Set up the camera as it stood for a channel in a batch.
-
-    Parameters
-    ----------
-    batch : int
-        Which day, staining and microscope; the same number, the same settings.
-    channel : int
-        0 for w1.
-
-    Returns
-    -------
-    Camera
-        Its settings.
-    """
+    """Set up the camera as it stood for a channel in a batch."""
     rng = np.random.default_rng([batch, channel, 1])
     return Camera(
         gain=float(45 * rng.lognormal(0, 0.35)),
@@ -70,19 +47,8 @@ def camera_of(batch: int, channel: int) -> Camera:
 def take(scene: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Take a picture.
 
-    Parameters
-    ----------
-    scene : ndarray, shape (Y, X), float32
-        Brightness, 1 for a typical structure.
-    camera : Camera
-        Its settings.
-    rng : numpy.random.Generator
-        Source of the noise.
-
-    Returns
-    -------
-    ndarray, shape (Y, X), uint8
-        Grey values, saturated at 255.
+    `scene`: ndarray, shape (Y, X), float32; brightness, 1 for a typical structure. Returns grey
+    values, saturated at 255.
     """
     light = np.maximum(blur(scene, camera.focus), 0) * _illumination(scene.shape, camera)
     expected = camera.gain * light

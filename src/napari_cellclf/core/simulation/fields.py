@@ -58,27 +58,10 @@ def ellipses(
 ) -> Iterator[tuple[int, tuple[slice, slice], Field]]:
     """Go over ellipses, each with its window and the distance from its centre.
 
-    Parameters
-    ----------
-    centres : ndarray, shape (N, 2)
-        ``y, x`` in pixels; may lie outside the field.
-    radii : ndarray, shape (N, 2)
-        Half length along the axis and half width across it.
-    angles : ndarray, shape (N,)
-        Direction of the long axis, radians from the x axis.
-    size : int
-        Side of the square field.
-    reach : float
-        Half side of the window in units of the half length.
-
-    Yields
-    ------
-    number : int
-        Which ellipse.
-    window : tuple of slice
-        The part of the field it can touch.
-    distance : ndarray, float32
-        In that window, 0 at the centre and 1 on the ellipse.
+    `centres`: ndarray, shape (N, 2); ``y, x`` in pixels; may lie outside the field. `radii`:
+    ndarray, shape (N, 2); half length along the axis and half width across it. `angles`: ndarray,
+    shape (N,); direction of the long axis, radians from the x axis. Yields in that window, 0 at the
+    centre and 1 on the ellipse.
     """
     for number, ((y, x), (along, across), angle) in enumerate(
         zip(centres, radii, angles, strict=True)

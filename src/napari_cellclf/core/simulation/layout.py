@@ -23,32 +23,23 @@ _FAR = 4.0
 class Layout:
     """The cells of one field.
 
-    Parameters
-    ----------
-    centres : ndarray, shape (N, 2)
-        ``y, x`` of each cell in pixels.
-    angles : ndarray, shape (N,)
-        Direction in which each cell is long, radians.
-    radii : ndarray, shape (N, 2)
-        Half length and half width of each cell.
-    nucleus_radii : ndarray, shape (N, 2)
-        The same of its nucleus.
-    owner : ndarray of int, shape (Y, X)
-        The cell nearest to each pixel.
-    distance : ndarray, shape (Y, X)
-        From that cell's centre, 1 at the radius of a cell that has room.
-    gap : ndarray, shape (Y, X)
-        How much farther the second nearest cell is: 0 on the border between two.
-    cell, nucleus : ndarray, shape (Y, X)
-        1 inside a cell or a nucleus, 0 outside, with soft edges.
+    `cell`, `nucleus`: ndarray, shape (Y, X); 1 inside a cell or a nucleus, 0 outside, with soft
+    edges.
     """
 
+    #: ``y, x`` of each cell in pixels.
     centres: NDArray[np.float64]
+    #: Direction in which each cell is long, radians.
     angles: NDArray[np.float64]
+    #: Half length and half width of each cell.
     radii: NDArray[np.float64]
+    #: The same of its nucleus.
     nucleus_radii: NDArray[np.float64]
+    #: The cell nearest to each pixel.
     owner: NDArray[np.intp]
+    #: From that cell's centre, 1 at the radius of a cell that has room.
     distance: NDArray[np.float32]
+    #: How much farther the second nearest cell is: 0 on the border between two.
     gap: NDArray[np.float32]
     cell: NDArray[np.float32]
     nucleus: NDArray[np.float32]
@@ -62,19 +53,7 @@ class Layout:
 def make_layout(rng: np.random.Generator, traits: CellTraits, size: int) -> Layout:
     """Place cells and give each pixel to one of them.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of chance.
-    traits : CellTraits
-        How the cells look.
-    size : int
-        Side of the field in pixels.
-
-    Returns
-    -------
-    Layout
-        At least one cell.
+    `size`: side of the field in pixels.
     """
     centres = _islands(rng, _poisson_disc(rng, traits.spacing, size), traits, size)
     count = len(centres)

@@ -16,23 +16,14 @@ _SITE_SEEDS = 10
 
 @dataclass(frozen=True)
 class SimulatedSite:
-    """A site of a simulated plate, not yet drawn.
-
-    Parameters
-    ----------
-    cell_type, experiment, well : str
-        In RxRx1's words; an experiment is named after its cell type, as there.
-    plate, site : int
-        Counted from 1.
-    draw : callable
-        Returns the `Image`; the same pixels each time.
-    """
+    """A site of a simulated plate, not yet drawn."""
 
     cell_type: str
     experiment: str
     plate: int
     well: str
     site: int
+    #: Returns the `Image`; the same pixels each time.
     draw: Callable[[], Image]
 
 
@@ -51,33 +42,6 @@ def simulate_plate(
 
     As in RxRx1, each cell type has its own experiment (``HUVEC-01`` for batch 0), whose wells are
     filled from ``B02`` on.
-
-    Parameters
-    ----------
-    wells_per_type : int
-        Wells of each cell type, 1 to 308.
-    sites_per_well : int
-        Fields taken in a well, 1 to 10.
-    cell_types : sequence of str
-        Which types.
-    plate : int
-        Number of the plate, from 1.
-    batch : int
-        Camera settings; experiments are numbered by it.
-    seed : int
-        Another number gives other cells.
-    size, channels : int
-        Of each site, as `simulate_site` takes them.
-
-    Returns
-    -------
-    list of SimulatedSite
-        In order of cell type, well and site; each is drawn when its `draw` is called.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range.
 
     Examples
     --------

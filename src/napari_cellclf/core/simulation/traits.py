@@ -13,51 +13,33 @@ class CellTraits:
 
     Lengths are in pixels of an RxRx1 image (512 pixels across a field). The numbers were chosen by
     eye so that each type resembles its name; they are no measurements.
-
-    Parameters
-    ----------
-    spacing : float
-        Least distance between two cells.
-    radius : float
-        Radius of a cell that has room.
-    elongation : float
-        Length over width of a cell.
-    alignment : float
-        0: cells point anywhere; 1: neighbours point the same way.
-    coverage : float
-        Part of the field that cells grow on; the rest are gaps between islands.
-    nucleus_radius, nucleus_elongation : float
-        Size and length over width of the nuclei.
-    nucleoli : int
-        Most nucleoli in a nucleus.
-    fibres : int
-        Actin stress fibres in a cell.
-    border : float
-        Brightness of actin at the cell borders (1: as bright as the cell).
-    puncta : int
-        Bright dots in a cell, such as the bile canaliculi of liver cells.
-    filaments, filament_length : int
-        Mitochondria in a cell, and the length of each.
-    golgi_spread : float
-        Size of the Golgi apparatus, as a part of the nucleus' radius.
-    depth : float
-        How much the cells lie over each other, which blurs the textures.
     """
 
+    #: Least distance between two cells.
     spacing: float
+    #: Radius of a cell that has room.
     radius: float
+    #: Length over width of a cell.
     elongation: float
+    #: 0: cells point anywhere; 1: neighbours point the same way.
     alignment: float
+    #: Part of the field that cells grow on; the rest are gaps between islands.
     coverage: float
     nucleus_radius: float
     nucleus_elongation: float
+    #: Most nucleoli in a nucleus.
     nucleoli: int
+    #: Actin stress fibres in a cell.
     fibres: int
+    #: Brightness of actin at the cell borders (1: as bright as the cell).
     border: float
+    #: Bright dots in a cell, such as the bile canaliculi of liver cells.
     puncta: int
     filaments: int
     filament_length: int
+    #: Size of the Golgi apparatus, as a part of the nucleus' radius.
     golgi_spread: float
+    #: How much the cells lie over each other, which blurs the textures.
     depth: float
 
 
@@ -90,23 +72,7 @@ TRAITS: dict[str, CellTraits] = {
 
 
 def traits_of(cell_type: str) -> CellTraits:
-    """Return the traits of a cell type.
-
-    Parameters
-    ----------
-    cell_type : str
-        ``"HEPG2"``, ``"HUVEC"``, ``"RPE"`` or ``"U2OS"``.
-
-    Returns
-    -------
-    CellTraits
-        Its numbers.
-
-    Raises
-    ------
-    InputError
-        If there is no such type.
-    """
+    """Return the traits of a cell type."""
     try:
         return TRAITS[cell_type]
     except KeyError:

@@ -18,18 +18,7 @@ from napari_cellclf.io.sources import ImageSource, collect_sources
 
 
 def holds_embryos(folder: Path) -> bool:
-    """Whether the images below a folder are named by minute and embryo.
-
-    Parameters
-    ----------
-    folder : Path
-        Any folder.
-
-    Returns
-    -------
-    bool
-        True if the images of the first folder with images in it are mostly such.
-    """
+    """Whether the images below a folder are named by minute and embryo."""
     for _, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         images = [
@@ -44,30 +33,7 @@ def holds_embryos(folder: Path) -> bool:
 
 
 def read_embryos(folder: Path, *, every: int, minutes: tuple[int, int]) -> Dataset:
-    """Read the images of embryos below a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Any folder; below folders called train, valid or test the split is theirs.
-    every : int
-        Keep every n-th minute, counted from the first of `minutes`.
-    minutes : tuple of 2 int
-        Keep those between these, both included.
-
-    Returns
-    -------
-    Dataset
-        Ordered classes, such as ``"060"`` with value 60 and unit ``"minute"``. Copies of an image
-        (turned, brightened) are of its embryo and so of its group.
-
-    Raises
-    ------
-    NoImagesError
-        If there are no such images.
-    DatasetError
-        If none is kept.
-    """
+    """Read the images of embryos below a folder."""
     first, last = minutes
     if every < 1 or first > last:
         raise DatasetError(

@@ -27,23 +27,7 @@ _MOST_NAMED = 5
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """Find the folders of a split.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder.
-
-    Returns
-    -------
-    dict of str to Path
-        Split to folder; empty unless there is one for training and another one.
-
-    Raises
-    ------
-    DatasetError
-        If two folders are for the same split.
-    """
+    """Find the folders of a split."""
     found: dict[str, Path] = {}
     for below in _folders(folder):
         split = SPLIT_NAMES.get(below.name.lower())
@@ -59,23 +43,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def read_class_folders(folder: Path) -> Dataset:
-    """Read a folder with a folder for each class.
-
-    Parameters
-    ----------
-    folder : Path
-        Their parent.
-
-    Returns
-    -------
-    Dataset
-        Labels are the folders' names.
-
-    Raises
-    ------
-    NoImagesError
-        If there is no folder with images in it.
-    """
+    """Read a folder with a folder for each class."""
     rows, names = _labelled(folder, "")
     _check_any(rows, folder)
     beside = _images_beside(folder)
@@ -87,23 +55,7 @@ def read_class_folders(folder: Path) -> Dataset:
 
 
 def read_split_folders(folder: Path) -> Dataset:
-    """Read train, valid and test, each with a folder for each class.
-
-    Parameters
-    ----------
-    folder : Path
-        Their parent.
-
-    Returns
-    -------
-    Dataset
-        Labels are the names of the classes' folders, splits those of the folders above.
-
-    Raises
-    ------
-    NoImagesError
-        If there is no image in them.
-    """
+    """Read train, valid and test, each with a folder for each class."""
     rows: list[dict[str, Any]] = []
     names: list[str] = []
     parts = split_folders(folder)

@@ -40,26 +40,9 @@ def inspect_dataset(
 ) -> DatasetReport:
     """Look at every image of a data set: what cannot be read, is twice there, or is odd.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Any.
-    on_progress : callable
-        Told after each image.
-    should_stop : callable
-        Asked before each image.
-
-    Returns
-    -------
-    DatasetReport
-        Headers are read and the content of every file is hashed; pixels are decoded only of
-        embryo images in RGB, to see whether they are grey. Files that were cut short are found,
-        those that were damaged in their middle are not.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes.
+    Returns headers are read and the content of every file is hashed; pixels are decoded only of
+    embryo images in RGB, to see whether they are grey. Files that were cut short are found, those
+    that were damaged in their middle are not.
     """
     found = _Found()
     paths = list(dict.fromkeys(dataset.paths))

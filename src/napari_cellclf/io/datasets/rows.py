@@ -22,20 +22,7 @@ _OWN = ("path", "label", "split", "group")
 
 
 def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
-    """Make the row of an image.
-
-    Parameters
-    ----------
-    source : ImageSource
-        As `collect_sources` finds it.
-    label, split : str
-        Its class, and its part of a split.
-
-    Returns
-    -------
-    dict
-        ``path, label, split`` and what its name says; lists as text.
-    """
+    """Make the row of an image."""
     says = {
         str(key): "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in source.metadata.items()
@@ -52,27 +39,7 @@ def make_dataset(
     names: Sequence[str] | None = None,
     of_table: Container[str] = (),
 ) -> Dataset:
-    """Make a data set and guess what its images are kept together by.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        As `make_row` makes them.
-    source : str
-        What was read, in words.
-    classes : iterable of ClassSpec, optional
-        Made from the labels if left out.
-    names : sequence of str, optional
-        For each row the path below its class's folder: what it says of plates, embryos and the
-        like becomes columns, unless the rows say so already.
-    of_table : container of str
-        Columns that a user wrote; what others say comes from names.
-
-    Returns
-    -------
-    Dataset
-        With a group, or the reason why none is known.
-    """
+    """Make a data set and guess what its images are kept together by."""
     table = make_frame(rows)
     said = {} if names is None else columns_from_names(names)
     new = {column: values for column, values in said.items() if column not in table.columns}
@@ -85,18 +52,7 @@ def make_dataset(
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a table in which a cell of text is never missing, but empty.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Column to value; rows may lack columns.
-
-    Returns
-    -------
-    DataFrame
-        Columns in the order of first appearance.
-    """
+    """Make a table in which a cell of text is never missing, but empty."""
     import pandas as pd
 
     table = pd.DataFrame(list(rows))
@@ -107,25 +63,7 @@ def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def with_group(data: Dataset, group: str | None) -> Dataset:
-    """Keep images together by a column that the user names.
-
-    Parameters
-    ----------
-    data : Dataset
-        With a guess.
-    group : str or None
-        A column, or several joined by ``+``; None leaves the guess.
-
-    Returns
-    -------
-    Dataset
-        With that group.
-
-    Raises
-    ------
-    DatasetError
-        If there is no such column.
-    """
+    """Keep images together by a column that the user names."""
     if group is None:
         return data
     group_keys(data.table, group)

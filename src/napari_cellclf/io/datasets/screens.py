@@ -17,42 +17,12 @@ _DEFAULT = "cell_type"
 
 
 def is_screen(folder: Path) -> bool:
-    """Whether a folder holds sites of RxRx1 in the folders of their experiments.
-
-    Parameters
-    ----------
-    folder : Path
-        Any folder; searched four levels deep.
-
-    Returns
-    -------
-    bool
-        False for sites that were taken out of their experiments.
-    """
+    """Whether a folder holds sites of RxRx1 in the folders of their experiments."""
     return any(site.name.experiment is not None for site in find_sites(folder))
 
 
 def read_screen(folder: Path, label: str) -> Dataset:
-    """Read the sites below a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        RxRx1's root, or any folder of experiments.
-    label : str
-        A column of ``metadata.csv``, or what the folders say (``experiment``, ``plate`` ...).
-
-    Returns
-    -------
-    Dataset
-        A row a site. The publisher's split into training and test experiments is in ``split`` if
-        every class is in both.
-
-    Raises
-    ------
-    DatasetError
-        If a site has no such label.
-    """
+    """Read the sites below a folder."""
     sources = collect_sources([folder])
     rows = [make_row(source, "") for source in sources if "well" in source.metadata]
     if not rows:

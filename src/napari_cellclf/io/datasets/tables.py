@@ -30,29 +30,7 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d{1,3})?|nan|-?inf")
 
 
 def read_table(path: Path, label: str) -> Dataset:
-    """Read a user's table of labelled images.
-
-    Parameters
-    ----------
-    path : Path
-        A CSV table, UTF-8, with a column ``path`` (relative to the table) and one of labels; a
-        column ``split`` may say train, valid or test. Capitals in the names of columns do not
-        matter. Any file of an RxRx1 site stands for the site.
-    label : str
-        The column to learn.
-
-    Returns
-    -------
-    Dataset
-        In the order of the table. Files need not exist; `inspect_dataset` lists those that do not.
-
-    Raises
-    ------
-    InputError
-        If it is no such table.
-    DatasetError
-        If labels are missing, or a split is called something else.
-    """
+    """Read a user's table of labelled images."""
     rows = [_tidy(row) for row in _read_rows(path)]
     columns = list(rows[0]) if rows else []
     for needed in ("path", label.lower()):
@@ -78,24 +56,7 @@ def read_table(path: Path, label: str) -> Dataset:
 def write_dataset_csv(
     dataset: Dataset, path: str | os.PathLike[str], root: str | os.PathLike[str]
 ) -> None:
-    """Write every row of a data set with its split; whole or not at all.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Its classes and group column are not in the table; keep them elsewhere.
-    path : path
-        The CSV table; replaced if it exists. Text that a spreadsheet would run as a formula, and
-        a column of text that looks like numbers, gets an apostrophe in front, which
-        `read_dataset_csv` takes away.
-    root : path
-        Paths below it are written relative to it, others absolute.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written there.
-    """
+    """Write every row of a data set with its split; whole or not at all."""
     file = Path(path)
     top = Path(os.path.abspath(root))  # noqa: PTH100
     beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -138,29 +99,7 @@ def read_dataset_csv(
     source: str = "",
     leakage_allowed: bool = False,
 ) -> Dataset:
-    """Read what `write_dataset_csv` wrote.
-
-    Parameters
-    ----------
-    path : path
-        The table.
-    root : path
-        What its relative paths begin at.
-    classes : iterable of ClassSpec, optional
-        Made from the labels if left out.
-    group_column, group_reason, source, leakage_allowed
-        As for `Dataset`.
-
-    Returns
-    -------
-    Dataset
-        The same rows. Columns that hold nothing but numbers hold numbers again.
-
-    Raises
-    ------
-    InputError
-        If it is no such table.
-    """
+    """Read what `write_dataset_csv` wrote."""
     file = Path(path)
     rows = list(_read_rows(file))
     missing = [name for name in _NEEDED if rows and name not in rows[0]]

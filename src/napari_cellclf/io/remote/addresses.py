@@ -116,21 +116,6 @@ Address = WebAddress | ObjectAddress | ZenodoAddress | HubAddress | FileAddress
 def parse_address(uri: str | Path) -> Address:
     """Tell what kind of address it is.
 
-    Parameters
-    ----------
-    uri : str or Path
-        What a user typed, or what stands in a registry.
-
-    Returns
-    -------
-    Address
-        Of its kind; nothing has been asked of the network or the disk.
-
-    Raises
-    ------
-    DownloadError
-        If it is of no kind known, or incomplete.
-
     Examples
     --------
     >>> parse_address("s3://models/2026/embryo.cellclf")
@@ -151,25 +136,7 @@ def parse_address(uri: str | Path) -> Address:
 
 
 def check_name(name: str, where: str) -> str:
-    """Refuse what is not the plain name of a file.
-
-    Parameters
-    ----------
-    name : str
-        From an address, a server or a registry.
-    where : str
-        Where it comes from, for the message.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    DownloadError
-        If it is empty, hidden, long, or could lead to another folder.
-    """
+    """Refuse what is not the plain name of a file."""
     if not name or name.startswith(".") or len(name) > 200 or _NOT_IN_NAMES.search(name):
         raise DownloadError(
             f"{where} gives {name[:80]!r} as the name of its file; give an address that ends in a "
@@ -179,21 +146,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def check_web(url: str, *, first: str | None = None) -> None:
-    """Refuse an address that leaves encryption.
-
-    Parameters
-    ----------
-    url : str
-        The address.
-    first : str, optional
-        Where a chain of redirects began: only one that began on this computer may stay without
-        encryption there.
-
-    Raises
-    ------
-    DownloadError
-        If it is neither ``https`` nor plain HTTP to this computer, or holds a password.
-    """
+    """Refuse an address that leaves encryption."""
     shown = str(WebAddress(url))
     try:
         parts = urlsplit(url)

@@ -25,16 +25,6 @@ _LARGEST_RECORD = 1 << 22
 def hub_url(address: HubAddress) -> str:
     """Return where Hugging Face gives a file at a commit.
 
-    Parameters
-    ----------
-    address : HubAddress
-        The file.
-
-    Returns
-    -------
-    str
-        Its https address, on the host that ``HF_ENDPOINT`` names or on huggingface.co.
-
     Examples
     --------
     >>> hub_url(HubAddress("me", "cells", "0" * 40, "a b.cellclf"))[-20:]
@@ -46,15 +36,7 @@ def hub_url(address: HubAddress) -> str:
 
 
 class ZenodoSource:
-    """A file of a record of Zenodo.
-
-    Parameters
-    ----------
-    address : ZenodoAddress
-        The record, and the file where it holds several.
-    rules : Rules
-        How patient to be.
-    """
+    """A file of a record of Zenodo."""
 
     def __init__(self, address: ZenodoAddress, rules: Rules) -> None:
         self.address = address

@@ -83,36 +83,14 @@ class Checksum:
 
 
 def note_checked(path: Path, checksum: Checksum) -> None:
-    """Write down beside a file that it was read and is the one expected.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    checksum : Checksum
-        What it was compared with.
-    """
+    """Write down beside a file that it was read and is the one expected."""
     found = path.stat()
     note = {"checksum": str(checksum), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
     note_path(path).write_text(json.dumps(note), encoding="utf-8")
 
 
 def was_checked(path: Path, checksum: Checksum) -> bool:
-    """Whether a file was compared with a checksum before, and has not been written to since.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it need not exist.
-    checksum : Checksum
-        The one expected.
-
-    Returns
-    -------
-    bool
-        True if the note beside it names this checksum and the present size and time of change.
-        The content is not read.
-    """
+    """Whether a file was compared with a checksum before, and has not been written to since."""
     try:
         found = path.stat()
         note = json.loads(note_path(path).read_text(encoding="utf-8"))
@@ -124,16 +102,5 @@ def was_checked(path: Path, checksum: Checksum) -> bool:
 
 
 def note_path(path: Path) -> Path:
-    """Return where the note about a file lies.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    Path
-        A hidden file beside it.
-    """
+    """Return where the note about a file lies."""
     return path.with_name(f".{path.name}.checked.json")

@@ -14,14 +14,9 @@ from napari_cellclf.io.remote.sources import Answer
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file that can be opened by its path.
+    """A file that can be opened by its path."""
 
-    Parameters
-    ----------
-    address : FileAddress
-        Its path.
-    """
-
+    #: Its path.
     address: FileAddress
 
     @contextmanager

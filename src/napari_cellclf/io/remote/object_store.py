@@ -19,15 +19,7 @@ _CHANGED = (412, 416)
 
 
 class ObjectSource:
-    """One object of a bucket: asked for without a signature first, then with one.
-
-    Parameters
-    ----------
-    address : ObjectAddress
-        Bucket and key.
-    rules : Rules
-        How patient to be.
-    """
+    """One object of a bucket: asked for without a signature first, then with one."""
 
     def __init__(self, address: ObjectAddress, rules: Rules) -> None:
         self.address = address

@@ -12,13 +12,7 @@ _ABANDONED_SECONDS = 86_400.0
 
 
 class PartialFile:
-    """What has arrived of a file so far, hidden beside its place.
-
-    Parameters
-    ----------
-    target : Path
-        Where the whole file will lie.
-    """
+    """What has arrived of a file so far, hidden beside its place."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -26,20 +20,7 @@ class PartialFile:
         self._note = target.with_name(f".{target.name}{_MARK}.json")
 
     def resume_at(self, origin: str) -> tuple[int, str | None]:
-        """Say from which byte on the rest is wanted.
-
-        Parameters
-        ----------
-        origin : str
-            The address it is fetched from.
-
-        Returns
-        -------
-        start : int
-            0 where nothing can be continued.
-        tag : str or None
-            Names the version that the beginning is from.
-        """
+        """Say from which byte on the rest is wanted."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             size = self.path.stat().st_size
@@ -69,13 +50,7 @@ class PartialFile:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where files are fetched to.
-    """
+    """Remove what processes that were killed have left in a folder."""
     long_ago = time.time() - _ABANDONED_SECONDS
     for path in folder.glob(f".*{_MARK}*"):
         # Another process may have finished it between listing and looking.

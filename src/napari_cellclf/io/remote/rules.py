@@ -40,17 +40,6 @@ class Rules:
 def is_offline(asked: bool = False) -> bool:
     """Whether the network must not be used.
 
-    Parameters
-    ----------
-    asked : bool
-        Whether the caller forbids it.
-
-    Returns
-    -------
-    bool
-        True if the caller or the environment variable ``CELLCLF_OFFLINE`` says so; an empty
-        variable and ``0`` do not.
-
     Examples
     --------
     >>> is_offline(True)

@@ -13,24 +13,16 @@ from napari_cellclf.io.remote.checksum import Checksum
 
 @dataclass(frozen=True)
 class Answer:
-    """What a place sends when it is asked for a file, opened.
+    """What a place sends when it is asked for a file, opened."""
 
-    Parameters
-    ----------
-    read : callable
-        Takes a number of bytes and returns at most so many, none at the end.
-    start : int
-        Which byte of the file comes first: 0 where the place would not send the rest alone.
-    total : int, optional
-        Bytes of the whole file, None if the place does not say.
-    tag : str, optional
-        Names this very version of the file, so that the rest of no other is put behind it; None
-        where the place has no such name, and a broken download begins anew.
-    """
-
+    #: Takes a number of bytes and returns at most so many, none at the end.
     read: Callable[[int], bytes]
+    #: Which byte of the file comes first: 0 where the place would not send the rest alone.
     start: int = 0
+    #: Bytes of the whole file, None if the place does not say.
     total: int | None = None
+    #: Names this very version of the file, so that the rest of no other is put behind it; None
+    #: where the place has no such name, and a broken download begins anew.
     tag: str | None = None
 
 
@@ -47,17 +39,7 @@ class Source(Protocol):
 
 
 class PassingFault(Exception):
-    """Something went wrong that may be well in a moment.
-
-    Parameters
-    ----------
-    error : DownloadError
-        What to tell the user if it is not.
-    wait : float
-        Seconds that the server asks to wait.
-    anew : bool
-        Whether what has arrived so far is of no use.
-    """
+    """Something went wrong that may be well in a moment."""
 
     def __init__(self, error: DownloadError, wait: float = 0.0, *, anew: bool = False) -> None:
         super().__init__(str(error))

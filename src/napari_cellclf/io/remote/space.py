@@ -12,20 +12,7 @@ _RESERVE = 32 << 20
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Refuse what a folder has no room for.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the file goes; it exists.
-    n_bytes : int
-        How much is still to come.
-
-    Raises
-    ------
-    DownloadError
-        If there is less room than that and a reserve of 32 MiB.
-    """
+    """Refuse what a folder has no room for."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes + _RESERVE:
         raise DownloadError(

@@ -70,29 +70,19 @@ class _Reader:
 
 @dataclass
 class Transfer:
-    """One attempt after the other at one file from one source.
+    """One attempt after the other at one file from one source."""
 
-    Parameters
-    ----------
-    source : Source
-        Where from.
-    where : str
-        Its address, for messages.
-    max_bytes : int
-        Size above which it is given up.
-    rules : Rules
-        How patient to be.
-    on_progress : callable
-        Told how many bytes of how many have arrived.
-    should_stop : callable
-        Asked before every block, and while waiting.
-    """
-
+    #: Where from.
     source: Source
+    #: Its address, for messages.
     where: str
+    #: Size above which it is given up.
     max_bytes: int
+    #: How patient to be.
     rules: Rules
+    #: Told how many bytes of how many have arrived.
     on_progress: OnProgress
+    #: Asked before every block, and while waiting.
     should_stop: ShouldStop
     _deadline: float = field(init=False)
 
@@ -100,20 +90,7 @@ class Transfer:
         self._deadline = time.monotonic() + self.rules.total_seconds
 
     def run(self, partial: PartialFile) -> None:
-        """Fetch the file, going on where a connection broke.
-
-        Parameters
-        ----------
-        partial : PartialFile
-            Where to; left as it is when this raises.
-
-        Raises
-        ------
-        DownloadError
-            If no attempt brings the whole file.
-        CancelledError
-            If `should_stop` says so.
-        """
+        """Fetch the file, going on where a connection broke."""
         wait = self.rules.first_wait
         for attempt in range(1, self.rules.attempts + 1):
             try:

@@ -36,17 +36,11 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "napari-cellclf"}
 
 @dataclass(frozen=True)
 class WebSource:
-    """A file behind an https address.
+    """A file behind an https address."""
 
-    Parameters
-    ----------
-    url : str
-        Its address.
-    rules : Rules
-        How patient to be.
-    """
-
+    #: Its address.
     url: str
+    #: How patient to be.
     rules: Rules
 
     @contextmanager
@@ -65,29 +59,7 @@ class WebSource:
 
 @contextmanager
 def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.client.HTTPResponse]:
-    """Open an address and explain what goes wrong with it, while it is read as well.
-
-    Parameters
-    ----------
-    url : str
-        ``https``, or plain HTTP to this computer.
-    headers : dict of str to str
-        Of the request.
-    rules : Rules
-        How patient to be.
-
-    Yields
-    ------
-    HTTPResponse
-        Of status 2xx.
-
-    Raises
-    ------
-    PassingFault
-        If another attempt may help.
-    DownloadError
-        If none will.
-    """
+    """Open an address and explain what goes wrong with it, while it is read as well."""
     check_web(url)
     shown = str(WebAddress(url))
     try:
@@ -112,26 +84,7 @@ def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.cli
 def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
     """Read something short, such as what an archive says of a record.
 
-    Parameters
-    ----------
-    url : str
-        ``https``, or plain HTTP to this computer.
-    max_bytes : int
-        Size above which it is given up.
-    rules : Rules
-        How patient to be; `total_seconds` for all of it.
-
-    Returns
-    -------
-    bytes
-        The whole.
-
-    Raises
-    ------
-    PassingFault
-        If another attempt may help.
-    DownloadError
-        If none will, or it is too long.
+    Returns the whole.
     """
     shown, text = str(WebAddress(url)), b""
     deadline = time.monotonic() + rules.total_seconds
@@ -151,18 +104,7 @@ def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
 
 
 def too_slow(where: str) -> DownloadError:
-    """Return what to tell of a server that says nothing, or too little.
-
-    Parameters
-    ----------
-    where : str
-        Its address, for people.
-
-    Returns
-    -------
-    DownloadError
-        To be raised.
-    """
+    """Return what to tell of a server that says nothing, or too little."""
     return DownloadError(f"{where} is too slow to answer; try again on a better connection")
 
 

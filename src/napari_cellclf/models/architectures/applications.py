@@ -44,38 +44,8 @@ def build(
 ) -> keras.Model:
     """Build one of Keras's networks with global pooling and a head for `n_classes`.
 
-    Parameters
-    ----------
-    name : str
-        Its name in lower case, such as ``"resnet50"``.
-    input_shape : tuple of (int or None)
-        Height, width (None for any size) and number of channels.
-    n_classes : int
-        Number of classes.
-    weights : str or None
-        ``"imagenet"`` (fetched when first used), a path to a ``.weights.h5`` or ``.keras``
-        file of the network without its head for three channels, or None for random ones.
-    hidden_units : int, optional
-        Width of a dense layer with ReLU before the last one.
-    dropout : float
-        Share of the features dropped before the last layer while training.
-    train_backbone : bool, optional
-        Whether training changes the backbone; by default only without pretrained weights.
-    unit_range : bool
-        Whether images of other than three channels come in 0 to 1; else with zero mean and unit
-        variance.
-
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
-
-    Raises
-    ------
-    ArchitectureError
-        If the network does not exist, or cannot take such images or parameters.
-    DownloadError
-        If the weights cannot be fetched.
+    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
+    and unit variance. Returns ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
     """
     backbone = _backbone(name, (input_shape[0], input_shape[1], 3), weights)
     return assemble(
@@ -98,20 +68,7 @@ def imagenet_normalization(name: str) -> ImageNet:
 
     It is tried on a few pixels; it is affine for each channel, and some swap red and blue.
 
-    Parameters
-    ----------
-    name : str
-        As for `build`.
-
-    Returns
-    -------
-    ImageNet
-        Mean 0 and standard deviation 1 for networks that scale pixels themselves.
-
-    Raises
-    ------
-    ArchitectureError
-        If it does something else to the pixels.
+    Returns mean 0 and standard deviation 1 for networks that scale pixels themselves.
 
     Examples
     --------
@@ -147,15 +104,7 @@ def imagenet_normalization(name: str) -> ImageNet:
 def default_size(name: str) -> tuple[int, int]:
     """Find the size of the photographs that a network was made for.
 
-    Parameters
-    ----------
-    name : str
-        As for `build`.
-
-    Returns
-    -------
-    tuple of int
-        Height and width in pixels.
+    Returns height and width in pixels.
     """
     try:
         # Refused before anything is built or fetched, and the refusal names the size.

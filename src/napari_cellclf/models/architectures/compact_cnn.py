@@ -35,37 +35,8 @@ def build(
     `width` channels more than the one before, each followed by a normalisation and ReLU; the
     average over the image, dropout, and one dense layer.
 
-    Parameters
-    ----------
-    input_shape : tuple of (int or None)
-        Height, width (None for any size of at least 32 pixels) and number of channels.
-    n_classes : int
-        Outputs.
-    width : int
-        Channels after the first convolution, a multiple of 8.
-    depth : int
-        Number of convolutions, 2 to 5.
-    dropout : float
-        Part of the averaged features that is blanked in training.
-    normalization : {'batch', 'group', 'none'}
-        ``batch`` uses the statistics of the training images, with momentum 0.9 (Keras's 0.99 is
-        too slow for a few hundred steps); ``group`` [1]_ takes them from each image alone, in
-        groups of 8 channels, and learns more slowly.
-    members : int
-        Networks of this kind, 1 to 20, of which each starts from other random weights; with more
-        than one, the answer is the mean of their probabilities.
-    seed : int, optional
-        Makes the initial weights and the dropout reproducible.
-
-    Returns
-    -------
-    keras.Model
-        float32 ``(N, Y, X, C)`` to softmax probabilities, float32 ``(N, n_classes)``.
-
-    Raises
-    ------
-    ArchitectureError
-        If a parameter is out of its range.
+    `input_shape`: height, width (None for any size of at least 32 pixels) and number of channels.
+    Returns float32 ``(N, Y, X, C)`` to softmax probabilities, float32 ``(N, n_classes)``.
 
     References
     ----------

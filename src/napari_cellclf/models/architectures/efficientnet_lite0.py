@@ -55,13 +55,7 @@ _STAGES = (
 
 
 def blocks() -> Iterator[Block]:
-    """List the sixteen blocks in order.
-
-    Yields
-    ------
-    Block
-        With the name that its layers begin with, ``block0`` to ``block15``.
-    """
+    """List the sixteen blocks in order."""
     index = 0
     for kernel, stride, expand, filters, repeats in _STAGES:
         for repeat in range(repeats):
@@ -81,34 +75,8 @@ def build(
 ) -> keras.Model:
     """Build the network with a head for `n_classes`.
 
-    Parameters
-    ----------
-    input_shape : tuple of (int or None)
-        Height, width (None for any size) and number of channels.
-    n_classes : int
-        Number of classes.
-    weights : str or None
-        ``"imagenet"`` for those shipped with this package, a path to a ``.weights.h5`` or
-        ``.keras`` file of this backbone for three channels, or None for random ones.
-    hidden_units : int, optional
-        Width of a dense layer with ReLU before the last one.
-    dropout : float
-        Share of the features dropped before the last layer while training.
-    train_backbone : bool, optional
-        Whether training changes the backbone; by default only without pretrained weights.
-    unit_range : bool
-        Whether images of other than three channels come in 0 to 1; else with zero mean and unit
-        variance.
-
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
-
-    Raises
-    ------
-    ArchitectureError
-        If a parameter is out of its range.
+    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
+    and unit variance. Returns ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
     """
     backbone = build_backbone((input_shape[0], input_shape[1], 3))
     if weights == "imagenet":
@@ -132,15 +100,7 @@ def build(
 def build_backbone(input_shape: Shape) -> keras.Model:
     """Build the network up to its pooled features.
 
-    Parameters
-    ----------
-    input_shape : tuple of (int or None)
-        Height, width and number of channels.
-
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, C)`` to ``(N, 1280)``, with random weights.
+    Returns ``(N, Y, X, C)`` to ``(N, 1280)``, with random weights.
     """
     inputs = keras.Input(input_shape, name="image")
     tensor = _convolve(inputs, "stem", 32, kernel=3, stride=2)
@@ -154,11 +114,8 @@ def build_backbone(input_shape: Shape) -> keras.Model:
 def imagenet_classifier() -> keras.Model:
     """Build the original classifier of photographs, with its thousand classes.
 
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, 3)``, normalised with `NORMALIZATION`, to the probabilities ``(N, 1000)`` of
-        ImageNet's classes in their usual order.
+    Returns ``(N, Y, X, 3)``, normalised with `NORMALIZATION`, to the probabilities ``(N, 1000)`` of
+    ImageNet's classes in their usual order.
     """
     backbone = build_backbone((None, None, 3))
     last = keras.layers.Dense(1000, activation="softmax", dtype="float32", name="imagenet")

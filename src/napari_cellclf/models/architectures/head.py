@@ -26,31 +26,9 @@ def add_head(
 ) -> keras.Model:
     """Put a classifying head on a backbone that ends in global pooling.
 
-    Parameters
-    ----------
-    backbone : keras.Model
-        ``(N, Y, X, C)`` to features ``(N, F)``. Its layers become part of the returned network.
-    n_classes : int
-        Number of classes.
-    name : str
-        Name of the new network.
-    hidden_units : int or None
-        Width of a dense layer with ReLU before the last one; None for no such layer.
-    dropout : float
-        Share of the features dropped before the last layer while training, from 0 to below 1.
-    train_backbone : bool
-        Whether training changes the backbone. If not, its batch normalisations also keep their
-        stored statistics.
-
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, C)`` to probabilities ``(N, n_classes)``, float32, in one flat graph.
-
-    Raises
-    ------
-    ArchitectureError
-        If a parameter is out of its range.
+    `backbone`: ``(N, Y, X, C)`` to features ``(N, F)``. Its layers become part of the returned
+    network. Returns ``(N, Y, X, C)`` to probabilities ``(N, n_classes)``, float32, in one flat
+    graph.
     """
     _check(name, hidden_units, dropout)
     for layer in backbone.layers:
@@ -83,37 +61,8 @@ def assemble(
 ) -> keras.Model:
     """Fit a backbone of three channels to the images at hand and give it a head.
 
-    Parameters
-    ----------
-    source : keras.Model
-        Backbone for three channels that ends in global pooling.
-    input_shape : tuple of (int or None)
-        Height, width and number of channels of the images.
-    n_classes : int
-        Number of classes.
-    name : str
-        Name of the new network.
-    normalization : ImageNet
-        What the backbone's authors did to photographs before feeding them.
-    pretrained : bool
-        Whether `source` holds weights to keep.
-    hidden_units, dropout
-        As for `add_head`.
-    train_backbone : bool, optional
-        Whether training changes the backbone; by default only if it is not pretrained.
-    unit_range : bool
-        Whether images of other than three channels come in 0 to 1; else with zero mean and unit
-        variance.
-
-    Returns
-    -------
-    keras.Model
-        The whole network.
-
-    Raises
-    ------
-    ArchitectureError
-        If a parameter is out of its range, or the backbone cannot take so many channels.
+    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
+    and unit variance.
     """
     channels = input_shape[2]
     # Photographs with their own numbers go in as they are. Everything else comes standardised, or

@@ -25,22 +25,8 @@ _UNCHECKED = {
 def fetch_imagenet_weights(name: str) -> Path | None:
     """Fetch the weights of a backbone, once.
 
-    Parameters
-    ----------
-    name : str
-        Of an application of Keras, in lower case.
-
-    Returns
-    -------
-    Path or None
-        Where Keras finds them. None where no checksum of them is published (MobileNet,
-        MobileNetV2), so that Keras is left to fetch them.
-
-    Raises
-    ------
-    DownloadError
-        If they cannot be fetched, or are not those published; or if only Keras could fetch them
-        and the network is not to be used.
+    Returns where Keras finds them. None where no checksum of them is published (MobileNet,
+    MobileNetV2), so that Keras is left to fetch them.
     """
     for entry in read_registries().entries:
         if isinstance(entry, WeightsEntry) and entry.architecture == name:

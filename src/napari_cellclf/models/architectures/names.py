@@ -50,11 +50,6 @@ FETCHED = "ImageNet, as Keras publishes them, fetched when first used"
 def list_architectures() -> list[str]:
     """List the names of all architectures, without loading Keras.
 
-    Returns
-    -------
-    list of str
-        This package's own first, then those of ``keras.applications`` in alphabetical order.
-
     Examples
     --------
     >>> names = list_architectures()
@@ -66,21 +61,6 @@ def list_architectures() -> list[str]:
 
 def canonical_name(architecture: str) -> str:
     """Find the name that an architecture is known by.
-
-    Parameters
-    ----------
-    architecture : str
-        In any case, with or without hyphens and underscores.
-
-    Returns
-    -------
-    str
-        One of `list_architectures`.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is none, naming those that come close.
 
     Examples
     --------

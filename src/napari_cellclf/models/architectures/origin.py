@@ -11,20 +11,6 @@ from napari_cellclf.models.architectures.names import FETCHED, OWN, canonical_na
 def weights_origin(architecture: str, weights: str | Path | None, channels: int) -> str | None:
     """Say where a network's first weights came from, for the record that a bundle keeps.
 
-    Parameters
-    ----------
-    architecture : str
-        Any way of writing one of `list_architectures`.
-    weights : str, path or None
-        As given to `build_network`.
-    channels : int
-        Number of channels it was built for.
-
-    Returns
-    -------
-    str or None
-        One line; None for random weights.
-
     Examples
     --------
     >>> weights_origin("efficientnet-lite0", "imagenet", 6)[:45]

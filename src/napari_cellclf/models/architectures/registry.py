@@ -44,29 +44,19 @@ _MOST_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class ArchitectureInfo:
-    """What there is to know of an architecture before building it.
+    """What there is to know of an architecture before building it."""
 
-    Parameters
-    ----------
-    name : str
-        The name it is known by.
-    description : str
-        One sentence.
-    parameters : mapping of str to object
-        What `build_network` takes for it beyond shape, classes and weights, with defaults.
-    default_size : tuple of int, optional
-        Height and width in pixels that images are resized to; None keeps each image's own size.
-    any_size : bool
-        Whether it can be built for images of any size, ``(None, None, C)``.
-    pretrained : str, optional
-        Where weights that it can start from come from; None if there are none.
-    """
-
+    #: The name it is known by.
     name: str
+    #: One sentence.
     description: str
+    #: What `build_network` takes for it beyond shape, classes and weights, with defaults.
     parameters: Mapping[str, Any]
+    #: Height and width in pixels that images are resized to; None keeps each image's own size.
     default_size: tuple[int, int] | None
+    #: Whether it can be built for images of any size, ``(None, None, C)``.
     any_size: bool
+    #: Where weights that it can start from come from; None if there are none.
     pretrained: str | None
 
 
@@ -76,21 +66,6 @@ _HEADS: Mapping[str, Mapping[str, Any]] = {"resnet50": {"hidden_units": 128}}
 
 def architecture_info(name: str) -> ArchitectureInfo:
     """Describe an architecture; this loads Keras.
-
-    Parameters
-    ----------
-    name : str
-        Any way of writing one of `list_architectures`.
-
-    Returns
-    -------
-    ArchitectureInfo
-        Its parameters, default size and so on.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is none of that name.
 
     Examples
     --------
@@ -187,27 +162,6 @@ def default_preprocessing(
     weights: str | Path | None = "imagenet",
 ) -> Preprocessing:
     """Choose size and normalisation for an architecture.
-
-    Parameters
-    ----------
-    architecture : str
-        Any way of writing one of `list_architectures`.
-    channels : sequence of ChannelSpec
-        What the network will be fed, in order.
-    weights : str, path or None
-        As for `build_network`; only its being None matters, and only to pretrained architectures.
-
-    Returns
-    -------
-    Preprocessing
-        Three required channels into a pretrained network: what its authors did to photographs.
-        `seed-cnn`: values divided by 255, as the project did. Anything else: zero mean and unit
-        variance, per image and channel.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is no such architecture.
 
     Examples
     --------

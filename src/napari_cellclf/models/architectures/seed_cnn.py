@@ -19,22 +19,8 @@ _MOST_PARAMETERS = 2**29
 def build(input_shape: tuple[int | None, int | None, int], n_classes: int) -> keras.Model:
     """Build the network with random weights.
 
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Height, width (pixels, both known) and number of channels.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    keras.Model
-        ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
-
-    Raises
-    ------
-    ArchitectureError
-        If the size is not known, too small for two poolings, or needs too many parameters.
+    `input_shape`: height, width (pixels, both known) and number of channels. Returns ``(N, Y, X,
+    C)`` to class probabilities ``(N, n_classes)``, float32.
     """
     _check_size(input_shape)
     layers = keras.layers

@@ -38,17 +38,7 @@ PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
 def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
     """Find what brings prepared pixels to what a network saw in training.
 
-    Parameters
-    ----------
-    normalization : ImageNet
-        How the network's photographs were normalised.
-    unit_range : bool
-        Whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
-
-    Returns
-    -------
-    scale, offset : float
-        The network's input is ``scale * prepared + offset``.
+    `unit_range`: whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
 
     Examples
     --------
@@ -64,18 +54,7 @@ def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple
 
 
 def has_rescaling(network: keras.Model) -> bool:
-    """Whether a network scales pixels itself.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Any network.
-
-    Returns
-    -------
-    bool
-        True if there is a `Rescaling` or `Normalization` layer in it.
-    """
+    """Whether a network scales pixels itself."""
     scaling = (keras.layers.Rescaling, keras.layers.Normalization)
     return any(isinstance(layer, scaling) for _, layer in _leaves(network))
 
@@ -87,29 +66,7 @@ def widen(
     rescale: tuple[float, float] | None = None,
     copy_weights: bool = True,
 ) -> keras.Model:
-    """Make the same network for another number of channels.
-
-    Parameters
-    ----------
-    network : keras.Model
-        A functional network of three channels.
-    channels : int
-        Channels of the new network.
-    rescale : tuple of float, optional
-        Scale and offset of a `Rescaling` layer to put in front.
-    copy_weights : bool
-        Whether to bring the weights along; otherwise they are new and random.
-
-    Returns
-    -------
-    keras.Model
-        A new network; the old one is left as it is.
-
-    Raises
-    ------
-    ArchitectureError
-        If a weight depends on the channels in a way that averaging cannot express.
-    """
+    """Make the same network for another number of channels."""
     inputs = keras.Input((*network.input_shape[1:3], channels), name="image")
     front = _front(rescale)
 
@@ -133,17 +90,8 @@ def widen(
 def widen_kernel(kernel: NDArray[Any], channels: int) -> NDArray[Any]:
     """Average a first convolution over its input channels and spread it over `channels`.
 
-    Parameters
-    ----------
-    kernel : ndarray, shape (h, w, c, filters)
-        Of a network of `c` channels.
-    channels : int
-        Wanted input channels.
-
-    Returns
-    -------
-    ndarray, shape (h, w, channels, filters)
-        Same dtype; its sum over input channels is that of `kernel`.
+    `kernel`: ndarray, shape (h, w, c, filters); of a network of `c` channels. Returns same dtype;
+    its sum over input channels is that of `kernel`.
 
     Examples
     --------

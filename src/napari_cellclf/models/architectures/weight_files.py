@@ -18,26 +18,7 @@ from napari_cellclf.errors import ArchitectureError
 
 
 def load_weights(network: keras.Model, path: str | Path, name: str) -> None:
-    """Load weights from a local ``.weights.h5`` or ``.keras`` file into a network of that shape.
-
-    Parameters
-    ----------
-    network : keras.Model
-        The network to fill.
-    path : path
-        What ``network.save_weights`` or ``network.save`` wrote, for the same network.
-    name : str
-        Name of the architecture, for messages.
-
-    Raises
-    ------
-    ArchitectureError
-        If there is no such file, or it does not hold the weights of this network.
-    BundleError
-        If it is not a complete file, or holds weights that are not finite.
-    UnsafeModelError
-        If it holds something other than a plain network or plain arrays.
-    """
+    """Load weights from a local ``.weights.h5`` or ``.keras`` file into a network of that shape."""
     given, path = str(path), Path(path)
     if not given.endswith((".weights.h5", ".keras")):
         raise ArchitectureError(

@@ -19,18 +19,8 @@ _UNBOUNDED = (-1e6, 1e6)
 def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequential:
     """Make the layers that vary training crops.
 
-    Parameters
-    ----------
-    config : AugmentationConfig
-        How strongly.
-    seed : int
-        Start of the random numbers.
-
-    Returns
-    -------
-    keras.Sequential
-        Takes and gives float32 ``(N, Y, X, C)`` of at least 8 x 8 pixels; does nothing unless
-        called with ``training=True``. A channel that is blank stays blank.
+    Returns takes and gives float32 ``(N, Y, X, C)`` of at least 8 x 8 pixels; does nothing unless
+    called with ``training=True``. A channel that is blank stays blank.
 
     Examples
     --------

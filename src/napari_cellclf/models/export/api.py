@@ -31,24 +31,15 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Format:
-    """A format that models can be exported to.
+    """A format that models can be exported to."""
 
-    Parameters
-    ----------
-    title : str
-        For people.
-    suffix : str
-        What the path must end in; empty for a folder of any name.
-    module, function : str
-        What writes and checks it.
-    beside : str
-        Suffix of a second file that belongs to it, or nothing.
-    """
-
+    #: For people.
     title: str
+    #: What the path must end in; empty for a folder of any name.
     suffix: str
     module: str
     function: str
+    #: Suffix of a second file that belongs to it, or nothing.
     beside: str = ""
 
     def writer(self) -> Callable[[Material, Path], None]:

@@ -9,23 +9,7 @@ from napari_cellclf.inference.engine_library import import_silently
 
 
 def export_library(name: str) -> Any:
-    """Import a library of the extra `export`.
-
-    Parameters
-    ----------
-    name : str
-        Of the module, such as ``"onnxruntime"``.
-
-    Returns
-    -------
-    module
-        The library.
-
-    Raises
-    ------
-    ExportError
-        If it is not installed.
-    """
+    """Import a library of the extra `export`."""
     try:
         return import_silently(name)
     except ImportError as error:

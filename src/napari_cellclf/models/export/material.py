@@ -25,44 +25,21 @@ Compute = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 
 @dataclass(frozen=True)
 class Material:
-    """A bundle, its network, and what a format may ask for besides.
+    """A bundle, its network, and what a format may ask for besides."""
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        What is exported.
-    network : keras.Model
-        Its network.
-    licence : str, optional
-        SPDX identifier to write where the bundle's own words are none.
-    authors : tuple of str
-        Each ``"Name, Affiliation"`` or a name.
-    """
-
+    #: What is exported.
     bundle: ModelBundle
+    #: Its network.
     network: Any
+    #: SPDX identifier to write where the bundle's own words are none.
     licence: str | None = None
+    #: Each ``"Name, Affiliation"`` or a name.
     authors: tuple[str, ...] = ()
 
     def check(self, runtime: str, compute: Compute) -> float:
         """Compare another runtime's answer to the stored test image with the stored one.
 
-        Parameters
-        ----------
-        runtime : str
-            What it is called.
-        compute : callable
-            Prepared images ``(N, Y, X, C)`` to probabilities ``(N, K)``.
-
-        Returns
-        -------
-        float
-            The largest difference.
-
-        Raises
-        ------
-        ExportError
-            If it is above `TOLERANCE`.
+        `compute`: prepared images ``(N, Y, X, C)`` to probabilities ``(N, K)``.
         """
         pixels = self.bundle.spec.input.preprocessing(self.bundle.test_image)
         found, expected = compute(pixels[np.newaxis]), self.bundle.test_output
@@ -78,18 +55,7 @@ class Material:
 
 
 def metadata(spec: BundleSpec) -> dict[str, str]:
-    """Describe a model in what other formats keep beside a network: names and texts.
-
-    Parameters
-    ----------
-    spec : BundleSpec
-        What the bundle says of itself.
-
-    Returns
-    -------
-    dict of str to str
-        Lists and numbers as JSON.
-    """
+    """Describe a model in what other formats keep beside a network: names and texts."""
     return {
         "cellclf.name": spec.name,
         "cellclf.spec_sha256": spec.spec_sha256 or "",

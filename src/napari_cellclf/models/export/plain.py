@@ -24,39 +24,13 @@ from napari_cellclf.models.export.runtimes import (
 
 
 def write_onnx(material: Material, path: Path) -> None:
-    """Write an ONNX file and compare it in ONNX Runtime.
-
-    Parameters
-    ----------
-    material : Material
-        What is exported.
-    path : Path
-        A new file.
-
-    Raises
-    ------
-    ExportError
-        If a layer has no operators, a library is missing, or the answer differs.
-    """
+    """Write an ONNX file and compare it in ONNX Runtime."""
     path.write_bytes(to_onnx(material.network, metadata=metadata(material.bundle.spec)))
     material.check("ONNX Runtime", partial(run_onnx, path))
 
 
 def write_openvino(material: Material, path: Path) -> None:
-    """Write OpenVINO's ``.xml`` and ``.bin`` in float32 and compare them in OpenVINO.
-
-    Parameters
-    ----------
-    material : Material
-        What is exported.
-    path : Path
-        A new ``.xml``.
-
-    Raises
-    ------
-    ExportError
-        As for `write_onnx`.
-    """
+    """Write OpenVINO's ``.xml`` and ``.bin`` in float32 and compare them in OpenVINO."""
     openvino = export_library("openvino")
     # Not `convert_model`, which reports its use to OpenVINO's makers.
     model = openvino_core().read_model(io.BytesIO(to_onnx(material.network)))
@@ -67,20 +41,7 @@ def write_openvino(material: Material, path: Path) -> None:
 
 
 def write_saved_model(material: Material, path: Path) -> None:
-    """Write a SavedModel folder and compare it in TensorFlow.
-
-    Parameters
-    ----------
-    material : Material
-        What is exported.
-    path : Path
-        A new folder.
-
-    Raises
-    ------
-    ExportError
-        If Keras computes with another backend than TensorFlow, or the answer differs.
-    """
+    """Write a SavedModel folder and compare it in TensorFlow."""
     if keras.config.backend() != "tensorflow":
         raise ExportError(
             f"a SavedModel is written by TensorFlow, but Keras computes with "
@@ -93,20 +54,7 @@ def write_saved_model(material: Material, path: Path) -> None:
 
 
 def write_keras(material: Material, path: Path) -> None:
-    """Copy the network as Keras wrote it, and compare the copy in Keras.
-
-    Parameters
-    ----------
-    material : Material
-        What is exported.
-    path : Path
-        A new file.
-
-    Raises
-    ------
-    ModelError
-        If the gate refuses it, or the answer differs.
-    """
+    """Copy the network as Keras wrote it, and compare the copy in Keras."""
     with material.bundle.private_network() as private:
         shutil.copyfile(private.path, path)
     check_network(path)

@@ -18,22 +18,8 @@ if TYPE_CHECKING:
 def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute with ONNX Runtime on the processor.
 
-    Parameters
-    ----------
-    model : bytes or Path
-        The model, or its file.
-    images : ndarray, shape (N, Y, X, C), float32
-        Prepared.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Its answers.
-
-    Raises
-    ------
-    ExportError
-        If ONNX Runtime is missing.
+    `model`: bytes or Path; the model, or its file. `images`: ndarray, shape (N, Y, X, C), float32;
+    prepared. Returns its answers.
     """
     source = model if isinstance(model, bytes) else str(model)
     session = export_library("onnxruntime").InferenceSession(
@@ -47,22 +33,7 @@ def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.flo
 def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute with OpenVINO on the processor.
 
-    Parameters
-    ----------
-    path : Path
-        The ``.xml``, beside its ``.bin``.
-    images : ndarray, shape (N, Y, X, C), float32
-        Prepared.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Its answers.
-
-    Raises
-    ------
-    ExportError
-        If OpenVINO is missing.
+    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
     """
     # Processors that can compute in bfloat16 would, unless told otherwise.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -74,17 +45,7 @@ def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]
 def run_saved_model(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute with the function of a SavedModel that serves.
 
-    Parameters
-    ----------
-    path : Path
-        Its folder.
-    images : ndarray, shape (N, Y, X, C), float32
-        Prepared.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Its answers.
+    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
     """
     layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
     return _numbers(layer(images))
@@ -93,17 +54,7 @@ def run_saved_model(path: Path, images: NDArray[np.float32]) -> NDArray[np.float
 def run_keras(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute with Keras.
 
-    Parameters
-    ----------
-    path : Path
-        A ``.keras`` file that the gate has let through.
-    images : ndarray, shape (N, Y, X, C), float32
-        Prepared.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        Its answers.
+    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
     """
     network = keras.saving.load_model(path, compile=False, safe_mode=True)
     return _numbers(network(images))

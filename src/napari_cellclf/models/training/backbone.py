@@ -39,17 +39,11 @@ Compute: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 
 @dataclass(frozen=True)
 class Way:
-    """How features are computed.
+    """How features are computed."""
 
-    Parameters
-    ----------
-    engine : {'openvino', 'onnxruntime', 'keras'}
-        By what.
-    precision : {'fast', 'float32'}
-        Keras computes as the backbone was built.
-    """
-
+    #: By what.
     engine: EngineName
+    #: Keras computes as the backbone was built.
     precision: EnginePrecision = "float32"
 
     @property
@@ -62,18 +56,6 @@ class Way:
 
 def ways_to_compute(machine: Machine, *, exact: bool) -> list[Way]:
     """List the ways to compute a backbone, the fastest first and Keras last.
-
-    Parameters
-    ----------
-    machine : Machine
-        Where.
-    exact : bool
-        Whether to leave out what rounds to 16 bits.
-
-    Returns
-    -------
-    list of Way
-        Each to be tried if those before it cannot compute the backbone, or differ too much.
 
     Examples
     --------
@@ -88,19 +70,7 @@ def ways_to_compute(machine: Machine, *, exact: bool) -> list[Way]:
 
 
 def fingerprint(backbone: keras.Model) -> str:
-    """Name a backbone after its graph and its weights.
-
-    Parameters
-    ----------
-    backbone : keras.Model
-        Any.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal. Names of layers, which count what was built before in the same
-        process, and what may be trained are no part of it.
-    """
+    """Name a backbone after its graph and its weights."""
     names = {name: str(number) for number, name in enumerate(_names(backbone))}
     graph = json.dumps(_anonymous(backbone.get_config(), names), sort_keys=True, default=str)
     digest = hashlib.sha256(graph.encode())
@@ -112,10 +82,7 @@ def fingerprint(backbone: keras.Model) -> str:
 class Backbone:
     """A backbone that can be computed in several ways.
 
-    Parameters
-    ----------
-    network : keras.Model
-        ``(N, Y, X, C)`` to features ``(N, F)``.
+    `network`: ``(N, Y, X, C)`` to features ``(N, F)``.
     """
 
     def __init__(self, network: keras.Model) -> None:
@@ -126,26 +93,8 @@ class Backbone:
     def load(self, way: Way, images: NDArray[np.float32]) -> tuple[Compute, str]:
         """Make what computes it in one way, and compare it with Keras.
 
-        Parameters
-        ----------
-        way : Way
-            How.
-        images : ndarray, shape (N, Y, X, C), float32
-            Some prepared ones to compare by, the same in each call.
-
-        Returns
-        -------
-        compute : callable
-            Images to features.
-        device : str
-            What computes, and where.
-
-        Raises
-        ------
-        EngineError
-            If the engine cannot compute it, or differs too much from Keras.
-        ExportError
-            If it cannot be written as ONNX.
+        `images`: ndarray, shape (N, Y, X, C), float32; some prepared ones to compare by, the same
+        in each call.
         """
         if way.engine == "keras":
             network = self._network

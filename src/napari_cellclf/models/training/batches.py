@@ -30,44 +30,22 @@ class Arrays(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's worth of training.
+    """One step's worth of training."""
 
-    Parameters
-    ----------
-    step : int
-        Number within the epoch, from 0.
-    inputs : ndarray, shape (N, ...), float32
-        What the network is fed.
-    targets : ndarray, shape (N, K), float32
-        What it should answer.
-    """
-
+    #: Number within the epoch, from 0.
     step: int
+    #: What the network is fed.
     inputs: NDArray[np.float32]
+    #: What it should answer.
     targets: NDArray[np.float32]
 
 
 class Batches:
     """Draws the batches of each epoch.
 
-    Parameters
-    ----------
-    arrays : Arrays
-        Prepared images ``(Y, X, C)`` or features ``(F,)``.
-    labels : ndarray of int, shape (N,)
-        The class of each.
-    targets : ndarray, shape (K, K), float32
-        What the network should answer to each class, from `soft_targets`.
-    batch_size : int
-        Images in a batch; every batch is full.
-    balance : str
-        As for `TrainingConfig`.
-    seed : int
-        Start of the random numbers.
-    steps : int, optional
-        Batches in an epoch; None for as many as see each image once.
-    crop : int, optional
-        Side of random crops; smaller images give what they have.
+    `arrays`: prepared images ``(Y, X, C)`` or features ``(F,)``. `labels`: ndarray of int, shape
+    (N,); the class of each. `targets`: ndarray, shape (K, K), float32; what the network should
+    answer to each class, from `soft_targets`.
 
     Examples
     --------
@@ -108,20 +86,7 @@ class Batches:
         return shape if self._crop is None else (self._crop, self._crop, shape[-1])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Go over the batches of an epoch, each made while the one before is used.
-
-        Parameters
-        ----------
-        epoch : int
-            Number, from 0.
-        start : int
-            The first step; those before are left out.
-
-        Yields
-        ------
-        Batch
-            In order.
-        """
+        """Go over the batches of an epoch, each made while the one before is used."""
         rows = self._rows(epoch)
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(self._batch, epoch, start, rows)
@@ -163,15 +128,7 @@ class Batches:
 
 
 class Subset:
-    """Some of many arrays, renumbered.
-
-    Parameters
-    ----------
-    arrays : Arrays
-        All.
-    numbers : sequence of int
-        Which, in order.
-    """
+    """Some of many arrays, renumbered."""
 
     def __init__(self, arrays: Arrays, numbers: Sequence[int] | NDArray[np.intp]) -> None:
         self._arrays = arrays
@@ -186,13 +143,7 @@ class Subset:
 
 
 class Together:
-    """Arrays of two lists, one after the other.
-
-    Parameters
-    ----------
-    first, second : Arrays
-        Each may be empty.
-    """
+    """Arrays of two lists, one after the other."""
 
     def __init__(self, first: Arrays, second: Arrays) -> None:
         self._first = first

@@ -63,36 +63,7 @@ def cached_features(
     All features that are returned were computed in the same way: by the fastest engine that agrees
     with Keras on some of the images.
 
-    Parameters
-    ----------
-    backbone : keras.Model
-        Images to features ``(N, F)``.
-    arrays : Arrays
-        Prepared images.
-    keys : sequence of str
-        Names each image after everything that its numbers depend on.
-    folder : Path
-        Where features are kept.
-    exact : bool
-        Whether nothing may be rounded to 16 bits.
-    batch_size : int
-        Images at once.
-    note : callable
-        Is told in one sentence what computes, and why nothing faster does.
-    on_progress, should_stop : callable
-        Told and asked with every batch.
-
-    Returns
-    -------
-    ndarray, shape (N, F), float32
-        In order.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes; what was computed is kept.
-    DatasetError
-        If the disk has no room for them, or refuses, or another process takes it.
+    `backbone`: images to features ``(N, F)``. Returns in order.
     """
     name = fingerprint(backbone)
     ways = ways_to_compute(look_at_machine(), exact=exact)
@@ -124,18 +95,7 @@ def _group(backbone: str, way: Way) -> str:
 
 
 def pixel_keys(arrays: Arrays) -> tuple[str, ...]:
-    """Name images that are in memory after their pixels.
-
-    Parameters
-    ----------
-    arrays : Arrays
-        Prepared images.
-
-    Returns
-    -------
-    tuple of str
-        32 hexadecimal digits each.
-    """
+    """Name images that are in memory after their pixels."""
     return tuple(_pixel_key(arrays[number]) for number in range(len(arrays)))
 
 

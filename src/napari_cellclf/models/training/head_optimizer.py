@@ -25,12 +25,7 @@ _CLIP = 1.0
 class HeadOptimizer:
     """Changes weights along gradients; all it remembers can be written down.
 
-    Parameters
-    ----------
-    weights : list of ndarray of float32
-        Changed in place.
-    config : TrainingConfig
-        Optimizer, weight decay and running mean.
+    `weights`: list of ndarray of float32; changed in place.
     """
 
     def __init__(self, weights: Weights, config: TrainingConfig) -> None:
@@ -51,12 +46,7 @@ class HeadOptimizer:
     def apply(self, gradients: Weights, rate: float) -> None:
         """Take a step.
 
-        Parameters
-        ----------
-        gradients : list of ndarray of float32
-            One for each weight.
-        rate : float
-            Learning rate.
+        `gradients`: list of ndarray of float32; one for each weight.
         """
         norm = np.sqrt(sum(float(np.vdot(gradient, gradient)) for gradient in gradients))
         clipped = gradients if norm <= _CLIP else [g * np.float32(_CLIP / norm) for g in gradients]

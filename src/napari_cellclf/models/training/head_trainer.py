@@ -25,18 +25,7 @@ _TINY = np.float32(1e-7)
 
 
 def is_small_head(head: keras.Model) -> bool:
-    """Whether a head is one that `HeadTrainer` computes, and is faster at.
-
-    Parameters
-    ----------
-    head : keras.Model
-        Features to probabilities.
-
-    Returns
-    -------
-    bool
-        True for a dense softmax behind at most one dense layer with ReLU and one dropout.
-    """
+    """Whether a head is one that `HeadTrainer` computes, and is faster at."""
     layers = [layer for layer in head.layers if not isinstance(layer, keras.layers.InputLayer)]
     kinds = tuple(type(layer).__name__ for layer in layers)
     dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
@@ -68,13 +57,6 @@ class HeadTrainer:
 
     Dropout draws from the seed and the number of the step, so that a training that goes on draws
     what it would have drawn.
-
-    Parameters
-    ----------
-    head : keras.Model
-        One that `is_small_head`; it has the weights that are trained only inside `averaged`.
-    config : TrainingConfig
-        Optimizer and seed.
     """
 
     def __init__(self, head: keras.Model, config: TrainingConfig) -> None:
@@ -91,19 +73,8 @@ class HeadTrainer:
     ) -> tuple[float, float]:
         """Train on one batch.
 
-        Parameters
-        ----------
-        inputs : ndarray, shape (N, F), float32
-            Features.
-        targets : ndarray, shape (N, K), float32
-            What to answer.
-        rate : float
-            Learning rate.
-
-        Returns
-        -------
-        loss, accuracy : float
-            Of the batch, before the step.
+        `inputs`: ndarray, shape (N, F), float32; features. `targets`: ndarray, shape (N, K),
+        float32; what to answer.
         """
         # Products this small are a hundred times slower where threads of BLAS wait for each other
         # on busy cores. A loss that is no number is for the loop to notice.
@@ -123,18 +94,7 @@ class HeadTrainer:
         return {name: np.array(array) for name, array in self._optimizer.arrays().items()}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go back to a state.
-
-        Parameters
-        ----------
-        state : mapping of str to ndarray
-            What `state` returned, of this trainer or of one made in the same way.
-
-        Raises
-        ------
-        ValueError
-            If it is that of another head.
-        """
+        """Go back to a state."""
         own = self._optimizer.arrays()
         check_state(own, state, "head")
         for name, array in own.items():

@@ -31,57 +31,35 @@ _LOWERED = 0.1
 
 @dataclass
 class LoopState:
-    """Where a stage stands; with the trainer's arrays, all that the next step depends on.
+    """Where a stage stands; with the trainer's arrays, all that the next step depends on."""
 
-    Parameters
-    ----------
-    stage : {'head', 'network'}
-        Which.
-    batch_size : int
-        Smaller than configured if the memory did not suffice.
-    epoch, step : int
-        The epoch that is under way, from 0, and the steps of it that were taken.
-    rate_factor : float
-        1, or less after a loss that was no number.
-    best, best_epoch : float and int, optional
-        The best validation so far (larger is better), and its epoch from 1.
-    loss_sum, accuracy_sum : float
-        Over the steps of this epoch.
-    history : list of dict
-        A record of each epoch that was finished.
-    finished : bool
-        Whether no epoch is left.
-    """
-
+    #: Which.
     stage: str
+    #: Smaller than configured if the memory did not suffice.
     batch_size: int
     epoch: int = 0
     step: int = 0
+    #: 1, or less after a loss that was no number.
     rate_factor: float = 1.0
     best: float | None = None
     best_epoch: int | None = None
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
+    #: A record of each epoch that was finished.
     history: list[dict[str, Any]] = field(default_factory=list)
+    #: Whether no epoch is left.
     finished: bool = False
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What one stage does.
+    """What one stage does."""
 
-    Parameters
-    ----------
-    name : {'head', 'network'}
-        Which.
-    epochs : int
-        At most.
-    learning_rate : float
-        The largest.
-    """
-
+    #: Which.
     name: str
+    #: At most.
     epochs: int
+    #: The largest.
     learning_rate: float
 
 
@@ -90,27 +68,7 @@ class _NotFinite(Exception):
 
 
 class TrainingLoop:
-    """Trains a network through one stage.
-
-    Parameters
-    ----------
-    stage : Stage
-        Epochs and rate.
-    trainer : Trainer or HeadTrainer
-        Takes the steps.
-    make_batches : callable
-        Given a batch size, returns the `Batches`.
-    validation : Validation, optional
-        Judges after each epoch; without one the last weights are kept.
-    config : TrainingConfig
-        Everything else.
-    keeper : Keeper
-        Where states go, and where an earlier one of this stage may lie.
-    reporter : Reporter
-        Is told what happens.
-    should_stop : callable
-        Asked after each step and before each batch of a validation.
-    """
+    """Trains a network through one stage."""
 
     def __init__(
         self,
@@ -138,20 +96,7 @@ class TrainingLoop:
         self._saved_at = 0.0
 
     def run(self) -> LoopState:
-        """Train until the stage is finished, from wherever its last state stands.
-
-        Returns
-        -------
-        LoopState
-            The last; the network has the weights that are kept.
-
-        Raises
-        ------
-        CancelledError
-            If `should_stop` answered yes; the state was kept.
-        TrainingError
-            If the loss became no number twice, or not even one image fits into the memory.
-        """
+        """Train until the stage is finished, from wherever its last state stands."""
         if not self._restore():
             self._save()
         while not self._state.finished:
@@ -357,15 +302,7 @@ class TrainingLoop:
 
 
 def set_weights(network: Any, kept: Mapping[str, NDArray[Any]]) -> None:
-    """Give a network weights that a loop kept.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Changed in place.
-    kept : mapping of str to ndarray
-        As a `Keeper` returns them.
-    """
+    """Give a network weights that a loop kept."""
     network.set_weights([kept[name] for name in sorted(kept)])
 
 

@@ -33,48 +33,18 @@ _UNIT_RANGE = ("scale_linear", "percentile")
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a training starts from.
+    """What a training starts from."""
 
-    Parameters
-    ----------
-    network : keras.Model
-        Prepared images to probabilities of the classes.
-    architecture : ArchitectureSpec
-        How the bundle will describe it.
-    """
-
+    #: Prepared images to probabilities of the classes.
     network: keras.Model
+    #: How the bundle will describe it.
     architecture: ArchitectureSpec
 
 
 def begin(
     config: TrainingConfig, preprocessing: Preprocessing, classes: Sequence[ClassSpec]
 ) -> Beginning:
-    """Build the network of a training; the same seed makes the same one.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Architecture, weights, seed and precision.
-    preprocessing : Preprocessing
-        How many channels, which size.
-    classes : sequence of ClassSpec
-        In the order of the network's answers.
-
-    Returns
-    -------
-    Beginning
-        The network and its description.
-
-    Raises
-    ------
-    ArchitectureError
-        If it cannot be built so.
-    DownloadError
-        If weights were to be fetched and could not be.
-    ModelError
-        If the bundle to continue from cannot be used.
-    """
+    """Build the network of a training; the same seed makes the same one."""
     keras.utils.set_random_seed(config.seed)
     with _precision(config):
         if config.continue_from is not None:
@@ -83,18 +53,7 @@ def begin(
 
 
 def continued_bundle(name_or_path: str) -> ModelBundle:
-    """Find the bundle that a training goes on from.
-
-    Parameters
-    ----------
-    name_or_path : str
-        A bundle, or the name of a model.
-
-    Returns
-    -------
-    ModelBundle
-        Checked.
-    """
+    """Find the bundle that a training goes on from."""
     return ModelBundle.load(find_model(name_or_path))
 
 

@@ -24,39 +24,19 @@ _TRANSFER = "brightfield-rgb"
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration with a name.
+    """A configuration with a name."""
 
-    Parameters
-    ----------
-    name : str
-        What `load_preset` takes.
-    title, description : str
-        For people.
-    config : mapping
-        The fields of `TrainingConfig` that it sets.
-    data : mapping
-        What it keeps of the images: `every` and `minutes`, as for `read_dataset`.
-    """
-
+    #: What `load_preset` takes.
     name: str
     title: str
     description: str
+    #: The fields of `TrainingConfig` that it sets.
     config: Mapping[str, Any]
+    #: What it keeps of the images: `every` and `minutes`, as for `read_dataset`.
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def fields_for(self, architecture: str | None) -> dict[str, Any]:
-        """Return its fields for another architecture.
-
-        Parameters
-        ----------
-        architecture : str or None
-            None leaves its own.
-
-        Returns
-        -------
-        dict
-            Without the parameters that only its own architecture takes.
-        """
+        """Return its fields for another architecture."""
         fields = dict(self.config)
         if architecture is not None and canonical_name(architecture) != self.architecture:
             fields.pop("parameters", None)
@@ -92,23 +72,7 @@ def list_presets() -> tuple[Preset, ...]:
 
 
 def find_preset(name: str) -> Preset:
-    """Find a preset.
-
-    Parameters
-    ----------
-    name : str
-        One of `list_presets`, or the path of a file of the same form, ending in ``.toml``.
-
-    Returns
-    -------
-    Preset
-        As it stands in its file.
-
-    Raises
-    ------
-    InputError
-        If there is none, or the file cannot be understood.
-    """
+    """Find a preset."""
     if name.endswith(_SUFFIX):
         try:
             return _parse(Path(name).stem, Path(name).read_text(encoding="utf-8"))
@@ -126,23 +90,6 @@ def find_preset(name: str) -> Preset:
 
 def choose_preset(name: str | None, architecture: str | None) -> Preset:
     """Find the preset that is meant where only one of both, or neither, is named.
-
-    Parameters
-    ----------
-    name : str, optional
-        A preset.
-    architecture : str, optional
-        An architecture.
-
-    Returns
-    -------
-    Preset
-        The one named; else one that is made for the architecture or trains networks like it.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset.
 
     Examples
     --------
@@ -189,25 +136,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
 def make_config(
     config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
-    """Make a configuration of fields and changes to them.
-
-    Parameters
-    ----------
-    config : mapping of str to object
-        Fields of `TrainingConfig`.
-    overrides : mapping of str to object, optional
-        As for `load_preset`.
-
-    Returns
-    -------
-    TrainingConfig
-        Checked.
-
-    Raises
-    ------
-    InputError
-        If a field or value cannot be.
-    """
+    """Make a configuration of fields and changes to them."""
     fields: dict[str, Any] = {key: _copied(value) for key, value in config.items()}
     for path, value in (overrides or {}).items():
         _put(fields, path, value)

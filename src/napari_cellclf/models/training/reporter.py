@@ -17,20 +17,9 @@ Arrays = Mapping[str, "NDArray[Any]"]
 
 @dataclass(frozen=True)
 class StepReport:
-    """A step that was taken.
+    """A step that was taken."""
 
-    Parameters
-    ----------
-    stage : {'head', 'network'}
-        Which part of the training.
-    epoch, epochs : int
-        Number of the epoch, from 1, and of all in the stage.
-    done, total : int
-        Steps of the stage that were taken, and all.
-    loss, accuracy : float
-        Means over the epoch so far.
-    """
-
+    #: Which part of the training.
     stage: str
     epoch: int
     epochs: int
@@ -92,13 +81,7 @@ class Silent:
 
 
 class ProgressOnly(Silent):
-    """A reporter that hands steps on as progress, for a training of one stage.
-
-    Parameters
-    ----------
-    on_progress : callable
-        Told after each step.
-    """
+    """A reporter that hands steps on as progress, for a training of one stage."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress

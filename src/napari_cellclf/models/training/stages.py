@@ -38,39 +38,25 @@ _JUDGED = 1024
 
 @dataclass(frozen=True)
 class LabelledArrays:
-    """Prepared images and their classes.
+    """Prepared images and their classes."""
 
-    Parameters
-    ----------
-    arrays : Arrays
-        ``(Y, X, C)`` float32 each.
-    labels : ndarray of int, shape (N,)
-        Class numbers.
-    keys : tuple of str
-        Names each image after everything that its numbers depend on; by default, its pixels.
-    """
-
+    #: ``(Y, X, C)`` float32 each.
     arrays: Arrays
+    #: Class numbers.
     labels: NDArray[np.intp]
+    #: Names each image after everything that its numbers depend on; by default, its pixels.
     keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a network learns from, and is judged by.
+    """What a network learns from, and is judged by."""
 
-    Parameters
-    ----------
-    train : LabelledArrays
-        To learn from; each fixed rotation is an image of its own.
-    validation : LabelledArrays, optional
-        To judge each epoch by.
-    ordered : bool
-        Whether the classes lie on a scale.
-    """
-
+    #: To learn from; each fixed rotation is an image of its own.
     train: LabelledArrays
+    #: To judge each epoch by.
     validation: LabelledArrays | None = None
+    #: Whether the classes lie on a scale.
     ordered: bool = False
 
 
@@ -86,34 +72,7 @@ def train_network(
 ) -> list[dict[str, Any]]:
     """Train a network through its stages.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Prepared images to probabilities ``(N, K)``; trained in place.
-    material : Material
-        Images.
-    config : TrainingConfig
-        Every choice.
-    features_folder : Path, optional
-        Where features of a frozen backbone are kept; needed if there is a first stage.
-    keeper : Keeper, optional
-        Where states go; into memory by default.
-    reporter : Reporter, optional
-        Is told what happens.
-    should_stop : callable
-        Asked after each batch.
-
-    Returns
-    -------
-    list of dict
-        A record of each epoch.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes; the state was kept.
-    TrainingError
-        If training went wrong in a way that it cannot mend itself.
+    `network`: prepared images to probabilities ``(N, K)``; trained in place.
     """
     keeper = MemoryKeeper() if keeper is None else keeper
     reporter = Silent() if reporter is None else reporter

@@ -16,23 +16,7 @@ _HEAD = ("hidden", "head_dropout", "probabilities")
 
 
 def head_layers(network: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers that follow the pooled features of a pretrained backbone.
-
-    Parameters
-    ----------
-    network : keras.Model
-        As the registry of architectures builds it.
-
-    Returns
-    -------
-    list of keras.layers.Layer
-        In order.
-
-    Raises
-    ------
-    TrainingError
-        If the network has no such head.
-    """
+    """Return the layers that follow the pooled features of a pretrained backbone."""
     layers = [layer for layer in network.layers if layer.name in _HEAD]
     if not layers or layers[-1].name != _HEAD[-1] or network.layers[-len(layers) :] != layers:
         raise TrainingError(
@@ -45,22 +29,8 @@ def head_layers(network: keras.Model) -> list[keras.layers.Layer]:
 def split_head(network: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Cut a network into two that share its weights.
 
-    Parameters
-    ----------
-    network : keras.Model
-        As the registry builds it for pretrained architectures.
-
-    Returns
-    -------
-    backbone : keras.Model
-        Images ``(N, Y, X, C)`` to features ``(N, F)``.
-    head : keras.Model
-        Features to probabilities ``(N, K)``; training it trains `network`'s last layers.
-
-    Raises
-    ------
-    TrainingError
-        If the network has no head to cut off.
+    Returns images ``(N, Y, X, C)`` to features ``(N, F)``. Returns features to probabilities ``(N,
+    K)``; training it trains `network`'s last layers.
     """
     layers = head_layers(network)
     features = layers[0].input
@@ -73,20 +43,7 @@ def split_head(network: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def thaw(network: keras.Model, depth: float) -> int:
-    """Let training change the last part of a network.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Changed in place.
-    depth : float
-        Part of the layers that have weights, counted from the end; 1 is all.
-
-    Returns
-    -------
-    int
-        Number of weights that training changes.
-    """
+    """Let training change the last part of a network."""
     layers = [layer for layer in _leaves(network) if layer.weights]
     first = len(layers) - math.ceil(depth * len(layers))
     for number, layer in enumerate(layers):
@@ -98,16 +55,6 @@ def with_learnt_statistics(network: keras.Model) -> keras.Model:
     """Return a network whose batch normalisations use the statistics they learnt, in training too.
 
     Small batches need it: their own statistics are too rough. Scale and shift still learn.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Any; one without a head of its own is returned as it is.
-
-    Returns
-    -------
-    keras.Model
-        Shares all weights with `network`; the dropout of its head still drops.
     """
     try:
         backbone, head = split_head(network)
@@ -118,25 +65,7 @@ def with_learnt_statistics(network: keras.Model) -> keras.Model:
 
 
 def extend_classes(network: keras.Model, old: Sequence[str], new: Sequence[str]) -> keras.Model:
-    """Give a network other classes, keeping what it knows of those it has.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Answers the old classes.
-    old, new : sequence of str
-        Names of the classes before and after.
-
-    Returns
-    -------
-    keras.Model
-        Answers the new classes; the weights of the common ones are kept.
-
-    Raises
-    ------
-    ArchitectureError
-        If the network does not end in a dense softmax.
-    """
+    """Give a network other classes, keeping what it knows of those it has."""
     if list(old) == list(new):
         return network
     ends = {id(layer) for layer in _leaves(network) if _answers(layer, len(old))}
@@ -166,11 +95,6 @@ def restart_random(network: keras.Model) -> None:
     """Let the random numbers of a network's dropout begin anew.
 
     A stage then draws the same ones whether the stage before ran in this process or an earlier one.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Changed in place.
     """
     for variable in network.variables:
         if variable.path.endswith("seed_generator_state"):
@@ -180,18 +104,7 @@ def restart_random(network: keras.Model) -> None:
 
 
 def in_float32(network: keras.Model) -> keras.Model:
-    """Copy a network that was trained in mixed precision to one that computes in float32.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Any.
-
-    Returns
-    -------
-    keras.Model
-        The network itself if it already does.
-    """
+    """Copy a network that was trained in mixed precision to one that computes in float32."""
     mixed = any(layer.compute_dtype != "float32" for layer in _leaves(network))
     if not mixed:
         return network

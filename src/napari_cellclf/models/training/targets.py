@@ -22,22 +22,8 @@ def soft_targets(
 ) -> NDArray[np.float32]:
     """Make the target of each true class.
 
-    Parameters
-    ----------
-    n_classes : int
-        K.
-    label_smoothing : float
-        Part of the truth that is shared among all classes (Szegedy et al., CVPR 2016).
-    ordinal_smoothing : float
-        Deviation, in classes, of the bell over which the truth is spread first; 0 is none. For
-        ordered classes only (Diaz and Marathe, Soft Labels for Ordinal Regression, CVPR 2019).
-    class_weights : ndarray, shape (K,), optional
-        What a row weighs; cross-entropy is linear in its target.
-
-    Returns
-    -------
-    ndarray, shape (K, K), float32
-        One row a true class; rows sum to 1, or to the class's weight.
+    `class_weights`: ndarray, shape (K,), optional; what a row weighs; cross-entropy is linear in
+    its target. Returns one row a true class; rows sum to 1, or to the class's weight.
 
     Examples
     --------

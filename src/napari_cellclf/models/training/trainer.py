@@ -25,18 +25,7 @@ _TINY = 1e-7
 class Trainer:
     """Trains a network one batch at a time, and can write its whole state down.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Inputs to probabilities ``(N, K)``; trained in place.
-    config : TrainingConfig
-        Optimizer, mixing, seed.
-    input_shape : tuple of int
-        Of one input in a batch.
-    augmentation : AugmentationConfig, optional
-        How inputs are varied; None leaves them as they are.
-    forward : keras.Model, optional
-        How the network is computed in training, if differently; shares its weights.
+    `network`: inputs to probabilities ``(N, K)``; trained in place.
     """
 
     def __init__(
@@ -67,19 +56,8 @@ class Trainer:
     ) -> tuple[float, float]:
         """Train on one batch.
 
-        Parameters
-        ----------
-        inputs : ndarray, shape (N, ...), float32
-            Images or features.
-        targets : ndarray, shape (N, K), float32
-            What to answer.
-        rate : float
-            Learning rate.
-
-        Returns
-        -------
-        loss, accuracy : float
-            Of the batch, as it was seen: varied and mixed, before the step.
+        `inputs`: ndarray, shape (N, ...), float32; images or features. `targets`: ndarray, shape
+        (N, K), float32; what to answer.
         """
         self._model.optimizer.learning_rate = rate
         unused = np.zeros((len(inputs), 1), np.float32)
@@ -97,18 +75,7 @@ class Trainer:
         return {name: np.array(v.numpy()) for name, v in self._variables()}
 
     def restore(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go back to a state.
-
-        Parameters
-        ----------
-        state : mapping of str to ndarray
-            What `state` returned, of this trainer or of one made in the same way.
-
-        Raises
-        ------
-        ValueError
-            If it is that of another network.
-        """
+        """Go back to a state."""
         variables = dict(self._variables())
         check_state(variables, state, "network")
         for name, variable in variables.items():
@@ -125,22 +92,7 @@ class Trainer:
 
 
 def check_state(own: Mapping[str, Any], state: Mapping[str, NDArray[Any]], what: str) -> None:
-    """Refuse a state that was not taken of the same network and optimizer.
-
-    Parameters
-    ----------
-    own : mapping of str to array or variable
-        What is to be replaced; only shapes are looked at.
-    state : mapping of str to ndarray
-        What is to replace it.
-    what : str
-        Whose state it is, for the message.
-
-    Raises
-    ------
-    ValueError
-        If names or shapes differ.
-    """
+    """Refuse a state that was not taken of the same network and optimizer."""
     wrong = set(own) ^ set(state)
     wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
     if wrong:
@@ -148,15 +100,7 @@ def check_state(own: Mapping[str, Any], state: Mapping[str, NDArray[Any]], what:
 
 
 class AveragedWeights:
-    """While entered, trained weights are replaced by their running means, if there are any.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Compiled, with an optimizer that may keep running means.
-    averages : bool
-        Whether it does.
-    """
+    """While entered, trained weights are replaced by their running means, if there are any."""
 
     def __init__(self, model: keras.Model, averages: bool) -> None:
         self._model = model
@@ -178,23 +122,7 @@ class AveragedWeights:
 
 
 def learning_rate(config: TrainingConfig, largest: float, step: int, total: int) -> float:
-    """Return the rate of one step.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Schedule and warm-up.
-    largest : float
-        The rate after the warm-up.
-    step, total : int
-        Number of the step, from 0, and of all steps of the stage.
-
-    Returns
-    -------
-    float
-        Rising in a line from a hundredth, then constant, or falling to zero as half a cosine
-        (Loshchilov and Hutter, SGDR, ICLR 2017).
-    """
+    """Return the rate of one step."""
     warmup = round(config.warmup * total)
     if step < warmup:
         return largest * (0.01 + 0.99 * step / warmup)

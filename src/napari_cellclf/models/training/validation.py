@@ -27,14 +27,10 @@ _TINY = 1e-7
 class Scores:
     """What a validation found.
 
-    Parameters
-    ----------
-    loss : float
-        Mean cross-entropy of the truth, without smoothing.
-    accuracy, balanced_accuracy : float
-        0 to 1.
+    `accuracy`, `balanced_accuracy`: 0 to 1.
     """
 
+    #: Mean cross-entropy of the truth, without smoothing.
     loss: float
     accuracy: float
     balanced_accuracy: float
@@ -47,42 +43,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Validation:
-    """Images and their truth.
+    """Images and their truth."""
 
-    Parameters
-    ----------
-    arrays : Arrays
-        Prepared images or features, read batch by batch.
-    labels : ndarray of int, shape (N,)
-        Their classes.
-    batch_size : int
-        How many at once.
-    """
-
+    #: Prepared images or features, read batch by batch.
     arrays: Arrays
+    #: Their classes.
     labels: NDArray[np.intp]
+    #: How many at once.
     batch_size: int = 32
 
     def score(self, network: keras.Model, should_stop: ShouldStop = never_stop) -> Scores:
-        """Judge a network.
-
-        Parameters
-        ----------
-        network : keras.Model
-            Arrays to probabilities.
-        should_stop : callable
-            Asked before each batch.
-
-        Returns
-        -------
-        Scores
-            On all images.
-
-        Raises
-        ------
-        CancelledError
-            If `should_stop` answered yes.
-        """
+        """Judge a network."""
         answers = predict(network, self.arrays, self.batch_size, should_stop)
         right = answers[np.arange(len(self.labels)), self.labels]
         best = answers.argmax(axis=1)
@@ -102,28 +73,7 @@ def predict(
 ) -> NDArray[np.float32]:
     """Compute a network's answers.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Arrays to outputs ``(N, K)``.
-    arrays : Arrays
-        Inputs, of any sizes that the network takes.
-    batch_size : int
-        How many of one size are computed at once.
-    should_stop : callable
-        Asked before each batch.
-    views : {'one', 'flips', 'all'}
-        From how many sides to look at each image.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        In order.
-
-    Raises
-    ------
-    CancelledError
-        If `should_stop` answered yes.
+    `network`: arrays to outputs ``(N, K)``. Returns in order.
     """
     outputs: list[Any] = []
     batch: list[NDArray[np.float32]] = []
@@ -141,17 +91,7 @@ def predict(
 def compute_batch(network: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute a network's answers to one batch.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Any.
-    batch : ndarray, shape (N, ...), float32
-        What it is fed.
-
-    Returns
-    -------
-    ndarray, shape (N, K), float32
-        In order.
+    `batch`: ndarray, shape (N, ...), float32; what it is fed. Returns in order.
     """
     with without_retracing_advice():
         # Each of TensorFlow's replicas answers the whole batch: the first answers are all.

@@ -9,16 +9,6 @@ from typing import Any
 def parse_value(text: str) -> Any:
     """Read a value as TOML where it is, else as text.
 
-    Parameters
-    ----------
-    text : str
-        As typed.
-
-    Returns
-    -------
-    object
-        A number, true or false, a list, a table, or text; ``null`` is None.
-
     Examples
     --------
     >>> parse_value("0.1"), parse_value("[32, 32]"), parse_value("none"), parse_value("null")

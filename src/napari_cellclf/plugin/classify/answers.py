@@ -9,16 +9,7 @@ from napari_cellclf.plugin.classify.results import Results
 
 
 class AnswerBook:
-    """The latest answers to each image, and to a folder.
-
-    Attributes
-    ----------
-    running : Results or None
-        Answers of the job that is on.
-    orphan : Results or None
-        Answers to an image that was removed while it was classified: they can still be seen and
-        saved until something else is chosen.
-    """
+    """The latest answers to each image, and to a folder."""
 
     def __init__(self) -> None:
         self.running: Results | None = None
@@ -38,18 +29,7 @@ class AnswerBook:
             self._images[results.keys] = results
 
     def end(self, *, removed: bool = False) -> Results | None:
-        """Note that the job has ended.
-
-        Parameters
-        ----------
-        removed : bool
-            Whether its image is not in the viewer any more.
-
-        Returns
-        -------
-        Results or None
-            Its answers.
-        """
+        """Note that the job has ended."""
         results, self.running = self.running, None
         self.orphan = results if removed else None
         return results
@@ -72,18 +52,7 @@ class AnswerBook:
         return self._folder
 
     def for_image(self, choice: ImageChoice | None) -> Results | None:
-        """Return the newest answers to an image, or to one that it is a part of.
-
-        Parameters
-        ----------
-        choice : ImageChoice, optional
-            None if there is no image.
-
-        Returns
-        -------
-        Results or None
-            None if it was not classified.
-        """
+        """Return the newest answers to an image, or to one that it is a part of."""
         if self.orphan is not None or choice is None:
             return self.orphan
         fitting = [one for keys, one in self._images.items() if choice.keys <= keys]

@@ -44,17 +44,7 @@ class ChannelForm(QWidget):
     def fill(
         self, expected: Sequence[ChannelSpec], available: Sequence[str], sources: Sources
     ) -> None:
-        """Show a mapping.
-
-        Parameters
-        ----------
-        expected : sequence of ChannelSpec
-            What the model expects.
-        available : sequence of str
-            What the image's channels are called.
-        sources : tuple of (int or None)
-            For each expected channel the index of the image's channel.
-        """
+        """Show a mapping."""
         while self._form.rowCount():
             self._form.removeRow(0)
         self._boxes = []

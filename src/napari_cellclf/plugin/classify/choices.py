@@ -10,29 +10,19 @@ from napari_cellclf.plugin.classify.layer_info import LayerInfo, fill, known_let
 
 @dataclass(frozen=True)
 class ImageChoice:
-    """Layers that are one image.
+    """Layers that are one image."""
 
-    Parameters
-    ----------
-    title : str
-        What the user is shown.
-    layers : tuple of LayerInfo
-        One for each channel, or a single one that holds them all.
-    axes : str
-        Letters of each layer's axes, with ``C`` or ``S`` if a single layer holds the channels.
-    channels : tuple of str
-        What each channel is called, all different.
-    path : str, optional
-        The file or folder that a command line could be given instead.
-    problem : str
-        Why these layers cannot be used; empty if they can.
-    """
-
+    #: What the user is shown.
     title: str
+    #: One for each channel, or a single one that holds them all.
     layers: tuple[LayerInfo, ...]
+    #: Letters of each layer's axes, with ``C`` or ``S`` if a single layer holds the channels.
     axes: str
+    #: What each channel is called, all different.
     channels: tuple[str, ...]
+    #: The file or folder that a command line could be given instead.
     path: str | None = None
+    #: Why these layers cannot be used; empty if they can.
     problem: str = ""
 
     @property
@@ -77,22 +67,6 @@ def list_choices(
 
     Layers that one file or folder was read into belong together. One selected layer means its whole
     image; several selected layers mean exactly those.
-
-    Parameters
-    ----------
-    layers : sequence of LayerInfo
-        All image layers, in the order of the layer list.
-    selected : collection
-        Identities of the layers that are selected.
-    n_channels : int
-        How many channels the model expects, to recognise an unnamed axis of channels.
-
-    Returns
-    -------
-    choices : list of ImageChoice
-        The newest first, as in napari's layer list.
-    current : int
-        Index of the one that is meant; -1 if there is none.
     """
     groups: dict[Hashable, list[LayerInfo]] = {}
     for layer in layers:
@@ -112,20 +86,7 @@ def list_choices(
 
 
 def with_channel_axis(choice: ImageChoice, axis: int | None) -> ImageChoice:
-    """Declare which axis of a single layer holds the channels.
-
-    Parameters
-    ----------
-    choice : ImageChoice
-        With ``candidate_axes``.
-    axis : int or None
-        One of these axes, or None if the layer holds a single channel.
-
-    Returns
-    -------
-    ImageChoice
-        With other axes and channels.
-    """
+    """Declare which axis of a single layer holds the channels."""
     layer = choice.layers[0]
     letters = known_letters(layer)
     letters = ["" if letter == "C" else letter for letter in letters]

@@ -16,13 +16,7 @@ _NO_AXIS = -1
 
 
 class ImageForm(QObject):
-    """What is filled in by itself, and kept where the user changed it.
-
-    Parameters
-    ----------
-    form : ClassifyForm
-        Whose combo boxes these are.
-    """
+    """What is filled in by itself, and kept where the user changed it."""
 
     #: Another image, channel axis or mapping stands in the form.
     changed = Signal()
@@ -45,17 +39,7 @@ class ImageForm(QObject):
         selected: set[Hashable],
         model: ModelChoice | None,
     ) -> None:
-        """Fill in what the layers and the model ask for.
-
-        Parameters
-        ----------
-        layers : sequence of LayerInfo
-            All image layers.
-        selected : set
-            Identities of the selected ones.
-        model : ModelChoice, optional
-            The chosen model.
-        """
+        """Fill in what the layers and the model ask for."""
         before = self._raw()
         n_channels = 1 if model is None else len(model.channels)
         self._choices, current = list_choices(layers, selected, n_channels)

@@ -29,32 +29,21 @@ _UNKNOWN = "IJKLMNOQRUVW"
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What has to be known of an image layer to decide about it.
+    """What has to be known of an image layer to decide about it."""
 
-    Parameters
-    ----------
-    key : hashable
-        The layer's identity.
-    name : str
-        Its name in the layer list.
-    shape : tuple of int
-        Of its data at full resolution, with the samples of RGB.
-    rgb : bool
-        Whether the last axis holds samples of RGB.
-    axis_labels : tuple of str
-        One for each axis but RGB samples; napari's own defaults are numbers.
-    metadata : dict
-        What this package's reader wrote, see `napari_cellclf.plugin.layers`; empty for others.
-    path : str, optional
-        The file that napari read the layer from.
-    """
-
+    #: The layer's identity.
     key: Hashable
+    #: Its name in the layer list.
     name: str
+    #: Of its data at full resolution, with the samples of RGB.
     shape: tuple[int, ...]
+    #: Whether the last axis holds samples of RGB.
     rgb: bool = False
+    #: One for each axis but RGB samples; napari's own defaults are numbers.
     axis_labels: tuple[str, ...] = ()
+    #: What this package's reader wrote, see `napari_cellclf.plugin.layers`; empty for others.
     metadata: tuple[tuple[str, Any], ...] = ()
+    #: The file that napari read the layer from.
     path: str | None = None
 
     def known(self, name: str) -> Any:
@@ -64,16 +53,6 @@ class LayerInfo:
 
 def layer_axes(layer: LayerInfo) -> str:
     """Name the axes of a layer from its labels.
-
-    Parameters
-    ----------
-    layer : LayerInfo
-        Any.
-
-    Returns
-    -------
-    str
-        One letter for each axis; the last two are ``YX`` (before the ``S`` of RGB).
 
     Examples
     --------
@@ -86,18 +65,7 @@ def layer_axes(layer: LayerInfo) -> str:
 
 
 def known_letters(layer: LayerInfo) -> list[str]:
-    """Name those axes of a layer of which something is known.
-
-    Parameters
-    ----------
-    layer : LayerInfo
-        Any.
-
-    Returns
-    -------
-    list of str
-        A letter for each axis, empty strings where nothing is known.
-    """
+    """Name those axes of a layer of which something is known."""
     known = layer.known("axes")
     n_axes = len(layer.shape) - layer.rgb
     if known and len(known) == n_axes:
@@ -113,16 +81,6 @@ def known_letters(layer: LayerInfo) -> list[str]:
 
 def fill(letters: Sequence[str]) -> str:
     """Name the remaining axes with letters that mean nothing.
-
-    Parameters
-    ----------
-    letters : sequence of str
-        With empty strings for these axes.
-
-    Returns
-    -------
-    str
-        One letter for each axis, all different.
 
     Examples
     --------

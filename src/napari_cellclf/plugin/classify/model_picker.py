@@ -47,18 +47,7 @@ class ModelPicker(QWidget):
         return [self._box.itemData(index).reference for index in range(self._box.count())]
 
     def choose(self, reference: str) -> bool:
-        """Choose a model, adding it if it is not listed yet.
-
-        Parameters
-        ----------
-        reference : str
-            A bundled name, or the path of a ``.cellclf`` folder or file.
-
-        Returns
-        -------
-        bool
-            False if it cannot be used; then `failed` says why and the choice stays as it was.
-        """
+        """Choose a model, adding it if it is not listed yet."""
         listed = self.references()
         if reference in listed:
             self._box.setCurrentIndex(listed.index(reference))
@@ -72,25 +61,13 @@ class ModelPicker(QWidget):
         return True
 
     def add(self, choice: ModelChoice) -> None:
-        """List a model that has no name here, and choose it.
-
-        Parameters
-        ----------
-        choice : ModelChoice
-            Takes the place of an earlier one of the same reference.
-        """
+        """List a model that has no name here, and choose it."""
         self._added = [one for one in self._added if one.reference != choice.reference]
         self._added.append(choice)
         self.reload(choice.reference)
 
     def reload(self, reference: str = "") -> None:
-        """List the models anew: one was fetched, imported or removed.
-
-        Parameters
-        ----------
-        reference : str
-            The one that is chosen then; empty keeps the choice, if it is still there.
-        """
+        """List the models anew: one was fetched, imported or removed."""
         before = self.current()
         with QSignalBlocker(self._box):
             self._box.clear()
@@ -149,23 +126,7 @@ def named_models() -> list[ModelChoice]:
 
 
 def describe_model(reference: str) -> ModelChoice:
-    """Read what the form needs of a model, without loading its network.
-
-    Parameters
-    ----------
-    reference : str
-        A bundled name, or a path.
-
-    Returns
-    -------
-    ModelChoice
-        Its channels and classes.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be used.
-    """
+    """Read what the form needs of a model, without loading its network."""
     from napari_cellclf.bundles.bundle import read_spec
     from napari_cellclf.bundles.catalogue import find_model
 

@@ -24,29 +24,7 @@ class ModelProcess:
         self._shut = False
 
     def get(self, model: ModelChoice, should_stop: ShouldStop = never_stop) -> Classifier:
-        """Return a classifier, loaded if need be.
-
-        Parameters
-        ----------
-        model : ModelChoice
-            Which; one on a server needs no process here.
-        should_stop : callable
-            Asked once the process has been started; then `close` ends it.
-
-        Returns
-        -------
-        Classifier
-            Ready for use; its self-test has passed in the child.
-
-        Raises
-        ------
-        ModelError
-            If there is no such model, or it cannot be used.
-        ServerError
-            If the server cannot be reached, or refuses.
-        CancelledError
-            If it was to stop, or `close` was called meanwhile.
-        """
+        """Return a classifier, loaded if need be."""
         from napari_cellclf.bundles.bundle import ModelBundle, read_spec
         from napari_cellclf.bundles.catalogue import find_model
         from napari_cellclf.inference.classifier import Classifier

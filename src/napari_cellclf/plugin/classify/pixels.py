@@ -21,36 +21,12 @@ Position = tuple[int, ...]
 
 
 def positions(choice: ImageChoice) -> list[Position]:
-    """List where the planes of an image are.
-
-    Parameters
-    ----------
-    choice : ImageChoice
-        The image.
-
-    Returns
-    -------
-    list of tuple of int
-        The last leading axis fastest; a single empty tuple for a single image.
-    """
+    """List where the planes of an image are."""
     return list(product(*(range(size) for size in choice.planes)))
 
 
 def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[ImageSource]:
-    """Make one source of each plane of an image.
-
-    Parameters
-    ----------
-    request : ClassifyRequest
-        Which layers are the image, and which channel is which.
-    arrays : sequence of array
-        The data of its layers, in the same order; lazy ones are read plane by plane.
-
-    Returns
-    -------
-    list of ImageSource
-        In the order of `positions`.
-    """
+    """Make one source of each plane of an image."""
     from napari_cellclf.io.sources import ImageSource
 
     choice = _image_of(request)
@@ -65,22 +41,7 @@ def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[Image
 
 
 def plane_id(choice: ImageChoice, number: int, position: Position) -> str:
-    """Name a plane as the command line does: its file, or ``"title[t=3]"``.
-
-    Parameters
-    ----------
-    choice : ImageChoice
-        The image.
-    number : int
-        Of the plane, in the order of `positions`.
-    position : tuple of int
-        Along its leading axes.
-
-    Returns
-    -------
-    str
-        The title alone for a single image.
-    """
+    """Name a plane as the command line does: its file, or ``"title[t=3]"``."""
     row = _described(choice, number) or {}
     name = str(row.get("path") or choice.path or choice.title)
     if not position or "path" in row:
@@ -91,22 +52,7 @@ def plane_id(choice: ImageChoice, number: int, position: Position) -> str:
 
 
 def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict[str, Any]:
-    """Return what is known of a plane, for its row in the table.
-
-    Parameters
-    ----------
-    choice : ImageChoice
-        The image.
-    number : int
-        Of the plane, in the order of `positions`.
-    position : tuple of int
-        Along its leading axes.
-
-    Returns
-    -------
-    dict
-        What its file names say, or else its position along each axis.
-    """
+    """Return what is known of a plane, for its row in the table."""
     row = _described(choice, number)
     if row is not None:
         return {k: v for k, v in row.items() if k != "path" and v is not None and v != []}
@@ -117,25 +63,7 @@ def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict
 def read_plane(
     request: ClassifyRequest, arrays: Sequence[Any], number: int, position: Position
 ) -> Image:
-    """Read the channels of one plane that the model uses, under the model's names.
-
-    Parameters
-    ----------
-    request : ClassifyRequest
-        Which layers are the image, and which channel is which.
-    arrays : sequence of array
-        The data of its layers.
-    number : int
-        Of the plane, in the order of `positions`.
-    position : tuple of int
-        Along its leading axes.
-
-    Returns
-    -------
-    Image
-        Axes ``"CYX"``. Channels that this plane was not imaged in are left out, since zeros in
-        their place would be taken for a dark image.
-    """
+    """Read the channels of one plane that the model uses, under the model's names."""
     choice = _image_of(request)
     absent = (_described(choice, number) or {}).get("missing_channels", ())
     picked = [

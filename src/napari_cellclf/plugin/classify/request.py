@@ -18,29 +18,19 @@ Sources = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the form needs to know of a model, without loading it.
+    """What the form needs to know of a model, without loading it."""
 
-    Parameters
-    ----------
-    reference : str
-        What `load_classifier` and the command line take: a bundled name or a path.
-    title : str
-        What the user is shown.
-    channels : tuple of ChannelSpec
-        What the model expects, in order.
-    classes : tuple of str
-        What it answers.
-    is_remote : bool
-        Whether `reference` is the address of a server that computes.
-    token : str, optional
-        The secret that the server asks for.
-    """
-
+    #: What `load_classifier` and the command line take: a bundled name or a path.
     reference: str
+    #: What the user is shown.
     title: str
+    #: What the model expects, in order.
     channels: tuple[ChannelSpec, ...]
+    #: What it answers.
     classes: tuple[str, ...]
+    #: Whether `reference` is the address of a server that computes.
     is_remote: bool = False
+    #: The secret that the server asks for.
     token: str | None = field(default=None, repr=False)
 
     @property
@@ -53,42 +43,27 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A channel mapping that was filled in, and what is to be said about it.
+    """A channel mapping that was filled in, and what is to be said about it."""
 
-    Parameters
-    ----------
-    sources : tuple of (int or None)
-        For each channel of the model the index of the image's channel; None for none.
-    message : str
-        Which channels are missing; empty if none is.
-    """
-
+    #: For each channel of the model the index of the image's channel; None for none.
     sources: Sources
+    #: Which channels are missing; empty if none is.
     message: str = ""
 
 
 @dataclass(frozen=True)
 class ClassifyRequest:
-    """Everything that one run needs.
+    """Everything that one run needs."""
 
-    Parameters
-    ----------
-    model : ModelChoice
-        With what to classify.
-    image : ImageChoice, optional
-        The layers to classify.
-    folder : str, optional
-        Or the folder (or table) whose images to classify.
-    sources : tuple of (int or None)
-        The channel mapping of `image`.
-    command : str
-        The command line that does the same; empty if there is none.
-    """
-
+    #: With what to classify.
     model: ModelChoice
+    #: The layers to classify.
     image: ImageChoice | None = None
+    #: Or the folder (or table) whose images to classify.
     folder: str | None = None
+    #: The channel mapping of `image`.
     sources: Sources = field(default=())
+    #: The command line that does the same; empty if there is none.
     command: str = ""
 
     @property
@@ -104,18 +79,6 @@ class ClassifyRequest:
 def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:
     """Fill in a channel mapping from names.
 
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the model expects.
-    available : sequence of str
-        What the image's channels are called.
-
-    Returns
-    -------
-    Proposal
-        As far as names allow, and what is missing.
-
     Examples
     --------
     >>> dna, actin = ChannelSpec(name="DNA"), ChannelSpec(name="actin")
@@ -130,20 +93,7 @@ def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -
 
 
 def missing_message(expected: Sequence[ChannelSpec], found: ChannelMapping) -> str:
-    """Say which channels have no source, and what follows.
-
-    Parameters
-    ----------
-    expected : sequence of ChannelSpec
-        What the model expects.
-    found : ChannelMapping
-        What feeds it.
-
-    Returns
-    -------
-    str
-        One sentence; empty if nothing is missing.
-    """
+    """Say which channels have no source, and what follows."""
     if not found.missing:
         return ""
     names = ", ".join(found.missing)
@@ -164,22 +114,7 @@ def missing_message(expected: Sequence[ChannelSpec], found: ChannelMapping) -> s
 def plan(
     model: ModelChoice | None, image: ImageChoice | None, sources: Sources
 ) -> ClassifyRequest | Refusal:
-    """Decide what a click on *Classify* will do with layers.
-
-    Parameters
-    ----------
-    model : ModelChoice, optional
-        None if no model is chosen.
-    image : ImageChoice, optional
-        None if there is no image layer.
-    sources : tuple of (int or None)
-        The channel mapping.
-
-    Returns
-    -------
-    ClassifyRequest or Refusal
-        The work, or why there is none.
-    """
+    """Decide what a click on *Classify* will do with layers."""
     if model is None:
         return Refusal("No model is chosen; choose one above.")
     if image is None:
@@ -202,20 +137,7 @@ def plan(
 
 
 def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Refusal:
-    """Decide what a click on *Classify* will do with a folder.
-
-    Parameters
-    ----------
-    model : ModelChoice, optional
-        None if no model is chosen.
-    folder : str
-        A folder of images, or a table with a ``path`` column.
-
-    Returns
-    -------
-    ClassifyRequest or Refusal
-        The work, or why there is none.
-    """
+    """Decide what a click on *Classify* will do with a folder."""
     if model is None:
         return Refusal("No model is chosen; choose one above.")
     if not folder.strip():
@@ -228,20 +150,6 @@ def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Ref
 
 def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) -> str:
     """Return the command line that classifies a file or folder.
-
-    Parameters
-    ----------
-    model : ModelChoice
-        With what.
-    path : str
-        The input.
-    channels : sequence of str
-        A mapping made by hand, as ``MODEL=IMAGE``.
-
-    Returns
-    -------
-    str
-        Quoted for a POSIX shell.
 
     Examples
     --------

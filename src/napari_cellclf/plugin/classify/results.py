@@ -14,17 +14,11 @@ from napari_cellclf.plugin.classify.worker import Row, Summary
 
 @dataclass
 class Results:
-    """The answers of one run, filled as they come.
+    """The answers of one run, filled as they come."""
 
-    Parameters
-    ----------
-    request : ClassifyRequest
-        What was asked.
-    rows : list of Row
-        One an image, in the order of the images.
-    """
-
+    #: What was asked.
     request: ClassifyRequest
+    #: One an image, in the order of the images.
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,15 +59,7 @@ class Results:
 def percent(probability: float) -> str:
     """Write a probability for people.
 
-    Parameters
-    ----------
-    probability : float
-        0 to 1.
-
-    Returns
-    -------
-    str
-        Never ``100 %`` for what is not certain, nor ``0 %`` for what is not impossible.
+    `probability`: 0 to 1.
 
     Examples
     --------
@@ -86,21 +72,7 @@ def percent(probability: float) -> str:
 
 
 def canvas_text(results: Results | None, number: int | None) -> str:
-    """Write an answer for the canvas.
-
-    Parameters
-    ----------
-    results : Results, optional
-        All answers of a run.
-    number : int, optional
-        Which row.
-
-    Returns
-    -------
-    str
-        The winner with its probability, and below it what was classified; empty if there is no
-        answer, or it is not about something on the canvas.
-    """
+    """Write an answer for the canvas."""
     if results is None or number is None or results.request.image is None:
         return ""
     row = results.rows[number]
@@ -111,38 +83,14 @@ def canvas_text(results: Results | None, number: int | None) -> str:
 
 
 def winner(row: Row) -> str:
-    """Write the best class of an answer.
-
-    Parameters
-    ----------
-    row : Row
-        An answer, not a failure.
-
-    Returns
-    -------
-    str
-        Such as ``"RPE  84.6 %"``, or ``"RPE  39.9 %, unsure"`` below the model's threshold.
-    """
+    """Write the best class of an answer."""
     label, probability = row.top[0]
     unsure = ", unsure" if row.is_unsure else ""
     return f"{label}  {percent(probability)}{unsure}"
 
 
 def full_name(results: Results, number: int) -> str:
-    """Name what a row is about: the image, and which plane of it.
-
-    Parameters
-    ----------
-    results : Results
-        All answers of the run.
-    number : int
-        Which row.
-
-    Returns
-    -------
-    str
-        Such as ``"movie: time 3"``; no name twice.
-    """
+    """Name what a row is about: the image, and which plane of it."""
     title = "" if results.request.image is None else results.request.image.title
     if not results.is_stack:
         return title
@@ -151,21 +99,7 @@ def full_name(results: Results, number: int) -> str:
 
 
 def plane_name(results: Results, number: int) -> str:
-    """Name a row in a few words.
-
-    Parameters
-    ----------
-    results : Results
-        All answers of the run.
-    number : int
-        Which row.
-
-    Returns
-    -------
-    str
-        Such as ``"HUVEC-01 Plate1 B02 s1"``, ``"60 min"`` or ``"time 3"``; a file's name for the
-        rows of a folder.
-    """
+    """Name a row in a few words."""
     image = results.request.image
     record = results.rows[number].record
     described = _describe(record)
@@ -183,20 +117,7 @@ AXIS_WORDS = {"T": "time", "Z": "z", "P": "site", "I": "plane"}
 
 
 def layer_summary(results: Results) -> dict[str, Any]:
-    """Return what is written into the metadata of each layer that was used.
-
-    Parameters
-    ----------
-    results : Results
-        All answers of the run.
-
-    Returns
-    -------
-    dict
-        Plain: ``model``, ``channels`` (the model's to the image's), ``classes`` and ``rows``; for a
-        single image also ``label``, ``confidence`` and ``probabilities``; if the model has a
-        threshold of confidence, ``unsure`` as well.
-    """
+    """Return what is written into the metadata of each layer that was used."""
     summary: dict[str, Any] = {
         "model": results.request.model.reference,
         "channels": results.request.mapping,
@@ -214,22 +135,7 @@ def layer_summary(results: Results) -> dict[str, Any]:
 
 
 def save_table(results: Results, path: str) -> None:
-    """Write the answers as CSV, the same table as the command line's.
-
-    Parameters
-    ----------
-    results : Results
-        All answers of the run.
-    path : str
-        Where to; replaced if it exists.
-
-    Raises
-    ------
-    CellclfError
-        If there is no answer to write.
-    OSError
-        If it cannot be written.
-    """
+    """Write the answers as CSV, the same table as the command line's."""
     from napari_cellclf.io.tables import PredictionWriter
 
     if not results.records:
@@ -244,24 +150,7 @@ def save_table(results: Results, path: str) -> None:
 def summary_message(
     results: Results, summary: Summary, seconds: float, *, removed: bool = False
 ) -> str:
-    """Say how a run ended.
-
-    Parameters
-    ----------
-    results : Results
-        Its answers.
-    summary : Summary
-        How it ended.
-    seconds : float
-        How long it took.
-    removed : bool
-        Whether the layers were removed from the viewer meanwhile.
-
-    Returns
-    -------
-    str
-        One or two sentences.
-    """
+    """Say how a run ended."""
     images = f"{summary.done} image" + ("" if summary.done == 1 else "s")
     if summary.cancelled:
         text = f"Stopped: {summary.done} of {summary.total} images were classified."

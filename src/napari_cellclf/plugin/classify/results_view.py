@@ -60,13 +60,7 @@ class ResultsView(QWidget):
         self.show_results(None)
 
     def show_results(self, results: Results | None) -> None:
-        """Show a run's answers.
-
-        Parameters
-        ----------
-        results : Results, optional
-            None to show nothing.
-        """
+        """Show a run's answers."""
         self._model.show(results)
         self.table.setVisible(results is not None and results.is_stack)
         self._save.setVisible(results is not None)
@@ -82,15 +76,7 @@ class ResultsView(QWidget):
         self._save.setEnabled(bool(results.records))
 
     def show_row(self, results: Results | None, number: int | None) -> None:
-        """Show one answer as bars, and select its row.
-
-        Parameters
-        ----------
-        results : Results, optional
-            The answers of a run.
-        number : int, optional
-            Which row; None where there is none to show.
-        """
+        """Show one answer as bars, and select its row."""
         row = None if results is None or number is None else results.rows[number]
         top = () if row is None else row.top
         label = winner(row) if row is not None and top else ""
@@ -126,13 +112,7 @@ class Bars(QWidget):
         self._rows: list[tuple[QLabel, QProgressBar, QLabel]] = []
 
     def show_classes(self, top: Sequence[tuple[str, float]]) -> None:
-        """Show classes and their probabilities.
-
-        Parameters
-        ----------
-        top : sequence of (str, float)
-            Best first.
-        """
+        """Show classes and their probabilities."""
         while len(self._rows) < len(top):
             self._add_row()
         for number, widgets in enumerate(self._rows):

@@ -36,13 +36,7 @@ class JobRunner(QObject):
         return self._job is not None
 
     def start(self, job: Job) -> None:
-        """Start a job; the one before must have ended.
-
-        Parameters
-        ----------
-        job : Job
-            What to do.
-        """
+        """Start a job; the one before must have ended."""
         self._job = job
         worker = create_worker(classify, job, _start_thread=False, _ignore_errors=True)
         worker.yielded.connect(self._on_yield)

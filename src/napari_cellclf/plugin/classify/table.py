@@ -21,13 +21,7 @@ class AnswerTable(QAbstractTableModel):
         self._shown = 0
 
     def show(self, results: Results | None) -> None:
-        """Show other results.
-
-        Parameters
-        ----------
-        results : Results, optional
-            None for an empty table.
-        """
+        """Show other results."""
         self.beginResetModel()
         self._results = results
         self._shown = 0 if results is None else len(results.rows)

@@ -21,17 +21,7 @@ _TEXT = "napari_cellclf"
 
 
 class ViewerLink:
-    """A viewer as this widget sees it.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        The viewer.
-    on_layers : callable
-        Called without arguments when layers or their selection changed.
-    on_slider : callable
-        Called without arguments when another plane is looked at.
-    """
+    """A viewer as this widget sees it."""
 
     def __init__(
         self,
@@ -66,38 +56,14 @@ class ViewerLink:
         return {layer.unique_id for layer in self._viewer.layers.selection}
 
     def arrays(self, choice: ImageChoice) -> tuple[Any, ...] | None:
-        """Return the data of an image's layers at full resolution.
-
-        Parameters
-        ----------
-        choice : ImageChoice
-            The image.
-
-        Returns
-        -------
-        tuple of array or None
-            In the order of the choice's layers; None if one of them is not in the viewer any more.
-        """
+        """Return the data of an image's layers at full resolution."""
         found = [self._find(info.key) for info in choice.layers]
         if any(layer is None for layer in found):
             return None
         return tuple(layer.data[0] if layer.multiscale else layer.data for layer in found)
 
     def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> int:
-        """Write a run's answers into the metadata of layers.
-
-        Parameters
-        ----------
-        keys : iterable
-            Identities of the layers.
-        summary : dict
-            See `napari_cellclf.plugin.classify.results.layer_summary`.
-
-        Returns
-        -------
-        int
-            In how many layers; those that were removed are passed over.
-        """
+        """Write a run's answers into the metadata of layers."""
         layers = [layer for layer in map(self._find, keys) if layer is not None]
         for layer in layers:
             known = layer.metadata.get(KEY) or {}
@@ -105,19 +71,7 @@ class ViewerLink:
         return len(layers)
 
     def position(self, choice: ImageChoice) -> Position | None:
-        """Return which plane of an image is looked at.
-
-        Parameters
-        ----------
-        choice : ImageChoice
-            The image.
-
-        Returns
-        -------
-        tuple of int or None
-            Along its leading axes; None if none of its layers is to be seen, or the view shows
-            several planes at once.
-        """
+        """Return which plane of an image is looked at."""
         layer = next((self._find(info.key) for info in choice.layers if self._seen(info.key)), None)
         if layer is None:
             return None
@@ -129,15 +83,7 @@ class ViewerLink:
         return tuple(int(np.round(data[axis])) for axis in choice.leading)
 
     def go_to(self, choice: ImageChoice, position: Position) -> None:
-        """Move the sliders to a plane.
-
-        Parameters
-        ----------
-        choice : ImageChoice
-            The image; nothing happens if its first layer was removed.
-        position : tuple of int
-            Along its leading axes.
-        """
+        """Move the sliders to a plane."""
         layer = self._find(choice.layers[0].key)
         if layer is None:
             return
@@ -149,13 +95,7 @@ class ViewerLink:
         self._viewer.dims.set_point(axes, [world[axis] for axis in choice.leading])
 
     def show_text(self, text: str) -> None:
-        """Show a text on the canvas, beside whatever text others show.
-
-        Parameters
-        ----------
-        text : str
-            Empty to show none.
-        """
+        """Show a text on the canvas, beside whatever text others show."""
         from napari.components.overlays import TextOverlay
 
         overlays = self._viewer.canvas.overlays

@@ -39,13 +39,7 @@ if TYPE_CHECKING:
 
 
 class ClassifyWidget(DockedWidget):
-    """Choose a model and an image, press *Classify*, see the answer.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Whose layers are classified; napari fills it in.
-    """
+    """Choose a model and an image, press *Classify*, see the answer."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -89,13 +83,7 @@ class ClassifyWidget(DockedWidget):
         self.refresh()
 
     def classify(self) -> bool:
-        """Do what the button does.
-
-        Returns
-        -------
-        bool
-            Whether a job was started; if not, the message says why.
-        """
+        """Do what the button does."""
         if self.runner.running:
             self._say("A classification is running; press Cancel to start another.", wrong=True)
             return False
@@ -112,18 +100,7 @@ class ClassifyWidget(DockedWidget):
         return True
 
     def save_csv(self, path: str) -> bool:
-        """Write the answers that are shown as a CSV table.
-
-        Parameters
-        ----------
-        path : str
-            Where to.
-
-        Returns
-        -------
-        bool
-            Whether it was written; if not, the message says why.
-        """
+        """Write the answers that are shown as a CSV table."""
         if self._shown is None:
             self._say("There is nothing to save yet; press Classify first.", wrong=True)
             return False

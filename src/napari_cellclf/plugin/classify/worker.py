@@ -24,33 +24,21 @@ LOADING = "Loading the model (the first time takes a little longer)…"
 
 @dataclass(frozen=True)
 class Status:
-    """A line for the status label.
+    """A line for the status label."""
 
-    Parameters
-    ----------
-    text : str
-        What is being done.
-    """
-
+    #: What is being done.
     text: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image's answer.
+    """One image's answer."""
 
-    Parameters
-    ----------
-    record : dict
-        A row of the table, see `Predictions.record`; only ``image`` for one that failed.
-    top : tuple of (str, float)
-        All classes and their probabilities, best first.
-    error : str
-        Why there is no answer; empty if there is one.
-    """
-
+    #: A row of the table, see `Predictions.record`; only ``image`` for one that failed.
     record: dict[str, Any]
+    #: All classes and their probabilities, best first.
     top: tuple[tuple[str, float], ...] = ()
+    #: Why there is no answer; empty if there is one.
     error: str = ""
 
     @property
@@ -61,70 +49,33 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
-
-    Parameters
-    ----------
-    done, failed, total : int
-        Images classified, not classified, and asked for.
-    cancelled : bool
-        Whether the user stopped it.
-    device : str
-        Where the network ran.
-    """
+    """How a run ended."""
 
     done: int
     failed: int
     total: int
+    #: Whether the user stopped it.
     cancelled: bool
+    #: Where the network ran.
     device: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request with the pixels it is about.
+    """A request with the pixels it is about."""
 
-    Parameters
-    ----------
-    request : ClassifyRequest
-        What to do.
-    arrays : tuple of array
-        The data of the request's layers; empty for a folder.
-    model : ModelProcess
-        Where the model may be already.
-    stop : threading.Event
-        Set to end the work after the batch in hand.
-    """
-
+    #: What to do.
     request: ClassifyRequest
+    #: The data of the request's layers; empty for a folder.
     arrays: tuple[Any, ...]
+    #: Where the model may be already.
     model: ModelProcess
+    #: Set to end the work after the batch in hand.
     stop: threading.Event = field(default_factory=threading.Event)
 
 
 def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
-    """Do a job, telling of it as it goes.
-
-    Parameters
-    ----------
-    job : Job
-        What to do.
-
-    Yields
-    ------
-    Status, Progress or Row
-        What is being done, how far it has come, and each answer as soon as it is there.
-
-    Returns
-    -------
-    Summary
-        How it ended.
-
-    Raises
-    ------
-    CellclfError
-        If nothing can be classified at all.
-    """
+    """Do a job, telling of it as it goes."""
     yield Status(LOADING)
     classifier = job.model.get(job.request.model, job.stop.is_set)
     yield Status("Listing the images…")
@@ -149,20 +100,7 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
 
 
 def to_rows(answer: Predictions | BadImage, unsure_below: float | None = None) -> list[Row]:
-    """Turn what the classifier yields into rows.
-
-    Parameters
-    ----------
-    answer : Predictions or BadImage
-        Of one or more images.
-    unsure_below : float, optional
-        The model's threshold of confidence; with one, records have ``unsure``.
-
-    Returns
-    -------
-    list of Row
-        One an image.
-    """
+    """Turn what the classifier yields into rows."""
     if not isinstance(answer, Predictions):
         return [Row({"image": answer.id}, error=answer.reason)]
     count = len(answer.classes)

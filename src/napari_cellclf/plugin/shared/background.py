@@ -19,17 +19,11 @@ _POLL_MS = 200
 
 @dataclass
 class Ticket:
-    """What a piece of work is told by, and tells through.
+    """What a piece of work is told by, and tells through."""
 
-    Parameters
-    ----------
-    stop : threading.Event
-        Set when nobody waits for the result any more.
-    told : Progress, optional
-        The latest progress.
-    """
-
+    #: Set when nobody waits for the result any more.
     stop: threading.Event = field(default_factory=threading.Event)
+    #: The latest progress.
     told: Progress | None = None
 
     def should_stop(self) -> bool:
@@ -64,13 +58,7 @@ class LatestTask(QObject):
         return self._work is not None
 
     def start(self, work: Callable[[Ticket], Any]) -> None:
-        """Begin; whatever was begun before is told to stop, and its result is dropped.
-
-        Parameters
-        ----------
-        work : callable
-            Takes a `Ticket`; runs in a thread and must not touch Qt.
-        """
+        """Begin; whatever was begun before is told to stop, and its result is dropped."""
         self.stop()
         self._work = _Work(self)
         self._work.start(work)
@@ -84,17 +72,7 @@ class LatestTask(QObject):
         self._timer.stop()
 
     def end(self, work: _Work, result: Any, error: Exception | None) -> None:
-        """Hand over how a piece of work ended, unless a later one was begun.
-
-        Parameters
-        ----------
-        work : _Work
-            Which piece.
-        result : object
-            What it returned.
-        error : Exception, optional
-            What it raised instead.
-        """
+        """Hand over how a piece of work ended, unless a later one was begun."""
         work.deleteLater()
         if work is not self._work:
             return

@@ -42,15 +42,7 @@ class MessageLine(QWidget):
         self.say("")
 
     def say(self, text: str, *, wrong: bool = False) -> None:
-        """Show a sentence.
-
-        Parameters
-        ----------
-        text : str
-            Plain text; empty hides the line.
-        wrong : bool
-            Whether something has to be done about it.
-        """
+        """Show a sentence."""
         self._text.setTextFormat(Qt.TextFormat.PlainText)
         self._text.setText(text)
         self._sign.setVisible(wrong)
@@ -136,18 +128,7 @@ class VerticalScrollArea(QScrollArea):
 
 
 def fill_with_scroll_area(outer: QWidget, inner: QWidget) -> VerticalScrollArea:
-    """Let a widget show another one that may be higher than it.
-
-    Parameters
-    ----------
-    outer, inner : QWidget
-        The one that fills the dock, and what is in it.
-
-    Returns
-    -------
-    VerticalScrollArea
-        Between the two.
-    """
+    """Let a widget show another one that may be higher than it."""
     area = VerticalScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -166,16 +147,6 @@ def plain_label(text: str = "") -> QLabel:
 
     Qt takes a text with tags for HTML otherwise, and would load an image that the name of a class
     asks for, from a network share, too.
-
-    Parameters
-    ----------
-    text : str
-        By whomever it was written.
-
-    Returns
-    -------
-    QLabel
-        With the text.
     """
     label = QLabel()
     label.setTextFormat(Qt.TextFormat.PlainText)
@@ -184,18 +155,7 @@ def plain_label(text: str = "") -> QLabel:
 
 
 def plain_hint(text: str) -> str:
-    """Return a text for a tool tip, which has no other way to be shown as it is.
-
-    Parameters
-    ----------
-    text : str
-        As for `plain_label`.
-
-    Returns
-    -------
-    str
-        With its angle brackets escaped.
-    """
+    """Return a text for a tool tip, which has no other way to be shown as it is."""
     return html.escape(text, quote=False) if "<" in text else text
 
 
@@ -210,18 +170,7 @@ def small_label() -> QLabel:
 
 
 def wide_combo(hint: str) -> QComboBox:
-    """Make a combo box that is as wide as there is room, whatever its items are.
-
-    Parameters
-    ----------
-    hint : str
-        Shown under the mouse.
-
-    Returns
-    -------
-    QComboBox
-        Empty.
-    """
+    """Make a combo box that is as wide as there is room, whatever its items are."""
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(14)

@@ -11,18 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 def explain(error: BaseException) -> str:
-    """Write an error as one line for the widget.
-
-    Parameters
-    ----------
-    error : Exception
-        What was raised.
-
-    Returns
-    -------
-    str
-        Our own errors say what to do; of others the whole is written to the log.
-    """
+    """Write an error as one line for the widget."""
     if isinstance(error, CellclfError):
         return sentence(str(error))
     _log.error("the work failed", exc_info=error)
@@ -34,18 +23,7 @@ def explain(error: BaseException) -> str:
 
 
 def sentence(text: str) -> str:
-    """Write a message as a sentence: on one line, with a capital letter and a full stop.
-
-    Parameters
-    ----------
-    text : str
-        As errors say it.
-
-    Returns
-    -------
-    str
-        A file's name at its beginning stays as it is.
-    """
+    """Write a message as a sentence: on one line, with a capital letter and a full stop."""
     text = " ".join(text.split())
     first = text.split(" ", 1)[0]
     # The name of a file stays as it is.

@@ -20,26 +20,7 @@ def ask_for_path(
     mode: QFileDialog.FileMode = QFileDialog.FileMode.Directory,
     save_as: str = "",
 ) -> QFileDialog:
-    """Open a file dialog beside the window and call back with what was chosen.
-
-    Parameters
-    ----------
-    parent : QWidget
-        Whose dialog it is.
-    title : str
-        Of the dialog.
-    on_path : callable
-        Called with the path, if one is chosen.
-    mode : QFileDialog.FileMode
-        What may be chosen.
-    save_as : str
-        A suggested name; makes it a dialog for saving files that end like it.
-
-    Returns
-    -------
-    QFileDialog
-        Shown, not modal, and deleted when it is closed.
-    """
+    """Open a file dialog beside the window and call back with what was chosen."""
     dialog = QFileDialog(parent, title)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.setFileMode(mode)
@@ -56,37 +37,13 @@ def ask_for_path(
 
 
 def dropped_path(event: Any) -> str | None:
-    """Return the path that a drag carries, None if it carries none or several.
-
-    Parameters
-    ----------
-    event : QDragEnterEvent or QDropEvent
-        The event.
-
-    Returns
-    -------
-    str or None
-        Of a local file or folder.
-    """
+    """Return the path that a drag carries, None if it carries none or several."""
     urls = event.mimeData().urls()
     return urls[0].toLocalFile() or None if len(urls) == 1 else None
 
 
 class PathField(QWidget):
-    """A line for a path, with a button to browse; takes what is dropped on it.
-
-    Parameters
-    ----------
-    placeholder : str
-        Shown while the field is empty.
-    title : str
-        Of the dialog.
-    file : str
-        What a file would be called, such as ``"CSV table"``: the button then offers both a folder
-        and a file.
-    parent : QWidget, optional
-        Where it lies.
-    """
+    """A line for a path, with a button to browse; takes what is dropped on it."""
 
     #: Another path stands in the field.
     changed = Signal()

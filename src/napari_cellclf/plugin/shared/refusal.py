@@ -7,12 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a click would do nothing.
+    """Why a click would do nothing."""
 
-    Parameters
-    ----------
-    message : str
-        What was received and what to do.
-    """
-
+    #: What was received and what to do.
     message: str

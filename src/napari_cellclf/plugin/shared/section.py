@@ -9,17 +9,7 @@ from napari_cellclf.plugin.shared.controls import plain_hint, plain_label
 
 
 class Section(QWidget):
-    """A heading, a few words beside it that stay when the rest is folded, and the rest.
-
-    Parameters
-    ----------
-    title : str
-        The heading.
-    content : QWidget
-        The rest.
-    open : bool
-        Whether it is to be seen at first.
-    """
+    """A heading, a few words beside it that stay when the rest is folded, and the rest."""
 
     #: It was unfolded, or folded away.
     unfolded = Signal(bool)

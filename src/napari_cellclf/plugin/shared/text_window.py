@@ -10,20 +10,7 @@ _WIDTH, _HEIGHT = 760, 560
 
 
 def show_text(parent: QWidget, title: str, text: str) -> QDialog:
-    """Open a window with a text that can be selected and copied.
-
-    Parameters
-    ----------
-    parent : QWidget
-        Whose window it is.
-    title, text : str
-        What it shows.
-
-    Returns
-    -------
-    QDialog
-        Shown, not modal, and deleted when it is closed.
-    """
+    """Open a window with a text that can be selected and copied."""
     window = QDialog(parent)
     window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     window.setWindowTitle(title)

@@ -15,19 +15,7 @@ _MORE = (
 
 
 class CloseGuard(QObject):
-    """Asks before a window is closed while a run is going on.
-
-    Parameters
-    ----------
-    folder : callable
-        Returns the folder of the run that is going on, None if none is.
-    on_stop : callable
-        Asks the run to stop.
-    on_close : callable
-        Called when the window is about to be closed although a run is going on.
-    parent : QObject
-        With it this ends.
-    """
+    """Asks before a window is closed while a run is going on."""
 
     def __init__(
         self,
@@ -45,13 +33,7 @@ class CloseGuard(QObject):
         self._buttons: dict[str, QPushButton | None] = {}
 
     def watch(self, inside: QWidget) -> None:
-        """Guard the window that a widget lies in, once it does.
-
-        Parameters
-        ----------
-        inside : QWidget
-            Docked, perhaps.
-        """
+        """Guard the window that a widget lies in, once it does."""
         found: QObject | None = inside
         while found is not None and not isinstance(found, QMainWindow):
             found = found.parent()
@@ -82,13 +64,7 @@ class CloseGuard(QObject):
         return True
 
     def answer(self, name: str) -> None:
-        """Do what a button says.
-
-        Parameters
-        ----------
-        name : str
-            ``"keep"``, ``"stop"`` or ``"cancel"``.
-        """
+        """Do what a button says."""
         window = self._window
         if window is None:
             return

@@ -28,13 +28,7 @@ _MARGIN = 5
 
 
 class CountTable(QTableView):
-    """A row a class: its name, a bar, and its images in each part.
-
-    Parameters
-    ----------
-    headers : sequence of str
-        Of the columns of numbers.
-    """
+    """A row a class: its name, a bar, and its images in each part."""
 
     def __init__(self, headers: Sequence[str], parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -58,13 +52,7 @@ class CountTable(QTableView):
         self.show_rows(())
 
     def show_rows(self, rows: Rows) -> None:
-        """Show other numbers.
-
-        Parameters
-        ----------
-        rows : sequence of (str, tuple of int)
-            Class, and its images in each part.
-        """
+        """Show other numbers."""
         self._counts.show(rows)
         header = self.horizontalHeader()
         top = 0 if header is None else header.sizeHint().height()

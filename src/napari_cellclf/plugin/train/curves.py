@@ -47,13 +47,7 @@ class Curves(QWidget):
         self.draw()
 
     def show_state(self, state: RunState) -> None:
-        """Show a run, soon.
-
-        Parameters
-        ----------
-        state : RunState
-            With its epochs.
-        """
+        """Show a run, soon."""
         self._state = state
         if not self._soon.isActive():
             self._soon.start()
@@ -76,17 +70,7 @@ class Curves(QWidget):
 
 
 class CurvePlot(QWidget):
-    """One figure by epochs, for training and validation.
-
-    Parameters
-    ----------
-    title : str
-        Of the figure.
-    top : float, optional
-        Its largest possible value.
-    write : callable
-        From a value to its text at the axis.
-    """
+    """One figure by epochs, for training and validation."""
 
     def __init__(
         self,
@@ -114,15 +98,7 @@ class CurvePlot(QWidget):
         return QSize(120, 140)
 
     def show_series(self, train: Series, validation: Series, border: int | None) -> None:
-        """Show other values.
-
-        Parameters
-        ----------
-        train, validation : sequence of (float, float)
-            Epoch, counted from 1 over both stages, and value.
-        border : int, optional
-            The last epoch of the first stage, if there is a second one.
-        """
+        """Show other values."""
         self._train, self._validation, self._border = train, validation, border
         self.setToolTip(_hint(self._title, train, validation, self._write))
         self.update()

@@ -28,51 +28,33 @@ _NOT_COLUMNS = ("path", "label", "split")
 
 @dataclass(frozen=True)
 class DataQuestion:
-    """Which images to read, and how.
+    """Which images to read, and how."""
 
-    Parameters
-    ----------
-    path : str
-        A folder or a CSV table.
-    label : str, optional
-        The column to learn, where there are several.
-    every : int
-        Of embryos, keep every n-th minute.
-    minutes : tuple of 2 int
-        Of embryos, keep those between.
-    """
-
+    #: A folder or a CSV table.
     path: str
+    #: The column to learn, where there are several.
     label: str | None = None
+    #: Of embryos, keep every n-th minute.
     every: int = 1
+    #: Of embryos, keep those between.
     minutes: tuple[int, int] = MINUTES
 
 
 @dataclass(frozen=True)
 class FoundData:
-    """The images that were found.
+    """The images that were found."""
 
-    Parameters
-    ----------
-    question : DataQuestion
-        What was asked.
-    dataset : Dataset
-        All of them.
-    kind : str
-        How they are laid out.
-    labels : tuple of str
-        Columns that could be learnt instead; empty if there is no choice.
-    groups : tuple of str
-        Columns that images could be kept together by, the guessed one first.
-    given : bool
-        Whether they come with a split.
-    """
-
+    #: What was asked.
     question: DataQuestion
+    #: All of them.
     dataset: Dataset
+    #: How they are laid out.
     kind: Kind
+    #: Columns that could be learnt instead; empty if there is no choice.
     labels: tuple[str, ...]
+    #: Columns that images could be kept together by, the guessed one first.
     groups: tuple[str, ...]
+    #: Whether they come with a split.
     given: bool
 
     @property
@@ -91,18 +73,7 @@ def ask(
     every: int = 1,
     minutes: tuple[int, int] = MINUTES,
 ) -> DataQuestion | Refusal:
-    """Make a question of what stands in the form.
-
-    Parameters
-    ----------
-    path, label, every, minutes
-        As for `DataQuestion`.
-
-    Returns
-    -------
-    DataQuestion or Refusal
-        The question, or what is missing.
-    """
+    """Make a question of what stands in the form."""
     if not path.strip():
         return Refusal(
             "Choose a folder with a folder of images for each class, an RxRx1 folder, a folder of "
@@ -117,23 +88,7 @@ def ask(
 
 
 def find(question: DataQuestion) -> FoundData:
-    """Read what is known of the images without opening them; to be done in a thread.
-
-    Parameters
-    ----------
-    question : DataQuestion
-        Which images.
-
-    Returns
-    -------
-    FoundData
-        With the choices that they leave.
-
-    Raises
-    ------
-    CellclfError
-        If there are none, or they cannot be understood.
-    """
+    """Read what is known of the images without opening them; to be done in a thread."""
     from napari_cellclf.io.datasets.read import read_dataset
 
     kind = kind_of(Path(question.path))
@@ -155,27 +110,7 @@ def find(question: DataQuestion) -> FoundData:
 
 
 def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
-    """Look at every file; to be done in a thread.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The images.
-    ticket : Ticket
-        Is told of the progress.
-
-    Returns
-    -------
-    report : DatasetReport
-        What was found.
-    text : str
-        The same to be read.
-
-    Raises
-    ------
-    CancelledError
-        If it was to stop.
-    """
+    """Look at every file; to be done in a thread."""
     from napari_cellclf.io.datasets.inspection import inspect_dataset
     from napari_cellclf.reports.dataset_text import dataset_text
 
@@ -186,18 +121,7 @@ def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
 
 
 def kind_of(place: Path) -> Kind:
-    """Tell how images are laid out.
-
-    Parameters
-    ----------
-    place : Path
-        A folder or a file.
-
-    Returns
-    -------
-    str
-        ``"table"``, ``"screen"`` (RxRx1), ``"embryos"`` or ``"folders"``.
-    """
+    """Tell how images are laid out."""
     from napari_cellclf.io.datasets.embryos import holds_embryos
     from napari_cellclf.io.datasets.screens import is_screen
 
@@ -209,18 +133,7 @@ def kind_of(place: Path) -> Kind:
 
 
 def group_columns(dataset: Dataset) -> tuple[str, ...]:
-    """List what images could be kept together by.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The images.
-
-    Returns
-    -------
-    tuple of str
-        The guess first, then columns with several values that are not all different.
-    """
+    """List what images could be kept together by."""
     table = dataset.table
     guess = () if dataset.group_column is None else (dataset.group_column,)
     found = []
@@ -233,18 +146,7 @@ def group_columns(dataset: Dataset) -> tuple[str, ...]:
 
 
 def table_columns(table: Path) -> tuple[str, ...]:
-    """List the columns of a table that could be learnt.
-
-    Parameters
-    ----------
-    table : Path
-        A CSV table.
-
-    Returns
-    -------
-    tuple of str
-        As `read_dataset` takes them; empty if the table cannot be read, which that will say.
-    """
+    """List the columns of a table that could be learnt."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file), [])

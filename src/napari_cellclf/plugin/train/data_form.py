@@ -66,13 +66,7 @@ class DataForm(QWidget):
         return self.label.currentData() if self.label.count() else None
 
     def show_found(self, found: FoundData | None) -> None:
-        """Show what was found.
-
-        Parameters
-        ----------
-        found : FoundData, optional
-            None to show nothing.
-        """
+        """Show what was found."""
         self._show_labels(found)
         self._rows.setRowVisible(self._minutes, found is not None and found.kind == "embryos")
         for widget in (self.summary, self.group, self._below):
@@ -89,15 +83,7 @@ class DataForm(QWidget):
         self.group.setText(f"Kept together by {kept}: {data.group_reason}.")
 
     def show_inspection(self, progress: str, warnings: tuple[str, ...]) -> None:
-        """Show how far the look at the files is, or what it found.
-
-        Parameters
-        ----------
-        progress : str
-            Empty if it is not going on.
-        warnings : tuple of str
-            Sentences.
-        """
+        """Show how far the look at the files is, or what it found."""
         self.inspecting.setText(progress)
         self.warnings.setText("\n".join(f"⚠ {sentence(warning)}" for warning in warnings))
         self.warnings.setVisible(bool(warnings))

@@ -17,22 +17,7 @@ _MOST_WARNINGS = 3
 
 
 class DataSteps(QObject):
-    """What is found follows the form.
-
-    Parameters
-    ----------
-    form : TrainForm
-        Whose parts *Data* and *Split* these are.
-
-    Attributes
-    ----------
-    found : FoundData or None
-        The images, once they are read.
-    split : SplitAnswer or None
-        How they are divided, once that is known.
-    report : str
-        The full text about the files, once they are inspected.
-    """
+    """What is found follows the form."""
 
     #: Images or split are others now.
     changed = Signal()
@@ -66,13 +51,7 @@ class DataSteps(QObject):
         return self._inspecting.running
 
     def hint(self, every: int, minutes: tuple[int, int]) -> None:
-        """Fill in the minutes that a preset keeps; they matter for embryos only.
-
-        Parameters
-        ----------
-        every, minutes
-            As for `read_dataset`.
-        """
+        """Fill in the minutes that a preset keeps; they matter for embryos only."""
         if (every, minutes) == self._hint:
             return
         self._hint = every, minutes

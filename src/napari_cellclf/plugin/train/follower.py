@@ -41,19 +41,7 @@ class _Look:
 
 
 class RunFollower(QObject):
-    """One run that is followed.
-
-    Attributes
-    ----------
-    run : RunFolder or None
-        Which.
-    phase : str
-        How it stands.
-    state : RunState
-        What its log says.
-    problem : str
-        One sentence if it failed.
-    """
+    """One run that is followed."""
 
     #: Phase or state are others now.
     changed = Signal()
@@ -82,23 +70,11 @@ class RunFollower(QObject):
         return self.phase in ACTIVE
 
     def open(self, run: RunFolder) -> None:
-        """Follow a run that is there, whether a process trains in it or not.
-
-        Parameters
-        ----------
-        run : RunFolder
-            The run.
-        """
+        """Follow a run that is there, whether a process trains in it or not."""
         self._begin(run, None, "none")
 
     def attach(self, process: TrainingProcess) -> None:
-        """Follow a process that was started from here.
-
-        Parameters
-        ----------
-        process : TrainingProcess
-            Just started, or found going on.
-        """
+        """Follow a process that was started from here."""
         self._begin(process.run, process, "starting")
 
     def close(self) -> None:
@@ -109,13 +85,7 @@ class RunFollower(QObject):
         self.state, self.problem = RunState(), ""
 
     def stop(self) -> str:
-        """Ask the run to stop after its batch.
-
-        Returns
-        -------
-        str
-            One sentence if that cannot be asked.
-        """
+        """Ask the run to stop after its batch."""
         if self.run is None or not self.active:
             return ""
         self._stop_wanted = True

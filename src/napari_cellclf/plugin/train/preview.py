@@ -32,47 +32,18 @@ _GAP = 8
 
 @dataclass(frozen=True)
 class Preview:
-    """What the network sees.
+    """What the network sees."""
 
-    Parameters
-    ----------
-    prepared : array, shape (N, Y, X, C)
-        Without augmentation.
-    augmented : array, shape (N, K, Y, X, C)
-        As in training; Y and X may be those of a crop.
-    channels : tuple of str
-        Names.
-    """
-
+    #: Without augmentation.
     prepared: NDArray[np.float32]
+    #: As in training; Y and X may be those of a crop.
     augmented: NDArray[np.float32]
+    #: Names.
     channels: tuple[str, ...]
 
 
 def make_preview(dataset: Dataset, config: TrainingConfig, ticket: Ticket) -> Preview:
-    """Prepare and augment some training images; to be done in a thread.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Divided.
-    config : TrainingConfig
-        How to train.
-    ticket : Ticket
-        Says when to stop.
-
-    Returns
-    -------
-    Preview
-        Of images of different classes.
-
-    Raises
-    ------
-    CancelledError
-        If it was to stop.
-    ModelError
-        What the process met with.
-    """
+    """Prepare and augment some training images; to be done in a thread."""
     paths, labels = some_images(dataset)
     asked = {
         "config": config.model_dump(mode="json"),
@@ -91,20 +62,7 @@ def make_preview(dataset: Dataset, config: TrainingConfig, ticket: Ticket) -> Pr
 
 
 def some_images(dataset: Dataset, most: int = _MOST_IMAGES) -> tuple[list[str], list[str]]:
-    """Choose training images of different classes.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Divided.
-    most : int
-        How many.
-
-    Returns
-    -------
-    paths, labels : list of str
-        One of each class first, then further ones.
-    """
+    """Choose training images of different classes."""
     train = dataset.train.table
     turn = train.groupby("label", sort=False).cumcount()
     chosen = train.assign(_turn=turn).sort_values("_turn", kind="stable").head(most)
@@ -112,19 +70,7 @@ def some_images(dataset: Dataset, most: int = _MOST_IMAGES) -> tuple[list[str], 
 
 
 def preview_layers(preview: Preview) -> list[tuple[NDArray[np.float32], dict[str, Any]]]:
-    """Turn a preview into layers.
-
-    Parameters
-    ----------
-    preview : Preview
-        What the network sees.
-
-    Returns
-    -------
-    list of (array, dict)
-        Axes image, variant, y, x: for each channel the prepared image on the left and its variants
-        on the right of it.
-    """
+    """Turn a preview into layers."""
     several = len(preview.channels) > 1
     n_variants = preview.augmented.shape[1]
     width = preview.prepared.shape[2]

@@ -27,20 +27,7 @@ _started: dict[Path, TrainingProcess] = {}
 
 
 class TrainingProcess:
-    """Runs ``cellclf train RUN`` in a session of its own.
-
-    Parameters
-    ----------
-    run : RunFolder
-        The run.
-    command : list of str, optional
-        The command without the run; by default this Python's own ``cellclf train``.
-
-    Raises
-    ------
-    RunError
-        If it cannot be started.
-    """
+    """Runs ``cellclf train RUN`` in a session of its own."""
 
     def __init__(self, run: RunFolder, command: list[str] | None = None) -> None:
         self.run = run
@@ -96,29 +83,12 @@ class TrainingProcess:
 
 
 def running_processes() -> list[TrainingProcess]:
-    """List the trainings that were started from this napari and are going on.
-
-    Returns
-    -------
-    list of TrainingProcess
-        In the order in which they were started.
-    """
+    """List the trainings that were started from this napari and are going on."""
     return [process for process in list(_started.values()) if process.exit_code() is None]
 
 
 def ask_to_stop(run: RunFolder) -> None:
-    """Ask whatever process trains in a folder to stop after its batch.
-
-    Parameters
-    ----------
-    run : RunFolder
-        The run.
-
-    Raises
-    ------
-    RunError
-        If the folder cannot be written.
-    """
+    """Ask whatever process trains in a folder to stop after its batch."""
     try:
         run.stop_file.touch()
     except OSError as error:

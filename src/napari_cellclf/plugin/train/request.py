@@ -32,41 +32,21 @@ _LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A training to begin.
+    """A training to begin."""
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Divided.
-    config : TrainingConfig
-        How.
-    preset : str
-        Where `config` came from.
-    folder : Path
-        New.
-    command : str
-        The command line that does the same.
-    """
-
+    #: Divided.
     dataset: Dataset
+    #: How.
     config: TrainingConfig
+    #: Where `config` came from.
     preset: str
+    #: New.
     folder: Path
+    #: The command line that does the same.
     command: str
 
     def write_down(self) -> RunFolder:
-        """Make the run's folder; to be done in a thread.
-
-        Returns
-        -------
-        RunFolder
-            Ready to be trained.
-
-        Raises
-        ------
-        CellclfError
-            If the run cannot be, or not there.
-        """
+        """Make the run's folder; to be done in a thread."""
         from napari_cellclf.runs.create import create_run
 
         return create_run(self.dataset, self.config, self.folder, preset=self.preset)
@@ -78,24 +58,7 @@ def plan(
     settings: ModelSettings | Refusal,
     folder: str,
 ) -> TrainRequest | Refusal:
-    """Put together what was chosen.
-
-    Parameters
-    ----------
-    found : FoundData, optional
-        The images.
-    split : SplitAnswer, optional
-        How they are divided.
-    settings : ModelSettings or Refusal
-        How to train.
-    folder : str
-        Where.
-
-    Returns
-    -------
-    TrainRequest or Refusal
-        What to do, or what is missing.
-    """
+    """Put together what was chosen."""
     if found is None:
         return Refusal("Choose labelled images first, in Data above.")
     if split is None:
@@ -112,22 +75,7 @@ def plan(
 
 
 def suggest_folder(found: FoundData, preset: str, runs: Path | None = None) -> Path:
-    """Suggest a new folder for a run.
-
-    Parameters
-    ----------
-    found : FoundData
-        What it trains on.
-    preset : str
-        How.
-    runs : Path, optional
-        Where runs are kept; `RUNS` if left out.
-
-    Returns
-    -------
-    Path
-        Named after both, with a number if there is such a folder.
-    """
+    """Suggest a new folder for a run."""
     source = Path(found.question.path)
     stem = source.stem if source.is_file() else source.resolve().name
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{stem[:_LONGEST_NAME]}-{preset}").strip("-").lower()
@@ -147,26 +95,7 @@ def command_line(
     settings: ModelSettings,
     folder: Path,
 ) -> str:
-    """Return the command that trains the same.
-
-    Parameters
-    ----------
-    question : DataQuestion
-        Which images.
-    found : FoundData
-        What was found there.
-    choice : SplitChoice
-        How they are divided.
-    settings : ModelSettings
-        How to train.
-    folder : Path
-        Where.
-
-    Returns
-    -------
-    str
-        Quoted for a POSIX shell.
-    """
+    """Return the command that trains the same."""
     parts = ["cellclf", "train", question.path, "--out", str(folder), *settings.arguments]
     if question.label is not None:
         parts += ["--label", question.label]
@@ -179,16 +108,6 @@ def command_line(
 
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run.
-
-    Parameters
-    ----------
-    folder : Path
-        The run.
-
-    Returns
-    -------
-    str
-        Quoted for a POSIX shell.
 
     Examples
     --------

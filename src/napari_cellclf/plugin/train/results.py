@@ -12,33 +12,16 @@ from napari_cellclf.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class RunHeadline:
-    """What to show of a finished run.
+    """What to show of a finished run."""
 
-    Parameters
-    ----------
-    text : str
-        The chief figure with its interval.
-    report : Path, optional
-        The page to open.
-    """
-
+    #: The chief figure with its interval.
     text: str
+    #: The page to open.
     report: Path | None
 
 
 def headline(run: RunFolder) -> RunHeadline:
-    """Read what a finished run found; to be done in a thread.
-
-    Parameters
-    ----------
-    run : RunFolder
-        Finished.
-
-    Returns
-    -------
-    RunHeadline
-        Of its first evaluation: the test images if any were held out, else the validation images.
-    """
+    """Read what a finished run found; to be done in a thread."""
     page = run.report / "report.html"
     report = page if page.is_file() else None
     try:

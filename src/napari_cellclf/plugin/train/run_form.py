@@ -50,15 +50,7 @@ class RunForm(QWidget):
         self.show_state(None)
 
     def show_state(self, state: RunState | None, *, waiting: str = "") -> None:
-        """Show how a run goes.
-
-        Parameters
-        ----------
-        state : RunState, optional
-            None to show nothing.
-        waiting : str
-            What is waited for while nothing is known yet.
-        """
+        """Show how a run goes."""
         under_way = bool(waiting) or (state is not None and state.started and not state.ending)
         self.progress.setVisible(under_way)
         stage = waiting or ("" if state is None else _stage_line(state))
@@ -119,15 +111,7 @@ class ResultView(QWidget):
         self.show_headline("", report=False)
 
     def show_headline(self, text: str, *, report: bool) -> None:
-        """Show a result; an empty one hides everything.
-
-        Parameters
-        ----------
-        text : str
-            The chief figure.
-        report : bool
-            Whether there is a report to open.
-        """
+        """Show a result; an empty one hides everything."""
         self.headline.setText(text)
         self.report.setVisible(report)
         self.setVisible(bool(text))

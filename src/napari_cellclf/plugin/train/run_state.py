@@ -21,21 +21,11 @@ _MOST_NOTES = 50
 
 @dataclass(frozen=True)
 class EpochPoint:
-    """How good an epoch was.
+    """How good an epoch was."""
 
-    Parameters
-    ----------
-    stage : str
-        ``"head"`` or ``"network"``.
-    epoch : int
-        Counted from 1 in its stage.
-    loss, accuracy : float
-        Of the training images, while they were learnt.
-    validation_loss, validation_accuracy : float, optional
-        None if there are no validation images.
-    """
-
+    #: ``"head"`` or ``"network"``.
     stage: str
+    #: Counted from 1 in its stage.
     epoch: int
     loss: float
     accuracy: float
@@ -45,49 +35,31 @@ class EpochPoint:
 
 @dataclass(frozen=True)
 class RunState:
-    """How a run stands.
+    """How a run stands."""
 
-    Parameters
-    ----------
-    started : bool
-        Whether the training process has begun its work.
-    resumed : bool
-        Whether it went on from a checkpoint.
-    device : str
-        What it computes on, and why not on a GPU.
-    done, total : int
-        Work done and in all; no total is known before it has started.
-    seconds_left : float, optional
-        Until the end, as far as is known.
-    stage : str
-        One of `STAGES`.
-    epoch, epochs : int
-        Of the stage; 0 outside of training.
-    points : tuple of EpochPoint
-        All epochs, in order.
-    current : EpochPoint, optional
-        The epoch that is being learnt, as far as it has come.
-    notes : tuple of str
-        Unusual things that were told.
-    ending : str
-        How it ended; empty while it has not.
-    message : str
-        The sentence of an error.
-    """
-
+    #: Whether the training process has begun its work.
     started: bool = False
+    #: Whether it went on from a checkpoint.
     resumed: bool = False
+    #: What it computes on, and why not on a GPU.
     device: str = ""
     done: int = 0
     total: int = 0
+    #: Until the end, as far as is known.
     seconds_left: float | None = None
+    #: One of `STAGES`.
     stage: str = ""
     epoch: int = 0
     epochs: int = 0
+    #: All epochs, in order.
     points: tuple[EpochPoint, ...] = ()
+    #: The epoch that is being learnt, as far as it has come.
     current: EpochPoint | None = None
+    #: Unusual things that were told.
     notes: tuple[str, ...] = field(default=())
+    #: How it ended; empty while it has not.
     ending: Ending = ""
+    #: The sentence of an error.
     message: str = ""
 
     @property
@@ -103,20 +75,7 @@ class RunState:
 
 
 def follow(state: RunState, records: Iterable[Mapping[str, Any]]) -> RunState:
-    """Take in what was written to the log.
-
-    Parameters
-    ----------
-    state : RunState
-        As it was.
-    records : iterable of mapping
-        New lines of the log, in order.
-
-    Returns
-    -------
-    RunState
-        As it is now.
-    """
+    """Take in what was written to the log."""
     for record in records:
         take_in = _TAKE_IN.get(str(record.get("event")))
         if take_in is not None:
@@ -126,16 +85,6 @@ def follow(state: RunState, records: Iterable[Mapping[str, Any]]) -> RunState:
 
 def time_left(seconds: float | None) -> str:
     """Say how long something takes.
-
-    Parameters
-    ----------
-    seconds : float, optional
-        None if nobody knows yet.
-
-    Returns
-    -------
-    str
-        Empty if nobody knows.
 
     Examples
     --------

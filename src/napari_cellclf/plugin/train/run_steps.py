@@ -26,20 +26,7 @@ _DONE = "This run is finished."
 
 
 class RunSteps(QObject):
-    """What happens to the run whose folder is chosen.
-
-    Parameters
-    ----------
-    form : TrainForm
-        Whose part *Run* this is.
-
-    Attributes
-    ----------
-    follower : RunFollower
-        Knows how the run stands.
-    command : list of str or None
-        What is run instead of ``cellclf train``; for tests.
-    """
+    """What happens to the run whose folder is chosen."""
 
     #: Phase, folder or result are others now.
     changed = Signal()
@@ -70,13 +57,7 @@ class RunSteps(QObject):
         return self.follower.phase in ("waiting", "failed") and self.follower.run is not None
 
     def offer(self, request: TrainRequest | Refusal) -> None:
-        """Say what the button would begin, or why it would not.
-
-        Parameters
-        ----------
-        request : TrainRequest or Refusal
-            From the rest of the form.
-        """
+        """Say what the button would begin, or why it would not."""
         refusal = request.message if isinstance(request, Refusal) else ""
         offered = request if isinstance(request, TrainRequest) else None
         if (offered and offered.command) != (self._request and self._request.command):
@@ -86,13 +67,7 @@ class RunSteps(QObject):
         self.show()
 
     def start(self) -> bool:
-        """Do what the button *Train* or *Resume* does.
-
-        Returns
-        -------
-        bool
-            Whether something was begun; if not, the message says why.
-        """
+        """Do what the button *Train* or *Resume* does."""
         if self.active:
             return self._refuse(_RUNNING)
         if self.follower.phase == "done":
@@ -114,13 +89,7 @@ class RunSteps(QObject):
         self.show()
 
     def open_report(self) -> bool:
-        """Show the report in the web browser.
-
-        Returns
-        -------
-        bool
-            Whether there was one to show.
-        """
+        """Show the report in the web browser."""
         page = None if self.headline is None else self.headline.report
         if page is None:
             return self._refuse("There is no report; no images were held out to judge the model.")

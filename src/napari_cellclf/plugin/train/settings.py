@@ -16,45 +16,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelEntries:
-    """What stands in the form; empty texts leave the preset's.
+    """What stands in the form; empty texts leave the preset's."""
 
-    Parameters
-    ----------
-    preset : str
-        Name of a preset.
-    architecture, epochs, batch_size, learning_rate : str
-        As typed.
-    continue_from : str
-        A bundle.
-    more : str
-        One ``key = value`` a line.
-    """
-
+    #: Name of a preset.
     preset: str
     architecture: str = ""
     epochs: str = ""
     batch_size: str = ""
     learning_rate: str = ""
+    #: A bundle.
     continue_from: str = ""
+    #: One ``key = value`` a line.
     more: str = ""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Checked settings.
+    """Checked settings."""
 
-    Parameters
-    ----------
-    preset : str
-        Where they come from.
-    config : TrainingConfig
-        All of them.
-    arguments : tuple of str
-        The arguments of ``cellclf train`` that say the same.
-    """
-
+    #: Where they come from.
     preset: str
+    #: All of them.
     config: TrainingConfig
+    #: The arguments of ``cellclf train`` that say the same.
     arguments: tuple[str, ...] = field(default=())
 
     @property
@@ -65,13 +49,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Usual:
-    """What a preset does if nothing is entered.
-
-    Parameters
-    ----------
-    architecture, epochs, batch_size, learning_rate : str
-        As they would be typed.
-    """
+    """What a preset does if nothing is entered."""
 
     architecture: str
     epochs: str
@@ -80,18 +58,7 @@ class Usual:
 
 
 def usual(preset: Preset) -> Usual:
-    """Say what a preset does.
-
-    Parameters
-    ----------
-    preset : Preset
-        Any.
-
-    Returns
-    -------
-    Usual
-        Of a preset that only trains a head, epochs and rate are the head's.
-    """
+    """Say what a preset does."""
     from napari_cellclf.models.training.presets import make_config
 
     config = make_config(preset.config)
@@ -105,20 +72,7 @@ def usual(preset: Preset) -> Usual:
 
 
 def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
-    """Check what was entered.
-
-    Parameters
-    ----------
-    entries : ModelEntries
-        What stands in the form.
-    seed : int
-        Of all random numbers.
-
-    Returns
-    -------
-    ModelSettings or Refusal
-        Checked, or what is wrong.
-    """
+    """Check what was entered."""
     from napari_cellclf.models.training.presets import find_preset, make_config
 
     try:
@@ -149,22 +103,6 @@ def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
 
 def parse_more(text: str) -> list[tuple[str, Any, str]]:
     """Read further settings.
-
-    Parameters
-    ----------
-    text : str
-        One ``key = value`` a line, the value as TOML where it is, else as text; ``null`` is None.
-        Empty lines and lines that begin with ``#`` are passed over.
-
-    Returns
-    -------
-    list of (str, object, str)
-        Key, value, and both as ``cellclf train --set`` takes them.
-
-    Raises
-    ------
-    InputError
-        If a line has no equals sign.
 
     Examples
     --------

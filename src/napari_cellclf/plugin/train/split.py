@@ -19,22 +19,16 @@ DEFAULT_PARTS = (15, 15)
 class SplitChoice:
     """How to divide.
 
-    Parameters
-    ----------
-    by : str
-        `RANDOM`, `GIVEN`, a column, or several joined by ``+``.
-    validation, test : int
-        Part of the images that is held out for each, in percent.
-    seed : int
-        The same number divides in the same way.
-    allow_leakage : bool
-        Whether one group may be on both sides.
+    `validation`, `test`: part of the images that is held out for each, in percent.
     """
 
+    #: `RANDOM`, `GIVEN`, a column, or several joined by ``+``.
     by: str
     validation: int = DEFAULT_PARTS[0]
     test: int = DEFAULT_PARTS[1]
+    #: The same number divides in the same way.
     seed: int = 0
+    #: Whether one group may be on both sides.
     allow_leakage: bool = False
 
     @property
@@ -46,26 +40,17 @@ class SplitChoice:
 
 @dataclass(frozen=True)
 class SplitAnswer:
-    """What came of it.
+    """What came of it."""
 
-    Parameters
-    ----------
-    choice : SplitChoice
-        What was chosen.
-    dataset : Dataset, optional
-        Divided; None if that was refused.
-    counts : tuple of (str, (int, int, int))
-        For each class its images in training, validation and test.
-    problem : str
-        Why it was refused.
-    leaks : bool
-        Whether it was refused, or is allowed only by the user, because groups are on both sides.
-    """
-
+    #: What was chosen.
     choice: SplitChoice
+    #: Divided; None if that was refused.
     dataset: Dataset | None = None
+    #: For each class its images in training, validation and test.
     counts: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    #: Why it was refused.
     problem: str = ""
+    #: Whether it was refused, or is allowed only by the user, because groups are on both sides.
     leaks: bool = False
 
     @property
@@ -82,20 +67,7 @@ class SplitAnswer:
 
 
 def divide(dataset: Dataset, choice: SplitChoice) -> SplitAnswer:
-    """Divide a data set; to be done in a thread.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        All images.
-    choice : SplitChoice
-        How.
-
-    Returns
-    -------
-    SplitAnswer
-        Divided, or why not.
-    """
+    """Divide a data set; to be done in a thread."""
     try:
         divided = dataset.split(
             choice.by,

@@ -106,13 +106,7 @@ class SplitForm(QWidget):
         self.changed.emit()
 
     def show_answer(self, answer: SplitAnswer | None) -> None:
-        """Show what came of it.
-
-        Parameters
-        ----------
-        answer : SplitAnswer, optional
-            None to show nothing.
-        """
+        """Show what came of it."""
         given = answer is not None and answer.choice.by == GIVEN
         self.validation.setEnabled(not given)
         self.test.setEnabled(not given)

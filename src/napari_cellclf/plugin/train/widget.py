@@ -29,13 +29,7 @@ _PREVIEWING = "Making the preview (loading Keras takes some seconds)…"
 
 
 class TrainWidget(DockedWidget):
-    """Choose images, a split and a preset, press *Train*, watch, use the model.
-
-    Parameters
-    ----------
-    napari_viewer : napari.Viewer
-        Where previews are shown; napari fills it in.
-    """
+    """Choose images, a split and a preset, press *Train*, watch, use the model."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -78,13 +72,7 @@ class TrainWidget(DockedWidget):
         self.run.offer(self._plan(settings))
 
     def preview(self) -> bool:
-        """Do what the button *Preview augmentation* does.
-
-        Returns
-        -------
-        bool
-            Whether a preview is being made.
-        """
+        """Do what the button *Preview augmentation* does."""
         settings, split = self._settings(), self.data.split
         if split is None or split.dataset is None or isinstance(settings, Refusal):
             return False
@@ -95,13 +83,7 @@ class TrainWidget(DockedWidget):
         return True
 
     def use_model(self) -> bool:
-        """Open Classify with the model that was trained.
-
-        Returns
-        -------
-        bool
-            Whether Classify took it.
-        """
+        """Open Classify with the model that was trained."""
         run = self.run.follower.run
         if run is None or not run.is_finished or self._viewer is None:
             return False

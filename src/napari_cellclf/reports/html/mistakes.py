@@ -26,22 +26,7 @@ _SHOWN_CLASSES = 3
 def mistakes_view(
     evaluation: Evaluation, read: Callable[[str], Image] | None, shorten: Callable[[str], str]
 ) -> list[dict[str, Any]]:
-    """Collect the most confident wrong answers.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Whose mistakes.
-    read : callable, optional
-        From an image's id to the image.
-    shorten : callable
-        From an id to what is shown of it.
-
-    Returns
-    -------
-    list of dict
-        For the template, at most `MOST_MISTAKES`.
-    """
+    """Collect the most confident wrong answers."""
     return [
         {
             "id": shorten(evaluation.ids[row]),
@@ -55,23 +40,7 @@ def mistakes_view(
 
 
 def thumbnail(image: Image) -> str:
-    """Make a small picture of an image for a page.
-
-    Parameters
-    ----------
-    image : Image
-        One plane; the first three channels are shown, each stretched.
-
-    Returns
-    -------
-    str
-        A ``data:`` address of a JPEG.
-
-    Raises
-    ------
-    InputError
-        If the image holds several planes.
-    """
+    """Make a small picture of an image for a page."""
     from PIL import Image as Pillow
 
     shades = np.nan_to_num(to_rgb(image)) * 255

@@ -48,22 +48,7 @@ def page_view(
     evaluations: Sequence[Evaluation],
     read: Callable[[str], Image] | None,
 ) -> dict[str, Any]:
-    """Collect what the page shows.
-
-    Parameters
-    ----------
-    numbers : mapping
-        The content of ``metrics.json``.
-    evaluations : sequence of Evaluation
-        What it is made of.
-    read : callable, optional
-        From an image's id to the image.
-
-    Returns
-    -------
-    dict
-        For the template.
-    """
+    """Collect what the page shows."""
     parent = _common_folder([name for one in evaluations for name in one.ids])
     return {
         "title": numbers["title"],

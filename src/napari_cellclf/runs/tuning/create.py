@@ -36,46 +36,7 @@ def create_search(
     data: Mapping[str, Any] | None = None,
     storage: str | None = None,
 ) -> TuningFolder:
-    """Write down what is to be searched.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Split into training, validation and, if the best settings shall be tested, test.
-    config : TrainingConfig
-        Where the search begins; the first trial has exactly these settings.
-    folder : str or Path
-        New or empty, or that of the same search, which then goes on.
-    metric : {'loss', 'accuracy', 'balanced_accuracy'}, optional
-        Of the validation images, by which trials are judged and their best weights chosen; by
-        default what `config` monitors.
-    search : iterable of str
-        What is searched besides learning rate and batch size: ``"dropout"``,
-        ``"finetune_depth"``, ``"augmentation"``.
-    preset : str, optional
-        Where `config` came from.
-    data : mapping, optional
-        What the preset keeps of the images.
-    storage : str, optional
-        Where trials are written down instead of a file in the folder: the URL of a data base, as
-        Optuna takes it. It is not kept, since it may hold a password.
-
-    Returns
-    -------
-    TuningFolder
-        Ready to be searched.
-
-    Raises
-    ------
-    InputError
-        If something cannot be searched, or the storage cannot be used.
-    DatasetError
-        If there are no validation images, or nothing to train on.
-    LeakageError
-        If a group is on both sides of the split and that was not allowed.
-    RunError
-        If the folder holds something else, or a search for something else.
-    """
+    """Write down what is to be searched."""
     if not len(dataset.validation):
         raise DatasetError(
             "there are no validation images to judge settings by; split the images so that there "

@@ -27,30 +27,21 @@ class TuningSpec(BaseModel):
 
     Images and configuration that the search began with are in the run ``base``, which is not
     trained.
-
-    Parameters
-    ----------
-    format_version : int
-        Of this schema.
-    study : str
-        Name of the search in its storage, which no other search has.
-    own_storage : bool
-        Whether the trials are kept in ``journal.log`` and not in a data base elsewhere.
-    metric : {'loss', 'accuracy', 'balanced_accuracy'}
-        Of the validation images.
-    ranges : tuple of Between or OneOf
-        What is searched.
-    data : mapping
-        What the preset keeps of the images, handed on to the best preset.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Of this schema.
     format_version: Literal[1] = FORMAT_VERSION
+    #: Name of the search in its storage, which no other search has.
     study: str
+    #: Whether the trials are kept in ``journal.log`` and not in a data base elsewhere.
     own_storage: bool
+    #: Of the validation images.
     metric: Metric
+    #: What is searched.
     ranges: tuple[Range, ...]
+    #: What the preset keeps of the images, handed on to the best preset.
     data: dict[str, Any] = {}
 
     @property
@@ -60,18 +51,7 @@ class TuningSpec(BaseModel):
 
 
 def is_half_made(run: RunFolder) -> bool:
-    """Whether a folder holds nothing but what `create_run` had written when it was killed.
-
-    Parameters
-    ----------
-    run : RunFolder
-        Which need not exist.
-
-    Returns
-    -------
-    bool
-        True if it may be removed.
-    """
+    """Whether a folder holds nothing but what `create_run` had written when it was killed."""
     if run.is_run or not run.path.is_dir():
         return False
     names = [path.name for path in run.path.iterdir()]
@@ -82,17 +62,13 @@ def is_half_made(run: RunFolder) -> bool:
 class TuningFolder:
     """A search on disk.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-
     Examples
     --------
     >>> TuningFolder(Path("tuning")).trial(7).path.as_posix()
     'tuning/trials/0007'
     """
 
+    #: The folder.
     path: Path
 
     @property
@@ -146,50 +122,17 @@ class TuningFolder:
         return self.spec_file.is_file()
 
     def trial(self, number: int) -> RunFolder:
-        """Return the run of a trial.
-
-        Parameters
-        ----------
-        number : int
-            From 0.
-
-        Returns
-        -------
-        RunFolder
-            It need not exist yet.
-        """
+        """Return the run of a trial."""
         return RunFolder(self.path / "trials" / f"{number:04d}")
 
     def claim_file(self, number: int) -> Path:
-        """Return the file that is locked by the process that works on a trial.
-
-        Parameters
-        ----------
-        number : int
-            From 0.
-
-        Returns
-        -------
-        Path
-            Its folder exists.
-        """
+        """Return the file that is locked by the process that works on a trial."""
         claims = self.path / "claims"
         claims.mkdir(exist_ok=True)
         return claims / f"{number:04d}.lock"
 
     def spec(self) -> TuningSpec:
-        """Read what is searched.
-
-        Returns
-        -------
-        TuningSpec
-            Checked.
-
-        Raises
-        ------
-        RunError
-            If the folder is no search, or its description cannot be read.
-        """
+        """Read what is searched."""
         try:
             return TuningSpec.model_validate_json(self.spec_file.read_bytes())
         except FileNotFoundError as error:
@@ -209,20 +152,7 @@ class TuningFolder:
             yield
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file of the search, whole or not at all.
-
-        Parameters
-        ----------
-        path : Path
-            The file; replaced if it exists.
-        text : str
-            Its content.
-
-        Raises
-        ------
-        RunError
-            If it cannot be written.
-        """
+        """Write a file of the search, whole or not at all."""
         beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             with beside.open("w", encoding="utf-8", newline="") as file:

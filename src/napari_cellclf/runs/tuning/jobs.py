@@ -54,28 +54,7 @@ def work_together(
     on_change: Callable[[], None],
     should_stop: ShouldStop,
 ) -> None:
-    """Train trials in several processes until there are enough, or the time is up.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    task : Task
-        How many, how long.
-    jobs : int
-        Processes.
-    on_change : callable
-        Called about once a second.
-    should_stop : callable
-        Asked a few times a second.
-
-    Raises
-    ------
-    CancelledError
-        If it was stopped.
-    RunError
-        If a process ended in another way than it should.
-    """
+    """Train trials in several processes until there are enough, or the time is up."""
     folder.workers.mkdir(exist_ok=True)
     children: list[_Child] = []
     stopped = False

@@ -17,20 +17,6 @@ def preset_text(
 ) -> str:
     """Write a preset.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-        Its settings; those that are as `TrainingConfig` has them by default are left out.
-    title, description : str
-        For people.
-    data : mapping
-        What it keeps of the images.
-
-    Returns
-    -------
-    str
-        TOML.
-
     Examples
     --------
     >>> from napari_cellclf.models.training.config import TrainingConfig

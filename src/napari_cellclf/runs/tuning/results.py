@@ -30,33 +30,21 @@ _STATES = {"COMPLETE": COMPLETE, "PRUNED": PRUNED, "FAIL": FAILED}
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What is known of a trial.
+    """What is known of a trial."""
 
-    Parameters
-    ----------
-    number : int
-        From 0, in the order in which they were begun.
-    state : {'under way', 'complete', 'pruned', 'failed'}
-        Pruned ones were ended early, since others did better.
-    value : float, optional
-        The best validation so far; None if there was none.
-    choice : mapping of str to number
-        Its settings.
-    epochs : int
-        Epochs of the last stage that were validated.
-    began, ended : datetime, optional
-        Local time; stops are not taken out.
-    reason : str
-        Why it failed.
-    """
-
+    #: From 0, in the order in which they were begun.
     number: int
+    #: Pruned ones were ended early, since others did better.
     state: str
+    #: The best validation so far; None if there was none.
     value: float | None
+    #: Its settings.
     choice: Choice
+    #: Epochs of the last stage that were validated.
     epochs: int
     began: datetime | None = None
     ended: datetime | None = None
+    #: Why it failed.
     reason: str = ""
 
     @property
@@ -66,20 +54,7 @@ class TrialRecord:
 
 
 def read_records(store: Store, spec: TuningSpec) -> tuple[TrialRecord, ...]:
-    """Read all trials that were begun.
-
-    Parameters
-    ----------
-    store : Store
-        Where they are written down.
-    spec : TuningSpec
-        What is searched.
-
-    Returns
-    -------
-    tuple of TrialRecord
-        In order.
-    """
+    """Read all trials that were begun."""
     from napari_cellclf.runs.tuning.store import choice_of, reason_of
 
     better = max if spec.larger_is_better else min
@@ -104,42 +79,14 @@ def read_records(store: Store, spec: TuningSpec) -> tuple[TrialRecord, ...]:
 
 
 def best_of(records: Sequence[TrialRecord], spec: TuningSpec) -> TrialRecord | None:
-    """Return the best trial.
-
-    Parameters
-    ----------
-    records : sequence of TrialRecord
-        All trials.
-    spec : TuningSpec
-        What "best" means.
-
-    Returns
-    -------
-    TrialRecord or None
-        Of equal ones the first; None if none is complete.
-    """
+    """Return the best trial."""
     complete = [one for one in records if one.state == COMPLETE and one.value is not None]
     sign = -1 if spec.larger_is_better else 1
     return min(complete, key=lambda one: sign * (one.value or 0.0), default=None)
 
 
 def write_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[TrialRecord]) -> None:
-    """Write table, best trial and best preset, each whole or not at all.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    spec : TuningSpec
-        What is searched.
-    records : sequence of TrialRecord
-        All trials.
-
-    Raises
-    ------
-    RunError
-        If a file cannot be written.
-    """
+    """Write table, best trial and best preset, each whole or not at all."""
     folder.write(folder.table, _table(folder, spec, records))
     best = best_of(records, spec)
     if best is None:
@@ -169,22 +116,7 @@ def write_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[Tria
 
 
 def plot_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[TrialRecord]) -> None:
-    """Draw the history of the search, and each setting against what it came to.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Gets ``history.png`` and ``settings.png``; nothing without a validated trial.
-    spec : TuningSpec
-        What is searched.
-    records : sequence of TrialRecord
-        All trials.
-
-    Raises
-    ------
-    RunError
-        If a file cannot be written.
-    """
+    """Draw the history of the search, and each setting against what it came to."""
     from napari_cellclf.reports.tuning_plots import plot_history, plot_settings
 
     if all(one.value is None for one in records):

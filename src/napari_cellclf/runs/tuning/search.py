@@ -44,23 +44,15 @@ def ignore_trial(trial: TrialRecord, best: TrialRecord | None) -> None:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search came to.
+    """What a search came to."""
 
-    Parameters
-    ----------
-    folder : TuningFolder
-        The search.
-    spec : TuningSpec
-        What was searched.
-    trials : tuple of TrialRecord
-        All that were begun.
-    best : TrialRecord
-        The best of them.
-    """
-
+    #: The search.
     folder: TuningFolder
+    #: What was searched.
     spec: TuningSpec
+    #: All that were begun.
     trials: tuple[TrialRecord, ...]
+    #: The best of them.
     best: TrialRecord
 
 
@@ -78,42 +70,6 @@ def run_search(
     """Train trials until there are as many as asked for.
 
     Other processes may search in the same folder at the same time. Test images are not read.
-
-    Parameters
-    ----------
-    folder : str or Path
-        A search, as `create_search` makes it.
-    trials : int
-        In all, those of earlier calls included.
-    jobs : int
-        Processes that train at the same time; 1 trains in this one.
-    timeout : float, optional
-        Seconds after which the search ends with what it has; a trial under way is taken up by the
-        next call.
-    storage : str, optional
-        The URL that the search was begun with.
-    on_progress : callable
-        Told of epochs done, of all trials together; trials that end early skip some.
-    on_trial : callable
-        Told of each trial that is over, and of the best so far.
-    should_stop : callable
-        Asked after each batch; a file ``stop`` in the folder says yes, too.
-
-    Returns
-    -------
-    TuningResult
-        With table, best preset and plots written.
-
-    Raises
-    ------
-    CancelledError
-        If it was stopped; called again, it goes on.
-    RunError
-        If the search's files or its storage cannot be used, or a process of it crashed.
-    DatasetError
-        If too many images cannot be used.
-    TrainingError
-        If not one trial was finished.
     """
     from napari_cellclf.runs.tuning.store import Store
 
@@ -134,23 +90,7 @@ def run_search(
 
 
 def create_best(result: TuningResult) -> RunFolder:
-    """Write down a run with the best settings and the same split, test images included.
-
-    Parameters
-    ----------
-    result : TuningResult
-        Of a search.
-
-    Returns
-    -------
-    RunFolder
-        ``best`` in the search's folder, for `run_training`; it may have been begun before.
-
-    Raises
-    ------
-    RunError
-        If there is such a run with other settings, of an earlier best trial.
-    """
+    """Write down a run with the best settings and the same split, test images included."""
     folder, run = result.folder, result.folder.best
     config = configuration(folder.base.spec().config, result.best.choice)
     if not run.is_run:

@@ -30,46 +30,30 @@ _MOST_AUGMENTATION = 2.0
 
 
 class Between(BaseModel):
-    """Any number in a range.
-
-    Parameters
-    ----------
-    name : str
-        What is chosen.
-    start : float
-        The configuration's own.
-    low, high : float
-        Both included.
-    log : bool
-        Whether factors are searched evenly instead of differences.
-    """
+    """Any number in a range."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: What is chosen.
     name: str
+    #: The configuration's own.
     start: float
     low: float
     high: float
+    #: Whether factors are searched evenly instead of differences.
     log: bool = False
 
 
 class OneOf(BaseModel):
-    """One of a few whole numbers.
-
-    Parameters
-    ----------
-    name : str
-        What is chosen.
-    start : int
-        The configuration's own.
-    choices : tuple of int
-        In order.
-    """
+    """One of a few whole numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: What is chosen.
     name: str
+    #: The configuration's own.
     start: int
+    #: In order.
     choices: tuple[int, ...]
 
 
@@ -79,28 +63,7 @@ Range = Between | OneOf
 def search_space(
     config: TrainingConfig, names: Iterable[str], n_training: int
 ) -> tuple[Range, ...]:
-    """Make the ranges that are searched around a configuration.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Where the search begins.
-    names : iterable of str
-        Of `SEARCHED`; learning rate and batch size are searched in any case. Of a training with
-        two stages, the learning rate of each is searched.
-    n_training : int
-        Images to train on; no batch is tried that holds more, but for the configuration's own.
-
-    Returns
-    -------
-    tuple of Between or OneOf
-        Each holds the configuration's own value.
-
-    Raises
-    ------
-    InputError
-        If there is nothing of a name to search, or changing it would have no effect.
-    """
+    """Make the ranges that are searched around a configuration."""
     wanted = {*ALWAYS, *names}
     unknown = sorted(wanted - set(SEARCHED))
     if unknown:
@@ -117,19 +80,6 @@ def search_space(
 
 def configuration(config: TrainingConfig, choice: Choice) -> TrainingConfig:
     """Return a configuration with what was chosen.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Where the search began.
-    choice : mapping of str to number
-        A value for each range.
-
-    Returns
-    -------
-    TrainingConfig
-        With another batch size, an epoch of a fixed number of steps has fewer or more of them, so
-        that it sees as many images as before.
 
     Examples
     --------

@@ -54,22 +54,7 @@ def _or_run_error(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @_or_run_error
 def create_study(folder: TuningFolder, spec: TuningSpec, url: str | None) -> None:
-    """Make the study of a new search; its first trial will be the configuration it began with.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    spec : TuningSpec
-        What is searched.
-    url : str, optional
-        Of a data base; None for a file in the folder.
-
-    Raises
-    ------
-    InputError
-        If there can be no storage at that URL.
-    """
+    """Make the study of a new search; its first trial will be the configuration it began with."""
     study = optuna.create_study(
         storage=_storage(folder, url),
         study_name=spec.study,
@@ -79,22 +64,7 @@ def create_study(folder: TuningFolder, spec: TuningSpec, url: str | None) -> Non
 
 
 class Store:
-    """The trials of a search.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    url : str, optional
-        Of the data base if it was begun with one.
-
-    Raises
-    ------
-    InputError
-        If there can be no storage at that URL.
-    RunError
-        If the search is not there.
-    """
+    """The trials of a search."""
 
     @_or_run_error
     def __init__(self, folder: TuningFolder, url: str | None = None) -> None:
@@ -121,19 +91,7 @@ class Store:
 
     @contextmanager
     def claimed(self, limit: int) -> Iterator[Trial | None]:
-        """Hold a trial: one that no process works on any more, else a new one.
-
-        Parameters
-        ----------
-        limit : int
-            Trials in all.
-
-        Yields
-        ------
-        optuna.Trial or None
-            With all its parameters; None if as many have been begun. No other process takes it up
-            before the block is left, be it by the end of this process.
-        """
+        """Hold a trial: one that no process works on any more, else a new one."""
         with self._folder.locked():
             number = self._claim(limit)
         try:
@@ -144,22 +102,7 @@ class Store:
 
     @_or_run_error
     def report(self, trial: Trial, step: int, value: float) -> bool:
-        """Write down what an epoch came to.
-
-        Parameters
-        ----------
-        trial : optuna.Trial
-            A claimed one.
-        step : int
-            Number of the epoch, from 0.
-        value : float
-            Of the validation.
-
-        Returns
-        -------
-        bool
-            Whether the trial does so much worse than others that it is not worth going on with.
-        """
+        """Write down what an epoch came to."""
         known = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
         if step not in known:
             trial.report(value, step)

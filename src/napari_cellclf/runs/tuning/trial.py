@@ -35,33 +35,12 @@ class PrunedError(CancelledError):
 
 
 def without_test(dataset: Dataset) -> Dataset:
-    """Take out what a search must not see.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Split.
-
-    Returns
-    -------
-    Dataset
-        Training and validation images only.
-    """
+    """Take out what a search must not see."""
     return dataset.subset(dataset.table["split"].isin(("train", "validation")).to_numpy())
 
 
 def begin_trial(folder: TuningFolder, trial: optuna.trial.Trial, searched: Dataset) -> None:
-    """Write the run of a trial down, unless it was before.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    trial : optuna.Trial
-        A claimed one.
-    searched : Dataset
-        Without test images.
-    """
+    """Write the run of a trial down, unless it was before."""
     run = folder.trial(trial.number)
     if run.is_run:
         return
@@ -80,28 +59,7 @@ def train_trial(
     on_epoch: Callable[[], None],
     should_stop: ShouldStop,
 ) -> None:
-    """Train a trial from wherever it stands, and write down what it came to.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    trial : optuna.Trial
-        A claimed one whose run was begun.
-    store : Store
-        Where trials are written down.
-    on_epoch : callable
-        Called after each epoch that was reported.
-    should_stop : callable
-        Asked after each batch.
-
-    Raises
-    ------
-    CancelledError
-        If it was stopped; it can be taken up again.
-    CellclfError
-        If images, disk or settings are such that other trials would fare no better.
-    """
+    """Train a trial from wherever it stands, and write down what it came to."""
     from napari_cellclf.runs.training import run_training
 
     run, metric = folder.trial(trial.number), folder.spec().metric
@@ -130,38 +88,12 @@ def train_trial(
 
 
 def deciding_stage(config: TrainingConfig) -> tuple[str, int]:
-    """Return the stage whose validation judges a trial: the last one.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Of the trial.
-
-    Returns
-    -------
-    stage : {'head', 'network'}
-        Its name.
-    epochs : int
-        How many it has.
-    """
+    """Return the stage whose validation judges a trial: the last one."""
     return ("network", config.epochs) if config.epochs else ("head", config.head_epochs)
 
 
 def best_value(run: RunFolder, metric: Metric) -> float | None:
-    """Return the best validation of a run's last stage.
-
-    Parameters
-    ----------
-    run : RunFolder
-        Trained.
-    metric : {'loss', 'accuracy', 'balanced_accuracy'}
-        Of the validation images.
-
-    Returns
-    -------
-    float or None
-        That of the weights that were kept; None if nothing was validated.
-    """
+    """Return the best validation of a run's last stage."""
     stage, _ = deciding_stage(run.spec().config)
     records, _ = read_progress(run.log)
     # An epoch that was done again after a kill stands for the one that was lost.

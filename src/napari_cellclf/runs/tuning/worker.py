@@ -27,20 +27,13 @@ ERROR = "error: "
 
 @dataclass(frozen=True)
 class Task:
-    """How long to go on.
+    """How long to go on."""
 
-    Parameters
-    ----------
-    limit : int
-        Trials of the search in all.
-    deadline : float, optional
-        Unix time after which nothing is trained any more.
-    storage : str, optional
-        URL of the data base with the trials, if they are not in the folder.
-    """
-
+    #: Trials of the search in all.
     limit: int
+    #: Unix time after which nothing is trained any more.
     deadline: float | None = None
+    #: URL of the data base with the trials, if they are not in the folder.
     storage: str | None = None
 
     @property
@@ -56,26 +49,7 @@ def work(
     on_change: Callable[[], None],
     should_stop: ShouldStop,
 ) -> None:
-    """Train trials until there are enough, or the time is up.
-
-    Parameters
-    ----------
-    folder : TuningFolder
-        Of the search.
-    task : Task
-        How many, how long.
-    on_change : callable
-        Called after each epoch and each trial.
-    should_stop : callable
-        Asked after each batch.
-
-    Raises
-    ------
-    CancelledError
-        If it was stopped; the trial under way is taken up by the next process.
-    CellclfError
-        If no trial can be trained.
-    """
+    """Train trials until there are enough, or the time is up."""
     from napari_cellclf.runs.tuning.store import Store
     from napari_cellclf.runs.tuning.trial import begin_trial, train_trial, without_test
 
@@ -101,13 +75,7 @@ def work(
 
 
 def main() -> int:
-    """Work as a child: the folder is the argument, the task the first line of standard input.
-
-    Returns
-    -------
-    int
-        0, 1 after an error whose sentence is the last line of standard error, or 130 if stopped.
-    """
+    """Work as a child: the folder is the argument, the task the first line of standard input."""
     # Ctrl-C in a terminal reaches parent and children; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = TuningFolder(Path(sys.argv[1]))
@@ -128,15 +96,7 @@ def main() -> int:
 def task_line(task: Task) -> bytes:
     """Return what a child reads first.
 
-    Parameters
-    ----------
-    task : Task
-        What it shall do.
-
-    Returns
-    -------
-    bytes
-        One line.
+    Returns one line.
     """
     return json.dumps(asdict(task)).encode() + b"\n"
 

@@ -15,18 +15,7 @@ if TYPE_CHECKING:
 
 
 async def page(request: Request) -> Response:
-    """Answer ``GET /``.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    Response
-        The page, which may load nothing, and talk to nobody but this server.
-    """
+    """Answer ``GET /``."""
     content, policy = _page()
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
     return Response(content, headers=headers, media_type="text/html; charset=utf-8")

@@ -19,37 +19,15 @@ _COVER_SIDE = 256
 
 
 def documentation(spec: BundleSpec, neutral: list[float], full: float) -> str:
-    """Write the model card, and what the specification has no words for.
-
-    Parameters
-    ----------
-    spec : BundleSpec
-        What is known about the model.
-    neutral : list of float
-        What a missing channel is filled with, in order.
-    full : float
-        White in the images that the package takes.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Write the model card, and what the specification has no words for."""
     return model_card(spec) + "\n" + "\n".join(_lines(spec, neutral, full)) + "\n"
 
 
 def cover(pixels: NDArray[np.float32]) -> bytes:
     """Draw up to three channels of the test image.
 
-    Parameters
-    ----------
-    pixels : ndarray, shape (Y, X, C)
-        In any units.
-
-    Returns
-    -------
-    bytes
-        A square PNG, each channel stretched between its 1st and 99.5th percentile.
+    `pixels`: ndarray, shape (Y, X, C); in any units. Returns A square PNG, each channel stretched
+    between its 1st and 99.5th percentile.
     """
     from PIL import Image as Pillow
 

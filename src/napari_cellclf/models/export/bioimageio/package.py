@@ -32,21 +32,7 @@ _LONGEST_DESCRIPTION = 1024
 
 
 def write_package(material: Material, path: Path) -> None:
-    """Write a bioimage.io package and test it as the model zoo does.
-
-    Parameters
-    ----------
-    material : Material
-        What is exported; with authors.
-    path : Path
-        A new ``.zip``.
-
-    Raises
-    ------
-    ExportError
-        If licence or authors are missing, the specification cannot express the model, a library
-        is missing, or the package does not reproduce the bundle's answer.
-    """
+    """Write a bioimage.io package and test it as the model zoo does."""
     spec = material.bundle.spec
     # Said before the seconds that the rest takes.
     licence = words.spdx_licence(spec.licence, material.licence)

@@ -26,17 +26,8 @@ _PLANE = ["y", "x"]
 def preprocessing_steps(preprocessing: Preprocessing, full: float) -> list[Step]:
     """Write a normalisation as a list of the specification's processing steps.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        Whose channels and normalisation it is.
-    full : float
-        The value that stands for white in the images that the package shall take.
-
-    Returns
-    -------
-    list of dict
-        Steps for float32 pixels in the units of the camera, channels chosen and ordered, resized.
+    Returns steps for float32 pixels in the units of the camera, channels chosen and ordered,
+    resized.
 
     Examples
     --------
@@ -57,18 +48,7 @@ def preprocessing_steps(preprocessing: Preprocessing, full: float) -> list[Step]
 
 
 def neutral_values(preprocessing: Preprocessing, full: float) -> list[float]:
-    """Find the value of each channel that its normalisation makes zero.
-
-    Parameters
-    ----------
-    preprocessing, full
-        As for `preprocessing_steps`.
-
-    Returns
-    -------
-    list of float
-        What an image holds in a channel that it lacks, in the camera's units.
-    """
+    """Find the value of each channel that its normalisation makes zero."""
     normalization, count = preprocessing.normalization, len(preprocessing.channels)
     if isinstance(normalization, Fixed):
         return list(normalization.mean)

@@ -17,25 +17,7 @@ _ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
 
 
 def spdx_licence(words: str, given: str | None) -> str:
-    """Find the SPDX identifier of a licence.
-
-    Parameters
-    ----------
-    words : str
-        What the bundle says, such as ``"CC BY 4.0, as the images"``.
-    given : str, optional
-        The identifier, where the user says it.
-
-    Returns
-    -------
-    str
-        Such as ``"CC-BY-4.0"``.
-
-    Raises
-    ------
-    ExportError
-        If it is none.
-    """
+    """Find the SPDX identifier of a licence."""
     # What follows a comma, a colon or a bracket explains.
     said = re.split(r"[,;:(]", words if given is None else given)[0].strip().rstrip(".")
     dashed = re.sub(r"\s+", "-", said)
@@ -50,23 +32,7 @@ def spdx_licence(words: str, given: str | None) -> str:
 
 
 def authors(lines: tuple[str, ...]) -> list[dict[str, str]]:
-    """Write authors as the specification wants them.
-
-    Parameters
-    ----------
-    lines : tuple of str
-        Each ``"Name, Affiliation"`` or a name.
-
-    Returns
-    -------
-    list of dict
-        With ``name`` and, where it was said, ``affiliation``.
-
-    Raises
-    ------
-    ExportError
-        If there is none, or a name is empty or holds a slash.
-    """
+    """Write authors as the specification wants them."""
     if not lines:
         raise ExportError(
             "a bioimage.io package names its authors; say them with authors=['Name, Affiliation'] "
@@ -84,16 +50,6 @@ def authors(lines: tuple[str, ...]) -> list[dict[str, str]]:
 def name(title: str) -> str:
     """Make a name of the letters that the specification allows.
 
-    Parameters
-    ----------
-    title : str
-        Any text.
-
-    Returns
-    -------
-    str
-        From 5 to 128 letters.
-
     Examples
     --------
     >>> name("w1/#"), name("RxRx1 cell type")
@@ -104,18 +60,7 @@ def name(title: str) -> str:
 
 
 def citations(text: str) -> list[dict[str, str]]:
-    """Write a citation that names a DOI or an arXiv number; others stay in the documentation.
-
-    Parameters
-    ----------
-    text : str
-        What to cite.
-
-    Returns
-    -------
-    list of dict
-        None or one.
-    """
+    """Write a citation that names a DOI or an arXiv number; others stay in the documentation."""
     # arXiv registers a DOI for each of its papers.
     doi = _DOI.search(_ARXIV.sub(r"10.48550/arXiv.\1", text))
     if doi is None:

@@ -26,24 +26,7 @@ _SELU_SCALE = 1.0507009873554805
 def activate(scope: Scope, layer: Any, value: Value) -> Value:
     """Apply the activation of a layer.
 
-    Parameters
-    ----------
-    scope : Scope
-        The layer's.
-    layer : keras.Layer
-        With an attribute ``activation``.
-    value : Value
-        What it is applied to.
-
-    Returns
-    -------
-    Value
-        Of the same shape.
-
-    Raises
-    ------
-    ExportError
-        If the activation is not one of Keras's own, or has no operator.
+    Returns of the same shape.
     """
     name = keras.activations.serialize(layer.activation)
     if not isinstance(name, str) or name not in _ACTIVATIONS:
@@ -54,21 +37,7 @@ def activate(scope: Scope, layer: Any, value: Value) -> Value:
 def softmax(scope: Scope, value: Value, axis: int = -1, kind: str = "Softmax") -> Value:
     """Apply a softmax along one of Keras's axes.
 
-    Parameters
-    ----------
-    scope : Scope
-        The layer's.
-    value : Value
-        Logits.
-    axis : int
-        In Keras's order.
-    kind : {'Softmax', 'LogSoftmax'}
-        Which.
-
-    Returns
-    -------
-    Value
-        Of the same shape.
+    Returns of the same shape.
     """
     return scope.each(kind, value, axis=value.axis(axis))
 
@@ -82,23 +51,7 @@ def relu(
 ) -> Value:
     """Apply Keras's general rectifier.
 
-    Parameters
-    ----------
-    scope : Scope
-        The layer's.
-    value : Value
-        Any.
-    slope : float
-        Below the threshold the answer is ``slope * (x - threshold)``.
-    threshold : float
-        From it on the answer is x.
-    max_value : float, optional
-        The largest answer.
-
-    Returns
-    -------
-    Value
-        Of the same shape.
+    Returns of the same shape.
     """
     if slope and not threshold and max_value is None:
         return scope.each("LeakyRelu", value, alpha=slope)
@@ -119,19 +72,7 @@ def relu(
 def clip(scope: Scope, value: Value, low: float, high: float) -> Value:
     """Bring numbers into a range.
 
-    Parameters
-    ----------
-    scope : Scope
-        The layer's.
-    value : Value
-        Any.
-    low, high : float
-        The range.
-
-    Returns
-    -------
-    Value
-        Of the same shape.
+    Returns of the same shape.
     """
     return scope.each("Clip", value, scope.constant("low", low), scope.constant("high", high))
 

@@ -38,21 +38,7 @@ def write_around(
 ) -> Value:
     """Write a network and what is around it.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the whole.
-    around : Around
-        What to add.
-    image : Value
-        Prepared images ``(N, Y, X, C)``, channels last.
-    network : callable
-        Writes the network for one input.
-
-    Returns
-    -------
-    Value
-        Probabilities ``(N, K)``.
+    `image`: prepared images ``(N, Y, X, C)``, channels last. Returns probabilities ``(N, K)``.
     """
     if around.reverse_channels:
         image = _reversed(scope.inside("blue_first"), image, [3])

@@ -25,35 +25,17 @@ _TO_LAST = (0, 2, 3, 1)
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph.
+    """A tensor of the graph."""
 
-    Parameters
-    ----------
-    name : str
-        In the graph.
-    shape : tuple of (int or None)
-        In Keras's order, channels last; None where it depends on the image or the batch.
-    channels_first : bool
-        Whether it is an image that the graph keeps as ``(N, C, Y, X)``.
-    """
-
+    #: In the graph.
     name: str
+    #: In Keras's order, channels last; None where it depends on the image or the batch.
     shape: Shape
+    #: Whether it is an image that the graph keeps as ``(N, C, Y, X)``.
     channels_first: bool = False
 
     def axis(self, keras_axis: int) -> int:
-        """Return where one of Keras's axes lies in the graph.
-
-        Parameters
-        ----------
-        keras_axis : int
-            Counted from either end.
-
-        Returns
-        -------
-        int
-            Counted from the front.
-        """
+        """Return where one of Keras's axes lies in the graph."""
         forward = keras_axis % len(self.shape)
         return _PLACE[forward] if self.channels_first else forward
 
@@ -78,18 +60,7 @@ class Graph:
     _turned: dict[str, Value] = field(default_factory=dict)
 
     def unique(self, name: str) -> str:
-        """Return a name that nothing in the graph has.
-
-        Parameters
-        ----------
-        name : str
-            The wanted one.
-
-        Returns
-        -------
-        str
-            The same, or with a number.
-        """
+        """Return a name that nothing in the graph has."""
         found, number = name, 1
         while found in self._names:
             number += 1
@@ -98,20 +69,7 @@ class Graph:
         return found
 
     def turn(self, value: Value, channels_first: bool) -> Value:
-        """Return an image with its channels where they are needed.
-
-        Parameters
-        ----------
-        value : Value
-            Of rank 4; anything else has no channels to move and comes back as it is.
-        channels_first : bool
-            Where they shall be.
-
-        Returns
-        -------
-        Value
-            The same numbers.
-        """
+        """Return an image with its channels where they are needed."""
         if len(value.shape) != 4 or value.channels_first == channels_first:
             return value
         if value.name not in self._turned:
@@ -125,13 +83,7 @@ class Graph:
         return self._turned[value.name]
 
     def rename(self, old: str, new: str) -> None:
-        """Give a value of the finished graph another name.
-
-        Parameters
-        ----------
-        old, new : str
-            Its name and the new one, which nothing else has.
-        """
+        """Give a value of the finished graph another name."""
         self.nodes = [
             replace(
                 node,
@@ -144,32 +96,15 @@ class Graph:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where one layer writes: everything it adds bears the layer's path.
+    """Where one layer writes: everything it adds bears the layer's path."""
 
-    Parameters
-    ----------
-    graph : Graph
-        The graph.
-    path : str
-        Of the layer, such as ``"member1/conv2"``.
-    """
-
+    #: The graph.
     graph: Graph
+    #: Of the layer, such as ``"member1/conv2"``.
     path: str
 
     def inside(self, name: str) -> Scope:
-        """Return the scope of a layer inside this one.
-
-        Parameters
-        ----------
-        name : str
-            Of the layer.
-
-        Returns
-        -------
-        Scope
-            With a longer path.
-        """
+        """Return the scope of a layer inside this one."""
         return Scope(self.graph, f"{self.path}/{name}" if self.path else name)
 
     def op(
@@ -181,26 +116,7 @@ class Scope:
         channels_first: bool = False,
         **attributes: Any,
     ) -> Value:
-        """Add an operator.
-
-        Parameters
-        ----------
-        kind : str
-            Of ONNX's standard operators.
-        inputs : sequence of (Value or str)
-            Tensors, and names of constants; an empty name leaves an optional input out.
-        shape : sequence of (int or None)
-            Of its output, in Keras's order.
-        channels_first : bool
-            Whether its output is an image with the channels second.
-        **attributes
-            As ONNX names them; None leaves one out.
-
-        Returns
-        -------
-        Value
-            Its output.
-        """
+        """Add an operator."""
         name = self.graph.unique(f"{self.path}/{kind}")
         names = tuple(part.name if isinstance(part, Value) else part for part in inputs)
         given = {key: value for key, value in attributes.items() if value is not None}
@@ -210,21 +126,7 @@ class Scope:
     def each(self, kind: str, value: Value, *others: Value | str, **attributes: Any) -> Value:
         """Add an operator that answers for each number of a tensor.
 
-        Parameters
-        ----------
-        kind : str
-            Of ONNX's standard operators.
-        value : Value
-            Its first input, whose shape and order the output has.
-        *others : Value or str
-            Further inputs.
-        **attributes
-            As for `op`.
-
-        Returns
-        -------
-        Value
-            Its output.
+        `value`: its first input, whose shape and order the output has.
         """
         return self.op(
             kind,
@@ -235,22 +137,7 @@ class Scope:
         )
 
     def constant(self, name: str, array: Any, dtype: Any = np.float32) -> str:
-        """Add a constant, or find it where a layer is used twice.
-
-        Parameters
-        ----------
-        name : str
-            Within the layer, such as ``"kernel"``.
-        array : array-like
-            Its numbers.
-        dtype : dtype
-            What they are stored as.
-
-        Returns
-        -------
-        str
-            Its name in the graph.
-        """
+        """Add a constant, or find it where a layer is used twice."""
         numbers = np.ascontiguousarray(np.asarray(array, dtype))
         full = f"{self.path}/{name}"
         known = self.graph.constants.get(full)
@@ -263,19 +150,7 @@ class Scope:
     def beside(self, name: str, array: Any, value: Value) -> str:
         """Add a constant that is broadcast over a tensor.
 
-        Parameters
-        ----------
-        name : str
-            As for `constant`.
-        array : array-like
-            In Keras's order, of a shape that numpy can broadcast to the tensor's.
-        value : Value
-            The tensor.
-
-        Returns
-        -------
-        str
-            The constant's name, its axes where the tensor has them.
+        `array`: in Keras's order, of a shape that numpy can broadcast to the tensor's.
         """
         numbers = np.asarray(array, np.float32)
         if value.channels_first and numbers.ndim:

@@ -16,18 +16,7 @@ Convert = Callable[[Scope, Any, list[Any]], Value]
 
 
 def merge(kind: str) -> Convert:
-    """Make the function for `Add`, `Multiply`, `Subtract`, `Maximum` or `Minimum`.
-
-    Parameters
-    ----------
-    kind : str
-        The operator for two tensors.
-
-    Returns
-    -------
-    callable
-        For any number of tensors.
-    """
+    """Make the function for `Add`, `Multiply`, `Subtract`, `Maximum` or `Minimum`."""
 
     def write(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
         shape = tuple(layer.compute_output_shape([value.shape for value in inputs]))
@@ -62,18 +51,7 @@ def custom_scale(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
 
 
 def operation(kind: str) -> Convert:
-    """Make the function for an operation of ``keras.ops`` on two tensors or numbers.
-
-    Parameters
-    ----------
-    kind : str
-        The operator.
-
-    Returns
-    -------
-    callable
-        For tensors and numbers.
-    """
+    """Make the function for an operation of ``keras.ops`` on two tensors or numbers."""
 
     def write(scope: Scope, op: Any, inputs: list[Any]) -> Value:
         require(op, len(inputs) == 2, "an argument that is neither a tensor nor a number")

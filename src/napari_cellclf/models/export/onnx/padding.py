@@ -17,20 +17,7 @@ def padding(
 ) -> dict[str, Any]:
     """Return the attributes of a convolution or a pooling that pad its image.
 
-    Parameters
-    ----------
-    kind : {'valid', 'same'}
-        As Keras names it.
-    shape : tuple of (int or None)
-        Of the image, ``(N, Y, X, C)``.
-    kernel, strides, dilations : sequence of int
-        For ``Y`` and ``X``.
-
-    Returns
-    -------
-    dict
-        Nothing, ``pads``, or ``auto_pad`` where the padding depends on the size of the image and
-        that is not known before it comes. ONNX's ``SAME_UPPER`` is TensorFlow's ``SAME``.
+    `shape`: of the image, ``(N, Y, X, C)``.
 
     Examples
     --------

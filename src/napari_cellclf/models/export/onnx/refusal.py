@@ -8,20 +8,7 @@ from napari_cellclf.errors import ExportError
 
 
 def cannot(layer: Any, what: str) -> ExportError:
-    """Make the error of a layer that cannot be written as ONNX.
-
-    Parameters
-    ----------
-    layer : keras.Layer or keras.Operation
-        The layer.
-    what : str
-        What about it, such as ``"interpolation 'lanczos3'"``.
-
-    Returns
-    -------
-    ExportError
-        To be raised.
-    """
+    """Make the error of a layer that cannot be written as ONNX."""
     return ExportError(
         f"layer {layer.name} ({type(layer).__name__}) cannot be written as ONNX: {what}; export "
         "the model as savedmodel or keras, or train it without that layer"
@@ -29,38 +16,12 @@ def cannot(layer: Any, what: str) -> ExportError:
 
 
 def require(layer: Any, condition: bool, what: str) -> None:
-    """Refuse a layer unless a condition holds.
-
-    Parameters
-    ----------
-    layer : keras.Layer or keras.Operation
-        The layer.
-    condition : bool
-        What must hold.
-    what : str
-        What is wrong where it does not.
-
-    Raises
-    ------
-    ExportError
-        If it does not hold.
-    """
+    """Refuse a layer unless a condition holds."""
     if not condition:
         raise cannot(layer, what)
 
 
 def require_channels_last(layer: Any) -> None:
-    """Refuse a layer that keeps channels first in Keras itself.
-
-    Parameters
-    ----------
-    layer : keras.Layer
-        With or without a ``data_format``.
-
-    Raises
-    ------
-    ExportError
-        If its ``data_format`` is ``"channels_first"``.
-    """
+    """Refuse a layer that keeps channels first in Keras itself."""
     form = getattr(layer, "data_format", None)
     require(layer, form in (None, "channels_last"), f"data_format {form!r}")

@@ -17,27 +17,7 @@ Origin = tuple[str, int]
 
 
 def write_network(scope: Scope, network: keras.Model, value: Value) -> Value:
-    """Write a network with one input and one output.
-
-    Parameters
-    ----------
-    scope : Scope
-        Where its layers' paths begin.
-    network : keras.Model
-        Functional or Sequential.
-    value : Value
-        What it is fed.
-
-    Returns
-    -------
-    Value
-        What it answers.
-
-    Raises
-    ------
-    ExportError
-        If a layer has no operators.
-    """
+    """Write a network with one input and one output."""
     if isinstance(network, keras.Sequential):
         for layer in network.layers:
             value = _write(scope, layer, [value])

@@ -22,13 +22,7 @@ _SIZE = re.compile(r"(\d{1,5}) ?[x×] ?(\d{1,5})")  # noqa: RUF001 - the sign, a
 
 @dataclass(frozen=True)
 class Answers:
-    """What stands in the form.
-
-    Parameters
-    ----------
-    name, classes, channels, size, normalization, licence : str
-        As typed; lists with commas.
-    """
+    """What stands in the form."""
 
     name: str
     classes: str
@@ -39,20 +33,7 @@ class Answers:
 
 
 def describe(found: ForeignFile, answers: Answers) -> ForeignNetwork | str:
-    """Put the answers together, guessing nothing.
-
-    Parameters
-    ----------
-    found : ForeignFile
-        What the network's file says.
-    answers : Answers
-        What was typed.
-
-    Returns
-    -------
-    ForeignNetwork or str
-        The description, or one sentence of what is missing or wrong.
-    """
+    """Put the answers together, guessing nothing."""
     missing = [
         what
         for what, text in (

@@ -15,13 +15,7 @@ NOTHING = (
 
 
 class Details:
-    """A label that describes an entry.
-
-    Parameters
-    ----------
-    parent : QWidget, optional
-        Where the label lies.
-    """
+    """A label that describes an entry."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self.label = small_label()

@@ -34,13 +34,7 @@ class ModelsForm(QWidget):
         self._lay_out()
 
     def show_state(self, *, running: bool) -> None:
-        """Let be pressed what can be done with the selected model.
-
-        Parameters
-        ----------
-        running : bool
-            Whether something is under way.
-        """
+        """Let be pressed what can be done with the selected model."""
         entry, idle = self.tree.entry(), not running
         here = entry is not None and entry.is_here
         self.details.show(entry)

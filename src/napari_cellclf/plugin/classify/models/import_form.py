@@ -44,13 +44,7 @@ class ImportForm(QWidget):
         return Path() if self._found is None else self._found.path
 
     def show_file(self, found: ForeignFile) -> None:
-        """Ask about a file.
-
-        Parameters
-        ----------
-        found : ForeignFile
-            What it says of itself.
-        """
+        """Ask about a file."""
         self._found = found
         self.says.setText(f"{found}, {found.n_parameters:,} parameters, from {found.kind}.")
         for line in (self.name, self.classes, self.channels, self.licence):

@@ -60,13 +60,7 @@ class ModelsPart(QWidget):
         return self._task.running
 
     def refresh(self, selected: str = "") -> None:
-        """List the models anew; reads their descriptions from the disk.
-
-        Parameters
-        ----------
-        selected : str
-            The name that is selected then; empty keeps the selection.
-        """
+        """List the models anew; reads their descriptions from the disk."""
         kept = self.form.tree.entry()
         entries = work.list_shelf()
         self.form.tree.show_entries(entries, selected or (kept.name if kept else ""))
@@ -103,13 +97,7 @@ class ModelsPart(QWidget):
         )
 
     def share_selected(self, path: str) -> None:
-        """Pack the selected model into one file.
-
-        Parameters
-        ----------
-        path : str
-            Where to.
-        """
+        """Pack the selected model into one file."""
         entry = self.form.tree.entry()
         if entry is not None and entry.is_here:
             self._start(
@@ -119,13 +107,7 @@ class ModelsPart(QWidget):
             )
 
     def look_at(self, path: str) -> None:
-        """Look at somebody else's network and ask for what it does not say.
-
-        Parameters
-        ----------
-        path : str
-            A `.keras` file.
-        """
+        """Look at somebody else's network and ask for what it does not say."""
         self._start(
             f"Looking at {Path(path).name}…", lambda _: work.look_at(path), self._on_looked_at
         )

@@ -21,34 +21,21 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class ShelfEntry:
-    """A model, or weights to start a training from.
-
-    Parameters
-    ----------
-    name, title : str
-        What to type and what to read.
-    place : {'mine', 'bundled', 'fetch', 'weights'}
-        Where it is; the last two are to be fetched.
-    path : Path, optional
-        Of a model that is here.
-    classes, channels : tuple of str
-        What it tells apart, and what it looks at; none of weights.
-    licence : str
-        Of the weights.
-    size_bytes : int
-        On the disk, or to be downloaded.
-    about : str
-        A sentence or two of what it is for.
-    """
+    """A model, or weights to start a training from."""
 
     name: str
     title: str
+    #: Where it is; the last two are to be fetched.
     place: Place
+    #: Of a model that is here.
     path: Path | None = None
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    #: Of the weights.
     licence: str = ""
+    #: On the disk, or to be downloaded.
     size_bytes: int = 0
+    #: A sentence or two of what it is for.
     about: str = ""
 
     @property
@@ -80,18 +67,7 @@ class ShelfEntry:
 
 
 def in_words(entries: Sequence[ShelfEntry]) -> str:
-    """Say how many there are of each place.
-
-    Parameters
-    ----------
-    entries : sequence of ShelfEntry
-        All of them.
-
-    Returns
-    -------
-    str
-        Such as ``"1 yours, 2 with the plugin"``; weights are no models yet.
-    """
+    """Say how many there are of each place."""
     counts = {place: sum(entry.place == place for entry in entries) for place in PLACES}
     del counts["weights"]
     return ", ".join(f"{count} {PLACES[place].lower()}" for place, count in counts.items() if count)

@@ -37,15 +37,7 @@ class ModelTree(QTreeWidget):
         self.itemSelectionChanged.connect(self._on_selection)
 
     def show_entries(self, entries: Sequence[ShelfEntry], selected: str = "") -> None:
-        """Show a list anew.
-
-        Parameters
-        ----------
-        entries : sequence of ShelfEntry
-            Any order; each goes under its place.
-        selected : str
-            The name that is selected then, if it is among them.
-        """
+        """Show a list anew."""
         heads = self._heads()
         folded = {head.text(_NAME).partition(" (")[0] for head in heads if not head.isExpanded()}
         self.blockSignals(True)

@@ -19,31 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrived:
-    """What was fetched or imported.
+    """What was fetched or imported."""
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    words : str
-        One sentence of where it is now.
-    usable : bool
-        Whether one can classify with it; weights are for training.
-    """
-
+    #: Its name.
     name: str
+    #: One sentence of where it is now.
     words: str
+    #: Whether one can classify with it; weights are for training.
     usable: bool = True
 
 
 def list_shelf() -> list[ShelfEntry]:
-    """List what is here and what can be fetched, using no network.
-
-    Returns
-    -------
-    list of ShelfEntry
-        The user's own, the bundled ones, and what the lists of models name that is not here.
-    """
+    """List what is here and what can be fetched, using no network."""
     from napari_cellclf.bundles.catalogue import list_models
     from napari_cellclf.bundles.fetched import is_here
     from napari_cellclf.bundles.registries import read_registries
@@ -59,25 +46,7 @@ def list_shelf() -> list[ShelfEntry]:
 
 
 def fetch(entry: ShelfEntry, ticket: Ticket) -> Arrived:
-    """Fetch a model or weights.
-
-    Parameters
-    ----------
-    entry : ShelfEntry
-        One that is to be fetched.
-    ticket : Ticket
-        Is told how far it is, and says when to stop.
-
-    Returns
-    -------
-    Arrived
-        Checked and tried.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be fetched or used.
-    """
+    """Fetch a model or weights."""
     from napari_cellclf.models.fetching import fetch_model
 
     got = fetch_model(entry.name, on_progress=ticket.on_progress, should_stop=ticket.should_stop)
@@ -88,27 +57,7 @@ def fetch(entry: ShelfEntry, ticket: Ticket) -> Arrived:
 
 
 def bring_in(file: Path, described: ForeignNetwork, ticket: Ticket) -> Arrived:
-    """Import somebody else's network.
-
-    Parameters
-    ----------
-    file : Path
-        A `.keras` file.
-    described : ForeignNetwork
-        What it does not say.
-    ticket : Ticket
-        Is told how far it is, and says when to stop.
-
-    Returns
-    -------
-    Arrived
-        Tested.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be used.
-    """
+    """Import somebody else's network."""
     from napari_cellclf.models.importing import import_network
 
     bundle = import_network(
@@ -118,48 +67,14 @@ def bring_in(file: Path, described: ForeignNetwork, ticket: Ticket) -> Arrived:
 
 
 def look_at(path: str) -> ForeignFile:
-    """Look at a network's file statically.
-
-    Parameters
-    ----------
-    path : str
-        A `.keras` file.
-
-    Returns
-    -------
-    ForeignFile
-        What it says of itself.
-
-    Raises
-    ------
-    CellclfError
-        If it is not a plain network.
-    """
+    """Look at a network's file statically."""
     from napari_cellclf.bundles import foreign
 
     return foreign.look_at(path)
 
 
 def ask_server(address: str, token: str) -> ModelChoice:
-    """Ask a server for its model.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``"https://plates.example"``.
-    token : str
-        The secret that it asks for; empty if it asks for none.
-
-    Returns
-    -------
-    ModelChoice
-        To classify with.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be reached, or refuses.
-    """
+    """Ask a server for its model."""
     from napari_cellclf.inference.remote import connect
 
     given = token.strip() or None
@@ -175,61 +90,21 @@ def ask_server(address: str, token: str) -> ModelChoice:
 
 
 def share(entry: ShelfEntry, target: Path) -> Path:
-    """Pack a model into one file.
-
-    Parameters
-    ----------
-    entry : ShelfEntry
-        One that is here.
-    target : Path
-        Where to; replaced if it is there, as the dialog has asked about that.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be written.
-    """
+    """Pack a model into one file."""
     from napari_cellclf.bundles.keeping import share_model
 
     return share_model(_reference(entry), target, overwrite=True).path
 
 
 def remove(entry: ShelfEntry) -> None:
-    """Delete one of the user's own models.
-
-    Parameters
-    ----------
-    entry : ShelfEntry
-        Which.
-
-    Raises
-    ------
-    CellclfError
-        If it cannot be deleted.
-    """
+    """Delete one of the user's own models."""
     from napari_cellclf.bundles.keeping import remove_model
 
     remove_model(entry.name)
 
 
 def card(entry: ShelfEntry) -> str:
-    """Write down all that is known of a model.
-
-    Parameters
-    ----------
-    entry : ShelfEntry
-        Any.
-
-    Returns
-    -------
-    str
-        Its model card, or what its list says of it.
-    """
+    """Write down all that is known of a model."""
     from napari_cellclf.bundles.bundle import read_spec
     from napari_cellclf.bundles.card import model_card
     from napari_cellclf.bundles.registries import find_entry
