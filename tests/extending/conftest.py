@@ -1,4 +1,4 @@
-"""Installs an example of ``docs/extending`` as a stranger's package: a module and an entry point."""
+"""Installs an example of ``docs/extending`` as a stranger would: a module and an entry point."""
 
 from __future__ import annotations
 
