@@ -1,7 +1,7 @@
-"""Tell what class a microscopy image belongs to, in napari and out of it.
+"""Classify microscopy images, in napari and without it.
 
-Importing this package is cheap: every public name is loaded when it is first used (PEP 562), so
-that neither TensorFlow, napari nor Qt is imported before something needs it.
+Importing this package is cheap: public names are loaded when first used (PEP 562), so that neither
+TensorFlow, napari nor Qt is imported before it is needed.
 
 Examples
 --------
