@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from napari_cellclf.core.metrics import accuracy, balanced_accuracy
 from napari_cellclf.core.sampling import class_weights
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.io.read import read_image
@@ -98,8 +98,8 @@ def main() -> None:
                 answers.append(scores.argmax(1))
             pair = np.concatenate(truth), np.concatenate(answers)
             print(
-                f"| {name} | {'yes' if weighted else 'no'} | {balanced_accuracy(*pair):.1%} "
-                f"| {accuracy(*pair):.1%} |",
+                f"| {name} | {'yes' if weighted else 'no'} | {balanced_accuracy_score(*pair):.1%} "
+                f"| {accuracy_score(*pair):.1%} |",
                 flush=True,
             )
 

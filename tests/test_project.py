@@ -25,7 +25,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 # Where the name to import is not the name to install.
-DISTRIBUTIONS = {"PIL": "pillow", "botocore": "boto3", "skimage": "scikit-image"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "botocore": "boto3",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
 QT_BINDINGS = {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 # Front ends may use these where napari is there; napari brings them.
 WITH_NAPARI = {"napari", "vispy"}

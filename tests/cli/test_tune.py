@@ -81,7 +81,7 @@ def test_searches_applies_and_goes_on(cellclf, images, preset, tmp_path):
     [
         (("--trials", "0"), "at least 1"),
         (("--trials", "2", "--search", "momentum"), "cannot be searched"),
-        (("--trials", "2", "--metric", "luck"), "invalid choice"),
+        (("--trials", "2", "--metric", "luck"), "no metric 'luck' is installed"),
         (("--trials", "2", "--timeout", "-1"), "seconds above 0"),
         ((), "--trials"),
     ],

@@ -88,7 +88,7 @@ def test_every_plane_of_a_stack_has_the_label_of_its_file(data, tmp_path):
     assert len(one) == 8
     assert one.ids[:3] == tuple(f"{tmp_path / '0.tif'}[t={t}]" for t in range(3))
     assert one.truth[:4].tolist() == [1, 1, 1, 0]
-    assert one.answers[:3].tolist() == [1, 0, 1]
+    assert one.predicted[:3].tolist() == [1, 0, 1]
     assert float(read_evaluated(one.ids[1]).data.mean()) == 20
 
 
@@ -138,7 +138,7 @@ def test_the_scale_comes_from_the_data_if_the_model_has_none(data):
         ClassSpec(name="dark", value=0, unit="minute"),
     )
     one = evaluate(classifier(), Dataset(data.table, classes))
-    assert one.figures["mean_absolute_error"] == pytest.approx(9 / 6)
+    assert one.values["mean_absolute_error"] == pytest.approx(9 / 6)
     assert one.scale.unit == "minute"
 
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari_cellclf.runs.tuning.search import TuningResult
 
 #: Settings of `runs.tuning`, which would load pydantic here.
-_METRICS = ("loss", "accuracy", "balanced_accuracy")
 _SEARCHED = ("learning_rate", "batch_size", "dropout", "finetune_depth", "augmentation")
 
 #: What is kept of embryo images where nobody asks for less.
@@ -58,8 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--metric",
-        choices=_METRICS,
-        help="what decides, on the validation images; by default what the preset monitors",
+        type=_metric,
+        metavar="NAME",
+        help="metric that decides, on the validation images, such as loss, accuracy or "
+        "balanced_accuracy; by default what the preset monitors",
     )
     add(
         "--search",
@@ -108,6 +109,16 @@ def run(args: argparse.Namespace) -> int:
         reporter.hide()
         print("\n".join(map(printable, _lines(result))))
     return _apply(result) if args.apply else ExitCode.OK
+
+
+def _metric(text: str) -> str:
+    from napari_cellclf.core.metrics import METRICS
+
+    if text not in METRICS.names():
+        raise argparse.ArgumentTypeError(
+            f"no metric {text!r} is installed; choose of {', '.join(METRICS.names())}"
+        )
+    return text
 
 
 def _create(args: argparse.Namespace) -> TuningFolder:

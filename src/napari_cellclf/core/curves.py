@@ -1,7 +1,8 @@
-"""Receiver operating characteristic and precision against recall, one class against the rest."""
+"""Curves over all thresholds: ROC, precision against recall, and accuracy against coverage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,19 +28,21 @@ class Curve:
         """Return the curve with fewer points, the first and the last kept."""
         if len(self.x) <= most:
             return self
-        kept = np.unique(np.linspace(0, len(self.x) - 1, most).round().astype(int))
+        kept = thin(len(self.x), most)
         return Curve(self.x[kept], self.y[kept], self.area)
 
 
+#: From which images are of a class, and the probability of it that each was given.
+MakeCurve = Callable[["NDArray[np.bool_]", "NDArray[np.floating]"], Curve | None]
+
+
+def thin(length: int, most: int) -> NDArray[np.int64]:
+    """Choose up to `most` of `length` points, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, length - 1, min(most, length)).round().astype(np.int64))
+
+
 def roc_curve(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> Curve | None:
-    """Compute the receiver operating characteristic.
-
-    `positive`: ndarray of bool, shape (N,); which images are of the class. `score`: ndarray, shape
-    (N,); the probability of the class that each was given.
-
-    References
-    ----------
-    Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27, 2006.
+    """Compute the receiver operating characteristic; None without both kinds of images.
 
     Examples
     --------
@@ -47,24 +50,19 @@ def roc_curve(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> Curve
     >>> roc_curve(positive, score).area
     0.75
     """
-    found, false = _cumulative(positive, score)
-    if not (found[-1] and false[-1]):
+    # Takes a second, and only a report needs it.
+    from sklearn import metrics
+
+    if positive.all() or not positive.any():
         return None
-    x, y = false / false[-1], found / found[-1]
-    return Curve(x, y, float(np.trapezoid(y, x)))
+    x, y, _ = metrics.roc_curve(positive, score, drop_intermediate=False)
+    return Curve(x, y, float(metrics.auc(x, y)))
 
 
 def precision_recall_curve(
     positive: NDArray[np.bool_], score: NDArray[np.floating]
 ) -> Curve | None:
-    """Compute precision against recall.
-
-    `positive`: ndarray of bool, shape (N,); which images are of the class. `score`: ndarray, shape
-    (N,); the probability of the class that each was given.
-
-    References
-    ----------
-    Davis and Goadrich, The relationship between precision-recall and ROC curves, ICML 2006.
+    """Compute precision against recall; None without an image of the class.
 
     Examples
     --------
@@ -72,24 +70,12 @@ def precision_recall_curve(
     >>> round(precision_recall_curve(positive, score).area, 4)
     0.8333
     """
-    found, false = _cumulative(positive, score)
-    if not found[-1]:
+    from sklearn import metrics
+
+    if not positive.any():
         return None
-    recall = found / found[-1]
-    precision = np.concatenate([[1.0], found[1:] / (found[1:] + false[1:])])
-    area = float(np.sum(np.diff(recall) * precision[1:]))
-    # Lower thresholds find nothing more.
-    end = int(np.searchsorted(recall, 1.0)) + 1
-    return Curve(recall[:end], precision[:end], area)
-
-
-def _cumulative(
-    positive: NDArray[np.bool_], score: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count right and false finds at every different threshold, the highest first."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order], append=-np.inf))
-    hits = positive[order]
-    found = np.cumsum(hits)[ends]
-    false = np.cumsum(~hits)[ends]
-    return np.concatenate([[0.0], found]), np.concatenate([[0.0], false])
+    precision, recall, _ = metrics.precision_recall_curve(positive, score)
+    # From the highest threshold on, and not below the one that finds everything.
+    x, y = recall[::-1], precision[::-1]
+    end = int(np.searchsorted(x, 1.0)) + 1
+    return Curve(x[:end], y[:end], float(metrics.average_precision_score(positive, score)))

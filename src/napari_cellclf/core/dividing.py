@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.classes import natural_key
 from napari_cellclf.core.dataset import SPLITS, Dataset
 from napari_cellclf.core.grouping import group_keys
-from napari_cellclf.core.labels import natural_key
 from napari_cellclf.core.splitting import split_groups, split_random
 from napari_cellclf.errors import DatasetError, LeakageError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
-from napari_cellclf.core.metrics import accuracy, balanced_accuracy
+from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
@@ -133,11 +133,9 @@ def figures(truth: NDArray[np.intp], predictions: Predictions) -> dict[str, floa
 
     `truth`: ndarray of int, shape (N,); class numbers.
     """
-    answers = predictions.probabilities.argmax(axis=1)
-    return {
-        "accuracy": accuracy(truth, answers),
-        "balanced_accuracy": balanced_accuracy(truth, answers),
-    }
+    outcomes = Outcomes(predictions.probabilities, truth)
+    names = ("accuracy", "balanced_accuracy")
+    return {name: METRICS.get(name).compute(outcomes) for name in names}
 
 
 def save_model(

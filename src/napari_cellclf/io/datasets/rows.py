@@ -7,10 +7,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
-from napari_cellclf.core.labels import make_classes
 from napari_cellclf.io.sources import ImageSource
 
 if TYPE_CHECKING:

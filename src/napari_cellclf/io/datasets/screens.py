@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_cellclf.core.classes import make_classes
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.labels import make_classes
 from napari_cellclf.errors import DatasetError, NoImagesError
 from napari_cellclf.io.datasets.rows import make_dataset, make_row
 from napari_cellclf.io.rxrx1 import find_sites

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.labels import make_classes
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.datasets.folders import SPLIT_NAMES
 from napari_cellclf.io.datasets.rows import make_dataset, make_frame, make_row

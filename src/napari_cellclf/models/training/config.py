@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.normalization import Normalization
 from napari_cellclf.core.views import Views
+from napari_cellclf.errors import InputError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 
 Scalar = bool | int | float | str | None
@@ -92,8 +94,9 @@ class TrainingConfig(BaseModel):
     early_stopping : int
         Epochs without a better validation after which a stage ends; 0 never does. The best
         weights are kept in any case, where there is a validation.
-    monitor : {'loss', 'accuracy', 'balanced_accuracy'}
-        What "better" means, on the validation images.
+    monitor : str
+        What "better" means, on the validation images: any installed metric that needs nothing but
+        predictions, such as ``"loss"`` or ``"balanced_accuracy"``.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
         Of the computations; ``auto`` is bfloat16 on GPUs that have it.
     views : {'one', 'flips', 'all'}
@@ -151,7 +154,7 @@ class TrainingConfig(BaseModel):
     finetune_depth: float = Field(default=1.0, gt=0, le=1)
     finetune_statistics: bool = True
     early_stopping: int = Field(default=0, ge=0)
-    monitor: Literal["loss", "accuracy", "balanced_accuracy"] = "loss"
+    monitor: str = "loss"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     views: Views = "one"
     devices: Literal["one", "all"] = "one"
@@ -159,6 +162,20 @@ class TrainingConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     reproducible: bool = False
     checkpoint_seconds: float = Field(default=60.0, gt=0)
+
+    @field_validator("monitor")
+    @classmethod
+    def _can_decide(cls, monitor: str) -> str:
+        try:
+            needs = METRICS.get(monitor).needs
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if needs:
+            raise ValueError(
+                f"the metric {monitor!r} needs more than predictions ({', '.join(needs)}); monitor "
+                "another one, such as loss"
+            )
+        return monitor
 
     @model_validator(mode="after")
     def _trains_at_all(self) -> TrainingConfig:

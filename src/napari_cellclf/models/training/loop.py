@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, TrainingError
 from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
 from napari_cellclf.models.training.reporter import Keeper, Reporter, StepReport
 from napari_cellclf.models.training.trainer import learning_rate
+from napari_cellclf.models.training.validation import RECORDED, Validation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.models.training.head_trainer import HeadTrainer
     from napari_cellclf.models.training.trainer import Trainer
-    from napari_cellclf.models.training.validation import Validation
 
 #: By how much the rate is lowered, once, after a loss that is no number.
 _LOWERED = 0.1
@@ -144,9 +145,7 @@ class TrainingLoop:
             "epochs": self._stage.epochs,
             "loss": state.loss_sum / max(state.step, 1),
             "accuracy": state.accuracy_sum / max(state.step, 1),
-            "validation_loss": None,
-            "validation_accuracy": None,
-            "validation_balanced_accuracy": None,
+            **dict.fromkeys(f"validation_{name}" for name in RECORDED),
             "learning_rate": rate,
         }
         if self._validation is not None:
@@ -169,12 +168,14 @@ class TrainingLoop:
                 # What was too large a batch to learn from may be too large to judge by.
                 if state.batch_size < self._config.batch_size:
                     validation = replace(validation, batch_size=state.batch_size)
-                scores = validation.score(network, self._should_stop)
+                values = validation.measure(network, self._config.monitor, self._should_stop)
             except CancelledError:
                 stopped = True
             else:
                 stopped = False
-                value = scores.better_is_larger(self._config.monitor)
+                value = values[self._config.monitor]
+                if not METRICS.get(self._config.monitor).higher_is_better:
+                    value = -value
                 if not math.isfinite(value):
                     raise _NotFinite
                 if state.best is None or value > state.best:
@@ -183,11 +184,7 @@ class TrainingLoop:
         if stopped:
             # With the trained weights, not their means; the epoch is judged when it goes on.
             self._stop()
-        return {
-            "validation_loss": scores.loss,
-            "validation_accuracy": scores.accuracy,
-            "validation_balanced_accuracy": scores.balanced_accuracy,
-        }
+        return {f"validation_{name}": value for name, value in values.items()}
 
     def _has_waited_enough(self) -> bool:
         state, patience = self._state, self._config.early_stopping

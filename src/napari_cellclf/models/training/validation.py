@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.metrics import accuracy, balanced_accuracy
+from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.views import Views, mean_over_views
 from napari_cellclf.errors import CancelledError
@@ -20,25 +20,8 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.training.batches import Arrays
 
-_TINY = 1e-7
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a validation found.
-
-    `accuracy`, `balanced_accuracy`: 0 to 1.
-    """
-
-    #: Mean cross-entropy of the truth, without smoothing.
-    loss: float
-    accuracy: float
-    balanced_accuracy: float
-
-    def better_is_larger(self, monitor: str) -> float:
-        """Return the number that is compared: one of the three, the loss with its sign changed."""
-        value = float(getattr(self, monitor))
-        return -value if monitor == "loss" else value
+#: Measured after every epoch, whatever metric chooses the weights.
+RECORDED = ("loss", "accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -52,16 +35,16 @@ class Validation:
     #: How many at once.
     batch_size: int = 32
 
-    def score(self, network: keras.Model, should_stop: ShouldStop = never_stop) -> Scores:
-        """Judge a network."""
-        answers = predict(network, self.arrays, self.batch_size, should_stop)
-        right = answers[np.arange(len(self.labels)), self.labels]
-        best = answers.argmax(axis=1)
-        return Scores(
-            float(-np.log(np.maximum(right, _TINY)).mean()),
-            accuracy(self.labels, best),
-            balanced_accuracy(self.labels, best),
-        )
+    def measure(
+        self, network: keras.Model, monitor: str, should_stop: ShouldStop = never_stop
+    ) -> dict[str, float]:
+        """Compute `RECORDED` and the metric `monitor` of a network."""
+        probabilities = predict(network, self.arrays, self.batch_size, should_stop)
+        outcomes = Outcomes(probabilities, self.labels)
+        return {
+            name: METRICS.get(name).compute(outcomes)
+            for name in dict.fromkeys((*RECORDED, monitor))
+        }
 
 
 def predict(

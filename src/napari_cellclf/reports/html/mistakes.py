@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.evaluation_text import percent
+from napari_cellclf.core.evaluation import percent
 from napari_cellclf.errors import InputError
 from napari_cellclf.reports.plots import to_rgb
 
@@ -31,7 +31,7 @@ def mistakes_view(
         {
             "id": shorten(evaluation.ids[row]),
             "truth": evaluation.classes[evaluation.truth[row]].title,
-            "answer": evaluation.classes[evaluation.answers[row]].title,
+            "answer": evaluation.classes[evaluation.predicted[row]].title,
             "bars": _bars(evaluation, row),
             **_picture(evaluation.ids[row], read),
         }
@@ -64,7 +64,7 @@ def _bars(evaluation: Evaluation, row: int) -> list[dict[str, Any]]:
     """List the most probable classes and, if it is not among them, the true one."""
     probabilities = evaluation.probabilities[row]
     best = [int(n) for n in np.argsort(-probabilities, kind="stable")[:_SHOWN_CLASSES]]
-    truth, answer = int(evaluation.truth[row]), int(evaluation.answers[row])
+    truth, answer = int(evaluation.truth[row]), int(evaluation.predicted[row])
     if truth not in best:
         best = [*best[: _SHOWN_CLASSES - 1], truth]
     return [

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from napari_cellclf.core.evaluation_document import SCHEMA_VERSION
+from napari_cellclf.core.evaluation import SCHEMA_VERSION
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.tables import safe_row
 from napari_cellclf.reports.html.view import page_view
@@ -141,7 +141,7 @@ def _write_predictions(evaluations: Sequence[Evaluation], file: IO[str]) -> None
         groups = one.groups or ("",) * len(one)
         for row, image in enumerate(one.ids):
             shown = dict(zip(one.class_names, map(float, one.probabilities[row]), strict=True))
-            truth, answer = (one.class_names[n[row]] for n in (one.truth, one.answers))
+            truth, answer = (one.class_names[n[row]] for n in (one.truth, one.predicted))
             cells = (one.name, one.role, image, groups[row], truth, answer, shown[answer])
             table.writerow(safe_row((*cells, *(shown.get(name) for name in names))))
 

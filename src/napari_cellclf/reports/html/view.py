@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.core.evaluation_text import (
-    headline_titles,
-    known,
-    percent,
-    worded,
-    worded_range,
-)
+from napari_cellclf.core.evaluation import percent
 from napari_cellclf.reports.evaluation_plots import (
     confusion_svg,
     coverage_svg,
@@ -39,8 +34,6 @@ ROLES = {
     "leave-one-group-out": "each group by a model that had not seen it",
     "k-fold": "each fold by a model that had not seen it",
 }
-#: Figures that lie between 0 and 1 with 1 the best are drawn as bars.
-_PARTS = ("accuracy", "balanced_accuracy", "macro_f1", "within_one_class")
 
 
 def page_view(
@@ -79,7 +72,7 @@ def _section(
     parent: str,
 ) -> dict[str, Any]:
     majority, level = one.majority
-    wrong = int((one.answers != one.truth).sum())
+    wrong = int((one.predicted != one.truth).sum())
     return {
         "key": key,
         "name": one.name or one.role,
@@ -87,7 +80,7 @@ def _section(
         "role_words": ROLES.get(one.role, one.role),
         "n": len(one),
         "n_classes": len(one.classes),
-        "tiles": [_tile(one, name, title) for name, title in headline_titles(one)],
+        "tiles": [_tile(one, name) for name in one.chief()],
         "majority": {"name": majority.title, "text": percent(level), "part": f"{100 * level:.2f}"},
         "chance": {"text": percent(one.chance), "part": f"{100 * one.chance:.2f}"},
         "notes": document["notes"],
@@ -112,47 +105,46 @@ def _section(
     }
 
 
-def _tile(one: Evaluation, name: str, title: str) -> dict[str, Any]:
-    value = known(one.figures[name])
-    interval = one.intervals.get(name)
-    is_part = name in _PARTS or name.startswith("top_")
+def _tile(one: Evaluation, name: str) -> dict[str, Any]:
+    metric, value, interval = one.measured[name], one.values[name], one.intervals.get(name)
+    is_bar = metric.is_fraction and math.isfinite(value)
     return {
-        "title": title,
-        "value": worded(one, name, value),
-        "range": worded_range(one, name),
-        "part": f"{100 * value:.2f}" if is_part and value is not None else None,
-        "low": f"{100 * interval.low:.2f}" if is_part and interval else None,
-        "width": f"{100 * (interval.high - interval.low):.2f}" if is_part and interval else None,
+        "title": metric.title,
+        "value": one.text(name),
+        "range": one.interval_text(name),
+        "part": f"{100 * value:.2f}" if is_bar else None,
+        "low": f"{100 * interval.low:.2f}" if is_bar and interval else None,
+        "width": f"{100 * (interval.high - interval.low):.2f}" if is_bar and interval else None,
         "levels": _levels(one, name),
     }
 
 
 def _levels(one: Evaluation, name: str) -> list[dict[str, str]]:
-    """List the levels that a figure must be compared with."""
+    """List the levels that a metric must be compared with."""
+    metric = one.measured[name]
+    chance = metric.chance_level(one.counts)
+    levels = [] if chance is None else [("chance", chance)]
     if name == "accuracy":
         majority, level = one.majority
-        levels = [("chance", one.chance), (f"always {majority.title}", level)]
-    elif name == "balanced_accuracy":
-        levels = [("chance", one.chance)]
-    elif name.startswith("top_"):
-        levels = [("chance", int(name.removeprefix("top_")) * one.chance)]
-    else:
-        levels = []
-    return [{"name": word, "text": percent(v), "part": f"{100 * v:.2f}"} for word, v in levels]
+        levels.append((f"always {majority.title}", level))
+    return [
+        {"name": word, "text": metric.text(level), "part": f"{100 * level:.2f}"}
+        for word, level in levels
+    ]
 
 
 def _comparison(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    columns = list(dict.fromkeys(pair for one in evaluations for pair in headline_titles(one)))
+    titles = {name: one.measured[name].title for one in evaluations for name in one.chief()}
     return {
-        "titles": [title for _, title in columns],
+        "titles": list(titles.values()),
         "rows": [
             {
                 "name": one.name or one.role,
                 "role_words": ROLES.get(one.role, one.role),
                 "n": len(one),
                 "cells": [
-                    (worded(one, name, known(one.figures.get(name))), worded_range(one, name))
-                    for name, _ in columns
+                    (one.text(name), one.interval_text(name)) if name in one.measured else ("-", "")
+                    for name in titles
                 ],
             }
             for one in evaluations
@@ -189,7 +181,7 @@ def _class_row(one: Evaluation, row: Mapping[str, Any], number: int) -> dict[str
     def cell(name: str) -> tuple[str, str]:
         value = row[name]["value"]
         shown = "-" if value is None else percent(value)
-        return shown, worded_range(one, f"{name}/{number}")
+        return shown, one.interval_text(f"{name}/{number}")
 
     return {
         "title": one.classes[number].title,
@@ -201,14 +193,12 @@ def _class_row(one: Evaluation, row: Mapping[str, Any], number: int) -> dict[str
 
 
 def _macro_row(one: Evaluation, document: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("macro_precision", "macro_recall", "macro_f1")
+    names = ("macro_precision", "balanced_accuracy", "macro_f1")
     return {
         "title": "mean over classes",
         "support": len(one),
         "answered": len(one),
-        "cells": [
-            (worded(one, name, one.figures[name]), worded_range(one, name)) for name in names
-        ],
+        "cells": [(one.text(name), one.interval_text(name)) for name in names],
         "areas": [_area(document["macro_roc_auc"]), _area(document["macro_average_precision"])],
     }
 

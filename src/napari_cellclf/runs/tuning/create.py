@@ -8,16 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.create import create_run
-from napari_cellclf.runs.tuning.folder import (
-    METRICS,
-    Metric,
-    TuningFolder,
-    TuningSpec,
-    is_half_made,
-)
+from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec, is_half_made
 from napari_cellclf.runs.tuning.space import Range, search_space
 
 if TYPE_CHECKING:
@@ -30,7 +25,7 @@ def create_search(
     config: TrainingConfig,
     folder: str | Path,
     *,
-    metric: Metric | None = None,
+    metric: str | None = None,
     search: Iterable[str] = (),
     preset: str | None = None,
     data: Mapping[str, Any] | None = None,
@@ -42,7 +37,9 @@ def create_search(
             "there are no validation images to judge settings by; split the images so that there "
             "are, with more groups or --split random"
         )
-    config = config.changed(monitor=metric or config.monitor)
+    if metric is not None:
+        METRICS.get(metric)
+        config = config.changed(monitor=metric)
     ranges = search_space(config, search, len(dataset.train))
     made = TuningFolder(expanded(folder).absolute())
     try:
@@ -107,7 +104,7 @@ def _check_same(
     if base.manifest_sha256 != dataset.sha256:
         other = "other images or another split"
     elif spec.metric != config.monitor:
-        other = f"the metric {spec.metric}, not {config.monitor} (one of {', '.join(METRICS)})"
+        other = f"the metric {spec.metric}, not {config.monitor}"
     elif base.config != config:
         names = [
             n for n in type(config).model_fields if getattr(base.config, n) != getattr(config, n)

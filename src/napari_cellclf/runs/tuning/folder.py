@@ -12,12 +12,11 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.errors import RunError
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.space import Range
 
-Metric = Literal["loss", "accuracy", "balanced_accuracy"]
-METRICS: tuple[Metric, ...] = ("loss", "accuracy", "balanced_accuracy")
 #: Raised when a change would make older versions misread a search.
 FORMAT_VERSION: Literal[1] = 1
 
@@ -37,8 +36,8 @@ class TuningSpec(BaseModel):
     study: str
     #: Whether the trials are kept in ``journal.log`` and not in a data base elsewhere.
     own_storage: bool
-    #: Of the validation images.
-    metric: Metric
+    #: Of the validation images; an installed metric.
+    metric: str
     #: What is searched.
     ranges: tuple[Range, ...]
     #: What the preset keeps of the images, handed on to the best preset.
@@ -47,7 +46,7 @@ class TuningSpec(BaseModel):
     @property
     def larger_is_better(self) -> bool:
         """What "best" means."""
-        return self.metric != "loss"
+        return METRICS.get(self.metric).higher_is_better
 
 
 def is_half_made(run: RunFolder) -> bool:

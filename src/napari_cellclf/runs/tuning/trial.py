@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.progress import ShouldStop
 from napari_cellclf.errors import (
     CancelledError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.runs.folder import RunFolder
-    from napari_cellclf.runs.tuning.folder import Metric, TuningFolder
+    from napari_cellclf.runs.tuning.folder import TuningFolder
 
 
 class PrunedError(CancelledError):
@@ -92,7 +93,7 @@ def deciding_stage(config: TrainingConfig) -> tuple[str, int]:
     return ("network", config.epochs) if config.epochs else ("head", config.head_epochs)
 
 
-def best_value(run: RunFolder, metric: Metric) -> float | None:
+def best_value(run: RunFolder, metric: str) -> float | None:
     """Return the best validation of a run's last stage."""
     stage, _ = deciding_stage(run.spec().config)
     records, _ = read_progress(run.log)
@@ -105,7 +106,7 @@ def best_value(run: RunFolder, metric: Metric) -> float | None:
     numbers = [value for value in values.values() if value is not None and math.isfinite(value)]
     if not numbers:
         return None
-    return float(min(numbers) if metric == "loss" else max(numbers))
+    return float(max(numbers) if METRICS.get(metric).higher_is_better else min(numbers))
 
 
 class _Watch:
@@ -116,7 +117,7 @@ class _Watch:
         trial: optuna.trial.Trial,
         store: Store,
         config: TrainingConfig,
-        metric: Metric,
+        metric: str,
         on_epoch: Callable[[], None],
     ) -> None:
         self._trial = trial
@@ -135,7 +136,7 @@ class _Watch:
             raise PrunedError(f"ended after epoch {record['epoch']}: other trials do better")
 
 
-def _conclude(run: RunFolder, trial: optuna.trial.Trial, store: Store, metric: Metric) -> None:
+def _conclude(run: RunFolder, trial: optuna.trial.Trial, store: Store, metric: str) -> None:
     value = best_value(run, metric)
     if value is None:
         store.fail(trial, f"{run.log} tells of no validation")
