@@ -38,8 +38,8 @@ from imagecodecs import png_encode
 import napari_cellclf as cc
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run
-from napari_cellclf.runs.training import run_training
 
 SIDE = 224
 BATCH = 32

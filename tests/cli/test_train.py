@@ -14,11 +14,10 @@ from imagecodecs import png_encode
 
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.runs import cross_validation, training
+from napari_cellclf.runs import api, cross_validation
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress_log import read_progress
-from napari_cellclf.runs.reporter import RunReporter
+from napari_cellclf.runs.progress import RunReporter, read_progress
 
 TINY = (
     *("--architecture", "compact-cnn", "--epochs", 2, "--batch-size", 4),
@@ -63,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
         runs.append(RunFolder(Path(folder)))
         return SimpleNamespace(evaluation=None, bundle=Path(folder) / "model.cellclf")
 
-    monkeypatch.setattr(training, "run_training", note)
+    monkeypatch.setattr(api, "run_training", note)
     return runs
 
 
@@ -214,7 +213,7 @@ def test_folds_interrupted_terminated_and_finished(cellclf, images, tmp_path, mo
         return epoch
 
     # The report of each fold is the same as that of any run.
-    monkeypatch.setattr("napari_cellclf.runs.session.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("napari_cellclf.runs.training.write_report", lambda *_, **__: None)
     out = tmp_path / "out"
     # Of the head alone, which is quick.
     stages = ("--set", "head_epochs=2", "--set", "epochs=0")

@@ -10,12 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import napari_cellclf.runs.training as training
+import napari_cellclf.runs.api as training
 from napari_cellclf.core.progress import never_stop
 from napari_cellclf.errors import CancelledError
-from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.lock import locked
-from napari_cellclf.runs.progress_log import ProgressLog, ignore_event
+from napari_cellclf.runs.folder import RunFolder, locked
+from napari_cellclf.runs.progress import ProgressLog, ignore_event
 
 BEST_RATE = 0.02
 

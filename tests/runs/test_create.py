@@ -18,10 +18,9 @@ from napari_cellclf.errors import DatasetError, LeakageError, RunError, RunLocke
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import create
+from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run, load_dataset, with_absolute_paths
-from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.lock import is_locked, locked
-from napari_cellclf.runs.training import run_training
+from napari_cellclf.runs.folder import RunFolder, is_locked, locked
 
 CONFIG = TrainingConfig(epochs=1)
 ODD_NAMES = ("=1+1", "größe µ", "with space", "two\nlines", "'quoted'")
@@ -194,7 +193,7 @@ class TestLock:
         hold = (
             "import sys, time, pathlib\n"
             "from napari_cellclf.runs.folder import RunFolder\n"
-            "from napari_cellclf.runs.lock import locked\n"
+            "from napari_cellclf.runs.folder import locked\n"
             "with locked(RunFolder(pathlib.Path(sys.argv[1]))):\n"
             "    print('held', flush=True)\n"
             "    time.sleep(60)\n"

@@ -9,10 +9,10 @@ import pytest
 from napari_cellclf.errors import RunError
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import load_dataset
 from napari_cellclf.runs.cross_validation import create_folds, report_folds
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.training import run_training
 
 CONFIG = TrainingConfig(epochs=1)
 

@@ -16,8 +16,8 @@ from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
-from napari_cellclf.runs.material import prepare_split
-from napari_cellclf.runs.pixels import preprocessing_of
+from napari_cellclf.runs.resolve import preprocessing_of
+from napari_cellclf.runs.training import prepare_split
 
 GREY = Preprocessing(channels=[{"name": "grey"}], normalization={"kind": "scale_linear"})
 CONFIG = TrainingConfig()

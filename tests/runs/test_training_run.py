@@ -22,10 +22,10 @@ from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress_log import read_progress
-from napari_cellclf.runs.training import run_training
+from napari_cellclf.runs.progress import read_progress
 
 #: Everything that draws random numbers, and both stages.
 CONFIG = TrainingConfig(
@@ -84,7 +84,7 @@ def whole(tmp_path_factory, prepared, dataset):
 @pytest.fixture
 def no_report(monkeypatch):
     """Drawing takes longer than all else here."""
-    monkeypatch.setattr("napari_cellclf.runs.session.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("napari_cellclf.runs.training.write_report", lambda *_, **__: None)
 
 
 def weights_of(bundle: Path) -> list[np.ndarray]:
@@ -169,7 +169,7 @@ def test_stopped_in_every_part(tmp_path, dataset, whole, no_report, monkeypatch,
 
     # A run without its report is not a finished one.
     with monkeypatch.context() as patch:
-        patch.setattr("napari_cellclf.runs.session.write_report", die)
+        patch.setattr("napari_cellclf.runs.training.write_report", die)
         with pytest.raises(KeyboardInterrupt):
             run_training(run.path)
     assert not run.is_finished

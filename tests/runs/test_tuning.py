@@ -26,17 +26,14 @@ from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.create import load_dataset
-from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.lock import is_locked, locked
-from napari_cellclf.runs.progress_log import read_progress
-from napari_cellclf.runs.tuning.create import create_search
-from napari_cellclf.runs.tuning.folder import TuningFolder
+from napari_cellclf.runs.folder import RunFolder, is_locked, locked
+from napari_cellclf.runs.progress import read_progress
+from napari_cellclf.runs.tuning.folder import TuningFolder, create_search
 from napari_cellclf.runs.tuning.results import plot_results
 from napari_cellclf.runs.tuning.search import create_best, run_search
 from napari_cellclf.runs.tuning.space import configuration
-from napari_cellclf.runs.tuning.store import Store
-from napari_cellclf.runs.tuning.trial import begin_trial, without_test
-from napari_cellclf.runs.tuning.worker import Task, task_line
+from napari_cellclf.runs.tuning.study import Store
+from napari_cellclf.runs.tuning.worker import Task, begin_trial, task_line, without_test
 
 pytestmark = pytest.mark.usefixtures("_nothing_slow")
 
@@ -62,7 +59,7 @@ def begin(dataset, tmp_path):
 @pytest.fixture
 def _nothing_slow(monkeypatch):
     """Drawing, and looking for networks to forget, takes longer than such trials."""
-    monkeypatch.setattr("napari_cellclf.runs.tuning.trial.gc.collect", int)
+    monkeypatch.setattr("napari_cellclf.runs.tuning.worker.gc.collect", int)
     monkeypatch.setattr("napari_cellclf.runs.tuning.search.plot_results", lambda *_: None)
 
 
@@ -75,7 +72,7 @@ def trained(monkeypatch):
         numbers.append(int(Path(folder).name))
         return pretend_training(folder, **more)
 
-    monkeypatch.setattr("napari_cellclf.runs.training.run_training", train)
+    monkeypatch.setattr("napari_cellclf.runs.api.run_training", train)
     return numbers
 
 
@@ -192,7 +189,7 @@ def test_a_child_ends_with_its_parent(begin):
 
 def test_two_processes_train_at_once_and_stop(begin, monkeypatch):
     folder = begin()
-    monkeypatch.setattr("napari_cellclf.runs.tuning.jobs._MODULE", "pretending")
+    monkeypatch.setattr("napari_cellclf.runs.tuning.search._MODULE", "pretending")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     runs = [folder.trial(number) for number in range(2)]
 
@@ -213,7 +210,7 @@ def test_a_child_that_cannot_go_on_says_why(begin):
 
 
 def test_a_child_that_crashes_is_told_of(begin, monkeypatch):
-    monkeypatch.setattr("napari_cellclf.runs.tuning.jobs._MODULE", "no_such_module")
+    monkeypatch.setattr("napari_cellclf.runs.tuning.search._MODULE", "no_such_module")
     with pytest.raises(RunError, match=r"ended with code 1, .*start the same search again"):
         run_search(begin().path, trials=2, jobs=2)
 
@@ -305,7 +302,7 @@ def test_a_trial_with_damaged_checkpoints_begins_anew(begin, monkeypatch):
             raise CheckpointError("no checkpoint can be read")
         return pretend_training(path, **more)
 
-    monkeypatch.setattr("napari_cellclf.runs.training.run_training", train)
+    monkeypatch.setattr("napari_cellclf.runs.api.run_training", train)
     assert run_search(folder.path, trials=1).best.number == 0
     assert len(calls) == 2
 
@@ -316,7 +313,7 @@ def test_what_cannot_be_trained_fails_and_others_go_on(begin, monkeypatch):
             raise TrainingError("the loss became no number again")
         return pretend_training(path, **more)
 
-    monkeypatch.setattr("napari_cellclf.runs.training.run_training", train)
+    monkeypatch.setattr("napari_cellclf.runs.api.run_training", train)
     result = run_search(begin().path, trials=2)
     assert [trial.state for trial in result.trials] == ["failed", "complete"]
     assert result.trials[0].reason == "the loss became no number again"
@@ -326,7 +323,7 @@ def test_if_none_can_be_trained_the_first_says_why(begin, monkeypatch):
     def train(path, **more):
         raise TrainingError(f"no luck with {Path(path).name}")
 
-    monkeypatch.setattr("napari_cellclf.runs.training.run_training", train)
+    monkeypatch.setattr("napari_cellclf.runs.api.run_training", train)
     with pytest.raises(TrainingError, match=r"none of 2 trials .* no luck with 0000"):
         run_search(begin().path, trials=2)
 
@@ -335,7 +332,7 @@ def test_bad_images_end_the_search_and_the_trial_waits(begin, trained, monkeypat
     folder = begin()
     with monkeypatch.context() as patch:
         patch.setattr(
-            "napari_cellclf.runs.training.run_training",
+            "napari_cellclf.runs.api.run_training",
             lambda *_, **__: (_ for _ in ()).throw(DatasetError("5 images cannot be used")),
         )
         with pytest.raises(DatasetError, match="5 images"):
@@ -366,12 +363,10 @@ def test_a_file_stops_every_process(begin, trained):
 def test_ends_in_time(begin, monkeypatch):
     folder = begin()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "napari_cellclf.runs.training.run_training", partial(pretend_training, seconds=60)
-        )
+        patch.setattr("napari_cellclf.runs.api.run_training", partial(pretend_training, seconds=60))
         with pytest.raises(TrainingError, match="no trial was finished yet"):
             run_search(folder.path, trials=2, timeout=0.3)
-    monkeypatch.setattr("napari_cellclf.runs.training.run_training", pretend_training)
+    monkeypatch.setattr("napari_cellclf.runs.api.run_training", pretend_training)
     result = run_search(folder.path, trials=2, timeout=60)
     assert result.best.value is not None
 

@@ -8,7 +8,7 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
-from napari_cellclf.runs.tuning.preset_file import preset_text
+from napari_cellclf.runs.tuning.results import preset_text
 from napari_cellclf.runs.tuning.space import Between, OneOf, configuration, search_space
 
 CONFIG = TrainingConfig(batch_size=16, learning_rate=0.01)

@@ -6,7 +6,7 @@ import json
 
 from napari_cellclf.io.datasets.read import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.runs.tuning.create import create_search
+from napari_cellclf.runs.tuning.folder import create_search
 from napari_cellclf.runs.tuning.search import run_search
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, parameters={"width": 8, "depth": 2}, size=(32, 32))

@@ -135,7 +135,7 @@ def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
 
 
 def _train(folders: Sequence[Path], root: Path | None) -> int:
-    from napari_cellclf.runs.training import run_training
+    from napari_cellclf.runs.api import run_training
 
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=sys.stdout.isatty(), json=False

@@ -122,7 +122,7 @@ def _metric(text: str) -> str:
 
 
 def _create(args: argparse.Namespace) -> TuningFolder:
-    from napari_cellclf.runs.tuning.create import create_search
+    from napari_cellclf.runs.tuning.folder import create_search
 
     settings = chosen_settings(args)
     kept = {"every": args.every, "minutes": list(args.minutes)}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from napari_cellclf.core.evaluation import Evaluation, pooled
 from napari_cellclf.errors import RunError
 from napari_cellclf.runs.create import create_run, load_dataset, with_absolute_paths
+from napari_cellclf.runs.describe import facts_of, warnings_of
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.words import facts_of, warnings_of
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset

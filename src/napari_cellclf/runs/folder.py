@@ -1,21 +1,26 @@
-"""The files of a run, and what its first one says."""
+"""The files of a run, what its first one says, and the lock that one process at a time holds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_cellclf.bundles.catalogue import RUN_MODEL
 from napari_cellclf.core.classes import ClassSpec
-from napari_cellclf.errors import RunError
+from napari_cellclf.errors import RunError, RunLockedError
 from napari_cellclf.models.training.config import TrainingConfig
 
 #: Raised when a change would make older versions misread a run.
 FORMAT_VERSION: Literal[1] = 1
+#: Seconds.
+_PATIENCE = 0.5
 
 
 class RunSpec(BaseModel):
@@ -143,3 +148,38 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether it has made its model."""
         return self.bundle.exists()
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Hold a run's lock; the system lets go of it when the process ends, however it does."""
+    # Without `thread_local`, the lock would not be this run's but this thread's. A moment of
+    # patience, since whoever asks `is_locked` holds it for an instant.
+    lock = FileLock(run.lock_file, timeout=_PATIENCE, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunLockedError(
+            f"another process is training in {run.path}; wait for it, or stop it by making a file "
+            f"{run.stop_file}"
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"{run.path} cannot be written ({error.strerror or error}); make it writable to go on "
+            "with the run"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(run: RunFolder) -> bool:
+    """Whether a process is training in a folder."""
+    if not run.lock_file.exists():
+        return False
+    try:
+        with locked(run):
+            return False
+    except RunLockedError:
+        return True

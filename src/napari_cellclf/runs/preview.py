@@ -47,7 +47,7 @@ def preview_augmentation(
 
     from napari_cellclf.models.augmentation.build import build_augmenter
     from napari_cellclf.models.training.network import continued_bundle
-    from napari_cellclf.runs.pixels import preprocessing_of
+    from napari_cellclf.runs.resolve import preprocessing_of
 
     if config.continue_from is not None:
         preprocessing = continued_bundle(config.continue_from).spec.input.preprocessing

@@ -1,176 +1,344 @@
-"""Train what a run folder asks for, from wherever it stands, to its model and its report."""
+"""Training in one process, from the images of a run to its model and report; loads Keras."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.core.progress import (
-    OnProgress,
-    ShouldStop,
-    ignore_progress,
-    never_stop,
+import numpy as np
+
+from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec
+from napari_cellclf.core.calibration import (
+    apply_temperature,
+    choose_unsure_threshold,
+    fit_temperature,
 )
-from napari_cellclf.core.sampling import epoch_order
-from napari_cellclf.errors import CancelledError, CellclfError, RunError
-from napari_cellclf.io.home import expanded
-from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
-from napari_cellclf.runs.create import load_dataset
-from napari_cellclf.runs.folder import RunFolder, RunSpec
-from napari_cellclf.runs.lock import locked
-from napari_cellclf.runs.progress_log import OnEvent, ProgressLog, ignore_event
-from napari_cellclf.runs.reporter import RunReporter, Workload
+from napari_cellclf.core.evaluation import Evaluation
+from napari_cellclf.core.progress import OnProgress, ShouldStop
+from napari_cellclf.errors import DatasetError
+from napari_cellclf.io.cache import cache_folder
+from napari_cellclf.io.items import Item
+from napari_cellclf.io.prepared import prepare_images
+from napari_cellclf.io.read import read_image
+from napari_cellclf.models.devices import spread_over
+from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.training.batches import Subset
+from napari_cellclf.models.training.network import Beginning, begin, continued_bundle
+from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
+from napari_cellclf.models.training.surgery import in_float32
+from napari_cellclf.models.training.validation import predict
+from napari_cellclf.reports.html.report import write_report
+from napari_cellclf.runs.describe import facts_of, limits_of, test_image, warnings_of
+from napari_cellclf.runs.resolve import preprocessing_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+    from numpy.typing import NDArray
+
     from napari_cellclf.core.dataset import Dataset
-    from napari_cellclf.core.evaluation import Evaluation
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.core.progress import ShouldStop
     from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.runs.checkpoints import DiskKeeper
+    from napari_cellclf.runs.folder import RunFolder, RunSpec
+    from napari_cellclf.runs.progress import RunReporter
+
+#: Images of a split, at most, on which it is tried whether the network bears 16 bits.
+_TYPICAL = 64
+#: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
+_FEW_MISTAKES = 5
+#: Part of the images that may be bad before a run refuses to go on without them.
+MOST_BAD = 0.01
+
+
+class Session:
+    """Does what a run asks for."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        spec: RunSpec,
+        dataset: Dataset,
+        device: str,
+        keeper: DiskKeeper,
+        reporter: RunReporter,
+        should_stop: ShouldStop,
+    ) -> None:
+        self._run = run
+        self._spec = spec
+        self._config = spec.config
+        self._dataset = dataset
+        self._device = device
+        self._keeper = keeper
+        self._reporter = reporter
+        self._should_stop = should_stop
+        self._splits: dict[str, PreparedSplit] = {}
+
+    def train(self) -> tuple[Evaluation, ...]:
+        """Prepare, train, evaluate, save and report."""
+        preprocessing = self._preprocessing()
+        self._prepare(preprocessing)
+        config = self._drop_optional_together(preprocessing)
+        with spread_over(config.devices) as count:
+            if count > 1:
+                self._reporter.note(f"each batch is shared among {count} devices")
+            beginning = begin(config, preprocessing, self._dataset.classes)
+            history = train_network(
+                beginning.network,
+                self._material(),
+                config,
+                features_folder=cache_folder() / "features",
+                keeper=self._keeper,
+                reporter=self._reporter,
+                should_stop=self._should_stop,
+            )
+        network = in_float32(_on_one_device(beginning.network, config))
+        self._reporter.stage("evaluate")
+        temperature, threshold = self._calibrate(network)
+        evaluations = tuple(
+            self._evaluate(network, split, temperature, threshold)
+            for split in ("test", "validation")
+            if split in self._splits
+        )
+        self._reporter.stage("save")
+        self._report(evaluations, history, preprocessing)
+        # Last, since it makes the run a finished one.
+        self._save(network, preprocessing, beginning, evaluations, temperature, threshold)
+        return evaluations
+
+    def _preprocessing(self) -> Preprocessing:
+        if self._config.continue_from is not None:
+            return continued_bundle(self._config.continue_from).spec.input.preprocessing
+        return preprocessing_of(self._dataset.train.paths, self._config)
+
+    def _prepare(self, preprocessing: Preprocessing) -> None:
+        self._reporter.stage("prepare")
+        done = 0
+        for name in ("train", "validation", "test"):
+            split = getattr(self._dataset, name)
+            rotations = self._config.fixed_rotations if name == "train" else ()
+            if not len(split):
+                continue
+            self._reporter.part(done)
+            self._splits[name] = prepare_split(
+                split,
+                preprocessing,
+                self._config,
+                rotations=rotations,
+                on_progress=self._reporter.progress,
+                should_stop=self._should_stop,
+            )
+            done += len(split) * (1 + len(rotations))
+            for path, reason in self._splits[name].bad:
+                self._reporter.note(f"{path} is left out: {reason}")
+
+    def _drop_optional_together(self, preprocessing: Preprocessing) -> TrainingConfig:
+        """Teach the network to do without the channels that an image may lack."""
+        channels = preprocessing.channels
+        optional = tuple(i for i, spec in enumerate(channels) if not spec.required)
+        varied = self._config.augmentation
+        if not optional or varied.drop_together:
+            return self._config
+        together = {
+            "drop_together": optional,
+            "drop_together_probability": varied.drop_together_probability or 0.5,
+        }
+        return self._config.changed(augmentation=varied.model_dump() | together)
+
+    def _material(self) -> Material:
+        train, held_out = self._splits["train"], self._splits.get("validation")
+        return Material(
+            LabelledArrays(train.arrays, train.labels, train.keys),
+            None
+            if held_out is None
+            else LabelledArrays(held_out.arrays, held_out.labels, held_out.keys),
+            ordered=self._dataset.is_ordered,
+        )
+
+    def _answers(self, network: keras.Model, split: str) -> np.ndarray[Any, Any]:
+        arrays = self._splits[split].arrays
+        config = self._config
+        return predict(network, arrays, config.batch_size, self._should_stop, config.views)
+
+    def _calibrate(self, network: keras.Model) -> tuple[float, float | None]:
+        """Fit temperature and "unsure" threshold on the validation images, and on nothing else."""
+        if "validation" not in self._splits:
+            return 1.0, None
+        answers, truth = self._answers(network, "validation"), self._splits["validation"].labels
+        temperature = fit_temperature(answers, truth)
+        if (answers.argmax(axis=1) != truth).sum() < _FEW_MISTAKES:
+            # A few answers that are all right must not make every later one more certain.
+            temperature = max(temperature, 1.0)
+        calibrated = apply_temperature(answers, temperature)
+        return temperature, choose_unsure_threshold(calibrated, truth)
+
+    def _evaluate(
+        self, network: keras.Model, split: str, temperature: float, threshold: float | None
+    ) -> Evaluation:
+        prepared, rows = self._splits[split], getattr(self._dataset, split)
+        return Evaluation.from_probabilities(
+            apply_temperature(self._answers(network, split), temperature),
+            prepared.labels,
+            self._dataset.classes,
+            ids=[rows.paths[row] for row in prepared.rows],
+            groups=[str(rows.groups[row]) for row in prepared.rows],
+            name=f"{split} images",
+            role=split,
+            temperature=temperature,
+            unsure_threshold=threshold,
+            top_k=self._config.top_k,
+            failed=prepared.bad,
+        )
+
+    def _typical(self) -> list[NDArray[np.float32]]:
+        """Take images from all over those that were held out, or else from those trained on."""
+        names = [name for name in self._splits if name != "train"] or ["train"]
+        found = []
+        for arrays in (self._splits[name].arrays for name in names):
+            found += [arrays[i] for i in range(0, len(arrays), 1 + len(arrays) // _TYPICAL)]
+        return found
+
+    def _save(
+        self,
+        network: keras.Model,
+        preprocessing: Preprocessing,
+        beginning: Beginning,
+        evaluations: tuple[Evaluation, ...],
+        temperature: float,
+        threshold: float | None,
+    ) -> Path:
+        dataset = self._dataset
+        counts = dataset.counts().to_dict("index")
+        bundle = save_bundle(
+            network,
+            self._run.bundle,
+            preprocessing=preprocessing,
+            classes=dataset.classes,
+            architecture=beginning.architecture,
+            test_image=test_image(preprocessing, self._splits["train"].arrays[0].shape),
+            typical=self._typical(),
+            training=TrainingSpec(
+                source=dataset.source,
+                counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},
+                group_column=dataset.group_column,
+                manifest_sha256=self._spec.manifest_sha256,
+                seed=self._config.seed,
+                device=self._device[:200],
+            ),
+            views=self._config.views,
+            name=self._spec.name,
+            title=self._spec.name,
+            evaluations=[
+                EvaluationSpec(name=e.name, role=e.role, n=len(e), metrics=e.headline())
+                for e in evaluations
+            ],
+            temperature=temperature,
+            unsure_threshold=threshold,
+            limits=limits_of(dataset),
+        )
+        return bundle.path
+
+    def _report(
+        self,
+        evaluations: tuple[Evaluation, ...],
+        history: list[dict[str, Any]],
+        preprocessing: Preprocessing,
+    ) -> None:
+        if not evaluations:
+            return
+        write_report(
+            self._run.report,
+            evaluations,
+            title=self._spec.name,
+            read=read_image,
+            history=history,
+            dataset_counts=self._dataset.counts(),
+            warnings=warnings_of(self._dataset),
+            facts=facts_of(self._spec, self._dataset, preprocessing, self._device),
+        )
+
+
+def _on_one_device(network: keras.Model, config: TrainingConfig) -> keras.Model:
+    """Take a network out of the devices that it was mirrored on."""
+    if config.devices == "one":
+        return network
+    copy = type(network).from_config(network.get_config())
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """What a run made.
+class PreparedSplit:
+    """The images of one split, ready for a network."""
 
-    Parameters
-    ----------
-    folder : RunFolder
-        The run.
-    evaluations : tuple of Evaluation
-        On the test images, then on the validation images, as far as there are any.
-    """
-
-    folder: RunFolder
-    evaluations: tuple[Evaluation, ...] = ()
-
-    @property
-    def bundle(self) -> Path:
-        """The trained model."""
-        return self.folder.bundle
-
-    @property
-    def evaluation(self) -> Evaluation | None:
-        """The chief evaluation; None if nothing was held out, or another process trained."""
-        return self.evaluations[0] if self.evaluations else None
-
-    @property
-    def metrics(self) -> dict[str, Any] | None:
-        """What ``report/metrics.json`` says; None if nothing was held out."""
-        file = self.folder.report / "metrics.json"
-        if not file.is_file():
-            return None
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+    #: ``(Y, X, C)`` float32 each; every fixed rotation is one of its own.
+    arrays: Subset
+    #: Their classes.
+    labels: NDArray[np.int64]
+    #: Their rows in the split's table.
+    rows: NDArray[np.int64]
+    #: Names each after its files and preprocessing.
+    keys: tuple[str, ...]
+    #: Paths that are left out, and why.
+    bad: tuple[tuple[str, str], ...]
 
 
-def run_training(
-    folder: str | Path,
+def items_of(split: Dataset, rotations: Sequence[float]) -> list[Item]:
+    """List what is prepared of a split."""
+    angles = (0.0, *rotations)
+    return [Item(path, degrees) for path in split.paths for degrees in angles]
+
+
+def prepare_split(
+    split: Dataset,
+    preprocessing: Preprocessing,
+    config: TrainingConfig,
     *,
-    root: str | Path | None = None,
-    on_progress: OnProgress = ignore_progress,
-    on_event: OnEvent = ignore_event,
-    should_stop: ShouldStop = never_stop,
-) -> RunResult:
-    """Train in this process, from the start or from the last checkpoint."""
-    run = RunFolder(expanded(folder).absolute())
-    spec = run.spec()
-    if run.is_finished:
-        return RunResult(run)
-    with locked(run):
-        # Another process may have ended it since.
-        if run.is_finished:
-            return RunResult(run)
-        return _train_logged(run, spec, root, on_progress, on_event, should_stop)
-
-
-def _train_logged(
-    run: RunFolder,
-    spec: RunSpec,
-    root: str | Path | None,
+    rotations: Sequence[float] = (),
     on_progress: OnProgress,
-    on_event: OnEvent,
     should_stop: ShouldStop,
-) -> RunResult:
-    with _logged(run, on_event) as log:
-        run.stop_file.unlink(missing_ok=True)
-        remove_partial(run.checkpoints)
+) -> PreparedSplit:
+    """Prepare the images of a split, or find them prepared.
 
-        def stop() -> bool:
-            return should_stop() or run.stop_file.exists()
-
-        dataset = load_dataset(run, root)
-        return _train(run, spec, dataset, log, on_progress, stop)
-
-
-def workload(dataset: Dataset, config: TrainingConfig) -> Workload:
-    """Count what a run has to do."""
-    turns = 1 + len(config.fixed_rotations)
-    train, held_out = len(dataset.train), len(dataset.validation)
-    balance = "none" if config.balance == "class-weights" else config.balance
-    shown = len(epoch_order(dataset.train.labels, balance=balance)) * turns
-    steps = -(-shown // config.batch_size)
-    images = train * turns + held_out + len(dataset.test)
-    return Workload(
-        images=images,
-        features=train * turns + held_out if config.head_epochs else 0,
-        head_steps=config.head_epochs * steps,
-        network_steps=config.epochs * (config.steps_per_epoch or steps),
-        batch_size=config.batch_size,
+    `preprocessing`: the one way for their pixels.
+    """
+    items = items_of(split, rotations)
+    prepared = prepare_images(
+        items,
+        preprocessing,
+        frame=config.rotation_frame,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    turns = 1 + len(rotations)
+    bad = {number // turns: reason for number, reason in prepared.bad.items()}
+    _check_bad(split, bad)
+    kept = np.array([n for n in range(len(items)) if n // turns not in bad], np.int64)
+    rows = kept // turns
+    return PreparedSplit(
+        Subset(prepared, kept),
+        split.labels[rows],
+        rows,
+        tuple(prepared.keys[number] for number in kept),
+        tuple((split.paths[row], reason) for row, reason in sorted(bad.items())),
     )
 
 
-def _train(
-    run: RunFolder,
-    spec: RunSpec,
-    dataset: Dataset,
-    log: ProgressLog,
-    on_progress: OnProgress,
-    should_stop: ShouldStop,
-) -> RunResult:
-    from napari_cellclf.models.devices import (
-        chosen_backend,
-        describe_device,
-        find_devices,
-        set_up,
-    )
-    from napari_cellclf.runs.session import Session
-
-    set_up(reproducible=spec.config.reproducible)
-    device = describe_device(find_devices(chosen_backend()))
-    work = workload(dataset, spec.config)
-    resumed = run.checkpoints.is_dir()
-    log.write("start", device=device, total=work.total, resumed=resumed)
-    reporter = RunReporter(log, on_progress, work)
-    keeper = DiskKeeper(run.checkpoints, reporter.note, reporter.checkpoint)
-    session = Session(run, spec, dataset, device, keeper, reporter, should_stop)
-    evaluations = session.train()
-    log.write("done", bundle=run.bundle.name, report=f"{run.report.name}/report.html")
-    return RunResult(run, evaluations)
-
-
-@contextmanager
-def _logged(run: RunFolder, on_event: OnEvent) -> Iterator[ProgressLog]:
-    """Write how a run ended into its log, as far as there is room on the disk."""
-    log = ProgressLog(run.log, on_event)
-    try:
-        yield log
-    except CancelledError as error:
-        _write_last(log, "stopped", str(error))
-        raise
-    except (CellclfError, OSError, MemoryError) as error:
-        _write_last(log, "error", str(error))
-        raise
-    except KeyboardInterrupt:
-        _write_last(log, "stopped", "interrupted")
-        raise
-    finally:
-        log.close()
-
-
-def _write_last(log: ProgressLog, event: str, message: str) -> None:
-    # What ended the run is told by the error that is on its way.
-    with suppress(RunError):
-        log.write(event, message=message)
+def _check_bad(split: Dataset, bad: dict[int, str]) -> None:
+    if not bad:
+        return
+    first = next(iter(bad.values()))
+    if len(bad) > max(1, MOST_BAD * len(split)):
+        raise DatasetError(
+            f"{len(bad)} of {len(split)} images cannot be used ({first}); mend or remove them"
+        )
+    good = np.delete(split.labels, list(bad))
+    lost = set(split.labels.tolist()) - set(good.tolist())
+    if lost:
+        names = ", ".join(split.class_names[label] for label in sorted(lost))
+        raise DatasetError(
+            f"no image of class {names} can be used ({first}); mend them, or leave the class out"
+        )

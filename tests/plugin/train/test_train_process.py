@@ -17,8 +17,7 @@ from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.train.follower import RunFollower
 from napari_cellclf.plugin.train.process import TrainingProcess, running_processes
 from napari_cellclf.plugin.train.results import headline
-from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.lock import locked
+from napari_cellclf.runs.folder import RunFolder, locked
 
 Fake = Callable[[str], list[str]]
 PATIENCE = 60_000

@@ -13,9 +13,8 @@ from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.train.process import TrainingProcess, ask_to_stop
 from napari_cellclf.plugin.train.run_state import RunState, follow
-from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.lock import is_locked
-from napari_cellclf.runs.progress_log import read_progress
+from napari_cellclf.runs.folder import RunFolder, is_locked
+from napari_cellclf.runs.progress import read_progress
 
 #: "waiting": nothing is trained in the folder, and the run is not finished.
 Phase = Literal["none", "starting", "running", "stopping", "waiting", "done", "failed"]

@@ -1,10 +1,14 @@
-"""Search for good settings, from wherever the search stands."""
+"""Search for good settings from wherever the search stands, in one process or several."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +25,6 @@ from napari_cellclf.io.home import expanded
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec, is_half_made
-from napari_cellclf.runs.tuning.jobs import work_together
 from napari_cellclf.runs.tuning.results import (
     TrialRecord,
     best_of,
@@ -30,12 +33,18 @@ from napari_cellclf.runs.tuning.results import (
     write_results,
 )
 from napari_cellclf.runs.tuning.space import configuration
-from napari_cellclf.runs.tuning.worker import Task, work
+from napari_cellclf.runs.tuning.worker import ERROR, Task, task_line, work
 
 if TYPE_CHECKING:
-    from napari_cellclf.runs.tuning.store import Store
+    from napari_cellclf.runs.tuning.study import Store
 
 OnTrial = Callable[[TrialRecord, TrialRecord | None], None]
+_MODULE = "napari_cellclf.runs.tuning.worker"
+#: Seconds between two looks at the children.
+_INTERVAL = 0.2
+#: Seconds between two looks at what they have written down.
+_LOOK = 1.0
+_STOPPED = 130
 
 
 def ignore_trial(trial: TrialRecord, best: TrialRecord | None) -> None:
@@ -71,7 +80,7 @@ def run_search(
 
     Other processes may search in the same folder at the same time. Test images are not read.
     """
-    from napari_cellclf.runs.tuning.store import Store
+    from napari_cellclf.runs.tuning.study import Store
 
     search = TuningFolder(expanded(folder).absolute())
     look = _Look(search, Store(search, storage), trials, on_progress, on_trial)
@@ -118,7 +127,7 @@ class _Look:
         on_progress: OnProgress,
         on_trial: OnTrial,
     ) -> None:
-        from napari_cellclf.runs.tuning.trial import deciding_stage
+        from napari_cellclf.runs.tuning.worker import deciding_stage
 
         self._folder = folder
         self._spec = folder.spec()
@@ -171,3 +180,89 @@ class _Look:
         with self._folder.locked():
             self._records = read_records(self._store, self._spec)
             write_results(self._folder, self._spec, self._records)
+
+
+@dataclass(frozen=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def problem(self) -> str | None:
+        """Why it ended, if it should not have."""
+        code = self.process.returncode
+        if code in (0, _STOPPED):
+            return None
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        last = lines[-1] if lines else ""
+        if last.startswith(ERROR):
+            return last.removeprefix(ERROR)
+        return (
+            f"a process of the search ended with code {code}, perhaps for want of memory (its last "
+            f"words are in {self.log}); use fewer --jobs, and start the same search again, which "
+            "goes on where it was"
+        )
+
+
+def work_together(
+    folder: TuningFolder,
+    task: Task,
+    jobs: int,
+    *,
+    on_change: Callable[[], None],
+    should_stop: ShouldStop,
+) -> None:
+    """Train trials in several processes until there are enough, or the time is up."""
+    folder.workers.mkdir(exist_ok=True)
+    children: list[_Child] = []
+    stopped = False
+    try:
+        for number in range(1, jobs + 1):
+            children.append(_start(folder, task, number))
+        next_look = time.monotonic() + _LOOK
+        while any(child.process.poll() is None for child in children):
+            time.sleep(_INTERVAL)
+            if not stopped and should_stop():
+                stopped = True
+                for child in children:
+                    _hang_up(child)
+            if time.monotonic() >= next_look:
+                on_change()
+                next_look = time.monotonic() + _LOOK
+    finally:
+        for child in children:
+            _hang_up(child)
+            # Nothing is lost by it: what a trial has not written down is done again.
+            child.process.kill()
+            child.process.wait()
+    problems = [child.problem for child in children if child.problem is not None]
+    if stopped or any(child.process.returncode == _STOPPED for child in children):
+        raise CancelledError("the search was stopped")
+    if problems:
+        raise RunError(problems[0])
+
+
+def _start(folder: TuningFolder, task: Task, number: int) -> _Child:
+    log = folder.workers / f"{number}.log"
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3"} | os.environ
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, str(folder.path)],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+            env=environment,
+        )
+    if process.stdin is not None:
+        # A child that is gone already says why in its log.
+        with suppress(BrokenPipeError):
+            process.stdin.write(task_line(task))
+            process.stdin.flush()
+    return _Child(process, log)
+
+
+def _hang_up(child: _Child) -> None:
+    """Close what the child listens to, which tells it to stop."""
+    if child.process.stdin is not None:
+        with suppress(BrokenPipeError):
+            child.process.stdin.close()

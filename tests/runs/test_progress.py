@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import RunError, TrainingError
 from napari_cellclf.models.training.reporter import StepReport
-from napari_cellclf.runs import reporter as reporter_module
-from napari_cellclf.runs import training
+from napari_cellclf.runs import api
+from napari_cellclf.runs import progress as progress_module
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress_log import ProgressLog, read_progress
-from napari_cellclf.runs.reporter import RunReporter, Workload
+from napari_cellclf.runs.progress import ProgressLog, RunReporter, Workload, read_progress
 
 
 def test_lines_are_read_once(tmp_path):
@@ -96,15 +95,15 @@ def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
 
     (tmp_path / "run.json").touch()
     monkeypatch.setattr(RunFolder, "spec", lambda run: None)
-    monkeypatch.setattr(training, "load_dataset", lambda *_: None)
-    monkeypatch.setattr(training, "_train", end)
+    monkeypatch.setattr(api, "load_dataset", lambda *_: None)
+    monkeypatch.setattr(api, "_train", end)
     with pytest.raises(TrainingError):
-        training.run_training(tmp_path)
+        api.run_training(tmp_path)
     (record,) = read_progress(tmp_path / "progress.jsonl")[0]
     assert (record["event"], record["message"]) == ("error", "what went wrong")
     monkeypatch.setattr(ProgressLog, "write", full)
     with pytest.raises(TrainingError, match="what went wrong"):
-        training.run_training(tmp_path)
+        api.run_training(tmp_path)
 
 
 class TestReporter:
@@ -113,7 +112,7 @@ class TestReporter:
     @pytest.fixture
     def clock(self, monkeypatch):
         now = [100.0]
-        monkeypatch.setattr(reporter_module.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
         return now
 
     @pytest.fixture

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from napari_cellclf.errors import InputError, RunError
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.runs.lock import is_locked
+from napari_cellclf.runs.folder import is_locked
 from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec
 from napari_cellclf.runs.tuning.space import Choice, OneOf, Range
 
