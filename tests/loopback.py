@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.isdecimal():
             self.send_error(int(fault))
         elif fault == "stall":
-            server.released.wait(5)
+            server.released.wait()
         elif path not in server.files:
             self.send_error(404)
         else:
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[::-1])
         elif fault == "hold":
             self.wfile.write(body[: len(body) // 2])
-            self.server.released.wait(20)
+            self.server.released.wait()
             self.wfile.write(body[len(body) // 2 :])
         elif fault in ("endless", "trickle"):
             size, pause = (65_536, 0.0) if fault == "endless" else (1, 0.02)

@@ -63,10 +63,10 @@ def test_broken_files_give_one_clear_error_each(
     for name in broken:
         path = real_data / "tiffs" / name
         tracemalloc.start()
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises((UnreadableImageError, ImageTooLargeError)) as error:
             read_image(path)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert str(path) in str(error.value)

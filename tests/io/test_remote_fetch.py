@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,11 +96,10 @@ def test_a_file_that_was_put_there_by_hand_is_checked_and_used(
 def test_a_fault_is_named_and_leaves_nothing(
     server: Server, tmp_path: Path, fault: str, reason: str
 ) -> None:
+    # A stalled server never lets go: if the client had no limits of its own, this would hang.
     server.fault, server.tags = fault, False
-    started = time.perf_counter()
     with pytest.raises(DownloadError, match=reason) as error:
         fetch(server, tmp_path)
-    assert time.perf_counter() - started < 5
     assert "\n" not in str(error.value)
     assert left(tmp_path) == []
 
@@ -218,11 +216,15 @@ def test_a_cancel_is_noticed_at_once_and_leaves_nothing(
     server: Server, tmp_path: Path, fault: str
 ) -> None:
     server.fault = fault
-    asked = iter([False, False, False])
-    started = time.perf_counter()
+    answers: list[bool] = []
+
+    def should_stop() -> bool:
+        answers.append(len(answers) == 3)
+        return answers[-1]
+
     with pytest.raises(CancelledError, match="stopped while"):
-        fetch(server, tmp_path, should_stop=lambda: next(asked, True))
-    assert time.perf_counter() - started < 2
+        fetch(server, tmp_path, should_stop=should_stop)
+    assert answers == [False, False, False, True]
     assert left(tmp_path) == []
 
 

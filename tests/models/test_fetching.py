@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,10 +340,9 @@ def test_weights_that_cannot_be_fetched_say_so(
     server: Server, small_weights: tuple[str, bytes]
 ) -> None:
     server.fault = "404"
-    started = time.perf_counter()
     with pytest.raises(DownloadError, match=r"mobilenetv3small .* 404 .* efficientnet-lite0"):
         fetch_imagenet_weights("mobilenetv3small")
-    assert time.perf_counter() - started < 5
+    assert len(server.requests) == 1
 
 
 def test_offline_also_keeps_keras_from_the_network(

@@ -445,10 +445,12 @@ def test_no_bytes_break_it(one: httpx.Client, content: bytes, magic: bytes) -> N
 def test_the_log_has_one_line_a_request(
     one: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # A line is written after its response, and before the next request on that connection: that of
+    # an earlier test's request is waited for.
+    one.head("/healthz")
     with caplog.at_level(logging.INFO, "napari_cellclf.server"):
         one.get("/a%0d%0aFAKE%1b[31m")
         one.request("GET", "/api/predict", content=png(9))
-        # A line is written after its answer, and before the next request.
         one.head("/healthz")
     lines = [record.getMessage() for record in caplog.records if "GET" in record.getMessage()]
     assert len(lines) == 2
