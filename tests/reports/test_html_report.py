@@ -170,7 +170,8 @@ def test_plots_take_the_colour_of_the_page(report):
 def test_metrics_hold_everything_as_numbers(report):
     found = json.loads((report.parent / "metrics.json").read_text())
     assert list(found) == [
-        "schema_version", "title", "facts", "warnings", "dataset", "history", "evaluations",
+        "schema_version", "title", "facts", "settings", "warnings", "dataset", "history",
+        "evaluations",
     ]  # fmt: skip
     assert found["warnings"][0] == {"level": "error", "message": "The split leaked."}
     assert found["dataset"] == {"RPE": {"train": 3, "test": 0}, "U2OS": {"train": 4, "test": 2}}

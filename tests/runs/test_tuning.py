@@ -125,7 +125,7 @@ def test_the_best_is_trained_with_the_same_split_and_the_test_images(begin, trai
     assert load_dataset(run).sha256 == dataset.sha256
     assert run.spec().config == configuration(CONFIG, result.best.choice)
     assert create_best(result) == run
-    changed = RunFolder(run.path).spec().model_copy(update={"config": CONFIG.changed(epochs=9)})
+    changed = RunFolder(run.path).spec().model_copy(update={"requested": CONFIG.changed(epochs=9)})
     run.spec_file.write_text(changed.model_dump_json())
     with pytest.raises(RunError, match="not the best any more"):
         create_best(result)

@@ -49,6 +49,7 @@ def create_run(
         name=run.path.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
+        requested=config,
         preset=preset,
         classes=dataset.classes,
         root=str(root),

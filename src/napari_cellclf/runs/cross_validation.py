@@ -36,7 +36,7 @@ def create_folds(
         run = RunFolder(path)
         if run.is_run:
             spec = run.spec()
-            if spec.config != config or spec.manifest_sha256 != dataset.sha256:
+            if spec.requested != config or spec.manifest_sha256 != dataset.sha256:
                 raise RunError(
                     f"{path} was begun with other images or settings; choose another --out"
                 )

@@ -34,8 +34,10 @@ class RunSpec(BaseModel):
     name: str
     #: When, in ISO 8601.
     created: str
-    #: Every choice of the training.
+    #: Every choice of the training; from its first step on with nothing left open, as trained.
     config: TrainingConfig
+    #: The choices as they were made.
+    requested: TrainingConfig
     #: The preset it came from.
     preset: str | None = None
     #: In the order of the network's answers.
@@ -138,6 +140,18 @@ class RunFolder:
             ) from error
         except (OSError, ValueError) as error:
             raise RunError(f"{self.spec_file} cannot be read ({error}); start a new run") from error
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Replace what the run was asked to do, whole or not at all."""
+        beside = self.spec_file.with_name(f".{self.spec_file.name}.partial")
+        try:
+            beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            beside.replace(self.spec_file)
+        except OSError as error:
+            raise RunError(
+                f"{self.spec_file} cannot be written ({error.strerror or error}); free some space, "
+                "or make it writable, and start the run again"
+            ) from error
 
     @property
     def is_run(self) -> bool:

@@ -46,13 +46,9 @@ def preview_augmentation(
     import keras
 
     from napari_cellclf.models.augmentation.build import build_augmenter
-    from napari_cellclf.models.training.network import continued_bundle
-    from napari_cellclf.runs.resolve import preprocessing_of
+    from napari_cellclf.runs.resolve import resolve
 
-    if config.continue_from is not None:
-        preprocessing = continued_bundle(config.continue_from).spec.input.preprocessing
-    else:
-        preprocessing = preprocessing_of(paths, config)
+    config, preprocessing = resolve(paths, config)
     prepared = _stack([preprocessing(read_image(path)) for path in paths])
     augment = build_augmenter(config.augmentation, config.seed)
     random = np.random.default_rng(config.seed)

@@ -1,4 +1,4 @@
-"""Settle how a run's images become the network's input: channels, size, normalisation."""
+"""Resolve a configuration: settle what it leaves open, such as channels, size, normalisation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,51 @@ from napari_cellclf.io.read import read_image
 from napari_cellclf.io.rxrx1 import is_site_file, site_of, stain_channels
 
 if TYPE_CHECKING:
+    from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
 
 #: Files that are looked at until one can be read.
 _TRIES = 100
+
+
+def resolve(paths: Sequence[str], config: TrainingConfig) -> tuple[TrainingConfig, Preprocessing]:
+    """Return the configuration that is trained on some images, and how their pixels are prepared.
+
+    Nothing about pixels, the network's parameters or dropped channels is left open in it; resolving
+    it again changes nothing. Loads Keras.
+    """
+    from napari_cellclf.models.training.network import continued_bundle, network_parameters
+
+    network: dict[str, object]
+    if config.continue_from is not None:
+        bundle = continued_bundle(config.continue_from).spec
+        preprocessing, built = bundle.input.preprocessing, bundle.architecture
+        network = {"architecture": built.name, "parameters": built.parameters, "weights": None}
+    else:
+        preprocessing = preprocessing_of(paths, config)
+        network = {"parameters": network_parameters(config, preprocessing)}
+    channels = preprocessing.channels
+    resolved = config.changed(
+        **network,
+        channels=tuple(spec.name for spec in channels),
+        optional_channels=tuple(spec.name for spec in channels if not spec.required),
+        centre=preprocessing.centre,
+        size=preprocessing.size or "own",
+        normalization=preprocessing.normalization.model_dump(),
+        augmentation=_dropping(config.augmentation, preprocessing).model_dump(),
+    )
+    return resolved, preprocessing
+
+
+def _dropping(augmentation: AugmentationConfig, preprocessing: Preprocessing) -> AugmentationConfig:
+    """Teach the network to do without the channels that an image may lack."""
+    optional = tuple(i for i, spec in enumerate(preprocessing.channels) if not spec.required)
+    if not optional or augmentation.drop_together:
+        return augmentation
+    probability = augmentation.drop_together_probability or 0.5
+    return augmentation.model_copy(
+        update={"drop_together": optional, "drop_together_probability": probability}
+    )
 
 
 def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocessing:
@@ -42,12 +83,10 @@ def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocess
 
 def _channels(paths: Sequence[str], config: TrainingConfig) -> tuple[ChannelSpec, ...]:
     found, in_all = _found_channels(paths)
+    known = {spec.name: spec for spec in stain_channels()}
+    chosen = found
     if config.channels is not None:
-        known = {spec.name: spec for spec in stain_channels()}
         chosen = [_pick(name, found) for name in config.channels]
-    else:
-        known = {spec.name: spec for spec in stain_channels()}
-        chosen = found
     optional = {_pick(name, found) for name in config.optional_channels}
     lacking = optional | (set(found) - in_all if config.channels is None else set())
     aliases = {name: known[name].aliases if name in known else () for name in chosen}
@@ -58,6 +97,8 @@ def _channels(paths: Sequence[str], config: TrainingConfig) -> tuple[ChannelSpec
 
 
 def _pick(wanted: str, found: Sequence[str]) -> str:
+    if wanted in found:
+        return wanted
     spec = ChannelSpec(name=wanted)
     stains = {stain.name: stain for stain in stain_channels()}
     fits = [

@@ -24,13 +24,13 @@ from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import save_bundle
 from napari_cellclf.models.training.batches import Subset
-from napari_cellclf.models.training.network import Beginning, begin, continued_bundle
+from napari_cellclf.models.training.network import Beginning, begin
 from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
 from napari_cellclf.models.training.surgery import in_float32
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.html.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, test_image, warnings_of
-from napari_cellclf.runs.resolve import preprocessing_of
+from napari_cellclf.runs.resolve import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,9 +79,9 @@ class Session:
 
     def train(self) -> tuple[Evaluation, ...]:
         """Prepare, train, evaluate, save and report."""
-        preprocessing = self._preprocessing()
+        preprocessing = self._resolve()
         self._prepare(preprocessing)
-        config = self._drop_optional_together(preprocessing)
+        config = self._config
         with spread_over(config.devices) as count:
             if count > 1:
                 self._reporter.note(f"each batch is shared among {count} devices")
@@ -109,10 +109,14 @@ class Session:
         self._save(network, preprocessing, beginning, evaluations, temperature, threshold)
         return evaluations
 
-    def _preprocessing(self) -> Preprocessing:
-        if self._config.continue_from is not None:
-            return continued_bundle(self._config.continue_from).spec.input.preprocessing
-        return preprocessing_of(self._dataset.train.paths, self._config)
+    def _resolve(self) -> Preprocessing:
+        """Write down what is trained, once, before anything is."""
+        config, preprocessing = resolve(self._dataset.train.paths, self._config)
+        if config != self._config:
+            self._config = config
+            self._spec = self._spec.model_copy(update={"config": config})
+            self._run.write_spec(self._spec)
+        return preprocessing
 
     def _prepare(self, preprocessing: Preprocessing) -> None:
         self._reporter.stage("prepare")
@@ -134,19 +138,6 @@ class Session:
             done += len(split) * (1 + len(rotations))
             for path, reason in self._splits[name].bad:
                 self._reporter.note(f"{path} is left out: {reason}")
-
-    def _drop_optional_together(self, preprocessing: Preprocessing) -> TrainingConfig:
-        """Teach the network to do without the channels that an image may lack."""
-        channels = preprocessing.channels
-        optional = tuple(i for i, spec in enumerate(channels) if not spec.required)
-        varied = self._config.augmentation
-        if not optional or varied.drop_together:
-            return self._config
-        together = {
-            "drop_together": optional,
-            "drop_together_probability": varied.drop_together_probability or 0.5,
-        }
-        return self._config.changed(augmentation=varied.model_dump() | together)
 
     def _material(self) -> Material:
         train, held_out = self._splits["train"], self._splits.get("validation")
@@ -257,6 +248,7 @@ class Session:
             history=history,
             dataset_counts=self._dataset.counts(),
             warnings=warnings_of(self._dataset),
+            settings=self._config.model_dump(mode="json"),
             facts=facts_of(self._spec, self._dataset, preprocessing, self._device),
         )
 

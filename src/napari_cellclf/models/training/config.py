@@ -124,7 +124,7 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = "compact-cnn"
-    parameters: dict[str, Scalar] = {}
+    parameters: dict[str, Scalar | list[Scalar]] = {}
     weights: str | None = None
     continue_from: str | None = None
     channels: tuple[str, ...] | None = Field(default=None, min_length=1)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.classes import ClassSpec
     from napari_cellclf.core.preprocessing import Preprocessing
-    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.config import Scalar, TrainingConfig
 
 
 #: Normalisations that bring pixels to 0..1.
@@ -57,6 +57,19 @@ def continued_bundle(name_or_path: str) -> ModelBundle:
     return ModelBundle.load(find_model(name_or_path))
 
 
+def network_parameters(
+    config: TrainingConfig, preprocessing: Preprocessing
+) -> dict[str, Scalar | list[Scalar]]:
+    """Return what the network is built with: what is configured, and what follows from it."""
+    info = architecture_info(config.architecture)
+    parameters = dict(config.parameters)
+    if info.name == "compact-cnn":
+        parameters.setdefault("seed", config.seed)
+    if "unit_range" in info.parameters and preprocessing.normalization.kind in _UNIT_RANGE:
+        parameters.setdefault("unit_range", True)
+    return parameters
+
+
 def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -> Beginning:
     info = architecture_info(config.architecture)
     # Networks for any size stay so: the bundle can then be used on images of other sizes.
@@ -64,11 +77,7 @@ def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -
     size = preprocessing.size if fixed else None
     channels = len(preprocessing.channels)
     shape = (*(size or (None, None)), channels)
-    parameters = dict(config.parameters)
-    if info.name == "compact-cnn":
-        parameters.setdefault("seed", config.seed)
-    if "unit_range" in info.parameters and preprocessing.normalization.kind in _UNIT_RANGE:
-        parameters.setdefault("unit_range", True)
+    parameters = network_parameters(config, preprocessing)
     network = build_network(
         config.architecture,
         input_shape=shape,

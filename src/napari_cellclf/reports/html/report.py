@@ -38,6 +38,7 @@ def write_report(
     dataset_counts: Counts | pd.DataFrame | None = None,
     warnings: Sequence[tuple[str, str]] = (),
     facts: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html``, ``metrics.json`` and ``predictions.csv``.
 
@@ -63,6 +64,9 @@ def write_report(
     facts : mapping of str to str, optional
         What else to say of the model and its images, by name.
 
+    settings : mapping of str to object, optional
+        The configuration that was trained, as JSON takes it.
+
     Returns
     -------
     Path
@@ -81,6 +85,7 @@ def write_report(
         "schema_version": SCHEMA_VERSION,
         "title": title,
         "facts": dict(facts or {}),
+        "settings": dict(settings or {}),
         "warnings": [{"level": level, "message": sentence} for level, sentence in told],
         "dataset": counts,
         "history": [_plain(record) for record in history],

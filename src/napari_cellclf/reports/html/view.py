@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,10 @@ def page_view(
             for one in numbers["warnings"]
         ],
         "facts": numbers["facts"],
+        "settings": {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in numbers["settings"].items()
+        },
         "comparison": _comparison(evaluations) if len(evaluations) > 1 else None,
         "sections": [
             _section(one, numbers["evaluations"][place], f"e{place}", read, parent)

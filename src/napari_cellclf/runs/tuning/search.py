@@ -108,7 +108,7 @@ def create_best(result: TuningResult) -> RunFolder:
         return create_run(
             load_dataset(folder.base), config, run.path, preset=str(folder.best_preset)
         )
-    if run.spec().config != config:
+    if run.spec().requested != config:
         raise RunError(
             f"{run.path} was trained with settings that are not the best any more; rename that "
             "folder, then start the same again"
