@@ -11,8 +11,9 @@ from napari_cellclf.core.normalization import (
     Percentile,
     ScaleLinear,
     ZeroMeanUnitVariance,
+    parse_normalization,
 )
-from napari_cellclf.core.normalization_text import FORMS, parse_normalization
+from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import NormalizationError
 
 

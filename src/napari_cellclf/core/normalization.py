@@ -1,16 +1,24 @@
-"""The ways to bring pixels to the range a network was trained on, told apart by their `kind`.
-
-Each is a frozen record of all its numbers and is called with one plane, ``(Y, X, C)`` float32 in
-the units of the file, and the type the file had; it returns a new array of the same shape.
-"""
+"""Normalisations: the ways to bring pixels to the range a network was trained on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
+from napari_cellclf.core.extensions import ExtensionPoint
+from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import NormalizationError
 
 if TYPE_CHECKING:
@@ -19,12 +27,232 @@ if TYPE_CHECKING:
 Float = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+_PLANE = ["y", "x"]
 
-class _Normalization(BaseModel):
+
+class Normalization(BaseModel):
+    """A normalisation: a frozen record of all its numbers, told apart by its `kind`.
+
+    A package adds one by an entry point in the group ``napari_cellclf.normalizations``, whose name
+    is the `kind`. A subclass declares ``kind: Literal["..."] = "..."``, fields for its numbers
+    (those without a default with ``Field(examples=...)`` for two channels), and at least
+    `__call__`.
+
+    Parameters
+    ----------
+    kind : str
+        What it is called in a bundle.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: str
 
-class ZeroMeanUnitVariance(_Normalization):
+    #: What people type, such as ``"percentile:LOW,HIGH"``, and what it means. The word before the
+    #: colon chooses the normalisation.
+    forms: ClassVar[Mapping[str, str]] = {}
+    #: Whether the normalised values lie in 0 to 1, for networks that want to know.
+    unit_range: ClassVar[bool] = False
+    #: Whether the numbers depend on which value is white (255 for 8 bits).
+    needs_white: ClassVar[bool] = False
+
+    @property
+    def needs_every_channel(self) -> bool:
+        """Whether an image without one of the channels cannot be normalised."""
+        return False
+
+    def __call__(self, pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
+        """Normalise one plane.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (Y, X, C), float32
+            In the units of the file; not to be changed.
+        dtype : dtype
+            That the file had.
+
+        Returns
+        -------
+        ndarray, shape (Y, X, C), float32
+            Normalised; a channel without contrast must not become infinite or NaN.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def parse(cls, word: str, numbers: str) -> Self:
+        """Make one from what people type.
+
+        Parameters
+        ----------
+        word : str
+            Before the colon.
+        numbers : str
+            Behind it; empty without a colon.
+
+        Returns
+        -------
+        Normalization
+            With all its numbers.
+
+        Raises
+        ------
+        ValueError
+            If the numbers are not those of one of `forms`.
+        """
+        if numbers:
+            raise ValueError(numbers)
+        return cls.model_validate({})
+
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write it as preprocessing steps of the bioimage.io model specification 0.5.
+
+        Parameters
+        ----------
+        full : float
+            The value that stands for white.
+        n_channels : int
+            Channels of the network.
+
+        Returns
+        -------
+        list of dict
+            Steps for float32 pixels, as ``{"id": ..., "kwargs": {...}}``. What the specification
+            has no words for is written by `write_onnx`.
+
+        Raises
+        ------
+        NormalizationError
+            By default.
+        """
+        raise NormalizationError(
+            f"normalisation {self.kind!r} does not say how it is written for bioimage.io; export "
+            "the model in another format"
+        )
+
+    def write_onnx(self, scope: Any, image: Any) -> Any:
+        """Write what `bioimageio_steps` cannot say, as the first operators of the ONNX graph.
+
+        Parameters
+        ----------
+        scope : napari_cellclf.models.export.onnx.graph.Scope
+            Adds operators and constants.
+        image : napari_cellclf.models.export.onnx.graph.Value
+            ``(N, Y, X, C)`` float32, after the steps.
+
+        Returns
+        -------
+        napari_cellclf.models.export.onnx.graph.Value
+            What the network is fed; by default the image itself.
+        """
+        return image
+
+    def neutral(self, full: float, n_channels: int) -> list[float]:
+        """Return the value of each channel that becomes zero, to fill in for one that is missing.
+
+        Parameters
+        ----------
+        full : float
+            The value that stands for white.
+        n_channels : int
+            Channels of the network.
+
+        Returns
+        -------
+        list of float
+            In the units of the file.
+        """
+        return [0.0] * n_channels
+
+
+#: Every normalisation that is installed, ours first.
+NORMALIZATIONS: ExtensionPoint[type[Normalization]] = ExtensionPoint(
+    "napari_cellclf.normalizations", "normalisation", NormalizationError
+)
+
+
+def _of_its_kind(value: Any) -> Any:
+    """Validate a mapping by the class that its `kind` names."""
+    if isinstance(value, Normalization) or not isinstance(value, Mapping):
+        return value
+    kind = value.get("kind")
+    if not isinstance(kind, str):
+        raise ValueError("a normalisation needs a kind, such as 'zero_mean_unit_variance'")
+    try:
+        found = NORMALIZATIONS.get(kind)
+    except NormalizationError as error:
+        raise ValueError(str(error)) from error
+    return found.model_validate(value)
+
+
+#: A field that holds a normalisation of any installed kind.
+AnyNormalization = Annotated[
+    SerializeAsAny[Normalization],
+    BeforeValidator(_of_its_kind),
+    WithJsonSchema(
+        {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
+    ),
+]
+
+
+def parse_normalization(text: str) -> Normalization:
+    """Read a normalisation from one word, with its numbers after a colon.
+
+    Parameters
+    ----------
+    text : str
+        One of `typed_forms`.
+
+    Returns
+    -------
+    Normalization
+        With all its numbers.
+
+    Raises
+    ------
+    NormalizationError
+        If it is none of them, naming them all.
+
+    Examples
+    --------
+    >>> parse_normalization("percentile:1,99.5")
+    Percentile(kind='percentile', low=1.0, high=99.5)
+    >>> parse_normalization("min_max") == parse_normalization("percentile:0,100")
+    True
+    """
+    word, _, numbers = text.strip().partition(":")
+    for name in NORMALIZATIONS.names():
+        found = NORMALIZATIONS.get(name)
+        forms = [form for form in found.forms or (name,) if form.partition(":")[0] == word]
+        if forms:
+            try:
+                return found.parse(word, numbers)
+            except (ValueError, KeyError, ValidationError) as error:
+                raise NormalizationError(
+                    f"normalisation {text!r} has numbers that it does not take; give "
+                    f"{' or '.join(forms)}"
+                ) from error
+    raise NormalizationError(
+        f"{text!r} is no normalisation; give one of {', '.join(typed_forms())}, or a JSON file "
+        "with a whole preprocessing"
+    )
+
+
+def typed_forms() -> dict[str, str]:
+    """Return what can be typed for every installed normalisation, and what it means."""
+    installed = {
+        form: meaning
+        for name, found in NORMALIZATIONS.all().items()
+        for form, meaning in (found.forms or {name: ""}).items()
+    }
+    # Ours as they are ordered for reading, the most used first.
+    return {**FORMS, **installed}
+
+
+def _forms(*words: str) -> dict[str, str]:
+    return {form: text for form, text in FORMS.items() if form.partition(":")[0] in words}
+
+
+class ZeroMeanUnitVariance(Normalization):
     """Subtract the mean and divide by the standard deviation, per image and channel.
 
     The default for fluorescence: gain, exposure and bit depth of the camera cancel out, which is
@@ -40,6 +268,8 @@ class ZeroMeanUnitVariance(_Normalization):
     kind: Literal["zero_mean_unit_variance"] = "zero_mean_unit_variance"
     epsilon: Positive = 1e-6
 
+    forms: ClassVar = _forms("zero_mean_unit_variance")
+
     def __call__(self, pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
         """Normalise ``(Y, X, C)`` pixels."""
         # In float64: the variance of 16-bit pixels around a large mean cancels in float32.
@@ -52,8 +282,15 @@ class ZeroMeanUnitVariance(_Normalization):
         values[..., flat] = 0.0
         return values.astype(np.float32)
 
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write it in float64, as here."""
+        return [
+            _step("ensure_dtype", dtype="float64"),
+            _step("zero_mean_unit_variance", axes=_PLANE),
+        ]
 
-class Percentile(_Normalization):
+
+class Percentile(Normalization):
     """Stretch each channel between two of its percentiles to 0..1, and clip.
 
     Parameters
@@ -65,6 +302,9 @@ class Percentile(_Normalization):
     kind: Literal["percentile"] = "percentile"
     low: float = Field(default=1.0, ge=0, lt=100)
     high: float = Field(default=99.5, gt=0, le=100)
+
+    forms: ClassVar = _forms("percentile", "min_max")
+    unit_range: ClassVar = True
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
@@ -79,8 +319,23 @@ class Percentile(_Normalization):
         stretched = np.clip((pixels - low) / spread, 0, 1)
         return np.where(high > low, stretched, 0).astype(np.float32)
 
+    @classmethod
+    def parse(cls, word: str, numbers: str) -> Self:
+        """Read ``percentile:LOW,HIGH``, or ``min_max``."""
+        if word == "min_max":
+            if numbers:
+                raise ValueError(numbers)
+            return cls(low=0, high=100)
+        low, high = map(float, numbers.split(","))
+        return cls(low=low, high=high)
 
-class ScaleLinear(_Normalization):
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write it as a stretch that is clipped."""
+        stretch = {"min_percentile": self.low, "max_percentile": self.high}
+        return [_step("scale_range", axes=_PLANE, **stretch), _step("clip", min=0.0, max=1.0)]
+
+
+class ScaleLinear(Normalization):
     """Divide by the largest value of the pixel type, multiply by `factor`, saturate at 1.
 
     With factor 1 this is the usual "divide by 255"; with 6 or 7 it brightens the dark embryo
@@ -99,6 +354,10 @@ class ScaleLinear(_Normalization):
     factor: Positive = 1.0
     eight_bit: bool = False
 
+    forms: ClassVar = _forms("scale_linear")
+    unit_range: ClassVar = True
+    needs_white: ClassVar = True
+
     def __call__(self, pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
         """Normalise ``(Y, X, C)`` pixels to 0..1."""
         full = full_scale(pixels, dtype)
@@ -107,8 +366,30 @@ class ScaleLinear(_Normalization):
             pixels, full = np.floor(pixels / np.float32(steps)), 255.0
         return np.asarray(np.clip(pixels * np.float32(self.factor / full), 0, 1), np.float32)
 
+    @classmethod
+    def parse(cls, word: str, numbers: str) -> Self:
+        """Read ``scale_linear``, ``scale_linear:255`` or ``scale_linear:xN``."""
+        # The white of 8 and of 16 bits say no more than the word alone; as factors they would turn
+        # nearly every pixel white.
+        if numbers in ("", "255", "65535"):
+            return cls()
+        if not numbers.startswith("x"):
+            raise ValueError(numbers)
+        return cls(factor=float(numbers[1:]))
 
-class Fixed(_Normalization):
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write it as a gain that is clipped."""
+        steps = []
+        if self.eight_bit:
+            # Casting to whole numbers drops what is behind the point.
+            steps = _gain((256 if full > 255 else 255) / (full + (full > 255)))
+            steps.append(_step("ensure_dtype", dtype="uint16"))
+            steps.append(_step("ensure_dtype", dtype="float32"))
+            full = 255.0
+        return [*steps, *_gain(self.factor / full), _step("clip", min=0.0, max=1.0)]
+
+
+class Fixed(Normalization):
     """Subtract and divide by numbers measured once, on the training images only.
 
     Parameters
@@ -118,8 +399,10 @@ class Fixed(_Normalization):
     """
 
     kind: Literal["fixed"] = "fixed"
-    mean: tuple[Float, ...] = Field(min_length=1)
-    std: tuple[Positive, ...] = Field(min_length=1)
+    mean: tuple[Float, ...] = Field(min_length=1, examples=[(120.0, 80.0)])
+    std: tuple[Positive, ...] = Field(min_length=1, examples=[(30.0, 25.0)])
+
+    forms: ClassVar = _forms("fixed")
 
     @model_validator(mode="after")
     def _same_length(self) -> Fixed:
@@ -133,8 +416,23 @@ class Fixed(_Normalization):
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return np.asarray((pixels - mean) / std, np.float32)
 
+    @classmethod
+    def parse(cls, word: str, numbers: str) -> Self:
+        """Read ``fixed:MEAN/STD,...``."""
+        pairs = [tuple(map(float, pair.split("/"))) for pair in numbers.split(",")]
+        means, spreads = zip(*((mean, spread) for mean, spread in pairs), strict=True)
+        return cls(mean=means, std=spreads)
 
-class ImageNet(_Normalization):
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write its numbers."""
+        return [_fixed_step(self.mean, self.std)]
+
+    def neutral(self, full: float, n_channels: int) -> list[float]:
+        """Return the means."""
+        return list(self.mean)
+
+
+class ImageNet(Normalization):
     """What a backbone pretrained on ImageNet photographs expects, as plain numbers.
 
     Pixels are brought to 0..255 by the range of their type, `mean` is subtracted, `std` divides.
@@ -153,6 +451,14 @@ class ImageNet(_Normalization):
     std: tuple[Positive, Positive, Positive] = (127.5, 127.5, 127.5)
     bgr: bool = False
 
+    forms: ClassVar = _forms("imagenet")
+    needs_white: ClassVar = True
+
+    @property
+    def needs_every_channel(self) -> bool:
+        """Blue cannot be put first where a channel may be missing."""
+        return self.bgr
+
     def __call__(self, pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.float32]:
         """Normalise ``(Y, X, C)`` pixels."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
@@ -162,11 +468,39 @@ class ImageNet(_Normalization):
         flipped = scaled[..., ::-1] if self.bgr and scaled.shape[-1] == 3 else scaled
         return np.ascontiguousarray(flipped, np.float32)
 
+    @classmethod
+    def parse(cls, word: str, numbers: str) -> Self:
+        """Read ``imagenet:`` and one of Keras's modes."""
+        return cls.model_validate(_KERAS_MODES[numbers])
 
-Normalization = Annotated[
-    ZeroMeanUnitVariance | Percentile | ScaleLinear | Fixed | ImageNet,
-    Field(discriminator="kind"),
-]
+    def bioimageio_steps(self, full: float, n_channels: int) -> list[dict[str, Any]]:
+        """Write all but the order of the channels."""
+        mean, std = self._per_channel(n_channels)
+        return [*_gain(255 / full), _fixed_step(mean, std)]
+
+    def write_onnx(self, scope: Any, image: Any) -> Any:
+        """Put blue first."""
+        if not self.bgr or image.shape[-1] != 3:
+            return image
+        order = scope.constant("blue_first", [2, 1, 0], np.int64)
+        return scope.each("Gather", image, order, axis=3)
+
+    def neutral(self, full: float, n_channels: int) -> list[float]:
+        """Return the means in the units of the file."""
+        return [mean * full / 255 for mean in self._per_channel(n_channels)[0]]
+
+    def _per_channel(self, n_channels: int) -> tuple[list[float], list[float]]:
+        if n_channels == 3:
+            return list(self.mean), list(self.std)
+        return [float(np.mean(self.mean))] * n_channels, [float(np.mean(self.std))] * n_channels
+
+
+_KERAS_MODES: dict[str, dict[str, Any]] = {
+    "tf": {},
+    "torch": {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},
+    "caffe": {"mean": (123.68, 116.779, 103.939), "std": (1, 1, 1), "bgr": True},
+    "raw": {"mean": (0, 0, 0), "std": (1, 1, 1)},
+}
 
 
 def full_scale(pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> float:
@@ -192,3 +526,16 @@ def _check_count(wanted: int, received: int, kind: str) -> None:
             f"normalisation {kind!r} holds numbers for {wanted} channels, but {received} were "
             "received; use the channels that the model was trained on"
         )
+
+
+def _step(name: str, **kwargs: Any) -> dict[str, Any]:
+    return {"id": name, "kwargs": kwargs}
+
+
+def _fixed_step(mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    return _step("fixed_zero_mean_unit_variance", mean=list(mean), std=list(std), axis="channel")
+
+
+def _gain(gain: float) -> list[dict[str, Any]]:
+    # The specification refuses a scaling that changes nothing.
+    return [] if gain == 1 else [_step("scale_linear", gain=float(gain))]

@@ -1,4 +1,4 @@
-"""The ways to type a normalisation; on their own, since the command line lists them at once."""
+"""What can be typed for our normalisations; on its own, since the command line's help lists it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.core.channels import require_channels as _require
-from napari_cellclf.core.normalization import ImageNet, Normalization, ZeroMeanUnitVariance
+from napari_cellclf.core.normalization import AnyNormalization, ZeroMeanUnitVariance
 from napari_cellclf.core.resizing import resize
 from napari_cellclf.errors import ImageError
 
@@ -55,7 +55,7 @@ class Preprocessing(BaseModel):
     channels: tuple[ChannelSpec, ...] = Field(min_length=1)
     centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | None = None
-    normalization: Normalization = ZeroMeanUnitVariance()
+    normalization: AnyNormalization = ZeroMeanUnitVariance()
 
     @field_validator("size")
     @classmethod
@@ -66,8 +66,8 @@ class Preprocessing(BaseModel):
 
     @model_validator(mode="after")
     def _bgr_needs_all(self) -> Preprocessing:
-        swaps = isinstance(self.normalization, ImageNet) and self.normalization.bgr
-        if swaps and not all(channel.required for channel in self.channels):
+        needed = self.normalization.needs_every_channel
+        if needed and not all(channel.required for channel in self.channels):
             raise ValueError("a network that wants blue first cannot do without a channel")
         return self
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.architectures.names import list_architectures
 from napari_cellclf.models.architectures.registry import build_network
@@ -139,6 +140,6 @@ def test_views_and_temperature_are_those_of_the_classifier(
 def test_blue_first(run_onnx: Callable[..., np.ndarray]) -> None:
     network = build_network("compact-cnn", input_shape=(None, None, 3), n_classes=3)
     batch = images(48, 3)
-    model = to_onnx(network, around=Around(reverse_channels=True))
+    model = to_onnx(network, around=Around(normalize=ImageNet(bgr=True).write_onnx))
     expected = np.asarray(network(np.ascontiguousarray(batch[..., ::-1])))
     np.testing.assert_allclose(run_onnx(model, batch), expected, atol=1e-5)

@@ -46,7 +46,7 @@ def add_arguments(actions: Actions) -> None:
     parser = actions.add_parser(
         "import",
         help="make a model of a .keras file",
-        description=_ABOUT + forms,
+        description=f"{_ABOUT}{forms}  and the kinds that other packages have added\n",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -148,7 +148,7 @@ def _ask_for_missing(args: argparse.Namespace, found: ForeignFile) -> None:
 
 
 def _preprocessing(args: argparse.Namespace, found: ForeignFile) -> Preprocessing:
-    from napari_cellclf.core.normalization_text import parse_normalization
+    from napari_cellclf.core.normalization import parse_normalization
     from napari_cellclf.core.preprocessing import Preprocessing
 
     if _is_file(args.preprocessing):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_cellclf.core.metrics import METRICS
-from napari_cellclf.core.normalization import Normalization
+from napari_cellclf.core.normalization import AnyNormalization
 from napari_cellclf.core.views import Views
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
@@ -131,7 +131,7 @@ class TrainingConfig(BaseModel):
     optional_channels: tuple[str, ...] = ()
     centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | Literal["auto", "own"] = "auto"
-    normalization: Normalization | Literal["auto", "fixed"] = "auto"
+    normalization: AnyNormalization | Literal["auto", "fixed"] = "auto"
     fixed_rotations: tuple[float, ...] = ()
     rotation_frame: Literal["keep", "grow"] = "keep"
     augmentation: AugmentationConfig = AugmentationConfig.off()

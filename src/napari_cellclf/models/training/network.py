@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from napari_cellclf.models.training.config import Scalar, TrainingConfig
 
 
-#: Normalisations that bring pixels to 0..1.
-_UNIT_RANGE = ("scale_linear", "percentile")
-
-
 @dataclass(frozen=True)
 class Beginning:
     """What a training starts from."""
@@ -65,7 +61,7 @@ def network_parameters(
     parameters = dict(config.parameters)
     if info.name == "compact-cnn":
         parameters.setdefault("seed", config.seed)
-    if "unit_range" in info.parameters and preprocessing.normalization.kind in _UNIT_RANGE:
+    if "unit_range" in info.parameters and preprocessing.normalization.unit_range:
         parameters.setdefault("unit_range", True)
     return parameters
 

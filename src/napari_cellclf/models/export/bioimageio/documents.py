@@ -67,7 +67,7 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
         )
     elif spec.input.views == "all":
         yield "Images must be square: they are also looked at transposed."
-    if preprocessing.normalization.kind in ("scale_linear", "imagenet"):
+    if preprocessing.normalization.needs_white:
         yield f"White is {full:g}: images of another type have to be brought to it."
     optional = [
         f"{channel.name} with {value:g}"

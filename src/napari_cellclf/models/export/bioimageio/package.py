@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import numpy as np
 
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.schema import BundleSpec
-from napari_cellclf.core.normalization import ImageNet, full_scale
-from napari_cellclf.errors import ExportError
+from napari_cellclf.core.normalization import full_scale
+from napari_cellclf.errors import ExportError, NormalizationError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.models.export.bioimageio import words
 from napari_cellclf.models.export.bioimageio.documents import cover, documentation
-from napari_cellclf.models.export.bioimageio.steps import neutral_values, preprocessing_steps
 from napari_cellclf.models.export.extras import export_library
 from napari_cellclf.models.export.material import TOLERANCE, Material, metadata
 from napari_cellclf.models.export.onnx.answers import Around
@@ -50,12 +50,18 @@ def _content(material: Material, root: Path) -> dict[str, Any]:
     preprocessing = spec.input.preprocessing
     raw = preprocessing.unnormalized(image)
     full = full_scale(raw, image.dtype)
-    neutral = neutral_values(preprocessing, full)
+    normalization, count = preprocessing.normalization, len(preprocessing.channels)
+    try:
+        steps = normalization.bioimageio_steps(full, count)
+    except NormalizationError as error:
+        raise ExportError(f"{spec.name}: {error}") from error
+    neutral = normalization.neutral(full, count)
     for index, source in enumerate(preprocessing.match(image).sources):
         if source is None:
             raw[..., index] = neutral[index]
     answer = Classifier(material.bundle, KerasEngine(material.network)).predict(image).probabilities
-    model = to_onnx(material.network, around=_around(spec, raw), metadata=metadata(spec))
+    around = _around(spec, raw)
+    model = to_onnx(material.network, around=around, metadata=metadata(spec))
     files = {
         "weights.onnx": model,
         "test_input.npy": dump_array(raw[np.newaxis]),
@@ -66,9 +72,9 @@ def _content(material: Material, root: Path) -> dict[str, Any]:
     }
     for name, content in files.items():
         (root / name).write_bytes(content)
-    _compare(material, model, answer)
+    _compare(material, around, answer)
     return _described(spec) | {
-        "inputs": [_input(spec, material.network, preprocessing_steps(preprocessing, full))],
+        "inputs": [_input(spec, material.network, steps)],
         "outputs": [_output(spec)],
         "weights": {
             "onnx": {
@@ -92,18 +98,17 @@ def _around(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Around:
                 "the model with a square test image, or with views='flips'"
             )
         views = "flips"
-    normalization = spec.input.preprocessing.normalization
-    reverse = isinstance(normalization, ImageNet) and normalization.bgr and raw.shape[2] == 3
-    return Around(reverse, views, spec.temperature)
+    return Around(spec.input.preprocessing.normalization.write_onnx, views, spec.temperature)
 
 
-def _compare(material: Material, model: bytes, answer: np.ndarray[Any, Any]) -> None:
-    """Compare the graph with the classifier, whose normalisation feeds both."""
+def _compare(material: Material, around: Around, answer: np.ndarray[Any, Any]) -> None:
+    """Compare the graph with the classifier, whose normalisation feeds both.
+
+    The normalisation as the package writes it is compared by the package's own test.
+    """
     spec = material.bundle.spec
     pixels = spec.input.preprocessing(material.bundle.test_image)
-    normalization = spec.input.preprocessing.normalization
-    if isinstance(normalization, ImageNet) and normalization.bgr and pixels.shape[2] == 3:
-        pixels = pixels[..., ::-1]
+    model = to_onnx(material.network, around=replace(around, normalize=None))
     found = run_onnx(model, np.ascontiguousarray(pixels[np.newaxis]))
     difference = float(np.abs(found - answer).max())
     if not difference <= TOLERANCE:

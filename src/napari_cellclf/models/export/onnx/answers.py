@@ -20,15 +20,16 @@ class Around:
 
     Parameters
     ----------
-    reverse_channels : bool
-        Whether the channels are put in reverse order first, for networks that want blue first.
+    normalize : callable, optional
+        `Normalization.write_onnx`, which writes what comes first: from a scope of the graph and
+        the image to what the network is fed.
     views : {'one', 'flips', 'all'}
         From how many sides the image is looked at; ``all`` takes square images only.
     temperature : float
         What softens the probabilities.
     """
 
-    reverse_channels: bool = False
+    normalize: Callable[[Scope, Value], Value] | None = None
     views: Views = "one"
     temperature: float = 1.0
 
@@ -38,10 +39,10 @@ def write_around(
 ) -> Value:
     """Write a network and what is around it.
 
-    `image`: prepared images ``(N, Y, X, C)``, channels last. Returns probabilities ``(N, K)``.
+    `image`: images ``(N, Y, X, C)``, channels last. Returns probabilities ``(N, K)``.
     """
-    if around.reverse_channels:
-        image = _reversed(scope.inside("blue_first"), image, [3])
+    if around.normalize is not None:
+        image = around.normalize(scope.inside("normalization"), image)
     if around.views == "one":
         answer = network(image)
     else:

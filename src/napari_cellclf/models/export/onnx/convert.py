@@ -138,7 +138,9 @@ def _node(helper: Any, node: Node) -> Any:
         key: helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
         for key, value in node.attributes.items()
     }
-    return helper.make_node(node.kind, node.inputs, [node.output], name=node.output, **attributes)
+    unused = [f"{node.output}/{number}" for number in range(1, node.n_outputs)]
+    outputs = [node.output, *unused]
+    return helper.make_node(node.kind, node.inputs, outputs, name=node.output, **attributes)
 
 
 def _port(helper: Any, value: Value, names: tuple[str, ...]) -> Any:

@@ -42,12 +42,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Node:
-    """An operator with its inputs, its one output and its attributes."""
+    """An operator with its inputs, its first output, which alone is used, and its attributes."""
 
     kind: str
     inputs: tuple[str, ...]
     output: str
     attributes: dict[str, Any]
+    #: How many outputs the operator has.
+    n_outputs: int = 1
 
 
 @dataclass
@@ -114,13 +116,14 @@ class Scope:
         shape: Sequence[int | None],
         *,
         channels_first: bool = False,
+        n_outputs: int = 1,
         **attributes: Any,
     ) -> Value:
-        """Add an operator."""
+        """Add an operator and return its first output, the one of `n_outputs` that is used."""
         name = self.graph.unique(f"{self.path}/{kind}")
         names = tuple(part.name if isinstance(part, Value) else part for part in inputs)
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.graph.nodes.append(Node(kind, names, name, given))
+        self.graph.nodes.append(Node(kind, names, name, given, n_outputs))
         return Value(name, tuple(shape), channels_first)
 
     def each(self, kind: str, value: Value, *others: Value | str, **attributes: Any) -> Value:

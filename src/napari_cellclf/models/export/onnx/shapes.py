@@ -126,7 +126,7 @@ def resizing(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     )
 
 
-def _interpolation(layer: Any) -> dict[str, str]:
+def _interpolation(layer: Any) -> dict[str, Any]:
     known = layer.interpolation in ("nearest", "bilinear")
     require(layer, known, f"interpolation {layer.interpolation!r}")
     # Half a pixel is added and cut off, as TensorFlow does.

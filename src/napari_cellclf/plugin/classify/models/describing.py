@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from napari_cellclf.bundles.foreign import ForeignNetwork, check_description
-from napari_cellclf.core.normalization_text import parse_normalization
+from napari_cellclf.core.normalization import parse_normalization
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.shared.explain import sentence

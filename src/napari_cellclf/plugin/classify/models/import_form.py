@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
-from napari_cellclf.core.normalization_forms import FORMS
+from napari_cellclf.core.normalization import typed_forms
 from napari_cellclf.plugin.classify.models.describing import Answers, describe
 from napari_cellclf.plugin.shared.controls import small_label
 
@@ -83,11 +83,12 @@ class ImportForm(QWidget):
     def _on_normalization(self, text: str) -> None:
         """Say what a form means, also once numbers stand in the place of its letters."""
         word, colon, _ = text.partition(":")
-        fits = [form for form in FORMS if form.partition(":")[:2] == (word, colon)]
-        self.meaning.setText(FORMS[fits[0]] if fits else "")
+        forms = typed_forms()
+        fits = [form for form in forms if form.partition(":")[:2] == (word, colon)]
+        self.meaning.setText(forms[fits[0]] if fits else "")
 
     def _lay_out(self) -> None:
-        self.normalization.addItems(list(FORMS))
+        self.normalization.addItems(list(typed_forms()))
         self.normalization.currentTextChanged.connect(self._on_normalization)
         form = QFormLayout(self)
         form.setContentsMargins(0, 6, 0, 0)
