@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.cli.demo.plates import write_plate
+from napari_cellclf.cli.demo.files import write_plate
 from napari_cellclf.core.progress import ignore_progress, never_stop
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.inference.keras_engine import KerasEngine

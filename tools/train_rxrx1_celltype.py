@@ -35,12 +35,11 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
 from napari_cellclf.models.architectures.compact_cnn import build
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
-from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
 
@@ -231,8 +230,7 @@ def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) 
         join(weights),
         out / "rxrx1-celltype.cellclf",
         preprocessing=PREPROCESSING,
-        # Simulated, since real images may not travel with the package.
-        test_image=simulate_site("HUVEC", seed=1, size=96),
+        test_image=make_test_image(PREPROCESSING, (96, 96)),
         # The images that it was trained on: no others are at hand.
         typical=[PREPROCESSING(site.image) for site in read_sites(data)],
         evaluations=evaluations(judgement, temperature),

@@ -19,15 +19,11 @@ import numpy as np
 from napari_cellclf.bundles.foreign import ForeignNetwork, is_legacy, look_at
 from napari_cellclf.bundles.gate import check_network, check_values
 from napari_cellclf.bundles.legacy import check_legacy, read_legacy
-from napari_cellclf.core.image import Image
-from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import CellclfError, ModelError
 from napari_cellclf.models.importing import ANSWER, COPY, MADE, REQUEST
 
 if TYPE_CHECKING:
     import keras
-
-_TEST_SIDE = 128
 
 
 def main(folder: str, memory: str) -> int:
@@ -85,7 +81,7 @@ def _make(folder: Path) -> None:
     _tell(folder, done=1, message="starting Keras")
     # Imported as late as this, so that its seconds are told of.
     from napari_cellclf.bundles.schema import TrainingSpec
-    from napari_cellclf.models.save import save_bundle
+    from napari_cellclf.models.save import make_test_image, save_bundle
 
     _tell(folder, done=2, message="building the network")
     network = _network(copy, request["name"])
@@ -100,7 +96,7 @@ def _make(folder: Path) -> None:
         preprocessing=described.preprocessing,
         classes=described.classes,
         architecture="imported",
-        test_image=_test_image(described.preprocessing),
+        test_image=make_test_image(described.preprocessing),
         training=TrainingSpec(source=source + version),
         **{
             field: getattr(described, field)
@@ -137,23 +133,6 @@ def _with_both_classes(network: keras.Model) -> keras.Model:
     # (1 - p, p)
     both.set_weights([np.array([[-1, 1]], np.float32), np.array([1, 0], np.float32)])
     return made
-
-
-def _test_image(preprocessing: Preprocessing) -> Image:
-    """Make an image to test the bundle with: bright blobs, different in each channel.
-
-    What the network was trained on is not here, and could not be passed on.
-    """
-    height, width = preprocessing.size or (_TEST_SIDE, _TEST_SIDE)
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    blobs = rng.uniform(0.1, 0.9, (len(preprocessing.channels), 6, 2))
-    planes = [
-        sum(np.exp(-((y - v) ** 2 + (x - u) ** 2) / 0.01) for v, u in channel) for channel in blobs
-    ]
-    pixels = 1000 + 20_000 * np.clip(np.stack(planes), 0, 2)
-    names = tuple(channel.name for channel in preprocessing.channels)
-    return Image(pixels.astype(np.uint16), "CYX", names, source="made for the test")
 
 
 def _tell(folder: Path, **answer: Any) -> None:

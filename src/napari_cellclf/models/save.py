@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,9 @@ from napari_cellclf.models.graph_file import measure_rounding, write_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Sides of a test image where images keep their own size: at most, and where that is unknown.
+_MOST_PIXELS, _TEST_SIDE = 256, 128
 
 
 def save_bundle(
@@ -100,6 +104,7 @@ def save_bundle(
     Examples
     --------
     >>> import tempfile
+    import zlib
     >>> import napari_cellclf as cc
     >>> from napari_cellclf.models.architectures.registry import build_network
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +151,26 @@ def save_bundle(
             rounding = measure_rounding(network, graph, typical)
             spec = spec.model_copy(update={"rounding": rounding})
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
+
+
+def make_test_image(preprocessing: Preprocessing, sides: Sequence[int] = ()) -> Image:
+    """Make an image to test a bundle with: blobs, so that no image of anybody's travels with it.
+
+    `sides`: height and width of a prepared image, where images keep their own size. Returns 8 bits,
+    ``CYX``; the same for the same size and channels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    names = [spec.name for spec in preprocessing.channels]
+    size = preprocessing.size or sides or (_TEST_SIDE, _TEST_SIDE)
+    shape = [min(side, _MOST_PIXELS) if preprocessing.size is None else side for side in size]
+    random = np.random.default_rng(zlib.crc32(" ".join(names).encode()))
+    noise = random.normal(size=(len(names), *shape))
+    smooth = np.stack([gaussian_filter(plane, 3, mode="wrap") for plane in noise])
+    low = smooth.min(axis=(1, 2), keepdims=True)
+    spread = np.ptp(smooth, axis=(1, 2), keepdims=True)
+    planes = np.rint((smooth - low) / np.where(spread > 0, spread, 1) * 255).astype(np.uint8)
+    return Image(planes, "CYX", names, source="simulated")
 
 
 def _check_plane(test_image: Image) -> None:

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_cellclf.core.image import Image
 from napari_cellclf.reports.evaluate import leak_warnings
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.runs.folder import RunSpec
-
-#: Sides of the stored test image where images keep their own size.
-_MOST_PIXELS = 256
-
-
-def test_image(preprocessing: Preprocessing, shape: tuple[int, ...]) -> Image:
-    """Make an image to test a bundle with: blobs, so that no image of anybody's travels with it.
-
-    `shape`: ``(Y, X, C)`` of a prepared image. Returns 8 bits, ``CYX``; the same for the same shape
-    and channels.
-    """
-    from scipy.ndimage import gaussian_filter
-
-    names = [spec.name for spec in preprocessing.channels]
-    sides = [min(side, _MOST_PIXELS) if preprocessing.size is None else side for side in shape[:2]]
-    random = np.random.default_rng(zlib.crc32(" ".join(names).encode()))
-    noise = random.normal(size=(len(names), *sides))
-    smooth = np.stack([gaussian_filter(plane, 3, mode="wrap") for plane in noise])
-    low = smooth.min(axis=(1, 2), keepdims=True)
-    spread = np.ptp(smooth, axis=(1, 2), keepdims=True)
-    planes = np.rint((smooth - low) / np.where(spread > 0, spread, 1) * 255).astype(np.uint8)
-    return Image(planes, "CYX", names, source="simulated")
 
 
 def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
@@ -72,6 +46,8 @@ def limits_of(dataset: Dataset) -> tuple[str, ...]:
         f"It was trained on {len(train)} images{grouped}; other microscopes, stains and cells "
         "were not tested.",
     ]
+    if set(dataset.table.get("dataset", ())) == {"simulated"}:
+        limits.append("It was trained on simulated images and knows nothing of real cells.")
     limits += [sentence for _, sentence in warnings_of(dataset)]
     return tuple(limits)
 

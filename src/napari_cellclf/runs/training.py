@@ -22,14 +22,14 @@ from napari_cellclf.io.items import Item
 from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
-from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.batches import Subset
 from napari_cellclf.models.training.network import Beginning, begin
 from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
 from napari_cellclf.models.training.surgery import in_float32
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.html.report import write_report
-from napari_cellclf.runs.describe import facts_of, limits_of, test_image, warnings_of
+from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
 from napari_cellclf.runs.resolve import resolve
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Session:
             preprocessing=preprocessing,
             classes=dataset.classes,
             architecture=beginning.architecture,
-            test_image=test_image(preprocessing, self._splits["train"].arrays[0].shape),
+            test_image=make_test_image(preprocessing, self._splits["train"].arrays[0].shape[:2]),
             typical=self._typical(),
             training=TrainingSpec(
                 source=dataset.source,

@@ -1,8 +1,8 @@
-"""Go the whole way on simulated images, in under two minutes on two cores.
+"""Run an end-to-end demo on simulated images, in under two minutes on two cores.
 
-Writes a simulated plate as real files, reads it back, trains a small classifier, evaluates it on
-wells that it has not seen, classifies the images of a new plate, and saves a table, plots and the
-trained model. Nothing is downloaded.
+Writes a simulated plate as image files, reads it back, trains a small classifier, evaluates it on
+wells that it has not seen, classifies the images of a new plate, and saves a table, plots, a report
+and the trained model. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder to make (default: cellclf-demo); an earlier demo in it is replaced",
     )
-    parser.add_argument("--view", action="store_true", help="open the new plate in napari at last")
+    parser.add_argument("--view", action="store_true", help="finally, open the new plate in napari")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
-    from napari_cellclf.cli.demo.tour import NEW_PLATE, run_tour
-    from napari_cellclf.cli.demo.view import open_napari, require_napari
+    from napari_cellclf.cli.demo.tour import NEW_PLATE, open_napari, require_napari, run_tour
 
     if args.view:
         require_napari()

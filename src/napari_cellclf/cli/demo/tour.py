@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.demo.folder import claim_folder
-from napari_cellclf.cli.demo.plates import file_names, write_plate
-from napari_cellclf.cli.demo.training import (
-    STEPS,
-    Sites,
-    figures,
-    hold_out_wells,
-    predict_sites,
-    read_sites,
-    save_model,
-    train_network,
-)
-from napari_cellclf.cli.demo.view import (
-    as_typed,
-    has_napari,
-    install_line,
-    napari_command,
-    shell_line,
-)
+from napari_cellclf.cli.demo.files import claim_folder, file_names, write_plate
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.progress import ProgressReporter, Style
-from napari_cellclf.core.metrics import confusion_matrix
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
+from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import ShouldStop
     from napari_cellclf.core.simulation.plate import SimulatedSite
+    from napari_cellclf.models.training.config import TrainingConfig
 
 PLATE, NEW_PLATE = "plate", "new-plate"
 MODEL = "demo-celltype.cellclf"
 TABLE = "predictions.csv"
 CONFUSION, MONTAGE = "confusion.png", "new-images.png"
-
+REPORT = "report"
+TITLE = "Demo: cell types of simulated images"
 WELLS, SITES, NEW_WELLS = 8, 2, 3
+HELD_OUT = 0.25
+STEPS, CROP = 120, 128
+_PLUGIN = "napari-cellclf"
 
 
 def run_tour(out: Path) -> None:
@@ -87,32 +83,59 @@ class _Tour:
         )
 
     def train_and_evaluate(self) -> None:
-        sites = read_sites(self._out / PLATE)
-        training, held_out = hold_out_wells(sites)
+        dataset = read_plate(self._out / PLATE)
         self._tell(
-            f"2. Read them back and set {_wells(held_out)} aside; the other {_wells(training)} "
-            "are for training."
+            f"2. Read them back and set {_wells(dataset.test)} aside; the other "
+            f"{_wells(dataset.train)} are for training."
         )
         self._reporter.begin("loading Keras")
-        network = train_network(training, self._reporter, self._should_stop)
-        self._tell(f"3. Trained a small network (compact-cnn) from scratch, {STEPS} batches.")
-        predictions = predict_sites(network, held_out)
-        measured = figures(held_out.truth, predictions)
-        counts = self._plot_confusion(held_out, predictions)
+        evaluation = self._train(dataset)
+        right = int((evaluation.predicted == evaluation.truth).sum())
         self._tell(
-            f"4. Evaluated it on the wells set aside: {counts} of {len(held_out)} sites right, "
-            f"{measured['accuracy']:.0%} (guessing gives {1 / len(CELL_TYPES):.0%})."
+            f"3. Trained a small network (compact-cnn) from scratch, {STEPS} batches.",
+            f"4. Evaluated it on the wells set aside: {right} of {len(evaluation)} sites right, "
+            f"{right / len(evaluation):.0%} (guessing gives {1 / len(CELL_TYPES):.0%}). The report "
+            f"is {self._out / REPORT / 'report.html'}.",
+            f"5. Saved it as {self._out / MODEL}, loaded it again and checked its answer.",
         )
-        save_model(network, self._out / MODEL, training, held_out, measured)
-        self._tell(f"5. Saved it as {self._out / MODEL}, loaded it again and checked its answer.")
+        self._plot_confusion(evaluation, right)
+
+    def _train(self, dataset: Dataset) -> Evaluation:
+        """Train as everybody does, and keep model and report of the run."""
+        from napari_cellclf.bundles.bundle import ModelBundle
+        from napari_cellclf.bundles.members import OPTIONAL, REQUIRED
+        from napari_cellclf.bundles.write import write_bundle
+        from napari_cellclf.runs.api import train
+
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=self._out) as beside:
+            result = train(
+                dataset,
+                configuration(),
+                Path(beside, Path(MODEL).stem),
+                on_progress=self._reporter,
+                should_stop=self._should_stop,
+                own_process=False,
+            )
+            made = ModelBundle.load(result.bundle)
+            files = {
+                name: made.path / name
+                for name in (*REQUIRED, *OPTIONAL)
+                if (made.path / name).exists()
+            }
+            spec = made.spec.model_copy(update={"title": TITLE})
+            write_bundle(self._out / MODEL, spec, files, as_zip=True)
+            shutil.copytree(result.folder.report, self._out / REPORT, dirs_exist_ok=True)
+        assert result.evaluation is not None
+        return result.evaluation
 
     def classify_new_images(self) -> None:
         from napari_cellclf.inference.load import load_classifier
+        from napari_cellclf.io.rxrx1 import find_sites, read_site
         from napari_cellclf.io.tables import write_predictions
         from napari_cellclf.reports.plots import plot_montage
 
         classifier = load_classifier(self._out / MODEL)
-        images = read_sites(self._out / NEW_PLATE).images
+        images = [read_site(site) for site in find_sites(self._out / NEW_PLATE / "images")]
         predictions = classifier.predict(
             images, on_progress=self._reporter, should_stop=self._should_stop
         )
@@ -133,19 +156,43 @@ class _Tour:
             f"plots are {self._out / CONFUSION} and {self._out / MONTAGE}."
         )
 
-    def _plot_confusion(self, held_out: Sites, predictions: Predictions) -> int:
+    def _plot_confusion(self, evaluation: Evaluation, right: int) -> None:
+        from napari_cellclf.core.metrics import confusion_matrix
         from napari_cellclf.reports.plots import plot_confusion
 
-        answers = predictions.probabilities.argmax(axis=1)
-        counts = confusion_matrix(held_out.truth, answers, len(CELL_TYPES))
-        right = int(counts.trace())
-        title = f"Held-out wells (simulated): {right} of {len(held_out)} right"
-        plot_confusion(counts, CELL_TYPES, self._out / CONFUSION, title=title)
-        return right
+        counts = confusion_matrix(evaluation.truth, evaluation.predicted, len(CELL_TYPES))
+        title = f"Held-out wells (simulated): {right} of {len(evaluation)} right"
+        plot_confusion(counts, evaluation.class_names, self._out / CONFUSION, title=title)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, *texts: str) -> None:
         self._reporter.hide()
-        _say(textwrap.fill(text, 88, subsequent_indent="   ", break_on_hyphens=False))
+        for text in texts:
+            _say(textwrap.fill(text, 88, subsequent_indent="   ", break_on_hyphens=False))
+
+
+def read_plate(folder: Path) -> Dataset:
+    """Read a plate as data to train on, a quarter of the wells of each cell type set aside."""
+    from napari_cellclf.io.datasets.read import read_dataset
+
+    dataset = read_dataset(folder, label="cell_type")
+    return dataset.split("well_id", fractions=(1 - HELD_OUT, 0, HELD_OUT))
+
+
+def configuration() -> TrainingConfig:
+    """Return how the demo trains: enough for simulated cells, too little for real ones."""
+    from napari_cellclf.models.training.config import TrainingConfig
+
+    return TrainingConfig(
+        architecture="compact-cnn",
+        parameters={"width": 24, "depth": 4},
+        epochs=1,
+        steps_per_epoch=STEPS,
+        batch_size=16,
+        crop=CROP,
+        balance="oversample",
+        learning_rate=2e-3,
+        ema=0.9,
+    )
 
 
 def what_next(out: Path) -> str:
@@ -175,15 +222,16 @@ def _cellclf(*words: object) -> str:
 def _all_files(plate: list[SimulatedSite], new_plate: list[SimulatedSite]) -> list[str]:
     images = [f"{PLATE}/{name}" for name in file_names(plate)]
     images += [f"{NEW_PLATE}/{name}" for name in file_names(new_plate)]
-    return [*images, MODEL, TABLE, CONFUSION, MONTAGE]
+    report = [f"{REPORT}/{name}" for name in ("report.html", "metrics.json", "predictions.csv")]
+    return [*images, *report, MODEL, TABLE, CONFUSION, MONTAGE]
 
 
-def _wells(sites: Sites) -> str:
-    return f"{len(set(sites.wells))} wells ({len(sites)} sites)"
+def _wells(sites: Dataset) -> str:
+    return f"{len(set(sites.groups))} wells ({len(sites)} sites)"
 
 
 def _rows_to_show(predictions: Predictions, truth: list[str]) -> list[int]:
-    """Choose the first image of each class, and after them all that were answered wrong."""
+    """Choose the first image of each class, then all that were predicted wrong."""
     first = [truth.index(name) for name in CELL_TYPES]
     wrong = [row for row, label in enumerate(predictions.labels) if label != truth[row]]
     return list(dict.fromkeys([*first, *wrong]))
@@ -200,3 +248,57 @@ def _select(predictions: Predictions, rows: list[int]) -> Predictions:
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def has_napari() -> bool:
+    """Whether napari is installed; it is not imported."""
+    return importlib.util.find_spec("napari") is not None
+
+
+def napari_command(folder: Path) -> list[str]:
+    """Return the command that opens a folder with the Classify widget beside it."""
+    return ["napari", str(folder), "--plugin", _PLUGIN, "--with", _PLUGIN, "Classify"]
+
+
+def as_typed(program: str) -> list[str]:
+    """Return the words with which the user's shell finds a program of this environment."""
+    here = Path(sys.executable).with_name(program + (".exe" if os.name == "nt" else ""))
+    found = shutil.which(program)
+    if found is not None and Path(found) == here:
+        return [program]
+    if not here.exists():
+        return [sys.executable, "-m", "napari_cellclf" if program == "cellclf" else program]
+    inside = here.is_relative_to(Path.cwd())
+    return [str(here.relative_to(Path.cwd()) if inside else here)]
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Join words to a line that can be typed as it is, on this system."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def install_line() -> str:
+    """Return the line that installs napari beside this package."""
+    return shell_line([*as_typed("pip"), "install", "napari[all]"])
+
+
+def require_napari() -> None:
+    """Make sure that napari is installed, without importing it."""
+    if not has_napari():
+        raise InputError(
+            f"napari is not installed, so --view cannot work; type {install_line()} or leave "
+            "--view out"
+        )
+
+
+def open_napari(folder: Path) -> None:
+    """Open a folder of images in napari, and wait until napari is closed."""
+    words = napari_command(folder)
+    print("Opening napari; close its window to end.", flush=True)
+    code = _run(words)
+    if code:
+        raise InputError(f"napari ended with code {code}; to see why, type: {shell_line(words)}")
+
+
+def _run(words: Sequence[str]) -> int:
+    return subprocess.run([sys.executable, "-m", *words], check=False).returncode
