@@ -33,6 +33,14 @@ def test_the_interval_of_a_mean_is_that_of_theory():
     assert interval.high == pytest.approx(values.mean() + 1.96 * error, abs=0.015)
 
 
+def test_an_interval_holds_95_percent_of_the_replicates():
+    values = np.random.default_rng(4).normal(size=50)
+    drawn = np.random.default_rng(0).integers(0, 50, (1000, 50))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    interval = bootstrap(mean_of(values), units_of(None, 50))["mean"]
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
 def test_groups_of_like_images_widen_the_interval():
     rng = np.random.default_rng(1)
     right = np.repeat(rng.random(20) > 0.3, 50).astype(float)
@@ -60,8 +68,8 @@ def test_two_groups_give_no_interval_and_say_so():
 @pytest.mark.parametrize(
     ("groups", "words", "absent"),
     [
-        (["a", "b", "c"], "3 groups drawn anew with replacement, which are few", "wider"),
-        ([str(i) for i in range(12)], "12 groups drawn anew", "few"),
+        (["a", "b", "c"], "3 groups resampled with replacement, which are few", "wider"),
+        ([str(i) for i in range(12)], "12 groups resampled", "few"),
         (None, "no groups are known", "few"),
     ],
 )

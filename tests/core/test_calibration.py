@@ -138,3 +138,10 @@ def test_the_threshold_of_hopeless_answers_keeps_half():
     answers = two_classes([0.9, 0.8, 0.7, 0.6])
     assert choose_unsure_threshold(answers, np.ones(4, int)) == 0.6
     assert choose_unsure_threshold(answers, np.array([0, 1, 1, 1])) == 0.8
+
+
+def test_a_probability_of_zero_is_taken_for_a_millionth_of_a_millionth():
+    softened = apply_temperature(np.array([[1.0, 0.0]]), 2.0)
+    assert softened[0, 1] == pytest.approx(1e-6, rel=1e-3)
+    kept = apply_temperature(np.array([[1 - 1e-9, 1e-9]]), 1.0)
+    assert kept[0, 1] == pytest.approx(1e-9, rel=1e-3)

@@ -134,6 +134,16 @@ def test_intervals_are_over_groups():
     assert width[1] > 2 * width[0]
 
 
+def test_intervals_hold_95_percent_of_the_replicates():
+    truth = np.tile([0, 1, 2], 20)
+    answers = truth.copy()
+    answers[:20] = (answers[:20] + 1) % 3
+    drawn = np.random.default_rng(0).integers(0, 60, (1000, 60))
+    low, high = np.percentile((truth == answers)[drawn].mean(axis=1), [2.5, 97.5])
+    interval = make(truth, answers).intervals["accuracy"]
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
 def test_without_a_mistake_the_bootstrap_is_silent_and_the_note_is_not():
     one = make([0, 1, 2] * 8, [0, 1, 2] * 8)
     assert one.metrics()["accuracy"] == {"value": 1, "low": None, "high": None}

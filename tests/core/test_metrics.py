@@ -189,3 +189,7 @@ def test_metrics_are_those_of_scikit_learn(n, n_classes, seed):
             if n_classes > 2
             else np.average(truth == outcomes.predicted, weights=weights)
         )
+
+
+def test_the_loss_of_a_sure_mistake_is_finite():
+    assert value("loss", [0, 1], [1, 1]) == pytest.approx(-np.log(1e-7) / 2)

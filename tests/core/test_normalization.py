@@ -140,6 +140,28 @@ def test_imagenet_numbers_are_averaged_for_other_channel_counts():
     np.testing.assert_allclose(form(np.full((1, 1, 2), 3, np.float32), U8), 0)
 
 
+def test_faint_contrast_on_a_bright_background_is_kept():
+    # One grey level in ten thousand, as on a cooled camera with a high offset.
+    faint = np.tile(np.float32([10_000, 10_001]), 32).reshape(8, 8, 1)
+    np.testing.assert_allclose(np.unique(ZeroMeanUnitVariance()(faint, U16)), [-1, 1], rtol=1e-5)
+
+
+def test_rounding_is_no_contrast():
+    almost = np.full((8, 8, 1), 1e4, np.float32)
+    almost[0, 0] = np.nextafter(np.float32(1e4), np.float32(2e4))
+    assert not ZeroMeanUnitVariance()(almost, F32).any()
+
+
+@pytest.mark.parametrize(("value", "fits"), [(1.0009, True), (1.002, False), (-0.0009, True)])
+def test_white_of_floating_point_pixels_allows_for_rounding_only(value, fits):
+    pixels = np.array([[[0.5], [value]]], np.float32)
+    if fits:
+        assert full_scale(pixels, F32) == 1
+    else:
+        with pytest.raises(NormalizationError, match="no known white"):
+            full_scale(pixels, F32)
+
+
 ALL = [
     ZeroMeanUnitVariance(),
     Percentile(),

@@ -136,7 +136,7 @@ def test_the_page_shows_what_is_known(report):
     words = read_page(report).words
     for text in (
         "A title", "plate 4", "balanced accuracy", "always", "chance: 33.3 %", "RPE", "compact-cnn",
-        "4 groups drawn anew", "temperature is 1.25", "below a confidence of 0.5", "Worst mistakes",
+        "4 groups resampled", "temperature is 1.25", "below a confidence of 0.5", "Worst mistakes",
         "/data/plates", "All evaluations",
     ):  # fmt: skip
         assert text in words

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals from data sets drawn anew out of the one at hand."""
+"""How sure a metric is: intervals from resampled groups or images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Of the intervals that evaluations report.
+LEVEL, REPLICATES, SEED = 0.95, 1000, 0
 #: With fewer units than these, no interval, or one that is said to be rough.
 TOO_FEW, FEW = 3, 10
 
@@ -19,7 +21,7 @@ Statistic = Callable[["NDArray[np.float64]"], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a figure may lie."""
+    """Where the value of a metric may lie."""
 
     low: float
     high: float
@@ -46,10 +48,10 @@ class Units:
         many = f"{self.count} {self.kind}{'' if self.count == 1 else 's'}"
         if self.count < TOO_FEW:
             return (
-                f"The images come from {many}, too few to say how much a figure would change with "
+                f"The images come from {many}, too few to say how much a metric would change with "
                 "other ones: no intervals are given."
             )
-        drawn = f"Intervals are from {many} drawn anew with replacement"
+        drawn = f"Intervals are from {many} resampled with replacement"
         warned = "" if self.count >= FEW else ", which are few: take the intervals as rough"
         alone = (
             ""
@@ -79,14 +81,14 @@ def bootstrap(
     statistic: Statistic,
     units: Units,
     *,
-    replicates: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Compute percentile intervals of figures by drawing units with replacement.
+    """Compute percentile intervals of metrics by drawing units with replacement.
 
     `statistic`: from how often each of the N images counts, an array of shape (N,), to named
-    figures; NaN where a figure is not defined, as for a class that was not drawn.
+    metrics; NaN where one is not defined, as for a class that was not drawn.
 
     References
     ----------
@@ -119,7 +121,7 @@ def bootstrap(
     return intervals
 
 
-def lowest_rate_without_failure(n: int, level: float = 0.95) -> float:
+def lowest_rate_without_failure(n: int, level: float = LEVEL) -> float:
     """Return how low a rate of success may be if `n` of `n` trials succeeded.
 
     The bootstrap cannot tell: whatever it draws is right.

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.bootstrap import (
+    LEVEL,
+    REPLICATES,
+    SEED,
     Interval,
     Units,
     bootstrap,
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOP_K = (1, 3, 6)
-REPLICATES, SEED, LEVEL = 1000, 0, 0.95
 SCHEMA_VERSION = 1
 #: Points kept of a curve, and up to how many classes each gets its own curves and intervals.
 _MOST_POINTS, _MOST_CURVES, _MOST_INTERVALS = 200, 50, 100
@@ -198,7 +200,7 @@ class Evaluation:
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Intervals that hold 95 % of the replicates of a bootstrap over groups, by metric."""
-        return bootstrap(self._measure, self.units, replicates=REPLICATES, seed=SEED, level=LEVEL)
+        return bootstrap(self._measure, self.units)
 
     @cached_property
     def units(self) -> Units:
