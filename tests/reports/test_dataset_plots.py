@@ -11,8 +11,7 @@ from PIL import Image as Pillow
 
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.dataset_files import FileFindings
-from napari_cellclf.core.dataset_report import make_report
+from napari_cellclf.core.dataset_report import FileFindings, make_report
 from napari_cellclf.errors import InputError
 from napari_cellclf.reports.dataset_plots import augmented_counts, plot_class_counts
 

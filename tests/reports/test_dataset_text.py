@@ -9,8 +9,7 @@ import pandas as pd
 
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.dataset_files import Duplicates, FileFindings
-from napari_cellclf.core.dataset_report import make_report
+from napari_cellclf.core.dataset_report import Duplicates, FileFindings, make_report
 from napari_cellclf.reports.dataset_text import dataset_text
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.classes import ClassSpec, natural_key
 from napari_cellclf.core.grouping import group_keys
+from napari_cellclf.core.splitting import check_fractions, deal, split_groups, split_random
 from napari_cellclf.errors import DatasetError, LeakageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-#: The parts of a split, in the order of the numbers that `splitting` gives them.
+#: In the order of the numbers that `splitting` gives them.
 SPLITS = ("train", "validation", "test")
 _COLUMNS = ("path", "label", "split")
 _MOST_NAMED = 5
@@ -230,9 +231,21 @@ class Dataset:
         DatasetError
             If there is no such column, or it has too few groups to hold any out.
         """
-        from napari_cellclf.core.dividing import divide
-
-        return divide(self, by, fractions=fractions, seed=seed, allow_leakage=allow_leakage)
+        check_fractions(fractions)
+        if not len(self):
+            raise DatasetError("the data set holds no images; read a folder or a table that does")
+        if by == "given":
+            return self._as_given(allow_leakage)
+        if by == "random" or (by is None and self.group_column is None):
+            parts = split_random(self.labels, fractions, seed)
+            result = self._divided(parts, allow_leakage)
+            result.check_leakage()
+            return result
+        data = self._grouped_by(by)
+        numbers = data._group_numbers()
+        parts = split_groups(data.labels, numbers, fractions, seed)
+        data._check_held_out(numbers, parts, fractions)
+        return data._divided(parts, allow_leakage)
 
     def leave_one_group_out(
         self, by: str | None = None, *, validation: float | None = None, seed: int = 0
@@ -258,9 +271,15 @@ class Dataset:
         DatasetError
             If there are not two groups.
         """
-        from napari_cellclf.core.dividing import hold_out_each
-
-        return hold_out_each(self, by, validation=validation, seed=seed)
+        data = self._grouped_by(by)
+        names = sorted(set(data.groups), key=natural_key)
+        if len(names) < 2:
+            raise DatasetError(
+                f"all images are of one group ({data.group_column}: {', '.join(names)}), which "
+                "cannot be left out; choose another column"
+            )
+        held_out = [(name, data.groups == name) for name in names]
+        return [(name, data._with_test(test, validation, seed)) for name, test in held_out]
 
     def k_fold(
         self, k: int, by: str | None = None, *, validation: float | None = None, seed: int = 0
@@ -290,9 +309,26 @@ class Dataset:
         DatasetError
             If there are fewer groups than k.
         """
-        from napari_cellclf.core.dividing import folds
-
-        return folds(self, k, by, validation=validation, seed=seed)
+        if by == "random" or (by is None and self.group_column is None):
+            if self.group_column is not None:
+                raise LeakageError(
+                    f"random folds would put images of one group ({self.group_column}) on both "
+                    "sides; leave out by, or name the column to keep together"
+                )
+            data, groups = self, np.arange(len(self))
+        else:
+            data = self._grouped_by(by)
+            groups = data._group_numbers()
+        n_groups = len(set(groups.tolist()))
+        if not 2 <= k <= n_groups:
+            raise DatasetError(
+                f"{k} folds cannot be made of {n_groups} groups; choose between 2 and {n_groups}"
+            )
+        if data.group_column is None:
+            parts = deal(data.labels, k, seed)
+        else:
+            parts = split_groups(data.labels, groups, [1 / k] * k, seed, cover_first=False)
+        return [data._with_test(parts == fold, validation, seed) for fold in range(k)]
 
     def with_validation(self, fraction: float = 0.15, *, seed: int = 0) -> Dataset:
         """Take validation images out of the training images, in whole groups.
@@ -309,9 +345,21 @@ class Dataset:
         Dataset
             The same data set if it has validation images, or its training images are of one group.
         """
-        from napari_cellclf.core.dividing import carve_validation
-
-        return carve_validation(self, fraction, seed)
+        if not 0 < fraction < 1:
+            raise DatasetError(
+                f"a fraction of {fraction} cannot validate; give one between 0 and 1"
+            )
+        splits = self.table["split"].to_numpy(object).copy()
+        rows = np.flatnonzero(splits == "train")
+        if "validation" in splits or not len(rows):
+            return self
+        fractions, training = (1 - fraction, fraction), self.subset(rows)
+        if self.group_column is None:
+            parts = split_random(training.labels, fractions, seed)
+        else:
+            parts = split_groups(training.labels, training._group_numbers(), fractions, seed)
+        splits[rows[parts == 1]] = "validation"
+        return self.with_splits(splits)
 
     def equal_numbers(self, seed: int = 0) -> Dataset:
         """Keep the same number of training images of each class, chosen at random.
@@ -385,6 +433,65 @@ class Dataset:
             name = path[len(root) :].replace(os.sep, "/").lstrip("/")
             digest.update("\0".join((name, label, split, "")).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    def _divided(self, parts: NDArray[np.int64], allow_leakage: bool) -> Dataset:
+        splits = np.array(SPLITS, object)[parts]
+        return self.with_splits(splits, leakage_allowed=allow_leakage)
+
+    def _with_test(self, test: NDArray[np.bool_], validation: float | None, seed: int) -> Dataset:
+        divided = self.with_splits(np.where(test, "test", "train"), leakage_allowed=False)
+        return divided if validation is None else divided.with_validation(validation, seed=seed)
+
+    def _as_given(self, allow_leakage: bool) -> Dataset:
+        if not (self.table["split"] == "train").any():
+            raise DatasetError(
+                "the images come without a given split; name one in a column 'split' (train, "
+                "validation, test), or split them by a column or at random"
+            )
+        result = replace(self, leakage_allowed=allow_leakage)
+        result.check_leakage()
+        return result
+
+    def _grouped_by(self, by: str | None) -> Dataset:
+        """Make a column the group, unless it is already."""
+        if by is None or by == self.group_column:
+            if self.group_column is None:
+                raise DatasetError(
+                    "no group of these images is known; name the column to keep together"
+                )
+            return self
+        group_keys(self.table, by)
+        return replace(self, group_column=by, group_reason=f"the group was chosen: {by}")
+
+    def _group_numbers(self) -> NDArray[np.int64]:
+        """Return the number of each image's group, in natural order, whatever the order of rows."""
+        names = sorted(set(self.groups), key=natural_key)
+        order = {name: number for number, name in enumerate(names)}
+        return np.array([order[name] for name in self.groups], np.int64)
+
+    def _check_held_out(
+        self, groups: NDArray[np.int64], parts: NDArray[np.int64], fractions: Sequence[float]
+    ) -> None:
+        """Refuse a split without a test, or without validation if only that was asked for."""
+        last = 2 if fractions[2] > 0 else 1
+        if fractions[last] <= 0 or (parts == last).any():
+            return
+        names = sorted(set(self.groups), key=natural_key)
+        if len(names) < 2:
+            raise DatasetError(
+                f"all images are of one group ({self.group_column}: {', '.join(names)}), so that "
+                "none can be held out; group them by another column, or split at random"
+            )
+        alone = [
+            name
+            for number, name in enumerate(self.class_names)
+            if len(set(groups[self.labels == number].tolist())) == 1
+        ]
+        raise DatasetError(
+            f"no group ({self.group_column}) can be held out, since some classes are in one group "
+            f"only ({', '.join(alone[:5])}) and would not be trained; group the images by another "
+            "column"
+        )
 
 
 def _common_folder(paths: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_cellclf.errors import DatasetError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -106,6 +108,27 @@ def split_groups(
         if n_groups <= _MOST_IMPROVED:
             assigned = search.improve(assigned, rng)
     return np.asarray(assigned[groups])
+
+
+def deal(labels: NDArray[np.integer], n_parts: int, seed: int) -> NDArray[np.int64]:
+    """Deal out the images of each class in turn, going on where the last class ended."""
+    rng = np.random.default_rng(seed)
+    by_class = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    rows = np.concatenate(by_class)
+    parts = np.empty(len(labels), np.int64)
+    parts[rows] = np.arange(len(rows)) % n_parts
+    return parts
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Refuse what cannot be the fractions of training, validation and test."""
+    good = len(fractions) == 3 and all(0 <= part <= 1 for part in fractions)
+    if not good or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        given = ", ".join(f"{part:g}" for part in fractions)
+        raise DatasetError(
+            f"the fractions {given} are not those of training, validation and test; give three "
+            "that sum to 1, the first above 0, such as 0.7, 0.15 and 0.15"
+        )
 
 
 class _Search:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.dataset_files import Duplicates, FileFindings
-from napari_cellclf.core.dataset_report import DatasetReport, make_report
+from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
