@@ -90,7 +90,7 @@ def write_sites(folder: Path) -> Path:
     """Write a simulated screen of four cell types and three plates."""
     from imagecodecs import png_encode
 
-    from napari_cellclf.core.simulation.plate import simulate_plate
+    from napari_cellclf.core.simulation.site import simulate_plate
 
     root = folder / "rxrx1"
     for plate in (1, 2, 3):

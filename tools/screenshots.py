@@ -318,7 +318,7 @@ def _sample_embryo(shot: Shot) -> None:
 def _simulated_screen(folder: Path) -> Path:
     from imagecodecs import png_encode
 
-    from napari_cellclf.core.simulation.plate import simulate_plate
+    from napari_cellclf.core.simulation.site import simulate_plate
 
     for plate in (1, 2, 3, 4):
         for site in simulate_plate(wells_per_type=3, plate=plate, seed=plate):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cellclf.core.image import Image
-from napari_cellclf.core.rotation import rotate_image
+from napari_cellclf.core.image import Image, rotate_image
 
 FIXED = (45, 90, 135, 180, 270)
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from napari_cellclf.core.simulation import simulate_plate, simulate_site
-from napari_cellclf.core.simulation.camera import camera_of, take
-from napari_cellclf.core.simulation.layout import make_layout
-from napari_cellclf.core.simulation.traits import TRAITS, traits_of
+from napari_cellclf.core.simulation.cells import TRAITS, make_layout, traits_of
+from napari_cellclf.core.simulation.optics import camera_of, take
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
 from napari_cellclf.errors import InputError
 

@@ -17,9 +17,8 @@ from imagecodecs import png_encode
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.schema import InputSpec
-from napari_cellclf.core.image import Image
+from napari_cellclf.core.image import Image, rotate_image
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.core.rotation import rotate_image
 from napari_cellclf.errors import CancelledError, DatasetError, UnreadableImageError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance
-from napari_cellclf.core.resizing import resize
+from napari_cellclf.core.preprocessing import resize
 from napari_cellclf.errors import ArchitectureError, BundleError, UnsafeModelError
 from napari_cellclf.models.architectures import efficientnet_lite0 as lite0
 from napari_cellclf.models.architectures.registry import build_network

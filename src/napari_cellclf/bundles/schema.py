@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from napari_cellclf.bundles.seal import SEAL, seal_of
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.core.views import Views
+from napari_cellclf.core.tta import Views
 
 #: Raised when a change would make older versions of this package misread a bundle.
 FORMAT_VERSION: Literal[1] = 1

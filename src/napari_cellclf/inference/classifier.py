@@ -22,7 +22,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.core.views import mean_over_views
+from napari_cellclf.core.tta import mean_over_views
 from napari_cellclf.errors import (
     CancelledError,
     ImageError,

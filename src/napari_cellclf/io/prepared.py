@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_cellclf.core.image import rotate_image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
     OnProgress,
@@ -24,7 +25,6 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.core.rotation import rotate_image
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.items import Item, item_keys, way_key

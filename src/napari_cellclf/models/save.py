@@ -27,7 +27,7 @@ from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.core.views import Views
+from napari_cellclf.core.tta import Views
 from napari_cellclf.errors import AxesError, BundleError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.self_test import run_self_test

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_cellclf.core.rotation import rotate_image
+from napari_cellclf.core.image import rotate_image
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.training.config import TrainingConfig

@@ -127,7 +127,7 @@ def test_views_and_temperature_are_those_of_the_classifier(
     views: str, temperature: float, run_onnx: Callable[..., np.ndarray]
 ) -> None:
     from napari_cellclf.core.calibration import apply_temperature
-    from napari_cellclf.core.views import mean_over_views
+    from napari_cellclf.core.tta import mean_over_views
 
     network = build_network("compact-cnn", input_shape=(None, None, 2), n_classes=3)
     batch = images(48, count=3)

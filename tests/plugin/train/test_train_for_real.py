@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from napari_cellclf.core.simulation.plate import simulate_plate
+from napari_cellclf.core.simulation.site import simulate_plate
 from napari_cellclf.plugin.train.widget import TrainWidget
 
 pytestmark = pytest.mark.timeout(900)

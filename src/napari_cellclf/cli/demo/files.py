@@ -14,7 +14,7 @@ from napari_cellclf.errors import CancelledError, InputError
 from napari_cellclf.io.rxrx1_table import COLUMNS
 
 if TYPE_CHECKING:
-    from napari_cellclf.core.simulation.plate import SimulatedSite
+    from napari_cellclf.core.simulation.site import SimulatedSite
 
 TABLE = "metadata.csv"
 #: Lists what the demo wrote, so that the next one knows its own files.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import ShouldStop
-    from napari_cellclf.core.simulation.plate import SimulatedSite
+    from napari_cellclf.core.simulation.site import SimulatedSite
     from napari_cellclf.models.training.config import TrainingConfig
 
 PLATE, NEW_PLATE = "plate", "new-plate"

@@ -8,7 +8,6 @@ real ones.
 from __future__ import annotations
 
 from napari_cellclf.core.simulation.embryo import simulate_embryo
-from napari_cellclf.core.simulation.plate import simulate_plate
-from napari_cellclf.core.simulation.site import simulate_site
+from napari_cellclf.core.simulation.site import simulate_plate, simulate_site
 
 __all__ = ["simulate_embryo", "simulate_plate", "simulate_site"]

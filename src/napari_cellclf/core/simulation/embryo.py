@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.simulation.fields import blur, smooth_noise, soft_step
+from napari_cellclf.core.simulation.optics import blur, smooth_noise, soft_step
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_cellclf.core.simulation.fields import blur, dots, smooth_noise
+from napari_cellclf.core.simulation.optics import blur, dots, smooth_noise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.core.simulation.layout import Layout
-    from napari_cellclf.core.simulation.traits import CellTraits
+    from napari_cellclf.core.simulation.cells import CellTraits, Layout
 
     Field = NDArray[np.float32]
     Painter = Callable[[np.random.Generator, Layout, CellTraits], Field]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.normalization import AnyNormalization
-from napari_cellclf.core.views import Views
+from napari_cellclf.core.tta import Views
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 

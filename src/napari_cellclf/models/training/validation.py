@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.progress import ShouldStop, never_stop
-from napari_cellclf.core.views import Views, mean_over_views
+from napari_cellclf.core.tta import Views, mean_over_views
 from napari_cellclf.errors import CancelledError
 from napari_cellclf.inference.retracing import without_retracing_advice
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_cellclf.core.calibration import SMALLEST_PROBABILITY
-from napari_cellclf.core.views import Views
+from napari_cellclf.core.tta import Views
 from napari_cellclf.models.export.onnx.graph import Scope, Value
 
 _BEGINNING = np.iinfo(np.int64).min

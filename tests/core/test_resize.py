@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.transform import resize as by_scikit_image
 
-from napari_cellclf.core import resizing
-from napari_cellclf.core.resizing import resize
+from napari_cellclf.core import preprocessing
+from napari_cellclf.core.preprocessing import resize
 
 sides = st.integers(1, 40)
 
@@ -42,5 +42,5 @@ def test_one_size_is_the_input_itself() -> None:
 def test_a_long_side_is_the_same_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).random((60, 50, 2), np.float32)
     short = resize(pixels, (17, 70))
-    monkeypatch.setattr(resizing, "_LONGEST", 10)
+    monkeypatch.setattr(preprocessing, "_LONGEST", 10)
     np.testing.assert_allclose(resize(pixels, (17, 70)), short, atol=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from napari_cellclf.core.views import mean_over_views, views_of
+from napari_cellclf.core.tta import mean_over_views, views_of
 
 SQUARE = np.arange(2 * 3 * 3 * 2, dtype="float32").reshape(2, 3, 3, 2)
 OBLONG = np.arange(2 * 3 * 4 * 1, dtype="float32").reshape(2, 3, 4, 1)

@@ -1,4 +1,4 @@
-"""Looking at an image from several sides: mirrored and turned views, whose answers are averaged."""
+"""Test-time augmentation: probabilities averaged over mirrored and transposed views of an image."""
 
 from __future__ import annotations
 
