@@ -17,8 +17,7 @@ import keras
 from keras.src.utils import file_utils
 
 from napari_cellclf.bundles.registry import REGISTRY_FILE, parse_registry
-from napari_cellclf.models.architectures.applications import default_size
-from napari_cellclf.models.architectures.names import OWN, list_architectures
+from napari_cellclf.models.architectures.applications import application_names, default_size
 
 _BYTES_PER_WEIGHT = 4
 _MD5_REASON = "Keras publishes no other checksum of these weights"
@@ -42,7 +41,7 @@ class Asked(Exception):
 def main() -> None:
     """Write the file, having read it as the package does."""
     published = json.loads(Path(__file__).with_name("registry_models.json").read_text("utf-8"))
-    names = [name for name in list_architectures() if name not in OWN]
+    names = application_names()
     entries = [*published, *filter(None, map(weights_entry, names))]
     document = {
         "format_version": 1,

@@ -36,7 +36,7 @@ from napari_cellclf.bundles.schema import (
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
-from napari_cellclf.models.architectures.compact_cnn import build
+from napari_cellclf.models.architectures.compact_cnn import COMPACT_CNN
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.save import make_test_image, save_bundle
@@ -108,7 +108,7 @@ def without(image: Image, channels: Sequence[int]) -> Image:
 def trained(sites: Sequence[Site], seed: int, weights: Path) -> keras.Model:
     """Train one network, unless it was trained before."""
     shape = (None, None, len(PREPROCESSING.channels))
-    network = build(shape, len(CLASSES), seed=seed, **ARCHITECTURE)
+    network = COMPACT_CNN.build(shape, len(CLASSES), seed=seed, **ARCHITECTURE)
     if weights.exists():
         network.load_weights(weights)
         return network
@@ -182,7 +182,7 @@ def join(files: Sequence[Path]) -> keras.Model:
     )
     weights: list[Any] = []
     for file in files:
-        member = build(shape, len(CLASSES), **ARCHITECTURE)
+        member = COMPACT_CNN.build(shape, len(CLASSES), **ARCHITECTURE)
         member.load_weights(file)
         # The weights of the whole are those of its members, one after the other.
         weights += member.get_weights()

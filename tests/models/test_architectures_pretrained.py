@@ -21,7 +21,7 @@ from napari_cellclf.core.preprocessing import resize
 from napari_cellclf.errors import ArchitectureError, BundleError, UnsafeModelError
 from napari_cellclf.models.architectures import efficientnet_lite0 as lite0
 from napari_cellclf.models.architectures.registry import build_network
-from napari_cellclf.models.architectures.stems import (
+from napari_cellclf.models.architectures.transfer import (
     has_rescaling,
     photograph_range,
     widen,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.errors import ArchitectureError
-from napari_cellclf.models.architectures.compact_cnn import MINIMUM_SIZE, build
+from napari_cellclf.models.architectures.compact_cnn import COMPACT_CNN, MINIMUM_SIZE
 
 PLAIN_LAYERS = {
     "InputLayer",
@@ -20,7 +20,7 @@ PLAIN_LAYERS = {
 @pytest.mark.parametrize("channels", [1, 3, 6])
 @pytest.mark.parametrize("size", [(MINIMUM_SIZE, MINIMUM_SIZE), (33, 70), (128, 96)])
 def test_takes_any_size_and_any_number_of_channels(channels, size):
-    network = build((None, None, channels), 3, width=8, depth=3)
+    network = COMPACT_CNN.build((None, None, channels), 3, width=8, depth=3)
     answer = np.asarray(network(np.ones((2, *size, channels), "float32")))
     assert answer.shape == (2, 3)
     assert answer.dtype == np.float32
@@ -29,7 +29,7 @@ def test_takes_any_size_and_any_number_of_channels(channels, size):
 
 @pytest.mark.parametrize("normalization", ["group", "batch", "none"])
 def test_is_made_of_plain_keras_layers(normalization):
-    network = build((None, None, 2), 2, width=8, normalization=normalization)
+    network = COMPACT_CNN.build((None, None, 2), 2, width=8, normalization=normalization)
     names = {type(layer).__name__ for layer in network.layers}
     assert names <= PLAIN_LAYERS
     assert all(type(layer).__module__.startswith("keras.") for layer in network.layers)
@@ -37,20 +37,22 @@ def test_is_made_of_plain_keras_layers(normalization):
 
 @pytest.mark.parametrize("depth", [2, 5])
 def test_depth_counts_convolutions(depth):
-    network = build((None, None, 1), 2, width=8, depth=depth)
+    network = COMPACT_CNN.build((None, None, 1), 2, width=8, depth=depth)
     convolutions = [x for x in network.layers if isinstance(x, keras.layers.Conv2D)]
     assert [layer.filters for layer in convolutions] == [8 * (i + 1) for i in range(depth)]
 
 
 def test_same_seed_same_weights_and_other_seed_others():
-    first, again, other = (build((None, None, 1), 2, width=8, seed=s) for s in (3, 3, 4))
+    first, again, other = (
+        COMPACT_CNN.build((None, None, 1), 2, width=8, seed=s) for s in (3, 3, 4)
+    )
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
 
 
 def test_group_normalization_looks_at_each_image_alone():
-    network = build((None, None, 1), 2, width=8, depth=2, normalization="group", seed=0)
+    network = COMPACT_CNN.build((None, None, 1), 2, width=8, depth=2, normalization="group", seed=0)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 1)).astype("float32")
     together = np.asarray(network(images, training=False))
     alone = np.asarray(network(images[:1], training=False))
@@ -58,11 +60,11 @@ def test_group_normalization_looks_at_each_image_alone():
 
 
 def test_default_network_for_six_channels_is_small():
-    assert build((None, None, 6), 4).count_params() * 4 < 1_000_000
+    assert COMPACT_CNN.build((None, None, 6), 4).count_params() * 4 < 1_000_000
 
 
 def test_members_answer_their_mean():
-    joined = build((None, None, 2), 3, width=8, depth=2, members=3, seed=1)
+    joined = COMPACT_CNN.build((None, None, 2), 3, width=8, depth=2, members=3, seed=1)
     members = [joined.get_layer(f"member{number}") for number in (1, 2, 3)]
     images = np.random.default_rng(0).normal(size=(2, 40, 33, 2)).astype("float32")
     answers = [np.asarray(member(images, training=False)) for member in members]
@@ -70,14 +72,16 @@ def test_members_answer_their_mean():
     np.testing.assert_allclose(joint, np.mean(answers, axis=0), atol=1e-6)
     assert not np.allclose(answers[0], answers[1])
     assert not np.allclose(answers[1], answers[2])
-    alone = build((None, None, 2), 3, width=8, depth=2, seed=1)
+    alone = COMPACT_CNN.build((None, None, 2), 3, width=8, depth=2, seed=1)
     np.testing.assert_array_equal(members[0].get_weights()[0], alone.get_weights()[0])
     assert joined.count_params() == 3 * alone.count_params()
 
 
 def test_weights_of_members_follow_one_another():
-    joined = build((None, None, 1), 2, width=8, depth=2, members=2)
-    first, second = (build((None, None, 1), 2, width=8, depth=2, seed=s) for s in (5, 6))
+    joined = COMPACT_CNN.build((None, None, 1), 2, width=8, depth=2, members=2)
+    first, second = (
+        COMPACT_CNN.build((None, None, 1), 2, width=8, depth=2, seed=s) for s in (5, 6)
+    )
     joined.set_weights(first.get_weights() + second.get_weights())
     for number, network in enumerate((first, second), start=1):
         found = joined.get_layer(f"member{number}").get_weights()
@@ -86,7 +90,7 @@ def test_weights_of_members_follow_one_another():
 
 
 def test_survives_saving(tmp_path):
-    network = build((None, None, 2), 3, width=8, seed=1)
+    network = COMPACT_CNN.build((None, None, 2), 3, width=8, seed=1)
     network.save(tmp_path / "network.keras")
     loaded = keras.saving.load_model(tmp_path / "network.keras")
     image = np.random.default_rng(1).normal(size=(1, 64, 48, 2)).astype("float32")
@@ -109,4 +113,4 @@ def test_survives_saving(tmp_path):
 )
 def test_parameters_out_of_range_are_named(shape, n_classes, parameters, part):
     with pytest.raises(ArchitectureError, match=part):
-        build(shape, n_classes, **parameters)
+        COMPACT_CNN.build(shape, n_classes, **parameters)

@@ -38,7 +38,6 @@ from napari_cellclf.errors import (
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.models.architectures import applications
 from napari_cellclf.models.architectures.imagenet_files import fetch_imagenet_weights
-from napari_cellclf.models.architectures.names import OWN, list_architectures
 from napari_cellclf.models.fetching import fetch_address, fetch_model
 from napari_cellclf.models.save import save_bundle
 
@@ -260,7 +259,7 @@ def test_the_published_classifier(server: Server, real_data: Path, tmp_path: Pat
 
 def test_the_list_names_every_backbone_as_keras_publishes_it() -> None:
     entries = [e for e in read_registries().entries if isinstance(e, WeightsEntry)]
-    assert {e.architecture for e in entries} == set(list_architectures()) - set(OWN) - UNCHECKED
+    assert {e.architecture for e in entries} == set(applications.application_names()) - UNCHECKED
     folder = Path(str(keras.__file__)).parent / "src" / "applications"
     sources = "".join(path.read_text("utf-8") for path in folder.glob("*.py"))
     others = [e.name for e in entries if e.checksum.digest not in sources]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from napari_cellclf.models.architectures.head import add_head
+from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training import stages
 from napari_cellclf.models.training.config import TrainingConfig

@@ -11,8 +11,7 @@ import pytest
 
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ExportError
-from napari_cellclf.models.architectures.names import list_architectures
-from napari_cellclf.models.architectures.registry import build_network
+from napari_cellclf.models.architectures.registry import build_network, list_architectures
 from napari_cellclf.models.export.onnx import convert
 from napari_cellclf.models.export.onnx.answers import Around
 from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx

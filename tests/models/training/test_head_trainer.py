@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_cellclf.models.architectures.head import add_head
+from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.surgery import split_head

@@ -1,7 +1,7 @@
 """Every classifier of `keras.applications`, through one mechanism, by name.
 
-Nothing is listed here: names, default sizes and normalisations are found in Keras itself, so that
-a network that Keras adds is here as well.
+Nothing is listed here: default sizes and normalisations are found in Keras itself. A network that
+Keras adds needs one more line among the entry points in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ import numpy as np
 
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ArchitectureError, DownloadError
-from napari_cellclf.models.architectures.head import Shape, assemble
+from napari_cellclf.models.architectures.base import Architecture, Shape
 from napari_cellclf.models.architectures.imagenet_files import fetch_imagenet_weights
+from napari_cellclf.models.architectures.transfer import assemble
 from napari_cellclf.models.architectures.weight_files import load_weights
 
 if TYPE_CHECKING:
@@ -27,39 +29,76 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+#: Two dense layers, 128 and one per class, as the Drosophila project put them on ResNet50.
+_HEADS: Mapping[str, Mapping[str, Any]] = {"resnet50": {"hidden_units": 128}}
 # Where Keras states no size of its own (MobileNetV3 takes any), that of its training.
 _USUAL_SIZE = 224
 
 
-def build(
-    name: str,
-    input_shape: Shape,
-    n_classes: int,
-    *,
-    weights: str | None = None,
-    hidden_units: int | None = None,
-    dropout: float = 0.0,
-    train_backbone: bool | None = None,
-    unit_range: bool = False,
-) -> keras.Model:
-    """Build one of Keras's networks with global pooling and a head for `n_classes`.
+class Application(Architecture):
+    """One of Keras's networks with global pooling and a head for other classes."""
 
-    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
-    and unit variance. Returns ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
-    """
-    backbone = _backbone(name, (input_shape[0], input_shape[1], 3), weights)
-    return assemble(
-        backbone,
-        input_shape,
-        n_classes,
-        name=name,
-        normalization=imagenet_normalization(name),
-        pretrained=weights is not None,
-        hidden_units=hidden_units,
-        dropout=dropout,
-        train_backbone=train_backbone,
-        unit_range=unit_range,
-    )
+    pretrained = "ImageNet, as Keras publishes them, fetched when first used"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.description = f"{name} of keras.applications with a head for these classes"
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """That of its photographs."""
+        return default_size(self.name)
+
+    def photograph_normalization(self) -> ImageNet:
+        """Return what its ``preprocess_input`` does."""
+        return imagenet_normalization(self.name)
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return those of `build`; the Drosophila project had a hidden layer on its ResNet50."""
+        return {**super().parameters(), **_HEADS.get(self.name, {})}
+
+    def build(
+        self,
+        input_shape: Shape,
+        n_classes: int,
+        *,
+        weights: str | None = None,
+        hidden_units: int | None = None,
+        dropout: float = 0.0,
+        train_backbone: bool | None = None,
+        unit_range: bool = False,
+    ) -> keras.Model:
+        """Build one of Keras's networks with global pooling and a head for `n_classes`.
+
+        `unit_range`: whether images of other than three channels come in 0 to 1; else with zero
+        mean and unit variance.
+        """
+        backbone = _backbone(self.name, (input_shape[0], input_shape[1], 3), weights)
+        return assemble(
+            backbone,
+            input_shape,
+            n_classes,
+            name=self.name,
+            normalization=imagenet_normalization(self.name),
+            pretrained=weights is not None,
+            hidden_units=hidden_units,
+            dropout=dropout,
+            train_backbone=train_backbone,
+            unit_range=unit_range,
+        )
+
+
+def __getattr__(name: str) -> Application:
+    """Find a network by its name in lower case, for the entry points."""
+    if name in application_names():
+        return Application(name)
+    raise AttributeError(f"Keras {keras.__version__} has no application named {name!r}")
+
+
+def application_names() -> list[str]:
+    """List the networks that this version of Keras has, in lower case."""
+    found = vars(keras.applications).items()
+    return sorted(key.lower() for key, value in found if inspect.isfunction(value))
 
 
 @cache

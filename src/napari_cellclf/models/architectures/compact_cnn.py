@@ -8,6 +8,7 @@ from itertools import repeat
 import keras
 
 from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.base import Architecture, Shape
 
 #: Smallest height and width: two pixels must be left after the last stride.
 MINIMUM_SIZE = 32
@@ -18,53 +19,64 @@ _MOST_MEMBERS = 20
 _SEEDS_EACH = 100
 
 
-def build(
-    input_shape: tuple[int | None, int | None, int] = (None, None, 1),
-    n_classes: int = 2,
-    *,
-    width: int = 24,
-    depth: int = 5,
-    dropout: float = 0.3,
-    normalization: str = "batch",
-    members: int = 1,
-    seed: int | None = None,
-) -> keras.Model:
-    """Build a convolutional network that ends in a global average.
+class CompactCnn(Architecture):
+    """A small network with global pooling."""
 
-    A 5x5 convolution of stride 2 and `depth` - 1 convolutions of 3x3, each of stride 2 and with
-    `width` channels more than the one before, each followed by a normalisation and ReLU; the
-    average over the image, dropout, and one dense layer.
+    name = "compact-cnn"
+    description = (
+        "a small network with global pooling, for any image size and any channels: the default"
+    )
 
-    `input_shape`: height, width (None for any size of at least 32 pixels) and number of channels.
-    Returns float32 ``(N, Y, X, C)`` to softmax probabilities, float32 ``(N, n_classes)``.
+    def build(
+        self,
+        input_shape: Shape,
+        n_classes: int,
+        *,
+        width: int = 24,
+        depth: int = 5,
+        dropout: float = 0.3,
+        normalization: str = "batch",
+        members: int = 1,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a convolutional network that ends in a global average.
 
-    References
-    ----------
-    .. [1] Wu and He, Group Normalization, ECCV 2018.
+        A 5x5 convolution of stride 2 and `depth` - 1 convolutions of 3x3, each of stride 2 and with
+        `width` channels more than the one before, each followed by a normalisation and ReLU; the
+        average over the image, dropout, and one dense layer.
 
-    Examples
-    --------
-    >>> build((None, None, 6), 4).output_shape
-    (None, 4)
-    """
-    _check(input_shape, n_classes, width, depth, dropout, normalization)
-    if not 1 <= members <= _MOST_MEMBERS:
-        raise ArchitectureError(
-            f"compact-cnn cannot be built with members {members}: use 1 to {_MOST_MEMBERS}"
-        )
-    networks = [
-        _member(
-            input_shape,
-            n_classes,
-            width=width,
-            depth=depth,
-            dropout=dropout,
-            normalization=normalization,
-            seed=None if seed is None else seed + number * _SEEDS_EACH,
-        )
-        for number in range(members)
-    ]
-    return networks[0] if members == 1 else _mean(networks)
+        `input_shape`: height and width are None for any size, or at least 32 pixels.
+
+        References
+        ----------
+        .. [1] Wu and He, Group Normalization, ECCV 2018.
+
+        Examples
+        --------
+        >>> COMPACT_CNN.build((None, None, 6), 4).output_shape
+        (None, 4)
+        """
+        _check(input_shape, n_classes, width, depth, dropout, normalization)
+        if not 1 <= members <= _MOST_MEMBERS:
+            raise ArchitectureError(
+                f"compact-cnn cannot be built with members {members}: use 1 to {_MOST_MEMBERS}"
+            )
+        networks = [
+            _member(
+                input_shape,
+                n_classes,
+                width=width,
+                depth=depth,
+                dropout=dropout,
+                normalization=normalization,
+                seed=None if seed is None else seed + number * _SEEDS_EACH,
+            )
+            for number in range(members)
+        ]
+        return networks[0] if members == 1 else _mean(networks)
+
+
+COMPACT_CNN = CompactCnn()
 
 
 def _mean(networks: Sequence[keras.Model]) -> keras.Model:
@@ -80,7 +92,7 @@ def _mean(networks: Sequence[keras.Model]) -> keras.Model:
 
 
 def _member(
-    input_shape: tuple[int | None, int | None, int],
+    input_shape: Shape,
     n_classes: int,
     *,
     width: int,
@@ -130,7 +142,7 @@ def _normalize(
 
 
 def _check(
-    input_shape: tuple[int | None, int | None, int],
+    input_shape: Shape,
     n_classes: int,
     width: int,
     depth: int,

@@ -17,7 +17,8 @@ import numpy as np
 
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ArchitectureError
-from napari_cellclf.models.architectures.head import Shape, assemble
+from napari_cellclf.models.architectures.base import Architecture, Shape
+from napari_cellclf.models.architectures.transfer import assemble
 from napari_cellclf.models.architectures.weight_files import load_weights
 
 if TYPE_CHECKING:
@@ -63,38 +64,58 @@ def blocks() -> Iterator[Block]:
             index += 1
 
 
-def build(
-    input_shape: Shape,
-    n_classes: int,
-    *,
-    weights: str | None = None,
-    hidden_units: int | None = None,
-    dropout: float = 0.0,
-    train_backbone: bool | None = None,
-    unit_range: bool = False,
-) -> keras.Model:
-    """Build the network with a head for `n_classes`.
+class EfficientNetLite0(Architecture):
+    """EfficientNet-Lite0 with a head for other classes."""
 
-    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
-    and unit variance. Returns ``(N, Y, X, C)`` to class probabilities ``(N, n_classes)``, float32.
-    """
-    backbone = build_backbone((input_shape[0], input_shape[1], 3))
-    if weights == "imagenet":
-        _fill(backbone)
-    elif weights is not None:
-        load_weights(backbone, weights, NAME)
-    return assemble(
-        backbone,
-        input_shape,
-        n_classes,
-        name=NAME,
-        normalization=NORMALIZATION,
-        pretrained=weights is not None,
-        hidden_units=hidden_units,
-        dropout=dropout,
-        train_backbone=train_backbone,
-        unit_range=unit_range,
-    )
+    name = NAME
+    description = "3.4 million parameters, pretrained on photographs, weights in this package"
+    pretrained = "ImageNet, in this package (Apache-2.0)"
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """That of its photographs."""
+        return (224, 224)
+
+    def photograph_normalization(self) -> ImageNet:
+        """Return the authors' mean and standard deviation."""
+        return NORMALIZATION
+
+    def build(
+        self,
+        input_shape: Shape,
+        n_classes: int,
+        *,
+        weights: str | None = None,
+        hidden_units: int | None = None,
+        dropout: float = 0.0,
+        train_backbone: bool | None = None,
+        unit_range: bool = False,
+    ) -> keras.Model:
+        """Build the network with a head for `n_classes`.
+
+        `unit_range`: whether images of other than three channels come in 0 to 1; else with zero
+        mean and unit variance.
+        """
+        backbone = build_backbone((input_shape[0], input_shape[1], 3))
+        if weights == "imagenet":
+            _fill(backbone)
+        elif weights is not None:
+            load_weights(backbone, weights, NAME)
+        return assemble(
+            backbone,
+            input_shape,
+            n_classes,
+            name=NAME,
+            normalization=NORMALIZATION,
+            pretrained=weights is not None,
+            hidden_units=hidden_units,
+            dropout=dropout,
+            train_backbone=train_backbone,
+            unit_range=unit_range,
+        )
+
+
+EFFICIENTNET_LITE0 = EfficientNetLite0()
 
 
 def build_backbone(input_shape: Shape) -> keras.Model:

@@ -1,93 +1,68 @@
 """The networks that can be trained, by name.
 
-Listing them loads no Keras, so that the command line and the widgets can do it at once; building
+Listing them imports no Keras, so that the command line and the widgets can do it at once; building
 one does. Names are compared without regard to case, hyphens and underscores.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import ArchitectureError
-from napari_cellclf.models.architectures.names import (
-    FETCHED,
-    OWN,
-    canonical_name,
-    list_architectures,
-)
+from napari_cellclf.models.architectures.base import ARCHITECTURES, Architecture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import keras
 
     from napari_cellclf.core.channels import ChannelSpec
     from napari_cellclf.core.preprocessing import Preprocessing
 
-__all__ = [
-    "ArchitectureInfo",
-    "architecture_info",
-    "build_network",
-    "default_preprocessing",
-    "list_architectures",
-]
-
-_PACKAGE = "napari_cellclf.models.architectures"
 _MOST_CLASSES = 100_000
 
 
-@dataclass(frozen=True)
-class ArchitectureInfo:
-    """What there is to know of an architecture before building it."""
-
-    #: The name it is known by.
-    name: str
-    #: One sentence.
-    description: str
-    #: What `build_network` takes for it beyond shape, classes and weights, with defaults.
-    parameters: Mapping[str, Any]
-    #: Height and width in pixels that images are resized to; None keeps each image's own size.
-    default_size: tuple[int, int] | None
-    #: Whether it can be built for images of any size, ``(None, None, C)``.
-    any_size: bool
-    #: Where weights that it can start from come from; None if there are none.
-    pretrained: str | None
-
-
-# The Drosophila project put two dense layers, 128 and one per class, on ResNet50.
-_HEADS: Mapping[str, Mapping[str, Any]] = {"resnet50": {"hidden_units": 128}}
-
-
-def architecture_info(name: str) -> ArchitectureInfo:
-    """Describe an architecture; this loads Keras.
+def list_architectures() -> list[str]:
+    """List the names of all architectures, without importing Keras.
 
     Examples
     --------
-    >>> architecture_info("ResNet-50").parameters["hidden_units"]
+    >>> names = list_architectures()
+    >>> names[0], "resnet50" in names, "vgg16" in names
+    ('compact-cnn', True, True)
+    """
+    return list(ARCHITECTURES.names())
+
+
+def canonical_name(architecture: str) -> str:
+    """Find the name that an architecture is known by.
+
+    Examples
+    --------
+    >>> canonical_name("EfficientNet_Lite0")
+    'efficientnet-lite0'
+    """
+    names = {_key(name): name for name in ARCHITECTURES.names()}
+    key = _key(str(architecture))
+    if key in names:
+        return names[key]
+    close = [names[match] for match in difflib.get_close_matches(key, names, n=3)]
+    hint = " or ".join(close) if close else f"one of {', '.join([*names.values()][:4])}, ..."
+    raise ArchitectureError(f"there is no architecture {architecture!r}; did you mean {hint}?")
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return an architecture, ours or another package's; this imports Keras.
+
+    Examples
+    --------
+    >>> find_architecture("ResNet-50").parameters()["hidden_units"]
     128
     """
-    name = canonical_name(name)
-    parameters = {key: value for key, value in _parameters(name).items() if key != "weights"}
-    if name in OWN:
-        own = OWN[name]
-        return ArchitectureInfo(
-            name, own.description, parameters, own.default_size, own.any_size, own.pretrained
-        )
-    applications = importlib.import_module(f"{_PACKAGE}.applications")
-    return ArchitectureInfo(
-        name,
-        f"{name} of keras.applications with a head for these classes",
-        parameters,
-        default_size=applications.default_size(name),
-        any_size=True,
-        pretrained=FETCHED,
-    )
+    return ARCHITECTURES.get(canonical_name(name))
 
 
 def build_network(
@@ -111,10 +86,10 @@ def build_network(
         Number of classes, at least 2.
     weights : str, path or None
         ``"imagenet"``, a file ``.weights.h5`` or ``.keras`` of the backbone, or None for random
-        ones. Pretrained backbones are widened to the number of channels (see `stems`) and, unless
+        ones. Pretrained backbones are widened to the number of channels and, unless
         ``train_backbone=True``, are not changed by training.
     **parameters
-        Those that `architecture_info` names.
+        Those of the architecture, see `Architecture.parameters`.
 
     Returns
     -------
@@ -135,24 +110,24 @@ def build_network(
     >>> network.output_shape
     (None, 4)
     """
-    name = canonical_name(architecture)
-    _check_request(name, input_shape, n_classes)
-    accepted = _parameters(name)
-    unknown = sorted(set(parameters) - set(accepted) - {"weights"})
+    found = find_architecture(architecture)
+    _check_request(found.name, input_shape, n_classes)
+    accepted = found.parameters()
+    unknown = sorted(set(parameters) - set(accepted))
     if unknown:
-        known = ", ".join(key for key in accepted if key != "weights") or "none"
         raise ArchitectureError(
-            f"{name} has no parameter {', '.join(unknown)}; its parameters are: {known}"
+            f"{found.name} has no parameter {', '.join(unknown)}; its parameters are: "
+            f"{', '.join(accepted) or 'none'}"
         )
-    defaults = dict(_HEADS.get(name, {}))
-    if "weights" in accepted:
-        defaults["weights"] = None if weights is None else str(weights)
+    settings = {**accepted, **parameters}
+    if found.pretrained:
+        settings["weights"] = None if weights is None else str(weights)
     elif weights is not None:
         raise ArchitectureError(
-            f"{name} has no pretrained weights, but weights={str(weights)!r} was received; "
+            f"{found.name} has no pretrained weights, but weights={str(weights)!r} was received; "
             "give weights=None"
         )
-    return _builder(name)(input_shape, n_classes, **(defaults | parameters))
+    return found.build(input_shape, n_classes, **settings)
 
 
 def default_preprocessing(
@@ -163,6 +138,9 @@ def default_preprocessing(
 ) -> Preprocessing:
     """Choose size and normalisation for an architecture.
 
+    With pretrained `weights`, three required channels are taken for photographs and normalised as
+    the weights' authors did; otherwise the architecture's own normalisation is taken.
+
     Examples
     --------
     >>> from napari_cellclf.core.channels import ChannelSpec
@@ -170,40 +148,44 @@ def default_preprocessing(
     >>> prepare.size, prepare.normalization.kind
     ((512, 512), 'scale_linear')
     """
-    from napari_cellclf.core.normalization import ScaleLinear, ZeroMeanUnitVariance
     from napari_cellclf.core.preprocessing import Preprocessing
 
-    info = architecture_info(architecture)
-    photographs = len(channels) == 3 and all(channel.required for channel in channels)
-    normalization: Any = ZeroMeanUnitVariance()
-    if info.name == "seed-cnn":
-        normalization = ScaleLinear()
-    elif info.pretrained and weights is not None and photographs:
-        normalization = _photograph_normalization(info.name)
+    found = find_architecture(architecture)
+    normalization = found.normalization()
+    if weights is not None and len(channels) == 3 and all(one.required for one in channels):
+        normalization = found.photograph_normalization() or normalization
     return Preprocessing(
-        channels=tuple(channels), size=info.default_size, normalization=normalization
+        channels=tuple(channels), size=found.default_size, normalization=normalization
     )
 
 
-def _builder(name: str) -> Callable[..., keras.Model]:
-    if name in OWN:
-        builder = importlib.import_module(f"{_PACKAGE}.{OWN[name].module}").build
+def weights_origin(architecture: str, weights: str | Path | None, channels: int) -> str | None:
+    """Say where a network's first weights came from, for the record that a bundle keeps.
+
+    Examples
+    --------
+    >>> weights_origin("efficientnet-lite0", "imagenet", 6)[:45]
+    'efficientnet-lite0: ImageNet, in this package'
+    """
+    if weights is None:
+        return None
+    found = find_architecture(architecture)
+    if weights == "imagenet":
+        source = found.pretrained
     else:
-        builder = partial(importlib.import_module(f"{_PACKAGE}.applications").build, name)
-    return builder  # type: ignore[no-any-return]
-
-
-def _parameters(name: str) -> dict[str, Any]:
-    signature = inspect.signature(_builder(name)).parameters.values()
-    defaults = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
-    return defaults | dict(_HEADS.get(name, {}))
-
-
-def _photograph_normalization(name: str) -> Any:
-    module = importlib.import_module(
-        f"{_PACKAGE}.{OWN[name].module if name in OWN else 'applications'}"
+        path = Path(weights)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        source = f"file {path.name}, SHA-256 {digest}"
+    widened = (
+        f"; first convolution widened from 3 to {channels} channels by averaging, input rescaled "
+        "from unit variance to the range of photographs"
     )
-    return module.NORMALIZATION if name in OWN else module.imagenet_normalization(name)
+    return f"{found.name}: {source}{'' if channels == 3 else widened}"
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_\s]", "", name.lower())
 
 
 def _check_request(name: str, input_shape: Sequence[object], n_classes: object) -> None:

@@ -10,36 +10,58 @@ from __future__ import annotations
 
 import keras
 
+from napari_cellclf.core.normalization import ScaleLinear
 from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.base import Architecture, Shape
 
 #: Two GB of 32-bit weights, and training holds four copies of them.
 _MOST_PARAMETERS = 2**29
 
 
-def build(input_shape: tuple[int | None, int | None, int], n_classes: int) -> keras.Model:
-    """Build the network with random weights.
+class SeedCnn(Architecture):
+    """Two convolutions and two dense layers."""
 
-    `input_shape`: height, width (pixels, both known) and number of channels. Returns ``(N, Y, X,
-    C)`` to class probabilities ``(N, n_classes)``, float32.
-    """
-    _check_size(input_shape)
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input(input_shape, name="image"),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dense(n_classes, activation="softmax", dtype="float32", name="probabilities"),
-        ],
-        name="seed-cnn",
-    )
+    name = "seed-cnn"
+    description = "two convolutions and two dense layers, 130 million parameters at 512 pixels"
+    any_size = False
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """That of the project's images."""
+        return (512, 512)
+
+    def normalization(self) -> ScaleLinear:
+        """Return what the project did: it divided by 255."""
+        return ScaleLinear()
+
+    def build(self, input_shape: Shape, n_classes: int) -> keras.Model:
+        """Build the network with random weights.
+
+        `input_shape`: height and width in pixels must be known.
+        """
+        _check_size(input_shape)
+        layers = keras.layers
+        return keras.Sequential(
+            [
+                keras.Input(input_shape, name="image"),
+                layers.Conv2D(32, 3, activation="relu"),
+                layers.MaxPooling2D(2),
+                layers.Conv2D(64, 3, activation="relu"),
+                layers.MaxPooling2D(2),
+                layers.Flatten(),
+                layers.Dense(128, activation="relu"),
+                layers.Dense(
+                    n_classes, activation="softmax", dtype="float32", name="probabilities"
+                ),
+            ],
+            name=self.name,
+        )
 
 
-def _check_size(input_shape: tuple[int | None, int | None, int]) -> None:
+SEED_CNN = SeedCnn()
+
+
+def _check_size(input_shape: Shape) -> None:
     height, width, _ = input_shape
     if height is None or width is None:
         raise ArchitectureError(

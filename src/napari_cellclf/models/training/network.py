@@ -13,9 +13,11 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.schema import ArchitectureSpec
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.models.architectures.names import canonical_name
-from napari_cellclf.models.architectures.origin import weights_origin
-from napari_cellclf.models.architectures.registry import architecture_info, build_network
+from napari_cellclf.models.architectures.registry import (
+    build_network,
+    find_architecture,
+    weights_origin,
+)
 from napari_cellclf.models.devices import has_fast_bfloat16
 from napari_cellclf.models.training.surgery import extend_classes
 
@@ -57,19 +59,19 @@ def network_parameters(
     config: TrainingConfig, preprocessing: Preprocessing
 ) -> dict[str, Scalar | list[Scalar]]:
     """Return what the network is built with: what is configured, and what follows from it."""
-    info = architecture_info(config.architecture)
+    accepted = find_architecture(config.architecture).parameters()
     parameters = dict(config.parameters)
-    if info.name == "compact-cnn":
+    if "seed" in accepted:
         parameters.setdefault("seed", config.seed)
-    if "unit_range" in info.parameters and preprocessing.normalization.unit_range:
+    if "unit_range" in accepted and preprocessing.normalization.unit_range:
         parameters.setdefault("unit_range", True)
     return parameters
 
 
 def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -> Beginning:
-    info = architecture_info(config.architecture)
+    found = find_architecture(config.architecture)
     # Networks for any size stay so: the bundle can then be used on images of other sizes.
-    fixed = preprocessing.size is not None and not info.any_size
+    fixed = preprocessing.size is not None and not found.any_size
     size = preprocessing.size if fixed else None
     channels = len(preprocessing.channels)
     shape = (*(size or (None, None)), channels)
@@ -81,8 +83,8 @@ def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -
         weights=config.weights,
         **parameters,
     )
-    origin = weights_origin(canonical_name(config.architecture), config.weights, channels)
-    spec = ArchitectureSpec(name=info.name, parameters=parameters, pretrained=origin)
+    origin = weights_origin(found.name, config.weights, channels)
+    spec = ArchitectureSpec(name=found.name, parameters=parameters, pretrained=origin)
     return Beginning(network, spec)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.models.architectures.names import canonical_name
+from napari_cellclf.models.architectures.registry import canonical_name
 from napari_cellclf.models.training.config import TrainingConfig
 
 _SUFFIX = ".toml"

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_cellclf.errors import ArchitectureError, TrainingError
 
-#: Layers that may follow the pooled features, from `architectures.head`.
+#: Layers that may follow the pooled features, from `architectures.transfer`.
 _HEAD = ("hidden", "head_dropout", "probabilities")
 
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.models.architectures.names import list_architectures
+from napari_cellclf.models.architectures.registry import list_architectures
 from napari_cellclf.models.training.presets import DEFAULT_PRESET, Preset, list_presets
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.shared.paths import PathField

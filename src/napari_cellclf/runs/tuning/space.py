@@ -123,14 +123,14 @@ def _batches(config: TrainingConfig, n_training: int) -> OneOf:
 
 
 def _dropout(config: TrainingConfig) -> Between:
-    from napari_cellclf.models.architectures.registry import architecture_info
+    from napari_cellclf.models.architectures.registry import find_architecture
 
     if config.continue_from is not None:
         raise InputError(
             "dropout cannot be searched while training goes on from a model, whose network stays "
             "as it was built; leave it out"
         )
-    taken = dict(architecture_info(config.architecture).parameters) | config.parameters
+    taken = dict(find_architecture(config.architecture).parameters()) | config.parameters
     own = taken.get("dropout")
     if not isinstance(own, int | float):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Networks pretrained on photographs, fitted to images of any number of channels.
+"""Backbones fitted to images of any number of channels, and given a head for these classes.
 
 A pretrained network wants three channels. `widen` makes the same network for `n` channels: every
 layer is cloned, every weight copied, and the kernel of the first convolution becomes the mean over
@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.base import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,72 @@ if TYPE_CHECKING:
 #: Keras's and torchvision's "torch" preprocessing state.
 PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
 PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
+
+
+def assemble(
+    source: keras.Model,
+    input_shape: Shape,
+    n_classes: int,
+    *,
+    name: str,
+    normalization: ImageNet,
+    pretrained: bool,
+    hidden_units: int | None = None,
+    dropout: float = 0.0,
+    train_backbone: bool | None = None,
+    unit_range: bool = False,
+) -> keras.Model:
+    """Fit a backbone of three channels to the images at hand and give it a head.
+
+    `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
+    and unit variance.
+    """
+    channels = input_shape[2]
+    # Photographs with their own numbers go in as they are. Everything else comes standardised, or
+    # in 0 to 1, which a network that knows photographs, or scales pixels itself, must first undo.
+    standardised = channels != 3 if pretrained else has_rescaling(source)
+    if standardised or channels != 3:
+        rescale = photograph_range(normalization, unit_range) if standardised else None
+        source = widen(source, channels, rescale=rescale, copy_weights=pretrained)
+    return add_head(
+        source,
+        n_classes,
+        name=name,
+        hidden_units=hidden_units,
+        dropout=dropout,
+        train_backbone=not pretrained if train_backbone is None else train_backbone,
+    )
+
+
+def add_head(
+    backbone: keras.Model,
+    n_classes: int,
+    *,
+    name: str,
+    hidden_units: int | None,
+    dropout: float,
+    train_backbone: bool,
+) -> keras.Model:
+    """Put a classifying head on a backbone that ends in global pooling.
+
+    `backbone`: ``(N, Y, X, C)`` to features ``(N, F)``. Its layers become part of the returned
+    network. Returns ``(N, Y, X, C)`` to probabilities ``(N, n_classes)``, float32, in one flat
+    graph.
+    """
+    _check_head(name, hidden_units, dropout)
+    for layer in backbone.layers:
+        layer.trainable = train_backbone
+    features = backbone.output
+    if hidden_units is not None:
+        features = keras.layers.Dense(hidden_units, activation="relu", name="hidden")(features)
+    if dropout > 0:
+        # With a seed of its own: without one, PyTorch draws from a state that no checkpoint holds.
+        features = keras.layers.Dropout(dropout, seed=0, name="head_dropout")(features)
+    # Softmax in 16 bits loses the small probabilities, whatever the precision of the rest.
+    last = keras.layers.Dense(
+        n_classes, activation="softmax", dtype="float32", name="probabilities"
+    )
+    return keras.Model(backbone.input, last(features), name=name)
 
 
 def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
@@ -163,3 +230,16 @@ def _fit(value: NDArray[Any], shape: tuple[int, ...], path: str) -> NDArray[Any]
         f"weights of layer {path} have shape {value.shape} and cannot be widened to {shape}; "
         "give three channels, or weights=None"
     )
+
+
+def _check_head(name: str, hidden_units: object, dropout: object) -> None:
+    is_number = isinstance(hidden_units, int) and not isinstance(hidden_units, bool)
+    if hidden_units is not None and not (is_number and hidden_units in range(1, 65_537)):
+        raise ArchitectureError(
+            f"{name} received hidden_units={hidden_units!r}; give a number from 1 to 65536, "
+            "or None for no hidden layer"
+        )
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ArchitectureError(
+            f"{name} received dropout={dropout!r}; give a number from 0 to below 1"
+        )

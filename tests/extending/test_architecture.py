@@ -1,0 +1,79 @@
+"""The example of an architecture: trained, loaded, trained further, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from imagecodecs import png_encode
+
+import napari_cellclf as cc
+from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.models.architectures.registry import build_network, find_architecture
+
+SETTINGS: dict[str, Any] = {
+    "architecture": "residual-attention",
+    "parameters": {"width": 4, "blocks": 2},
+    "size": (32, 32),
+    "epochs": 2,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def _installed(
+    install: Callable[[str, str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    install("architectures", "residual-attention", "residual_attention:RESIDUAL_ATTENTION")
+    yield
+    keras.utils.clear_session()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for image in range(12):
+            pixels = random.normal(40 + 90 * number, 20, (32, 32)).clip(0, 255).astype(np.uint8)
+            (tmp_path / "images" / name / f"{image:03d}.png").write_bytes(png_encode(pixels))
+    return tmp_path / "images"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_it_is_built_with_its_parameters() -> None:
+    assert find_architecture("Residual_Attention").parameters() == {"width": 16, "blocks": 3}
+    network = build_network("residual-attention", input_shape=(None, None, 6), n_classes=4, width=8)
+    assert network.input_shape == (None, None, None, 6)
+    assert network.get_layer("block3_conv1").filters == 32
+    with pytest.raises(ArchitectureError, match="received width=2"):
+        build_network("residual-attention", input_shape=(32, 32, 1), n_classes=2, width=2)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_it_is_trained_used_and_trained_further(images: Path, tmp_path: Path) -> None:
+    split = cc.read_dataset(images).split(seed=0)
+    run = cc.train(split, cc.TrainingConfig(**SETTINGS), tmp_path / "run")
+    bundle = cc.ModelBundle.load(run.bundle)
+    assert bundle.spec.architecture.name == "residual-attention"
+    assert bundle.spec.architecture.parameters["width"] == 4
+    image = cc.read_image(next((images / "light").iterdir()))
+    keras_says = cc.load_classifier(run.bundle, engine="keras").predict(image).probabilities
+    onnx_says = cc.load_classifier(run.bundle, engine="onnxruntime").predict(image)
+    np.testing.assert_allclose(onnx_says.probabilities, keras_says, atol=1e-4)
+
+    more = cc.TrainingConfig(**(SETTINGS | {"continue_from": str(run.bundle)}))
+    further = cc.train(split, more, tmp_path / "further")
+    assert cc.ModelBundle.load(further.bundle).spec.architecture.name == "residual-attention"
+
+
+def test_a_missing_architecture_is_one_line(images: Path, tmp_path: Path) -> None:
+    split = cc.read_dataset(images).split(seed=0)
+    with pytest.raises(ArchitectureError, match="no architecture 'residual-attention'") as caught:
+        cc.train(split, cc.TrainingConfig(**SETTINGS), tmp_path / "run")
+    assert "\n" not in str(caught.value)
