@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -148,3 +149,30 @@ def test_an_index_whose_bits_have_changed_is_not_used(tmp_path, shape):
     (index,) = tmp_path.glob("*.json")
     index.write_text(index.read_text().replace("[2, 2]", shape))
     assert cache.find(["1"]).missing == [0]
+
+
+@pytest.mark.parametrize("floats", [-3, -1, 1])
+def test_a_part_with_fewer_or_more_numbers_than_its_index_says_is_not_used(tmp_path, floats):
+    cache = ArrayCache(tmp_path, "group", MOST)
+    add(cache, 1, 2)
+    assert cache.find(["1", "2"]).missing == []
+    (numbers,) = tmp_path.glob("*.f32")
+    content = numbers.read_bytes()
+    numbers.write_bytes(content[: 4 * floats] if floats < 0 else content + bytes(4 * floats))
+    assert cache.find(["1", "2"]).missing == [0, 1]
+    # Nor is the one that is whole: which numbers are lost cannot be known.
+    with pytest.raises(DatasetError, match="2 of 2 arrays are gone"):
+        cache.find_all(["1", "2"])
+    add(cache, 1)
+    with pytest.raises(DatasetError, match="1 of 2 arrays are gone"):
+        cache.find_all(["1", "2"])
+    assert len(cache.find_all(["1"])) == 1
+
+
+def test_an_index_with_fewer_shapes_than_keys_is_not_used(tmp_path):
+    cache = ArrayCache(tmp_path, "group", MOST)
+    add(cache, 1)
+    (index,) = tmp_path.glob("*.json")
+    said = json.loads(index.read_text())
+    index.write_text(json.dumps(said | {"keys": [*said["keys"], "7"]}))
+    assert cache.find(["1", "7"]).missing == [0, 1]
