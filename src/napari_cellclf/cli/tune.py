@@ -85,13 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--storage",
         metavar="URL",
-        help="keep trials in this data base, as Optuna takes it (sqlite:///..., postgresql://...); "
+        help="keep trials in this database, as Optuna takes it (sqlite:///..., postgresql://...); "
         "by default in a file in DIR",
     )
     add(
         "--apply",
         action="store_true",
-        help="at last train with the best settings in DIR/best, and evaluate on the test images",
+        help="finally, retrain with the best settings in DIR/best, and evaluate on the test images",
     )
 
 

@@ -42,7 +42,7 @@ class TuningSpec(BaseModel):
     format_version: Literal[1] = FORMAT_VERSION
     #: Name of the search in its storage, which no other search has.
     study: str
-    #: Whether the trials are kept in ``journal.log`` and not in a data base elsewhere.
+    #: Whether the trials are kept in ``trials.db`` and not in a database elsewhere.
     own_storage: bool
     #: Of the validation images; an installed metric.
     metric: str
@@ -81,9 +81,9 @@ class TuningFolder:
         return RunFolder(self.path / "base")
 
     @property
-    def journal(self) -> Path:
+    def database(self) -> Path:
         """Every trial, as Optuna writes it down."""
-        return self.path / "journal.log"
+        return self.path / "trials.db"
 
     @property
     def table(self) -> Path:
@@ -123,12 +123,6 @@ class TuningFolder:
     def trial(self, number: int) -> RunFolder:
         """Return the run of a trial."""
         return RunFolder(self.path / "trials" / f"{number:04d}")
-
-    def claim_file(self, number: int) -> Path:
-        """Return the file that is locked by the process that works on a trial."""
-        claims = self.path / "claims"
-        claims.mkdir(exist_ok=True)
-        return claims / f"{number:04d}.lock"
 
     def spec(self) -> TuningSpec:
         """Read what is searched."""
@@ -227,6 +221,8 @@ def _begin(
     if strange:
         raise RunError(f"{made.path} holds files already ({strange[0]}); choose a new folder")
     shutil.rmtree(made.base.path, ignore_errors=True)
+    for path in _database_files(made):
+        path.unlink(missing_ok=True)
     create_run(dataset, config, made.base.path, preset=preset)
     spec = TuningSpec(
         study=f"{made.path.name}-{uuid.uuid4().hex[:8]}",
@@ -240,11 +236,16 @@ def _begin(
     made.write(made.spec_file, spec.model_dump_json(indent=1) + "\n")
 
 
+def _database_files(made: TuningFolder) -> list[Path]:
+    name = made.database.name
+    return [made.database.with_name(f"{name}{end}") for end in ("", "-journal", "-wal", "-shm")]
+
+
 def _is_leftover(made: TuningFolder, path: Path) -> bool:
     """Whether a process that was killed while it began a search left a file, and nobody else."""
     if path == made.base.path:
         return is_half_made(made.base) or made.base.is_run
-    known = {"lock", made.journal.name, f"{made.journal.name}.lock"}
+    known = {"lock", *(path.name for path in _database_files(made))}
     return path.name in known or (path.name.startswith(".") and path.suffix == ".partial")
 
 

@@ -56,24 +56,28 @@ class TrialRecord:
 
 def read_records(store: Store, spec: TuningSpec) -> tuple[TrialRecord, ...]:
     """Read all trials that were begun."""
-    from napari_cellclf.runs.tuning.study import choice_of, reason_of
+    from napari_cellclf.runs.tuning.study import choice_of
 
     better = max if spec.larger_is_better else min
     records = []
-    for trial in store.trials():
+    for one in store.trials():
+        trial = one.last
         state = _STATES.get(trial.state.name, UNDER_WAY)
+        if state == FAILED and not one.is_failed:
+            # It waits to be taken up again.
+            state = UNDER_WAY
         seen = [v for v in trial.intermediate_values.values() if math.isfinite(v)]
         value = trial.value if state == COMPLETE else better(seen, default=None)
         records.append(
             TrialRecord(
-                trial.number,
+                one.number,
                 state,
                 value,
                 choice_of(trial),
                 len(trial.intermediate_values),
-                trial.datetime_start,
+                one.trials[0].datetime_start,
                 trial.datetime_complete,
-                reason_of(trial),
+                one.reason if state == FAILED else "",
             )
         )
     return tuple(records)

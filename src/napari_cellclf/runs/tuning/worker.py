@@ -31,8 +31,8 @@ from napari_cellclf.errors import (
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.progress import read_progress
 from napari_cellclf.runs.tuning.folder import TuningFolder, is_half_made
-from napari_cellclf.runs.tuning.space import configuration
-from napari_cellclf.runs.tuning.study import Store, choice_of
+from napari_cellclf.runs.tuning.space import Choice, configuration
+from napari_cellclf.runs.tuning.study import Store, TakenOverError, choice_of
 
 if TYPE_CHECKING:
     import optuna
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.runs.folder import RunFolder
-    from napari_cellclf.runs.tuning.folder import TuningFolder
 
 _STDIN = 0
 #: How a child begins the line that says why it ended.
@@ -55,7 +54,7 @@ class Task:
     limit: int
     #: Unix time after which nothing is trained any more.
     deadline: float | None = None
-    #: URL of the data base with the trials, if they are not in the folder.
+    #: URL of the database with the trials, if they are not in the folder.
     storage: str | None = None
 
     @property
@@ -76,7 +75,6 @@ def work(
     should_stop: ShouldStop,
 ) -> None:
     """Train trials until there are enough, or the time is up."""
-    from napari_cellclf.runs.tuning.study import Store
 
     def stop() -> bool:
         return should_stop() or task.is_over or folder.stop_file.exists()
@@ -84,12 +82,15 @@ def work(
     store = Store(folder, task.storage)
     searched = without_test(load_dataset(folder.base))
     while not stop():
-        with store.claimed(task.limit) as trial:
-            if trial is None:
+        with store.claimed(task.limit, stop) as claimed:
+            if claimed is None and not stop():
                 return
-            begin_trial(folder, trial, searched)
+            if claimed is None:
+                continue
+            number, trial = claimed
+            begin_trial(folder, number, choice_of(trial), searched)
             try:
-                train_trial(folder, trial, store, on_epoch=on_change, should_stop=stop)
+                train_trial(folder, number, trial, store, on_epoch=on_change, should_stop=stop)
             except CancelledError:
                 if task.is_over:
                     return
@@ -131,20 +132,21 @@ def without_test(dataset: Dataset) -> Dataset:
     return dataset.subset(dataset.table["split"].isin(("train", "validation")).to_numpy())
 
 
-def begin_trial(folder: TuningFolder, trial: optuna.trial.Trial, searched: Dataset) -> None:
+def begin_trial(folder: TuningFolder, number: int, choice: Choice, searched: Dataset) -> None:
     """Write the run of a trial down, unless it was before."""
-    run = folder.trial(trial.number)
+    run = folder.trial(number)
     if run.is_run:
         return
     if is_half_made(run):
         shutil.rmtree(run.path, ignore_errors=True)
     base = folder.base.spec()
-    config = configuration(base.config, choice_of(trial))
+    config = configuration(base.config, choice)
     create_run(searched, config, run.path, preset=base.preset)
 
 
 def train_trial(
     folder: TuningFolder,
+    number: int,
     trial: optuna.trial.Trial,
     store: Store,
     *,
@@ -154,17 +156,14 @@ def train_trial(
     """Train a trial from wherever it stands, and write down what it came to."""
     from napari_cellclf.runs.api import run_training
 
-    run, metric = folder.trial(trial.number), folder.spec().metric
+    run, metric = folder.trial(number), folder.spec().metric
     watch = _Watch(trial, store, run.spec().config, metric, on_epoch)
     try:
         run_training(run.path, on_event=watch, should_stop=should_stop)
     except PrunedError:
         store.prune(trial)
-    except CancelledError:
-        store.let_go(trial)
-        raise
-    except RunLockedError:
-        # Somebody trains it by hand.
+    except (TakenOverError, RunLockedError):
+        # Another process trains it, or somebody by hand.
         return
     except CheckpointError:
         # Claimed again, it begins anew.
