@@ -46,8 +46,7 @@ def describe_failure(image: str, reason: str) -> str:
 
 def describe_order(image: str, expected: Sequence[ChannelSpec]) -> str:
     """Say that an image's channels have no names and are taken in the order of its file."""
-    names = ", ".join(spec.name for spec in expected)
-    return (
-        f"the channels of {image} have no names and are taken as {names}, in this order; if that "
-        f'is wrong, say so with --channels "{expected[0].name}=2" ...'
-    )
+    from napari_cellclf.core.channels import order_warning
+
+    warning = order_warning(expected, f"the channels of {image}")
+    return f'{warning}; if that is wrong, say so with --channels "{expected[0].name}=2" ...'

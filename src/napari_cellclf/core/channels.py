@@ -125,6 +125,18 @@ def taken_in_order(expected: Sequence[ChannelSpec], available: Sequence[str]) ->
     return len(available) == len(expected) and not any(available)
 
 
+def order_warning(expected: Sequence[ChannelSpec], channels: str = "its channels") -> str:
+    """Say that channels without names are taken in order.
+
+    Examples
+    --------
+    >>> order_warning([ChannelSpec(name="DNA"), ChannelSpec(name="actin")])
+    'its channels have no names and are taken as DNA, actin, in this order'
+    """
+    names = ", ".join(spec.name for spec in expected)
+    return f"{channels} have no names and are taken as {names}, in this order"
+
+
 def name_overrides(
     expected: Sequence[ChannelSpec], overrides: Mapping[str, str | None]
 ) -> dict[str, str | None]:

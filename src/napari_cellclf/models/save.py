@@ -104,7 +104,6 @@ def save_bundle(
     Examples
     --------
     >>> import tempfile
-    import zlib
     >>> import napari_cellclf as cc
     >>> from napari_cellclf.models.architectures.registry import build_network
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from napari_cellclf.core.channels import taken_in_order
+from napari_cellclf.core.channels import order_warning, taken_in_order
 from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.planes import collapse_grey
 
@@ -53,10 +53,7 @@ class MeantImage:
     def _note_channels(self, image: Image) -> None:
         expected = self.preprocessing.channels
         if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
-            names = ", ".join(spec.name for spec in expected)
-            self.warnings.append(
-                f"its channels have no names and are taken as {names}, in this order"
-            )
+            self.warnings.append(order_warning(expected))
         missing = self.preprocessing.match(image, self.mapping).missing
         if missing:
             self.warnings.append(f"it has no {', '.join(missing)}; the model did without")
