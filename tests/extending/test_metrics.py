@@ -13,7 +13,7 @@ from napari_cellclf.core.classes import ClassSpec, scale_of
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.metrics import METRICS, Metric, Outcomes
 from napari_cellclf.errors import InputError
-from napari_cellclf.reports.html import write_report
+from napari_cellclf.reports.report import write_report
 
 STAGES = tuple(ClassSpec(name=f"stage {n}", value=n, unit="hour") for n in range(3))
 

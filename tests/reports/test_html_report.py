@@ -15,9 +15,8 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, UnreadableImageError
-from napari_cellclf.reports.html import write_report
-from napari_cellclf.reports.html.mistakes import MOST_MISTAKES, thumbnail
-from napari_cellclf.reports.html.view import _below, _common_folder
+from napari_cellclf.reports.page import MOST_MISTAKES, _below, _common_folder, thumbnail
+from napari_cellclf.reports.report import write_report
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -73,7 +72,7 @@ def scene(name="", channels=3):
 def no_plots(monkeypatch):
     """Leave out what takes the time."""
     for name in ("confusion", "coverage", "curves", "history", "reliability"):
-        monkeypatch.setattr(f"napari_cellclf.reports.html.view.{name}_svg", lambda *_: "")
+        monkeypatch.setattr(f"napari_cellclf.reports.page.{name}_svg", lambda *_: "")
 
 
 def read_page(path):

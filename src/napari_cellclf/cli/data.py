@@ -107,7 +107,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report, and write it with the table and the plots if asked to."""
     from napari_cellclf.io.datasets.inspection import inspect_dataset
-    from napari_cellclf.reports.dataset_text import dataset_text
+    from napari_cellclf.reports.dataset import dataset_text
 
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
@@ -194,8 +194,7 @@ def _check_out(folder: Path, *, overwrite: bool) -> None:
 def _write(dataset: Dataset, report: DatasetReport, args: argparse.Namespace) -> None:
     from napari_cellclf.cli.tables import write_bad_files
     from napari_cellclf.io.datasets.tables import write_dataset_csv
-    from napari_cellclf.reports.dataset_plots import plot_class_counts
-    from napari_cellclf.reports.dataset_text import dataset_text
+    from napari_cellclf.reports.dataset import dataset_text, plot_class_counts
 
     folder = args.out
     folder.joinpath("report.txt").write_text(dataset_text(report), encoding="utf-8")

@@ -126,7 +126,7 @@ def _conclude(
     reporter: ProgressReporter,
 ) -> int:
     from napari_cellclf.reports.evaluate import read_evaluated
-    from napari_cellclf.reports.html import write_report
+    from napari_cellclf.reports.report import write_report
 
     warnings = _warnings(model, dataset, part, evaluation)
     page = write_report(
@@ -201,7 +201,7 @@ def _facts(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
-    from napari_cellclf.reports.html.report import METRICS, PAGE, PREDICTIONS
+    from napari_cellclf.reports.report import METRICS, PAGE, PREDICTIONS
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give the name of a folder")

@@ -51,7 +51,7 @@ def report_folds(folder: str | Path, role: str) -> Evaluation:
     from napari_cellclf.inference.load import load_classifier
     from napari_cellclf.io.read import read_image
     from napari_cellclf.reports.evaluate import evaluate
-    from napari_cellclf.reports.html.report import write_report
+    from napari_cellclf.reports.report import write_report
 
     parts = []
     runs = [RunFolder(path) for path in sorted((Path(folder) / _FOLDS).iterdir())]

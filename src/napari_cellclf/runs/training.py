@@ -28,7 +28,7 @@ from napari_cellclf.models.training.network import Beginning, begin
 from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
 from napari_cellclf.models.training.surgery import in_float32
 from napari_cellclf.models.training.validation import predict
-from napari_cellclf.reports.html.report import write_report
+from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
 from napari_cellclf.runs.resolve import resolve
 

@@ -1,7 +1,9 @@
-"""What the page's template shows, as plain texts and numbers."""
+"""What the page of a report shows: its sections, tables, plots and the pictures of mistakes."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import os
@@ -9,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_cellclf.core.evaluation import percent
+from napari_cellclf.errors import InputError
 from napari_cellclf.reports.evaluation_plots import (
     confusion_svg,
     coverage_svg,
@@ -17,7 +22,7 @@ from napari_cellclf.reports.evaluation_plots import (
     history_svg,
     reliability_svg,
 )
-from napari_cellclf.reports.html.mistakes import MOST_MISTAKES, mistakes_view
+from napari_cellclf.reports.plots import to_rgb
 
 if TYPE_CHECKING:
     from napari_cellclf.core.evaluation import Evaluation
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
 _MOST_CELLS = 25
 #: So many evaluations are shown in full; all are in the table that compares them.
 _MOST_SECTIONS = 4
-
 ROLES = {
     "train": "images it was trained on",
     "validation": "images its settings were chosen on",
@@ -35,6 +39,10 @@ ROLES = {
     "leave-one-group-out": "each group by a model that had not seen it",
     "k-fold": "each fold by a model that had not seen it",
 }
+MOST_MISTAKES = 24
+#: Longer side of a thumbnail, in pixels; shown at half that on ordinary screens.
+_SIDE = 240
+_SHOWN_CLASSES = 3
 
 
 def page_view(
@@ -253,3 +261,58 @@ def _common_folder(names: Sequence[str]) -> str:
 
 def _below(name: str, parent: str) -> str:
     return os.path.relpath(name, parent) if parent else name
+
+
+def mistakes_view(
+    evaluation: Evaluation, read: Callable[[str], Image] | None, shorten: Callable[[str], str]
+) -> list[dict[str, Any]]:
+    """Collect the most confident wrong answers."""
+    return [
+        {
+            "id": shorten(evaluation.ids[row]),
+            "truth": evaluation.classes[evaluation.truth[row]].title,
+            "answer": evaluation.classes[evaluation.predicted[row]].title,
+            "bars": _bars(evaluation, row),
+            **_picture(evaluation.ids[row], read),
+        }
+        for row in evaluation.mistakes(MOST_MISTAKES)
+    ]
+
+
+def thumbnail(image: Image) -> str:
+    """Make a small picture of an image for a page."""
+    from PIL import Image as Pillow
+
+    shades = np.nan_to_num(to_rgb(image)) * 255
+    picture = Pillow.fromarray(shades.round().astype(np.uint8))
+    picture.thumbnail((_SIDE, _SIDE), Pillow.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def _picture(name: str, read: Callable[[str], Image] | None) -> dict[str, str]:
+    if read is None:
+        return {"picture": "", "why": "no picture"}
+    try:
+        return {"picture": thumbnail(read(name)), "why": ""}
+    except (InputError, OSError) as error:
+        return {"picture": "", "why": f"no picture: {error}"}
+
+
+def _bars(evaluation: Evaluation, row: int) -> list[dict[str, Any]]:
+    """List the most probable classes and, if it is not among them, the true one."""
+    probabilities = evaluation.probabilities[row]
+    best = [int(n) for n in np.argsort(-probabilities, kind="stable")[:_SHOWN_CLASSES]]
+    truth, answer = int(evaluation.truth[row]), int(evaluation.predicted[row])
+    if truth not in best:
+        best = [*best[: _SHOWN_CLASSES - 1], truth]
+    return [
+        {
+            "name": evaluation.classes[number].title,
+            "part": f"{100 * float(probabilities[number]):.2f}",
+            "text": percent(float(probabilities[number])),
+            "kind": "truth" if number == truth else "answer" if number == answer else "",
+        }
+        for number in best
+    ]
