@@ -109,11 +109,13 @@ def write_images(folder: Path) -> list[Path]:
 
 def run_flask(model: str) -> None:
     """Serve a network in the way of the first project: decode, divide by 255, predict."""
-    import keras
     from flask import Flask, request
     from PIL import Image as Pillow
 
-    network = keras.saving.load_model(Path(model, "model.keras"), compile=False)
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.inference.keras_engine import KerasEngine
+
+    network = KerasEngine.load(ModelBundle.load(model)).network
     names = [c["name"] for c in json.loads(Path(model, "bundle.json").read_text())["classes"]]
     app = Flask("plain")
 

@@ -290,14 +290,12 @@ def _offer_channels(shot: Shot) -> None:
 
 
 def _look_after_models(shot: Shot, model: str) -> None:
-    from napari_cellclf.bundles.catalogue import find_model
-    from napari_cellclf.bundles.members import NETWORK, members_of, read_all
+    from napari_cellclf.models.export.api import export_model
 
     with tempfile.TemporaryDirectory() as folder:
         # All of the questions are to be seen.
         shot.viewer.window.resize(WIDTH, 1080)
-        network = Path(folder) / "their-network.keras"
-        network.write_bytes(read_all(members_of(find_model(model)), NETWORK))
+        network = export_model(model, "keras", Path(folder) / "their-network.keras")
         shot.widget.form.models_section.unfold(True)
         models = shot.widget.form.models
         models.form.tree.select("saureus-cellcycle-dna")

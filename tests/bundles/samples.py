@@ -11,7 +11,13 @@ import numpy as np
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
+
+WEIGHTS = {
+    "dense/kernel": np.zeros((16, 2), np.float32),
+    "dense/bias": np.zeros(2, np.float32),
+}
 
 
 def spec(**fields: Any) -> BundleSpec:
@@ -25,16 +31,16 @@ def spec(**fields: Any) -> BundleSpec:
                 }
             },
             "classes": [{"name": "a"}, {"name": "b", "display_name": "bee"}],
-            "architecture": {"name": "compact-cnn"},
+            "architecture": {"name": "imported", "layers": hostile.CONFIG},
             "test_image": {"axes": "YX", "channels": [""]},
         }
         | fields
     )
 
 
-def files(folder: Path) -> dict[str, bytes | Path]:
+def files() -> dict[str, bytes | Path]:
     return {
-        "model.keras": hostile.write(folder / "made.keras"),
+        "weights.safetensors": dump_weights(WEIGHTS),
         "test_input.npy": dump_array(np.arange(16, dtype=np.uint8).reshape(4, 4)),
         "test_output.npy": dump_array(np.array([[0.5, 0.5]], np.float32)),
     }
@@ -42,6 +48,4 @@ def files(folder: Path) -> dict[str, bytes | Path]:
 
 def bundle(folder: Path, name: str = "two", **options: Any) -> ModelBundle:
     fields = options.pop("fields", {})
-    scratch = folder / "scratch"
-    scratch.mkdir(exist_ok=True)
-    return write_bundle(folder / f"{name}.cellclf", spec(**fields), files(scratch), **options)
+    return write_bundle(folder / f"{name}.cellclf", spec(**fields), files(), **options)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles.archive import MAX_MEMBERS, open_archive
 from napari_cellclf.bundles.bundle import ModelBundle, read_spec
 from napari_cellclf.bundles.catalogue import list_models
-from napari_cellclf.bundles.gate import WEIGHTS, check_network
+from napari_cellclf.bundles.keras_file import read_keras_file
 from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 
 LIMITS = {"a.txt": 100, "b.txt": 100}
@@ -251,14 +251,14 @@ def test_nothing_waits_for_what_is_no_file(
     make: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, look in (("m.keras", check_network), ("m.cellclf", ModelBundle.load)):
+    for name, look in (("m.keras", read_keras_file), ("m.cellclf", ModelBundle.load)):
         make(tmp_path / name)
         with pytest.raises(UnsafeModelError, match="not a plain file"):
             look(tmp_path / name)
 
 
 @SPECIAL
-@pytest.mark.parametrize("member", ["bundle.json", "model.keras", "test_input.npy"])
+@pytest.mark.parametrize("member", ["bundle.json", "weights.safetensors", "test_input.npy"])
 def test_nor_inside_a_bundle(
     make: Callable[[Path], None], member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,13 +281,13 @@ def test_a_list_of_models_passes_over_them(tmp_path: Path, monkeypatch: pytest.M
 def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
     _loop(tmp_path / "m.keras")
     with pytest.raises(BundleError, match="cannot be opened"):
-        check_network(tmp_path / "m.keras")
+        read_keras_file(tmp_path / "m.keras")
 
 
 def test_a_disk_that_fails_is_told(tmp_path: Path) -> None:
     if not Path("/proc/self/mem").exists():
         pytest.skip("this system has no file that can be opened and not be read")
-    for name, look in (("m.keras", check_network), ("m.cellclf", ModelBundle.load)):
+    for name, look in (("m.keras", read_keras_file), ("m.cellclf", ModelBundle.load)):
         (tmp_path / name).symlink_to("/proc/self/mem")
         with pytest.raises(BundleError, match=rf"{name} cannot be read \(Input/output error\)"):
             look(tmp_path / name)
@@ -303,4 +303,4 @@ def test_a_file_that_grows_shorter_meanwhile_is_told(tmp_path: Path) -> None:
         )
         os.truncate(path, 400)
         with pytest.raises(BundleError, match="truncated download"):
-            archive.read(WEIGHTS)
+            archive.read("model.weights.h5")

@@ -53,7 +53,7 @@ def test_a_broken_bundle_is_left_out_with_a_word(
 def test_a_list_reads_nothing_but_the_description(folders: tuple[Path, Path]) -> None:
     mine, _ = folders
     path = samples.bundle(mine, "good").path
-    (path / "model.keras").write_bytes(b"not looked at")
+    (path / "weights.safetensors").write_bytes(b"not looked at")
     assert [model.name for model in list_models()] == ["good"]
 
 

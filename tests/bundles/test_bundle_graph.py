@@ -12,7 +12,7 @@ import samples
 from onnx_bytes import graph, model, node, whole_file
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.keeping import copy_bundle
+from napari_cellclf.bundles.share import copy_bundle
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.errors import BundleError, IntegrityError, UnsafeModelError
 
@@ -21,7 +21,7 @@ GRAPH = whole_file()
 
 def _bundle(folder: Path, content: bytes = GRAPH, size: int = 8, **options: Any) -> ModelBundle:
     made = {"preprocessing": {"channels": [{"name": "DNA"}], "size": (size, size)}}
-    files = samples.files(folder) | {"model.onnx": content}
+    files = samples.files() | {"model.onnx": content}
     return write_bundle(folder / "two.cellclf", samples.spec(input=made), files, **options)
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from loopback import Server, serving
 from napari_cellclf.bundles import registries
-from napari_cellclf.bundles.fetched import is_here, note_origin, place_of
+from napari_cellclf.bundles.card import entry_card
+from napari_cellclf.bundles.catalogue import is_here, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
 from napari_cellclf.bundles.registries import (
     find_entry,
@@ -29,7 +30,6 @@ from napari_cellclf.bundles.registry import (
     WeightsEntry,
     parse_registry,
 )
-from napari_cellclf.bundles.registry_card import entry_card
 from napari_cellclf.errors import RegistryError
 
 

@@ -88,7 +88,7 @@ def test_a_spec_survives_its_file(
         temperature=temperature,
         unsure_threshold=unsure,
         limits=limits,
-        files={"model.keras": "0" * 64},
+        files={"weights.safetensors": "0" * 64},
     )
     assert BundleSpec.model_validate_json(made.model_dump_json(indent=1)) == made
 
@@ -106,7 +106,7 @@ def test_a_spec_survives_its_file(
         {"temperature": 0},
         {"temperature": float("inf")},
         {"unsure_threshold": 1.5},
-        {"files": {"model.keras": "abc"}},
+        {"files": {"weights.safetensors": "abc"}},
         {"training": {"manifest_sha256": "xyz"}},
         {"training": {"counts": {"a": {"train": -1}}}},
         {"evaluations": [{"name": "x", "role": "holdout", "n": 1, "metrics": {}}]},
@@ -131,7 +131,7 @@ def test_a_spec_is_frozen_and_says_titles() -> None:
 
 def test_hashes_are_replaced_and_checked() -> None:
     made = spec(description="kept")
-    assert made.sealed({"model.keras": "1" * 64}).files == {"model.keras": "1" * 64}
-    assert made.sealed({"model.keras": "1" * 64}).description == "kept"
+    assert made.sealed({"weights.safetensors": "1" * 64}).files == {"weights.safetensors": "1" * 64}
+    assert made.sealed({"weights.safetensors": "1" * 64}).description == "kept"
     with pytest.raises(ValidationError):
-        made.sealed({"model.keras": "short"})
+        made.sealed({"weights.safetensors": "short"})

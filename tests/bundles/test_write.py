@@ -23,12 +23,12 @@ def test_every_file_is_hashed_and_nothing_is_left_beside(tmp_path: Path, as_zip:
     home.mkdir()
     bundle = samples.bundle(home, as_zip=as_zip)
     assert set(bundle.spec.files) == {
-        "model.keras",
+        "weights.safetensors",
         "test_input.npy",
         "test_output.npy",
         "README.md",
     }
-    assert sorted(p.name for p in home.iterdir()) == ["scratch", "two.cellclf"]
+    assert sorted(p.name for p in home.iterdir()) == ["two.cellclf"]
 
 
 def test_an_older_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_an_older_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert _description(tmp_path / "two.cellclf") == "zip"
     samples.bundle(tmp_path, fields={"description": "folder"}, overwrite=True)
     assert _description(tmp_path / "two.cellclf") == "folder"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["scratch", "two.cellclf"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["two.cellclf"]
 
 
 class _KilledError(BaseException):
@@ -50,7 +50,7 @@ class _KilledError(BaseException):
 
 
 @pytest.mark.parametrize("as_zip", [False, True])
-@pytest.mark.parametrize("moment", ["_write", "sync_folder", "exchange", "verify"])
+@pytest.mark.parametrize("moment", ["_write", "_sync_folder", "exchange", "verify"])
 def test_a_kill_leaves_the_old_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, as_zip: bool
 ) -> None:
@@ -129,14 +129,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(write.os, "fsync", full)
     with pytest.raises(BundleError, match="No space left on device"):
         samples.bundle(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["scratch"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_requests_that_make_no_bundle(tmp_path: Path) -> None:
-    files = samples.files(tmp_path)
+    files = samples.files()
     with pytest.raises(BundleError, match=r"must end in \.cellclf"):
         write.write_bundle(tmp_path / "two", samples.spec(), files)
-    with pytest.raises(BundleError, match="a bundle is made of model"):
+    with pytest.raises(BundleError, match="a bundle is made of weights"):
         write.write_bundle(tmp_path / "two.cellclf", samples.spec(), files | {"x.pkl": b""})
     with pytest.raises(UnsafeModelError, match="is an address"):
         write.write_bundle("s3://x/two.cellclf", samples.spec(), files)

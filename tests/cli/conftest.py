@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
@@ -53,14 +55,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             keras.layers.Input((None, None, len(CHANNELS))),
             keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(2, activation="softmax"),
+            keras.layers.Dense(2, activation="softmax", name="dense"),
         ]
     )
     network.layers[-1].set_weights(
         [np.array([[4, -4], [-4, 4], [0, 0]], np.float32), np.zeros(2, np.float32)]
     )
     folder = tmp_path_factory.mktemp("models")
-    network.save(folder / "network.keras")
+    weights = dict(zip(["dense/kernel", "dense/bias"], network.get_weights(), strict=True))
     spec = BundleSpec.model_validate(
         {
             "name": "tiny",
@@ -72,7 +74,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 }
             },
             "classes": [{"name": "nuclei"}, {"name": "reticulum"}],
-            "architecture": {"name": "compact-cnn"},
+            "architecture": {"name": "imported", "layers": json.loads(network.to_json())},
             "evaluations": [
                 {"name": "made up", "role": "test", "n": 2, "metrics": {"accuracy": 1.0}}
             ],
@@ -85,7 +87,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepared = spec.input.preprocessing(Image(test_input, "CYX", spec.test_image.channels))
     answer = network.predict_on_batch(prepared[np.newaxis])
     files: dict[str, bytes | Path] = {
-        "model.keras": folder / "network.keras",
+        "weights.safetensors": dump_weights(weights),
         "test_input.npy": _npy(test_input),
         "test_output.npy": _npy(answer),
     }

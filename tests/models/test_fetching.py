@@ -17,11 +17,11 @@ import pytest
 from loopback import FAST, Server, serving
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.bundles.fetched import is_here
-from napari_cellclf.bundles.keeping import remove_model, share_model
+from napari_cellclf.bundles.catalogue import find_model, is_here
 from napari_cellclf.bundles.registries import find_entry, read_registries
 from napari_cellclf.bundles.registry import WeightsEntry
+from napari_cellclf.bundles.share import remove_model, share_model
+from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -176,15 +176,12 @@ def test_a_file_that_is_no_model_changes_nothing(server: Server, tmp_path: Path)
 
 
 def test_a_bundle_that_answers_otherwise_is_not_put_in_place(
-    server: Server, network: keras.Model, files: dict[str, bytes], tmp_path: Path
+    server: Server, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "good.cellclf").write_bytes(files["good.cellclf"])
     good = ModelBundle.load(tmp_path / "good.cellclf")
-    other = keras.models.clone_model(network)
-    other.set_weights([-weight for weight in network.get_weights()])
-    other.save(tmp_path / "model.keras")
     parts: dict[str, bytes | Path] = {
-        "model.keras": tmp_path / "model.keras",
+        "weights.safetensors": dump_weights({key: -array for key, array in good.weights().items()}),
         "test_input.npy": dump_array(good.test_input),
         "test_output.npy": dump_array(good.test_output),
     }

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import pytest
 
-from napari_cellclf.bundles import gate
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.foreign import ForeignNetwork, look_at
 from napari_cellclf.core.image import Image
@@ -142,7 +141,7 @@ def test_a_softmax_is_found_where_it_stands(end: list[Any], tmp_path: Path) -> N
 def test_what_is_said_must_fit_before_anything_is_started(
     fields: dict[str, Any], told: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing.subprocess, "Popen", None)
+    monkeypatch.setattr(importing, "_run", None)
     with pytest.raises(InputError, match=told):
         import_network(file, _said(**fields), path=tmp_path / "m.cellclf")
 
@@ -150,7 +149,7 @@ def test_what_is_said_must_fit_before_anything_is_started(
 def test_hostile_files_are_refused_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing.subprocess, "Popen", None)
+    monkeypatch.setattr(importing, "_run", None)
     network = _network(L.Lambda(lambda x: x), L.Dense(3, activation="softmax"))
     network.save(tmp_path / "m.keras")
     with pytest.raises(UnsafeModelError, match="Lambda"):
@@ -162,8 +161,7 @@ def test_hostile_files_are_refused_before_anything_is_started(
 def test_large_weights_are_read_through_before_anything_is_started(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importing.subprocess, "Popen", None)
-    monkeypatch.setattr(gate, "AT_ONCE", 0)
+    monkeypatch.setattr(importing, "_run", None)
     network = keras.saving.load_model(file)
     network.layers[0].set_weights([np.full((3, 3, 2, 4), np.nan), np.zeros(4)])
     network.save(file)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_cellclf.bundles.keeping import share_model
+from napari_cellclf.bundles.share import share_model
 from napari_cellclf.plugin.classify.models.describing import Answers, describe
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.work import list_shelf

@@ -326,12 +326,12 @@ def test_errors_are_one_line(
     broken.mkdir()
     for file in (models / "stains.cellclf").iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
-    (broken / "model.keras").write_bytes(b"truncated")
+    (broken / "weights.safetensors").write_bytes(b"truncated")
     assert widget.form.model.choose(str(broken))
     add_stains(viewer, site_pixels)
     finish(qtbot, widget)
     message = widget.form.message.text()
-    assert "model.keras" in message
+    assert "weights.safetensors" in message
     assert "\n" not in message
     assert widget.form.message.is_wrong()
     assert widget.form.classify.isEnabled()

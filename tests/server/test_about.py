@@ -41,7 +41,7 @@ def test_a_model_is_told_from_another_by_any_change(served_one: Served) -> None:
     spec = served_one.spec
     changed = [
         spec.model_copy(update={"temperature": 2.0}),
-        spec.model_copy(update={"files": spec.files | {"model.keras": "0" * 64}}),
+        spec.model_copy(update={"files": spec.files | {"weights.safetensors": "0" * 64}}),
     ]
     assert len({spec.fingerprint, *(one.fingerprint for one in changed)}) == 3
     again = BundleSpec.model_validate_json(spec.model_dump_json())

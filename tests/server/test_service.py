@@ -248,9 +248,9 @@ def test_a_bad_new_model_is_refused_once_and_the_old_goes_on(
 ) -> None:
     old = load_served(str(replaceable), 4)
     with running(old, reload_seconds=0.05) as live:
-        network = replaceable / "model.keras"
+        network = replaceable / "weights.safetensors"
         described = (replaceable / "bundle.json").read_text()
-        wrong = described.replace(old.spec.files["model.keras"], "0" * 64)
+        wrong = described.replace(old.spec.files["weights.safetensors"], "0" * 64)
         (replaceable / "bundle.json").write_text(wrong)
         _until(lambda: "is refused" in caplog.text)
         time.sleep(0.3)

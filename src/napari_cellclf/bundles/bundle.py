@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,41 +12,30 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from napari_cellclf.bundles.arrays import parse_array
-from napari_cellclf.bundles.gate import CheckedNetwork, check_network, check_values
-from napari_cellclf.bundles.jsontext import parse_json
-from napari_cellclf.bundles.members import (
+from napari_cellclf.bundles.bundle_files import (
     GRAPH,
     LIMITS,
-    NETWORK,
     REQUIRED,
     SPEC,
     TEST_INPUT,
     TEST_OUTPUT,
+    WEIGHTS,
     Members,
     copy_and_hash,
     members_of,
     read_all,
 )
+from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.onnx_gate import check_onnx
 from napari_cellclf.bundles.paths import checked_path
-from napari_cellclf.bundles.ports import check_ports
-from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec
-from napari_cellclf.bundles.seal import seal_of
+from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
+from napari_cellclf.bundles.weights import parse_weights
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import BundleError, InputError, IntegrityError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class PrivateNetwork:
-    """A copy of the network file that nobody else can change, checked."""
-
-    #: The copy; gone when the context that gave it ends.
-    path: Path
-    #: What the gate found in it.
-    checked: CheckedNetwork
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class ModelBundle:
         Returns
         -------
         ModelBundle
-            Its network has not been opened yet: `private_network` does, and checks it.
+            Its network has not been looked at yet: `layers`, `weights` and `graph` do so.
 
         Raises
         ------
@@ -129,34 +116,45 @@ class ModelBundle:
         """How much room it takes."""
         return self._members.total_size()
 
-    @contextmanager
-    def private_network(self) -> Iterator[PrivateNetwork]:
-        """Give a checked copy of the network file for as long as the context lasts.
+    def layers(self) -> dict[str, Any] | None:
+        """Return the layers of a network that no architecture builds, checked; else None.
 
-        Yields
+        Raises
         ------
-        PrivateNetwork
-            A copy in a folder of its own: what was checked is what will be loaded.
+        BundleError
+            If the network does not take what the bundle feeds it.
+        UnsafeModelError
+            If a layer is not on the list of those that can be loaded safely.
+        """
+        listed = self.spec.architecture.layers
+        if listed is None:
+            return None
+        parts = read_network(listed, f"the network of {self.path.name}")
+        check_input(parts.input_shape, self.spec, self.path.name)
+        return parts.config
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Read the weights of the network, each array by its name.
 
         Raises
         ------
         IntegrityError
-            If it has changed since the bundle was written.
+            If they have changed since the bundle was written.
         BundleError
-            If it does not take what the bundle feeds it, or answer what the bundle names.
-        UnsafeModelError
-            If it holds anything that is not a plain network.
+            If the file is damaged, or holds NaN or infinity.
         """
-        with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
-            copy = Path(folder) / NETWORK
-            with self._members.open(NETWORK) as source, copy.open("wb") as target:
-                digest = copy_and_hash(source, target)
-            _compare(digest, self.spec.files[NETWORK], NETWORK, self.path)
-            checked = check_network(copy, self.spec.input.preprocessing.size or self._test_size)
-            check_ports(checked.network, self.spec, self.path.name)
-            if not checked.values_checked:
-                check_values(copy)
-            yield PrivateNetwork(copy, checked)
+        content = read_all(self._members, WEIGHTS)
+        digest = hashlib.sha256(content).hexdigest()
+        _compare(digest, self.spec.files[WEIGHTS], WEIGHTS, self.path)
+        arrays = parse_weights(content, f"{WEIGHTS} of {self.path.name}")
+        stated = self.spec.architecture.n_parameters
+        held = sum(array.size for array in arrays.values())
+        if stated is not None and stated != held:
+            raise BundleError(
+                f"{WEIGHTS} of {self.path.name} holds {held:,} numbers, but its bundle names "
+                f"{stated:,}; write the bundle again"
+            )
+        return arrays
 
     @property
     def has_graph(self) -> bool:
@@ -203,18 +201,26 @@ class ModelBundle:
         return content
 
     @property
-    def _test_size(self) -> tuple[int, int]:
-        """Height and width of the test image, the first that a network of open size is given."""
-        image = self.test_image
-        height, width = (image.shape[image.axes.index(axis)] for axis in "YX")
-        return height, width
-
-    @property
     def _members(self) -> Members:
         return members_of(self.path)
 
     def _array(self, member: str) -> NDArray[Any]:
         return parse_array(read_all(self._members, member), f"{member} of {self.path.name}")
+
+
+def check_input(shape: Sequence[int | None], spec: BundleSpec, name: str) -> None:
+    """Compare the input of a network, without the batch, with what its bundle feeds it."""
+    size, channels = spec.input.preprocessing.size or (None, None), len(spec.input.channels)
+    if len(shape) != 3 or shape[2] != channels:
+        raise BundleError(
+            f"the network of {name} takes arrays of shape {(None, *shape)}, but its bundle feeds "
+            f"it (None, Y, X, {channels}); write the bundle again"
+        )
+    if any(side not in (None, made) for side, made in zip(shape, size, strict=False)):
+        raise BundleError(
+            f"the network of {name} takes images of {shape[0]} x {shape[1]} pixels only, but its "
+            f"preprocessing makes {size[0]} x {size[1]}; write the bundle again"
+        )
 
 
 def read_spec(path: Path) -> BundleSpec:

@@ -1,9 +1,11 @@
-"""The model card: what `bundle.json` says, for people."""
+"""Cards for people: of a model, and of what a list of models offers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from napari_cellclf.bundles.catalogue import is_here, place_of
+from napari_cellclf.bundles.registry import RegistryEntry, WeightsEntry
 from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, TrainingSpec
 from napari_cellclf.core.classes import ClassSpec
 
@@ -21,6 +23,17 @@ _SHARES = ("accuracy", "confidence", "calibration error")
 def model_card(spec: BundleSpec) -> str:
     """Write the model card of a bundle."""
     return "\n".join(_lines(spec)).rstrip() + "\n"
+
+
+def entry_card(entry: RegistryEntry) -> str:
+    """Write the card of an entry."""
+    return "\n".join(_entry_lines(entry)).rstrip() + "\n"
+
+
+def size_in_words(entry: RegistryEntry) -> str:
+    """Write how large an entry's file is."""
+    about = "" if entry.size_is_exact else "about "
+    return f"{about}{entry.size_bytes / 1e6:.1f} MB"
 
 
 def _lines(spec: BundleSpec) -> Iterator[str]:
@@ -144,3 +157,28 @@ def _row(cells: Sequence[str]) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _entry_lines(entry: RegistryEntry) -> Iterator[str]:
+    yield from (f"# {entry.title}", "")
+    if entry.description:
+        yield from (entry.description, "")
+    where = (
+        str(place_of(entry)) if is_here(entry) else f"not yet: cellclf models fetch {entry.name}"
+    )
+    yield from (f"On this computer: {where}", "")
+    if isinstance(entry, WeightsEntry):
+        yield from (f'For training {entry.architecture} with weights="imagenet".', "")
+    else:
+        yield from ("## What it looks at", "")
+        yield from (f"- {channel}" for channel in entry.channel_names)
+        yield from ("", "## Classes", "")
+        yield from (f"- `{name}`" for name in entry.class_names)
+        yield ""
+    if entry.limits:
+        yield from ("## Limits", "", *(f"- {limit}" for limit in entry.limits), "")
+    yield from ("## File", "", size_in_words(entry), "")
+    yield from (f"- {place}" for place in entry.places)
+    reason = f" ({entry.md5_reason})" if entry.md5_reason else ""
+    yield from ("", f"{entry.checksum.title} {entry.checksum.digest}{reason}", "")
+    yield from ("## Licence and citation", "", entry.licence, "", entry.citation)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_cellclf.bundles.bundle import read_spec
-from napari_cellclf.bundles.kinds import refuse_other_kinds
-from napari_cellclf.bundles.members import members_of
-from napari_cellclf.bundles.paths import SUFFIX, checked_path, previous_path, refuse_urls
+from napari_cellclf.bundles.bundle_files import members_of
+from napari_cellclf.bundles.paths import (
+    SUFFIX,
+    checked_path,
+    previous_path,
+    refuse_other_kinds,
+    refuse_urls,
+)
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import ModelError, ModelNotFoundError
+from napari_cellclf.io.cache import keras_models_folder
 from napari_cellclf.io.home import expanded
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.registry import RegistryEntry
 
 Where = Literal["bundled", "mine"]
 
@@ -127,6 +137,40 @@ def find_model(name_or_path: str | Path) -> Path:
     raise ModelNotFoundError(
         f"there is no model {wanted!r}, neither as a path nor by name; {_way_to(wanted)}"
     )
+
+
+def place_of(entry: RegistryEntry) -> Path:
+    """Return where an entry lies once it was fetched."""
+    if entry.kind == "weights":
+        return keras_models_folder() / entry.file_name
+    return models_folder() / f"{entry.name}{SUFFIX}"
+
+
+def is_here(entry: RegistryEntry) -> bool:
+    """Whether an entry was fetched; nothing of it is read."""
+    path = place_of(entry)
+    if entry.kind == "weights":
+        return path.is_file()
+    return path.exists() and _read_origin(path) == str(entry.checksum)
+
+
+def note_origin(path: Path, entry: RegistryEntry) -> None:
+    """Write down beside a model of which file it was made."""
+    note = {"checksum": str(entry.checksum), "uri": entry.uri}
+    origin_note(path).write_text(json.dumps(note), encoding="utf-8")
+
+
+def origin_note(path: Path) -> Path:
+    """Return where the note about a model lies."""
+    return path.with_name(f".{path.name}.origin.json")
+
+
+def _read_origin(path: Path) -> str | None:
+    try:
+        note = json.loads(origin_note(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(note.get("checksum")) if isinstance(note, dict) else None
 
 
 def _way_to(wanted: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_cellclf.bundles.gate import check_network
-from napari_cellclf.bundles.graph import Network
-from napari_cellclf.bundles.kinds import HDF5_MAGIC, start_of
-from napari_cellclf.bundles.legacy import check_legacy
+from napari_cellclf.bundles.keras_file import KerasFile, Kind, read_keras_file
+from napari_cellclf.bundles.networks import Parts
+from napari_cellclf.bundles.parameters import words
 from napari_cellclf.bundles.paths import refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN, Text
 from napari_cellclf.core.classes import ClassSpec
@@ -19,7 +18,11 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import BundleError, InputError, ModelNotFoundError
 from napari_cellclf.io.home import expanded
 
-Kind = Literal["Keras 3", "Keras 2"]
+#: Layers after which the numbers of classes and probabilities are still what they were.
+_PASSING = words(
+    "ActivityRegularization AlphaDropout Average Dropout Flatten GaussianDropout GaussianNoise "
+    "GlobalAveragePooling2D Identity Mean Permute Reshape SpatialDropout2D"
+)
 
 
 class ForeignNetwork(BaseModel):
@@ -93,7 +96,7 @@ class ForeignFile:
     last_activation : str
         What they come out of, such as ``"softmax"``.
     n_parameters : int
-        Number of weights.
+        Number of numbers in its weights.
     n_layers : int
         Number of layers.
     """
@@ -134,15 +137,13 @@ class ForeignFile:
         return f"{self.path.name} takes images of shape ({shape}) and has {outputs}"
 
 
-def look_at(file: str | Path, size: tuple[int, int] | None = None) -> ForeignFile:
+def look_at(file: str | Path) -> ForeignFile:
     """Look at a network from elsewhere, statically: Keras does not see it.
 
     Parameters
     ----------
     file : str or Path
         A `.keras` file.
-    size : tuple of int, optional
-        Height and width of the images that it will be given, where it takes any.
 
     Returns
     -------
@@ -163,18 +164,9 @@ def look_at(file: str | Path, size: tuple[int, int] | None = None) -> ForeignFil
     path = expanded(file)
     if not path.exists():
         raise ModelNotFoundError(f"there is no file {path}; check the path")
-    legacy = is_legacy(path)
-    checked = check_legacy(path, size) if legacy else check_network(path, size)
-    found = _described(path, checked.network, "Keras 2" if legacy else "Keras 3",
-                       checked.keras_version)  # fmt: skip
+    found = _described(path, read_keras_file(path))
     _check_answer(found)
     return found
-
-
-def is_legacy(path: Path) -> bool:
-    """Whether a file named `.keras` is the HDF5 file of an older Keras."""
-    is_file = not path.is_dir() and path.suffix.lower() == ".keras"
-    return is_file and start_of(path) == HDF5_MAGIC
 
 
 def check_description(found: ForeignFile, described: ForeignNetwork) -> None:
@@ -198,25 +190,58 @@ def check_description(found: ForeignFile, described: ForeignNetwork) -> None:
         )
 
 
-def _described(path: Path, network: Network, kind: Kind, version: str) -> ForeignFile:
-    if len(network.input_shape) != 3 or len(network.output_shape) != 1:
+def _described(path: Path, file: KerasFile) -> ForeignFile:
+    shape = file.parts.input_shape
+    n_outputs, activation = _end(file.parts)
+    if len(shape) != 3 or shape[2] is None or n_outputs is None:
         raise BundleError(
-            f"the network of {path.name} takes {network.input_shape} and answers with "
-            f"{network.output_shape}; a classifier of images takes height, width and channels, and "
-            "answers with one number for each class"
+            f"the network of {path.name} takes {shape} and ends in {activation!r}; a classifier of "
+            "images takes height, width and channels, and answers with one number for each class"
         )
-    height, width, channels = network.input_shape
-    assert channels is not None  # the gate takes open sizes for height and width alone
     return ForeignFile(
         path=path,
-        kind=kind,
-        keras_version=version,
-        input_shape=(height, width, channels),
-        n_outputs=network.output_shape[0],
-        last_activation=network.ending,
-        n_parameters=network.n_parameters,
-        n_layers=network.n_layers,
+        kind=file.kind,
+        keras_version=file.keras_version,
+        input_shape=(shape[0], shape[1], shape[2]),
+        n_outputs=n_outputs,
+        last_activation=activation,
+        n_parameters=file.n_weights,
+        n_layers=file.parts.n_layers,
     )
+
+
+def _end(parts: Parts) -> tuple[int | None, str]:
+    """Find what the last layer with numbers of its own makes, and out of which activation.
+
+    This is read off the configuration. When the network is built, Keras finds it again.
+    """
+    activation: str | None = None
+    place = parts.end
+    for _ in parts.layers:
+        layer = parts.layers[place[0]]
+        kind, config = layer["class_name"], layer["config"]
+        if place[0] in parts.inner:
+            inside, before = _end(parts.inner[place[0]])
+            return inside, activation or before
+        if activation is None and kind not in _PASSING:
+            activation = _activation(kind, config, place == parts.end)
+        if (size := config.get("units", config.get("filters"))) is not None:
+            return size, activation or "linear"
+        calls = parts.calls[place[0]]
+        if place[1] >= len(calls):
+            break
+        place = calls[place[1]][0]
+    return None, activation or "linear"
+
+
+def _activation(kind: str, config: dict[str, Any], is_last: bool) -> str | None:
+    if kind == "Activation" and config.get("activation") in (None, "linear"):
+        return None
+    if kind == "Softmax":
+        # Along another axis than the last its numbers are no probabilities of classes.
+        axis = config.get("axis", -1)
+        return "softmax" if axis == -1 or (axis == 1 and is_last) else "linear"
+    return str(config.get("activation") or "linear")
 
 
 def _check_answer(found: ForeignFile) -> None:

@@ -1,212 +1,254 @@
-"""Look at an HDF5 file of weights before Keras does: plain arrays, really there, and nothing else.
+"""Look into an HDF5 file of weights, in a process of its own with little memory and time.
 
-Keras writes contiguous arrays without filters, in groups of the oldest form, so that links,
-external or virtual data, chunks, fill values and object types can be refused altogether.
+``python -m napari_cellclf.bundles.hdf5 FILE START SIZE`` does the looking; `look_into` starts it.
+Keras writes contiguous arrays without filters, so that links, external or virtual data, chunks and
+object types are refused altogether.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import math
-import struct
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from napari_cellclf.bundles.hdf5_parts import MAX_OBJECTS, NOWHERE, NUMBERS, Entry, Pieces
-from napari_cellclf.bundles.plainfile import Span
+from napari_cellclf import errors
+from napari_cellclf.bundles.plainfile import Span, open_plain
+from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 
+if TYPE_CHECKING:
+    import h5py
+
+MAX_OBJECTS = 10_000
 MAX_DEPTH = 40
-MAX_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8
+_MAX_CONFIG = 1 << 22
 
-_SPACE, _TYPE, _LAYOUT, _ATTRIBUTE, _GROUP = 0x01, 0x03, 0x08, 0x0C, 0x11
-#: Fill values, modification times and empty room: nothing that would be followed.
-_HARMLESS = (0x00, 0x04, 0x05, 0x12)
-_REFUSED = {
-    0x02: "link to somewhere else, or keep names in a way that Keras does not",
-    0x06: "hold a link to somewhere else",
-    0x07: "take data from another file",
-    0x0B: "are not stored plainly, as Keras stores weights, but filtered",
-}
-_VARIABLE_TEXT, _FIXED_TEXT = 9, 3
+_MEMORY = 1 << 29
+#: By the clock, and for each byte of the file.
+_SECONDS, _SECONDS_A_BYTE = 4.0, 1e-8
+_PIECE = 1 << 22
+
+#: What h5py raises when a file is not as it should be.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
-class Array:
-    """Numbers in the file."""
-
-    #: Their shape; all in one piece, the last axis running fastest.
-    shape: tuple[int, ...]
-    #: Their type.
-    dtype: np.dtype[np.generic]
-    #: Where they begin, in bytes from the start of the HDF5 file.
-    offset: int
-
-    @property
-    def size(self) -> int:
-        """How many numbers."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes."""
-        return self.size * self.dtype.itemsize
-
-
-@dataclass
-class Weights:
+class Contents:
     """What is in an HDF5 file."""
 
-    #: By path, such as ``"layers/dense/vars/0"``.
-    arrays: dict[str, Array] = field(default_factory=dict)
-    #: The texts beside each group or array, by its path and their name; the outermost group is
-    #: ``""``.
-    attributes: dict[str, dict[str, tuple[bytes, ...]]] = field(default_factory=dict)
+    #: How many numbers its arrays hold, an optimizer's left out.
+    n_numbers: int
+    #: The configuration of the network, where Keras 2 wrote the file.
+    config: str | None
+    #: Which Keras wrote it, as far as it says.
+    keras_version: str
 
 
-def check_weights(span: Span) -> Weights:
-    """Walk an HDF5 file and refuse whatever is not a plain array of numbers.
+def look_into(span: Span, path: Path) -> Contents:
+    """Look into a file, or a part of one, in a process of its own.
 
-    The numbers themselves are not read.
+    `span`: which part. `path`: of the file that it is in.
     """
-    return _Walk(span).run()
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(span.start), str(span.size)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=_SECONDS + _SECONDS_A_BYTE * span.size,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnsafeModelError(f"the weights of {path.name} take too long to be read") from error
+    if done.returncode != 0:
+        raise UnsafeModelError(f"the weights of {path.name} could not be read within bounds")
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise getattr(errors, answer["kind"])(answer["error"])
+    return Contents(**answer)
+
+
+def limit_memory(limit: int) -> None:
+    """Let this process take no more than some memory, where the system can hold it to that.
+
+    On Linux this bounds the data it asks for (``RLIMIT_DATA``); TensorFlow reserves too much room
+    for addresses for ``RLIMIT_AS``. macOS takes the limit and does not hold to it, and Windows has
+    none: there, the bounds of the static check and the time are what is left.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    # What is in memory need not be written to the disk when it ends badly.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def check_hdf5(span: Span) -> Contents:
+    """Walk an HDF5 file in this process, refuse what is no plain array, read all numbers."""
+    import h5py
+
+    try:
+        with h5py.File(_PartOfFile(span), "r") as file:
+            n_numbers = _Walk(span).through(file)
+            config, version = _text(file, "model_config"), _text(file, "keras_version")
+    except _DAMAGE as error:
+        raise BundleError(
+            f"the weights of {span.name} are damaged or of another kind; save it again with Keras"
+        ) from error
+    except MemoryError as error:
+        raise UnsafeModelError(f"the weights of {span.name} need too much memory") from error
+    return Contents(n_numbers, config, (version or "")[:40])
+
+
+class _PartOfFile(io.RawIOBase):
+    """A stretch of a file as h5py wants to read it."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._span.size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._span.size - self._place))
+        buffer[:count] = self._span.read(self._place, count)
+        self._place += count
+        return count
 
 
 class _Walk:
     """Visits every object once and adds up what they declare."""
 
     def __init__(self, span: Span) -> None:
-        self.pieces = Pieces(span)
-        self.size = span.size
-        self.found = Weights()
-        self.objects = 0
-        self.bytes = 0
+        self.span = span
+        self.seen: set[int] = set()
+        self.n_bytes = 0
+        self.n_numbers = 0
 
-    def run(self) -> Weights:
-        pending: list[tuple[str, Entry, int]] = [("", self.pieces.root(), 0)]
+    def refuse(self, what: str) -> NoReturn:
+        raise UnsafeModelError(f"the weights of {self.span.name} {what}")
+
+    def through(self, file: h5py.File) -> int:
+        """Return how many numbers there are."""
+        import h5py
+
+        self.once(file)
+        pending: list[tuple[h5py.Group, int]] = [(file, 0)]
         while pending:
-            path, entry, depth = pending.pop()
+            group, depth = pending.pop()
+            for child in self.children(group):
+                if isinstance(child, h5py.Group):
+                    pending.append((child, depth + 1))
+                elif isinstance(child, h5py.Dataset):
+                    self.array(child)
+                else:
+                    self.refuse("hold more than groups and arrays")
             if depth > MAX_DEPTH:
-                self.pieces.refuse("are nested too deeply")
-            children = list(self._visit(path, entry))
-            names = [child.name for child in children]
-            if len(set(names)) < len(names):
-                self.pieces.refuse("hold two things of the same name")
-            above = f"{path}/" if path else ""
-            pending += [(above + child.name, child, depth + 1) for child in children]
-        return self.found
+                self.refuse("are nested too deeply")
+        return self.n_numbers
 
-    def _visit(self, path: str, entry: Entry) -> Iterator[Entry]:
-        """Look at an object; return what is in it, if it is a group."""
-        self.pieces.once(entry.header)
-        self.objects += 1
-        if self.objects > MAX_OBJECTS:
-            self.pieces.refuse(f"hold over {MAX_OBJECTS} objects")
-        messages = self._messages(path, entry.header)
-        group = messages.get(_GROUP)
-        if group is not None:
-            # What the entry says of the group is what the library goes by.
-            if len(group) < 16 or len(messages) > 1 or entry.cached not in (None, group[:16]):
-                self.pieces.damaged()
-            yield from self.pieces.entries(*struct.unpack_from("<QQ", group))
-            return
-        if set(messages) != {_SPACE, _TYPE, _LAYOUT} or entry.cached is not None:
-            self.pieces.refuse(f"hold something that is no array of numbers ({path[-80:]!r})")
-        self.found.arrays[path] = self._array(path, messages)
+    def children(self, group: h5py.Group) -> Iterator[Any]:
+        import h5py
 
-    def _messages(self, path: str, header: int) -> dict[int, bytes]:
-        messages: dict[int, bytes] = {}
-        for kind, content in self.pieces.messages(header):
-            if kind == _ATTRIBUTE:
-                self._attribute(path, content)
-            elif kind in (_SPACE, _TYPE, _LAYOUT, _GROUP):
-                if kind in messages:
-                    self.pieces.damaged()
-                messages[kind] = content
-            elif kind not in _HARMLESS:
-                self.pieces.refuse(_REFUSED.get(kind, "hold more than groups and arrays"))
-        return messages
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                self.refuse("hold a link to somewhere else")
+            child = group[name]
+            self.once(child)
+            yield child
 
-    def _array(self, path: str, messages: dict[int, bytes]) -> Array:
-        what = f"array {path[-80:]!r}"
-        dtype = _number(messages[_TYPE])
-        if dtype is None:
-            self.pieces.refuse(f"hold {what}, which has something else instead of numbers")
-        shape = _shape(messages[_SPACE])
-        if shape is None or len(shape) > MAX_DIMENSIONS:
-            self.pieces.refuse(f"hold {what}, which is not stored plainly")
-        layout = messages[_LAYOUT]
-        if layout[:2] == b"\x04\x03":
-            self.pieces.refuse(f"hold {what}, which takes its data from another file")
-        if layout[:2] != b"\x03\x01" or len(layout) < 18:
-            self.pieces.refuse(f"hold {what}, which is not stored plainly, as Keras stores weights")
-        offset, stored = struct.unpack_from("<QQ", layout, 2)
-        array = Array(shape, dtype, offset)
-        self.bytes += array.nbytes
-        there = offset != NOWHERE and offset + array.nbytes <= self.size
-        if not (0 < array.nbytes == stored and there and self.bytes <= self.size):
-            self.pieces.refuse(
-                f"hold {what}, which declares {array.nbytes} bytes that the file does not hold"
-            )
-        return array
+    def once(self, thing: Any) -> None:
+        import h5py
 
-    def _attribute(self, path: str, content: bytes) -> None:
-        """Keep an attribute if it is text; others are small, and no one follows them anywhere."""
-        if len(content) < 8 or content[0] not in (1, 3) or content[1]:
-            self.pieces.refuse("hold an attribute of a kind that Keras does not write")
-        version, sizes = content[0], struct.unpack_from("<HHH", content, 2)
-        place = 8 if version == 1 else 9
-        parts = []
-        for size in sizes:
-            parts.append(content[place : place + size])
-            place += size + (-size % 8 if version == 1 else 0)
-        name, kind, space = parts
-        shape = _shape(space)
-        if shape is None or math.prod(shape) > MAX_OBJECTS or len(kind) < 8:
-            self.pieces.refuse("hold an attribute of a kind that Keras does not write")
-        texts = self._texts(kind, math.prod(shape), content[place:])
-        if texts is not None:
-            key = name.split(b"\0")[0].decode("utf-8", "replace")
-            self.found.attributes.setdefault(path, {})[key] = texts
+        address = h5py.h5o.get_info(thing.id).addr
+        if address in self.seen:
+            self.refuse("hold the same thing twice")
+        self.seen.add(address)
+        if len(self.seen) > MAX_OBJECTS:
+            self.refuse(f"hold over {MAX_OBJECTS} objects")
 
-    def _texts(self, kind: bytes, count: int, data: bytes) -> tuple[bytes, ...] | None:
-        size = struct.unpack_from("<I", kind, 4)[0]
-        if size * count > len(data):
-            self.pieces.damaged()
-        if kind[0] & 0x0F == _FIXED_TEXT:
-            return tuple(data[i * size : (i + 1) * size].rstrip(b"\0") for i in range(count))
-        if kind[0] & 0x0F == _VARIABLE_TEXT:
-            if kind[1] & 0x0F != 1 or size != 16:
-                self.pieces.refuse("hold an attribute of a kind that Keras does not write")
-            return tuple(
-                self._text(*struct.unpack_from("<IQI", data, 16 * i)) for i in range(count)
-            )
-        if _number(kind) is None:
-            self.pieces.refuse("hold an attribute of a kind that Keras does not write")
-        return None
+    def array(self, array: h5py.Dataset) -> None:
+        import h5py
 
-    def _text(self, length: int, address: int, index: int) -> bytes:
-        if length == 0:
-            return b""
-        text = self.pieces.collection(address).get(index, b"")
-        if len(text) < length:
-            self.pieces.damaged()
-        return text[:length].rstrip(b"\0")
+        what = f"hold array {array.name[-80:]!r}, which"
+        properties = array.id.get_create_plist()
+        layout = properties.get_layout()
+        if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
+            self.refuse(f"{what} takes its data from another file")
+        if layout != h5py.h5d.CONTIGUOUS or properties.get_nfilters():
+            self.refuse(f"{what} is not stored plainly, as Keras stores weights")
+        if array.dtype.kind not in "fiub" or array.dtype.hasobject or array.dtype.itemsize > 8:
+            self.refuse(f"{what} has something else instead of numbers")
+        if array.shape is None or len(array.shape) > _MAX_DIMENSIONS:
+            self.refuse(f"{what} is not stored plainly, as Keras stores weights")
+        size = math.prod(array.shape)
+        n_bytes, offset = size * array.dtype.itemsize, array.id.get_offset()
+        self.n_bytes += n_bytes
+        there = offset is not None and offset + n_bytes <= self.span.size >= self.n_bytes
+        if not (0 < n_bytes == array.id.get_storage_size() and there):
+            self.refuse(f"{what} declares {n_bytes} bytes that the file does not hold")
+        # What training leaves beside the weights; networks are loaded without it.
+        if not array.name.startswith(("/optimizer/", "/optimizer_weights/")):
+            self.n_numbers += size
+        if array.dtype.kind == "f":
+            self.finite(array.name, array.dtype, offset, n_bytes)
+
+    def finite(self, name: str, dtype: np.dtype[Any], offset: int, n_bytes: int) -> None:
+        for place in range(offset, offset + n_bytes, _PIECE):
+            piece = self.span.read(place, min(_PIECE, offset + n_bytes - place))
+            if not np.isfinite(np.frombuffer(piece, dtype)).all():
+                raise BundleError(
+                    f"array {name[-80:]!r} in the weights of {self.span.name} holds NaN or "
+                    "infinity; train it again"
+                )
 
 
-def _number(message: bytes) -> np.dtype[np.generic] | None:
-    # The version of the message, in its first four bits, says nothing about plain numbers.
-    if not message or message[0] >> 4 not in (1, 3):
-        return None
-    kind = bytes((message[0] & 0x0F,)) + message[1:]
-    return next((dtype for written, dtype in NUMBERS.items() if kind.startswith(written)), None)
+def _text(file: h5py.File, key: str) -> str | None:
+    found = file.attrs.get(key)
+    if isinstance(found, bytes):
+        found = found.decode("utf-8")
+    return found if isinstance(found, str) and len(found) <= _MAX_CONFIG else None
 
 
-def _shape(message: bytes) -> tuple[int, ...] | None:
-    """Read a dataspace; None if it has none."""
-    if len(message) < 4 or message[0] not in (1, 2) or (message[0] == 2 and message[3] == 2):
-        return None
-    rank, start = message[1], 8 if message[0] == 1 else 4
-    if len(message) < start + 8 * rank:
-        return None
-    return struct.unpack_from(f"<{rank}Q", message, start)
+def main(path: str, start: str, size: str) -> None:
+    """Write what is in a part of a file, or why it is refused, to the standard output."""
+    import h5py  # noqa: F401  (it takes memory of its own)
+
+    limit_memory(_MEMORY)
+    file = Path(path)
+    try:
+        with open_plain(file) as handle:
+            answer = asdict(check_hdf5(Span(handle, file.name, int(start), int(size))))
+    except ModelError as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -7,11 +7,11 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from napari_cellclf.bundles.graph import MAX_ALL_NUMBERS, MAX_NUMBERS, MAX_OPERATIONS, OPEN_SIDE
 from napari_cellclf.bundles.onnx_nodes import Node
 from napari_cellclf.bundles.onnx_shapes import RULES, Call, Sides, UnknownError, Values
 from napari_cellclf.bundles.onnx_tensors import SMALL, Tensor
 from napari_cellclf.bundles.parameters import words
+from napari_cellclf.bundles.schema import MAX_ALL_NUMBERS, MAX_NUMBERS, MAX_OPERATIONS, OPEN_SIDE
 from napari_cellclf.bundles.wire import Wire
 
 #: Axes that anything may have; numpy has no more than 64.

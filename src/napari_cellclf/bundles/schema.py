@@ -6,11 +6,11 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from napari_cellclf.bundles.seal import SEAL, seal_of
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.tta import Views
@@ -21,12 +21,24 @@ FORMAT_VERSION: Literal[1] = 1
 #: Numbers of one image that a network is given: 2048 x 2048 pixels in eight channels. On the way
 #: there are some copies of each.
 MAX_INPUT = 1 << 25
+#: Numbers that one layer may make of one image (0.5 GiB in float32), and all together.
+MAX_NUMBERS = 1 << 27
+MAX_ALL_NUMBERS = 1 << 32
+#: Multiplications for one image: about a minute of two processor cores.
+MAX_OPERATIONS = 1 << 41
+#: What an image of open size is taken to have, in pixels along a side.
+OPEN_SIDE = 256
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+SEAL = "spec_sha256"
+#: The hashes of the other files prove themselves; the seal cannot contain itself.
+_UNSEALED = ("files", SEAL)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=10_000)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
 JsonScalar = bool | int | Finite | str | None
 Role = Literal["train", "validation", "test", "leave-one-group-out"]
 
@@ -68,8 +80,17 @@ class ArchitectureSpec(_Part):
 
     #: Name in the registry of architectures.
     name: str = Field(min_length=1, max_length=100)
+    #: Of that architecture; another version may build another network.
+    version: int = Field(default=1, ge=1)
     #: What it was built with.
     parameters: dict[str, JsonScalar | list[JsonScalar]] = {}
+    #: Height, width (None for any) and channels that it was built for.
+    input_shape: tuple[Side | None, Side | None, Side] | None = None
+    #: Whether it was built as for pretrained weights, for which pixels are scaled otherwise.
+    as_pretrained: bool = False
+    #: The layers of a network that no architecture builds, as Keras describes them; they are
+    #: compared with the list of allowed layers before Keras sees them.
+    layers: dict[str, Any] | None = None
     #: Where its first weights came from, None if they were random.
     pretrained: Text | None = None
     #: Number of weights.
@@ -239,3 +260,19 @@ class BundleSpec(_Part):
         seal = seal_of(json.loads(self.model_dump_json()))
         fields: dict[str, Any] = {key: getattr(self, key) for key in type(self).model_fields}
         return type(self)(**(fields | {"files": files, SEAL: seal}))
+
+
+def seal_of(described: Mapping[str, Any]) -> str:
+    """Hash a description, whatever its layout: the order of classes counts, that of keys does not.
+
+    Examples
+    --------
+    >>> first = seal_of({"classes": ["a", "b"], "temperature": 1.0})
+    >>> first == seal_of({"temperature": 1.0, "classes": ["a", "b"], "files": {}})
+    True
+    >>> first == seal_of({"classes": ["b", "a"], "temperature": 1.0})
+    False
+    """
+    kept = {key: value for key, value in described.items() if key not in _UNSEALED}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.card import model_card
-from napari_cellclf.bundles.exchange import check_replaceable, exchange, sync_folder
-from napari_cellclf.bundles.members import (
+from napari_cellclf.bundles.bundle_files import (
     CARD,
     LIMITS,
     OPTIONAL,
@@ -21,7 +19,8 @@ from napari_cellclf.bundles.members import (
     SPEC,
     copy_and_hash,
 )
-from napari_cellclf.bundles.paths import SUFFIX, refuse_urls
+from napari_cellclf.bundles.card import model_card
+from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError
@@ -39,8 +38,8 @@ def write_bundle(
 ) -> ModelBundle:
     """Write a bundle atomically.
 
-    `files`: mapping of str to (bytes or Path); content, or a file to copy, for ``model.keras``,
-    ``test_input.npy``, ``test_output.npy`` and, if there is one, ``model.onnx``.
+    `files`: content, or a file to copy, for ``weights.safetensors``, ``test_input.npy``,
+    ``test_output.npy`` and, if there is one, ``model.onnx``.
     """
     refuse_urls(path)
     target = expanded(path)
@@ -84,7 +83,7 @@ def _write_beside(
     hashes = {member: _write(folder / member, contents[member]) for member in sorted(contents)}
     described = spec.sealed(hashes).model_dump_json(indent=1)
     _write(folder / SPEC, described.encode())
-    sync_folder(folder)
+    _sync_folder(folder)
     return _zip(folder) if as_zip else folder
 
 
@@ -114,3 +113,48 @@ def _zip(folder: Path) -> Path:
     shutil.rmtree(folder)
     # Verified under the name it will have.
     return packed.rename(folder)
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse to replace a folder that is no model, whatever else was allowed."""
+    if target.is_dir() and not (target / SPEC).exists() and any(target.iterdir()):
+        raise BundleError(
+            f"{target} is a folder with something else than a model in it; choose another name"
+        )
+
+
+def exchange(finished: Path, target: Path) -> None:
+    """Put what is finished where an older one may lie."""
+    previous = previous_path(target)
+    _remove(previous if target.exists() else None)
+    if target.exists():
+        target.rename(previous)
+    try:
+        finished.rename(target)
+    except OSError:
+        if previous.exists():
+            previous.rename(target)
+        raise
+    _sync_folder(target.parent)
+    _remove(previous)
+
+
+def _remove(path: Path | None) -> None:
+    if path is None or not path.exists():
+        return
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder down to the disk."""
+    # Windows cannot open a folder, and writes names down by itself.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import BundleError, ModelError
 from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted, or_exhausted
 from napari_cellclf.inference.retracing import without_retracing_advice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.bundle import ModelBundle
-
-#: What Keras raises when a configuration or its weights do not fit together.
-_BUILD_ERRORS = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    RuntimeError,
-    OSError,
-    AssertionError,
-    ArithmeticError,
-    ImportError,
-)
 
 
 class KerasEngine:
@@ -52,16 +34,14 @@ class KerasEngine:
 
     @classmethod
     def load(cls, bundle: ModelBundle) -> KerasEngine:
-        """Build the network of a bundle from a private, checked copy of its file."""
-        with bundle.private_network() as private:
-            # Which takes seconds: what is wrong with the file is said before.
-            import keras
+        """Rebuild the network of a bundle and give it its weights."""
+        # Whatever is wrong with the files is said before Keras is imported, which takes seconds.
+        weights, layers = bundle.weights(), bundle.layers()
+        import keras
 
-            network = load_checked(
-                private.checked.config,
-                lambda network: network.load_weights(private.path),
-                bundle.path.name,
-            )
+        from napari_cellclf.inference.rebuild import rebuild_bundle
+
+        network = rebuild_bundle(bundle, weights, layers)
         if keras.config.backend() == "tensorflow":
             # XLA would compile anew for every size of image and of batch, for seconds each.
             network.jit_compile = False
@@ -97,30 +77,3 @@ class KerasEngine:
             if not is_exhausted(error):
                 raise
             raise image_too_large(batch, self._place) from error
-
-
-def load_checked(config: dict[str, Any], fill: Callable[[Any], object], name: str) -> Any:
-    """Build a network from a configuration that the gate has read, and from nothing else."""
-    import keras
-
-    try:
-        network = keras.saving.deserialize_keras_object(config, safe_mode=True)
-        with warnings.catch_warnings():
-            # Keras only warns where it finds no weights for a part of the network.
-            warnings.simplefilter("error", UserWarning)
-            fill(network)
-    except or_exhausted(UserWarning, *_BUILD_ERRORS) as error:
-        raise _build_error(name, error) from error
-    return network
-
-
-def _build_error(name: str, error: BaseException) -> ModelError:
-    if is_exhausted(error):
-        return ModelError(
-            f"the network of {name} needs more memory than is free; close other programs, or use a "
-            "smaller model"
-        )
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return BundleError(
-        f"Keras cannot build the network of {name} ({first[:200]}); save it again with Keras 3"
-    )

@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.catalogue import models_folder
-from napari_cellclf.bundles.fetched import is_here, note_origin, place_of
+from napari_cellclf.bundles.catalogue import is_here, models_folder, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
-from napari_cellclf.bundles.keeping import copy_bundle
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.registries import find_entry
 from napari_cellclf.bundles.registry import NetworkEntry, RegistryEntry, WeightsEntry
 from napari_cellclf.bundles.schema import NAME_PATTERN
+from napari_cellclf.bundles.share import copy_bundle
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -264,9 +263,10 @@ def _install(
 
 def _try(path: Path, should_stop: ShouldStop) -> None:
     """Check a model, and let a process of its own load it and answer its test image."""
-    with ModelBundle.load(path).private_network():
-        # Whatever computes it now, Keras may some day.
-        pass
+    bundle = ModelBundle.load(path)
+    # Whatever computes it now, Keras may some day.
+    bundle.weights()
+    bundle.layers()
     engine = ProcessEngine(str(path))
     try:
         with ThreadPoolExecutor(1) as pool:

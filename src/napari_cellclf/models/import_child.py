@@ -11,15 +11,18 @@ import os
 import shutil
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
-from napari_cellclf.bundles.foreign import ForeignNetwork, is_legacy, look_at
-from napari_cellclf.bundles.gate import check_network, check_values
-from napari_cellclf.bundles.legacy import check_legacy, read_legacy
-from napari_cellclf.errors import CellclfError, ModelError
+from napari_cellclf.bundles.foreign import ForeignNetwork, look_at
+from napari_cellclf.bundles.hdf5 import limit_memory
+from napari_cellclf.bundles.keras_file import Kind, read_keras_file
+from napari_cellclf.bundles.schema import OPEN_SIDE
+from napari_cellclf.errors import BundleError, CellclfError, ModelError, UnsafeModelError
 from napari_cellclf.models.importing import ANSWER, COPY, MADE, REQUEST
 
 if TYPE_CHECKING:
@@ -55,24 +58,6 @@ def _end_with_parent(place: Path) -> None:
     os._exit(1)
 
 
-def limit_memory(limit: int) -> None:
-    """Let this process take no more than some memory, where the system can hold it to that.
-
-    On Linux this bounds the data it asks for (``RLIMIT_DATA``); TensorFlow reserves too much room
-    for addresses for ``RLIMIT_AS``. macOS takes the limit and does not hold to it, and Windows has
-    none: there, the bounds of the static check and the time are what is left.
-    """
-    try:
-        import resource
-    except ImportError:
-        return
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    # What is in memory need not be written to the disk when it ends badly.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def _make(folder: Path) -> None:
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
     described = ForeignNetwork.model_validate(request["described"])
@@ -84,7 +69,7 @@ def _make(folder: Path) -> None:
     from napari_cellclf.models.save import make_test_image, save_bundle
 
     _tell(folder, done=2, message="building the network")
-    network = _network(copy, request["name"])
+    network = _network(copy, request["name"], described.preprocessing.size, found.n_outputs)
     if found.is_single_sigmoid:
         network = _with_both_classes(network)
     _tell(folder, done=3, message="trying it and writing the model")
@@ -106,22 +91,62 @@ def _make(folder: Path) -> None:
     _tell(folder, done=4, message="putting it in its place")
 
 
-def _network(copy: Path, name: str) -> keras.Model:
+def _network(copy: Path, name: str, size: tuple[int, int] | None, n_outputs: int) -> keras.Model:
     """Build the network from what was checked, and give it its weights."""
-    from napari_cellclf.inference.keras_engine import load_checked
+    from napari_cellclf.inference.rebuild import (
+        build_error,
+        built,
+        check_extent,
+        layers_builder,
+        probe_builder,
+    )
 
-    if not is_legacy(copy):
-        checked = check_network(copy)
-        check_values(copy)
-        return load_checked(checked.config, lambda network: network.load_weights(copy), name)
-    legacy = check_legacy(copy)
-    arrays = read_legacy(copy, legacy)
+    file = read_keras_file(copy)
+    layers = file.parts.config
+    probe = probe_builder(layers, size or (OPEN_SIDE, OPEN_SIDE))
+    built(probe, name, lambda network: check_extent(network, name), keep=False)
 
-    def fill(network: keras.Model) -> None:
-        for layer, weights in arrays.items():
-            network.get_layer(layer).set_weights(weights)
+    def check(network: keras.Model) -> None:
+        _check_output(network, n_outputs, name)
+        if network.count_params() > file.n_weights:
+            raise UnsafeModelError(
+                f"the network of {name} asks for {network.count_params():,} weights, but its file "
+                f"holds {file.n_weights:,}; get it again or save it again with Keras"
+            )
 
-    return load_checked(legacy.network.config, fill, name)
+    network = built(layers_builder(layers), name, check)
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where it finds no weights for a part of the network.
+            warnings.simplefilter("error", UserWarning)
+            _fill(network, copy, file.kind)
+    except (UserWarning, ValueError, KeyError, TypeError, IndexError, OSError) as error:
+        raise build_error(name, error) from error
+    return network
+
+
+def _check_output(network: keras.Model, n_outputs: int, name: str) -> None:
+    if network.output_shape != (None, n_outputs):
+        raise BundleError(
+            f"the network of {name} gives arrays of shape {network.output_shape}; a classifier "
+            "answers with one number for each class"
+        )
+
+
+def _fill(network: keras.Model, copy: Path, kind: Kind) -> None:
+    if kind == "Keras 3":
+        network.load_weights(copy)
+        return
+    with h5py.File(copy, "r") as file:
+        for layer in network.layers:
+            if not layer.weights:
+                continue
+            group = file["model_weights"][layer.name]
+            layer.set_weights([group[_name(one)][()] for one in group.attrs["weight_names"]])
+
+
+def _name(stored: str | bytes) -> str:
+    return stored.decode("utf-8") if isinstance(stored, bytes) else stored
 
 
 def _with_both_classes(network: keras.Model) -> keras.Model:

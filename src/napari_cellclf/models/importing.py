@@ -19,16 +19,14 @@ from typing import Any
 
 from napari_cellclf import errors
 from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.bundle_files import OPTIONAL, REQUIRED, copy_and_hash
 from napari_cellclf.bundles.catalogue import models_folder
 from napari_cellclf.bundles.foreign import (
     ForeignFile,
     ForeignNetwork,
     check_description,
-    is_legacy,
     look_at,
 )
-from napari_cellclf.bundles.gate import check_values
-from napari_cellclf.bundles.members import OPTIONAL, REQUIRED, copy_and_hash
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.write import write_bundle
@@ -125,10 +123,8 @@ def import_network(
         # What the user named is looked at first, for messages that name it.
         source = expanded(file)
         check_description(look_at(source), described)
-        if not is_legacy(source):
-            check_values(source)
         _copy(source, copy)
-        found = look_at(copy, described.preprocessing.size)
+        found = look_at(copy)
         check_description(found, described)
         _ask(folder, Path(file).name, described)
         _run(folder, Limits.for_network(found), on_progress, should_stop)
@@ -238,7 +234,10 @@ def _error(answer: dict[str, Any]) -> CellclfError:
 def _take(made: Path, target: Path, overwrite: bool) -> ModelBundle:
     """Write the child's bundle again in its place, having looked at it as at any other."""
     bundle = ModelBundle.load(made)
-    with bundle.private_network():
-        members = [name for name in (*REQUIRED, *OPTIONAL) if name in bundle.spec.files]
-        files: dict[str, bytes | Path] = {member: made / member for member in members}
-        return write_bundle(target, bundle.spec, files, overwrite=overwrite)
+    bundle.layers()
+    bundle.weights()
+    if bundle.has_graph:
+        bundle.graph()
+    members = [name for name in (*REQUIRED, *OPTIONAL) if name in bundle.spec.files]
+    files: dict[str, bytes | Path] = {member: made / member for member in members}
+    return write_bundle(target, bundle.spec, files, overwrite=overwrite)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from pydantic import ValidationError
 
 from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.members import GRAPH, NETWORK, TEST_INPUT, TEST_OUTPUT
+from napari_cellclf.bundles.bundle_files import GRAPH, TEST_INPUT, TEST_OUTPUT, WEIGHTS
+from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
     BundleSpec,
@@ -23,14 +26,22 @@ from napari_cellclf.bundles.schema import (
     TestImageSpec,
     TrainingSpec,
 )
+from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.tta import Views
-from napari_cellclf.errors import AxesError, BundleError
+from napari_cellclf.errors import ArchitectureError, AxesError, BundleError, UnsafeModelError
 from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.inference.rebuild import (
+    architecture_builder,
+    built,
+    layers_builder,
+    weight_names,
+)
 from napari_cellclf.inference.self_test import run_self_test
+from napari_cellclf.models.architectures.registry import architecture_version
 from napari_cellclf.models.graph_file import measure_rounding, write_graph
 
 if TYPE_CHECKING:
@@ -38,6 +49,10 @@ if TYPE_CHECKING:
 
 #: Sides of a test image where images keep their own size: at most, and where that is unknown.
 _MOST_PIXELS, _TEST_SIDE = 256, 128
+
+
+#: Parameters of layers that do nothing when a network predicts, and what Keras notes beside them.
+_OF_TRAINING = frozenset(("trainable", "seed", "rate", "build_config", "shared_object_id"))
 
 
 def save_bundle(
@@ -62,7 +77,8 @@ def save_bundle(
     Parameters
     ----------
     network : keras.Model
-        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. Saved without optimizer.
+        ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. What is saved is its weights, and how it
+        is built: by its architecture or, where that builds another network, as a list of layers.
     path : str or Path
         Where to; the name ends in ``.cellclf``.
     preprocessing : Preprocessing
@@ -128,19 +144,21 @@ def save_bundle(
             views=views,
         ),
         "classes": [ClassSpec(name=c) if isinstance(c, str) else c for c in classes],
-        "architecture": _architecture(architecture, network),
+        "architecture": ArchitectureSpec(name="unknown"),
         "training": _with_versions(training or TrainingSpec()),
         "test_image": TestImageSpec(axes=test_image.axes, channels=tuple(test_image.channels)),
     }
+    # Said first, since rebuilding the network takes a moment.
     spec = _spec(fields | described)
+    how, again = _rebuilt(architecture, network, len(spec.classes), spec.name)
+    spec = spec.model_copy(update={"architecture": how})
+    weights = dict(zip(weight_names(again), network.get_weights(), strict=True))
     raw = np.asarray(test_image.data)
     with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
-        file = Path(folder) / NETWORK
-        _without_optimizer(network).save(file)
         fed = pixels[np.newaxis]
         answer = KerasEngine(network)(fed)
         files: dict[str, bytes | Path] = {
-            NETWORK: file,
+            WEIGHTS: dump_weights(weights),
             TEST_INPUT: dump_array(raw),
             TEST_OUTPUT: dump_array(answer),
         }
@@ -194,10 +212,72 @@ def _spec(fields: dict[str, Any]) -> BundleSpec:
         raise BundleError(f"a bundle cannot say {where}: {problem['msg']}") from error
 
 
-def _architecture(architecture: str | ArchitectureSpec, network: keras.Model) -> ArchitectureSpec:
+def _rebuilt(
+    architecture: str | ArchitectureSpec, network: keras.Model, n_classes: int, name: str
+) -> tuple[ArchitectureSpec, keras.Model]:
+    """Find how a network is built again, and do it, with random weights.
+
+    A network that its architecture does not build so is described by its layers.
+    """
     if isinstance(architecture, str):
         architecture = ArchitectureSpec(name=architecture)
-    return architecture.model_copy(update={"n_parameters": int(network.count_params())})
+    fields: dict[str, Any] = {"n_parameters": int(network.count_params()), "layers": None}
+    try:
+        fields["version"] = architecture_version(architecture.name)
+        fields["input_shape"] = tuple(network.input_shape[1:])
+        how = architecture.model_copy(update=fields)
+        again = built(architecture_builder(how, n_classes, name), name, _ignore)
+    except (ArchitectureError, BundleError):
+        pass
+    else:
+        if _is_the_same(network, again):
+            return how, again
+    fields |= {"input_shape": None, "version": 1, "as_pretrained": False}
+    try:
+        layers = read_network(json.loads(network.to_json()), f"the network of {name}").config
+    except (NotImplementedError, TypeError) as error:
+        raise UnsafeModelError(
+            f"the network of {name} is not built by the architecture {architecture.name!r}, and "
+            f"its layers cannot be described ({error}); register its architecture"
+        ) from error
+    how = architecture.model_copy(update=fields | {"layers": layers})
+    return how, built(layers_builder(layers), name, _ignore)
+
+
+def _ignore(network: keras.Model) -> None:
+    """Look at nothing: the network was built by the caller himself."""
+
+
+def _is_the_same(network: keras.Model, again: keras.Model) -> bool:
+    """Whether a network that was built again computes the same, given the same weights."""
+    signatures = [[(w.shape, w.dtype) for w in one.weights] for one in (network, again)]
+    if signatures[0] != signatures[1]:
+        return False
+    try:
+        return _outline(network.get_config()) == _outline(again.get_config())
+    except (NotImplementedError, TypeError, ValueError):
+        # Layers that cannot describe themselves; the test of the written bundle decides.
+        return True
+
+
+def _outline(config: dict[str, Any]) -> str:
+    """Describe what a network computes, without what only matters to training, and its name."""
+    kept = {key: value for key, value in config.items() if key != "name"}
+    text = json.dumps(_without_training(kept), sort_keys=True, default=str)
+    # Keras numbers layers without a name through the life of a process.
+    return re.sub(r'_\d+"', '"', text)
+
+
+def _without_training(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: _without_training(value)
+            for key, value in config.items()
+            if key not in _OF_TRAINING and not key.endswith(("_initializer", "_regularizer"))
+        }
+    if isinstance(config, list | tuple):
+        return [_without_training(value) for value in config]
+    return config
 
 
 def _with_versions(training: TrainingSpec) -> TrainingSpec:
@@ -207,15 +287,6 @@ def _with_versions(training: TrainingSpec) -> TrainingSpec:
         "backend": keras.config.backend(),
     }
     return training.model_copy(update={"versions": versions | training.versions})
-
-
-def _without_optimizer(network: keras.Model) -> keras.Model:
-    """Copy a compiled network, since the state of its optimizer would triple the file."""
-    if not network.compiled:
-        return network
-    copy = type(network).from_config(network.get_config())
-    copy.set_weights(network.get_weights())
-    return copy
 
 
 def _minimum_size(

@@ -15,7 +15,7 @@ import pytest
 
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.gate import check_network
+from napari_cellclf.bundles.keras_file import read_keras_file
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, ExportError, ModelNotFoundError, UnsafeModelError
 from napari_cellclf.models.export import material, plain
@@ -64,7 +64,7 @@ def test_saved_model(save: Save, tmp_path: Path) -> None:
 def test_keras(save: Save, tmp_path: Path) -> None:
     bundle = save()
     path = export_model(bundle, "keras", tmp_path / "m.keras")
-    check_network(path)
+    read_keras_file(path)
     found = np.asarray(keras.saving.load_model(path)(prepared(bundle)))
     np.testing.assert_allclose(found, bundle.test_output, atol=1e-5)
 

@@ -130,6 +130,11 @@ def build_network(
     return found.build(input_shape, n_classes, **settings)
 
 
+def architecture_version(name: str) -> int:
+    """Return the version of an architecture: another one may build another network."""
+    return find_architecture(name).version
+
+
 def default_preprocessing(
     architecture: str,
     channels: Sequence[ChannelSpec],

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import keras
 
-from napari_cellclf.bundles.gate import check_network, check_weights_file
+from napari_cellclf.bundles.keras_file import check_weights
 from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.inference.rebuild import UNFILLED
 
 
 def load_weights(network: keras.Model, path: str | Path, name: str) -> None:
     """Load weights from a local ``.weights.h5`` or ``.keras`` file into a network of that shape."""
     given, path = str(path), Path(path)
+    if given == UNFILLED:
+        return
     if not given.endswith((".weights.h5", ".keras")):
         raise ArchitectureError(
             f"{name} cannot take weights={given!r}; give 'imagenet', None, or a file that Keras "
@@ -31,8 +34,7 @@ def load_weights(network: keras.Model, path: str | Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
         shutil.copyfile(path, copy)
-        check = check_network if copy.suffix == ".keras" else check_weights_file
-        check(copy)
+        check_weights(copy)
         _load(network, copy, name)
 
 

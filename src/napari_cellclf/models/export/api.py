@@ -11,8 +11,8 @@ from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.bundles.exchange import exchange
 from napari_cellclf.bundles.paths import refuse_urls
+from napari_cellclf.bundles.write import exchange
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,

@@ -84,7 +84,13 @@ def _new(config: TrainingConfig, preprocessing: Preprocessing, n_classes: int) -
         **parameters,
     )
     origin = weights_origin(found.name, config.weights, channels)
-    spec = ArchitectureSpec(name=found.name, parameters=parameters, pretrained=origin)
+    spec = ArchitectureSpec(
+        name=found.name,
+        version=found.version,
+        parameters=parameters,
+        pretrained=origin,
+        as_pretrained=config.weights is not None,
+    )
     return Beginning(network, spec)
 
 

@@ -31,8 +31,7 @@ class Arrived:
 
 def list_shelf() -> list[ShelfEntry]:
     """List what is here and what can be fetched, using no network."""
-    from napari_cellclf.bundles.catalogue import list_models
-    from napari_cellclf.bundles.fetched import is_here
+    from napari_cellclf.bundles.catalogue import is_here, list_models
     from napari_cellclf.bundles.registries import read_registries
 
     entries = [_of_model(model) for model in list_models()]
@@ -91,14 +90,14 @@ def ask_server(address: str, token: str) -> ModelChoice:
 
 def share(entry: ShelfEntry, target: Path) -> Path:
     """Pack a model into one file."""
-    from napari_cellclf.bundles.keeping import share_model
+    from napari_cellclf.bundles.share import share_model
 
     return share_model(_reference(entry), target, overwrite=True).path
 
 
 def remove(entry: ShelfEntry) -> None:
     """Delete one of the user's own models."""
-    from napari_cellclf.bundles.keeping import remove_model
+    from napari_cellclf.bundles.share import remove_model
 
     remove_model(entry.name)
 
@@ -106,9 +105,8 @@ def remove(entry: ShelfEntry) -> None:
 def card(entry: ShelfEntry) -> str:
     """Write down all that is known of a model."""
     from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.bundles.card import model_card
+    from napari_cellclf.bundles.card import entry_card, model_card
     from napari_cellclf.bundles.registries import find_entry
-    from napari_cellclf.bundles.registry_card import entry_card
 
     if entry.path is not None:
         return model_card(read_spec(entry.path))

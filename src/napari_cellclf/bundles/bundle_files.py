@@ -13,7 +13,7 @@ from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
 SPEC = "bundle.json"
-NETWORK = "model.keras"
+WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 TEST_INPUT = "test_input.npy"
 TEST_OUTPUT = "test_output.npy"
@@ -22,7 +22,7 @@ CARD = "README.md"
 #: Every file a bundle may have, with its largest size in bytes.
 LIMITS = {
     SPEC: 1 << 22,
-    NETWORK: (1 << 31) - (1 << 22),
+    WEIGHTS: (1 << 31) - (1 << 22),
     # It holds the same weights again: where they are more than this (67 million), the smaller
     # bundle is worth more than the faster start. A zip with both stays below 2 GB so, too.
     GRAPH: 1 << 28,
@@ -30,7 +30,7 @@ LIMITS = {
     TEST_OUTPUT: 1 << 20,
     CARD: 1 << 20,
 }
-REQUIRED = (NETWORK, TEST_INPUT, TEST_OUTPUT)
+REQUIRED = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
 OPTIONAL = (GRAPH,)
 
 _CHUNK = 1 << 20

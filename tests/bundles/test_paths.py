@@ -11,7 +11,7 @@ import pytest
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.bundles.kinds import HDF5_MAGIC
+from napari_cellclf.bundles.paths import HDF5_MAGIC
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
 from napari_cellclf.inference.load import load_classifier
 

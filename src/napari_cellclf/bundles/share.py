@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.catalogue import bundled_folder, find_model, models_folder
-from napari_cellclf.bundles.exchange import check_replaceable, exchange
-from napari_cellclf.bundles.fetched import origin_note
-from napari_cellclf.bundles.members import SPEC, copy_and_hash, members_of
+from napari_cellclf.bundles.bundle_files import SPEC, copy_and_hash, members_of
+from napari_cellclf.bundles.catalogue import bundled_folder, find_model, models_folder, origin_note
 from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN
+from napari_cellclf.bundles.write import check_replaceable, exchange
 from napari_cellclf.errors import BundleError, IntegrityError, ModelError, ModelNotFoundError
 from napari_cellclf.io.home import expanded
 

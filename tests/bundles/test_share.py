@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import samples
 
-from napari_cellclf.bundles import catalogue, keeping
+from napari_cellclf.bundles import catalogue, share
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.catalogue import find_model, list_models
-from napari_cellclf.bundles.fetched import origin_note
-from napari_cellclf.bundles.keeping import copy_bundle, remove_model, share_model
+from napari_cellclf.bundles.catalogue import find_model, list_models, origin_note
+from napari_cellclf.bundles.share import copy_bundle, remove_model, share_model
 from napari_cellclf.errors import (
     BundleError,
     IntegrityError,
@@ -28,7 +27,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     bundled.mkdir()
     monkeypatch.setenv("CELLCLF_MODELS", str(folder))
-    for module in (catalogue, keeping):
+    for module in (catalogue, share):
         monkeypatch.setattr(module, "bundled_folder", lambda: bundled)
     samples.bundle(bundled, "theirs")
     return folder
@@ -95,7 +94,7 @@ def test_a_copy_that_does_not_pass_leaves_the_old_one(mine: Path, tmp_path: Path
     with pytest.raises(SelfTestError, match=r"two\.cellclf is wrong"):
         copy_bundle(new.path, old.path, overwrite=True, verify=refuse)
     assert ModelBundle.load(old.path).spec.title == "old"
-    assert sorted(path.name for path in mine.iterdir()) == ["scratch", "two.cellclf"]
+    assert sorted(path.name for path in mine.iterdir()) == ["two.cellclf"]
 
 
 def test_a_place_that_cannot_be_written_is_said(mine: Path, tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_a_model_of_ones_own_is_removed(mine: Path, as_zip: bool) -> None:
     origin_note(path).write_text("{}")
     assert remove_model("two") == path
     assert [model.name for model in list_models()] == ["theirs"]
-    assert [found.name for found in mine.iterdir()] == ["scratch"]
+    assert list(mine.iterdir()) == []
 
 
 def test_removing_ones_own_shows_the_bundled_one_again(mine: Path) -> None:
