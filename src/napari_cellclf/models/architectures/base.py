@@ -88,7 +88,9 @@ class Architecture(ABC):
         n_classes : int
             Number of classes, at least 2.
         **parameters
-            Declare yours as keyword-only arguments with defaults that JSON can hold.
+            Declare yours as keyword-only arguments with defaults that JSON can hold. `weights`, of
+            an architecture that has pretrained ones, is also ``"unfilled"``: then build the same
+            layers as for pretrained weights, and leave the numbers random. A bundle fills them.
 
         Returns
         -------
