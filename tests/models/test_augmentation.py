@@ -3,24 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from napari_cellclf.models.augmentation.build import build_augmenter
-from napari_cellclf.models.augmentation.config import AugmentationConfig
-
-OFF = {
-    "flips": False,
-    "rotation": 0,
-    "zoom": 0,
-    "gaps": 0,
-    "bleed_through": 0,
-    "sharpness": 0,
-    "illumination": 0,
-    "haze": 0,
-    "gamma": 0,
-    "gain": 0,
-    "offset": 0,
-    "noise": 0,
-    "grey_steps": 0,
-    "channel_dropout": 0,
-}
+from napari_cellclf.models.augmentation.config import AUGMENTATIONS, AugmentationConfig
 
 
 def crops(count=4, channels=3, size=32):
@@ -29,7 +12,7 @@ def crops(count=4, channels=3, size=32):
 
 
 def run(pixels, seed=0, training=True, **changes):
-    augment = build_augmenter(AugmentationConfig(**{**OFF, **changes}), seed)
+    augment = build_augmenter(AugmentationConfig.off(**changes), seed)
     return np.asarray(augment(pixels, training=training))
 
 
@@ -126,6 +109,31 @@ def test_zoom_changes_the_size_of_things_by_no_more_than_it_says():
     assert areas.max() < 1.6 * 1.1
     assert areas.min() < 0.9
     assert areas.max() > 1.1
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+def test_every_augmentation_varies_only_in_training_and_repeatably(name):
+    """What every augmentation must do, ours and those of other packages."""
+    augmentation = AUGMENTATIONS.get(name)
+    assert augmentation.name == name
+    config = AugmentationConfig(cutout=1, shift=0.5, channel_dropout=1, gaps=1, drop_together=(1,))
+    if name in AUGMENTATIONS.foreign_names():
+        config = config.model_copy(update={"extra": {name: 1.0}})
+    assert augmentation.is_wanted(config)
+    assert not augmentation.is_wanted(AugmentationConfig.off())
+    pixels = crops(channels=2)
+    first, again = (augmentation.make(config, 3) for _ in range(2))
+    np.testing.assert_array_equal(np.asarray(first(pixels, training=False)), pixels)
+    varied = np.asarray(first(pixels, training=True))
+    assert (varied.shape, varied.dtype) == (pixels.shape, np.float32)
+    assert np.isfinite(varied).all()
+    assert np.abs(varied - pixels).max() > 0.05
+    np.testing.assert_array_equal(varied, np.asarray(again(pixels, training=True)))
+
+
+def test_an_augmentation_that_is_not_installed_is_named():
+    with pytest.raises(ValidationError, match="no augmentation 'snow' is installed"):
+        AugmentationConfig(extra={"snow": 0.5})
 
 
 @pytest.mark.parametrize("change", [{"rotation": 2.0}, {"noise": -1.0}, {"brightness": 1.0}])

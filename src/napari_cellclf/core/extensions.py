@@ -60,6 +60,10 @@ class ExtensionPoint(Generic[T]):
         """List what is installed, ours first, without importing any of it."""
         return tuple(_declared(self.group))
 
+    def foreign_names(self) -> tuple[str, ...]:
+        """List what other packages offer, without importing any of it."""
+        return tuple(name for name, point in _declared(self.group).items() if not _is_ours(point))
+
     def get(self, name: str) -> T:
         """Import one extension.
 

@@ -14,8 +14,8 @@ TARGETS = np.eye(2, dtype="float32")[[0, 1, 0, 1]]
 @pytest.mark.skipif(keras.config.backend() == "torch", reason="PyTorch computes step by step")
 def test_a_step_is_compiled_with_all_that_varies_images(monkeypatch):
     calls = []
-    vary = Grain._vary
-    monkeypatch.setattr(Grain, "_vary", lambda self, x: calls.append(1) or vary(self, x))
+    vary = Grain.vary
+    monkeypatch.setattr(Grain, "vary", lambda self, x: calls.append(1) or vary(self, x))
     varied = AugmentationConfig(shift=0.1, cutout=0.5)
     trainer = Trainer(small(), config(), (24, 24, 1), varied)
     trainer.step(IMAGES, TARGETS, 1e-3)

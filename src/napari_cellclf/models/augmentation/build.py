@@ -9,8 +9,11 @@ import math
 
 import keras
 
-from napari_cellclf.models.augmentation.config import AugmentationConfig
-from napari_cellclf.models.augmentation.layers import PIXEL_LAYERS
+from napari_cellclf.models.augmentation.config import (
+    AUGMENTATIONS,
+    Augmentation,
+    AugmentationConfig,
+)
 
 #: Prepared pixels are not held to a range.
 _UNBOUNDED = (-1e6, 1e6)
@@ -30,38 +33,49 @@ def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequenti
     (2, 16, 16, 3)
     """
     seeds = iter(range(seed * 1000, seed * 1000 + 1000))
-    layers: list[keras.layers.Layer] = []
-    if config.flips:
-        mode = "horizontal_and_vertical" if config.flips is True else config.flips
-        layers.append(keras.layers.RandomFlip(mode, seed=next(seeds)))
-    if config.rotation:
-        layers.append(
-            keras.layers.RandomRotation(config.rotation, fill_mode="reflect", seed=next(seeds))
-        )
-    if config.shift:
-        layers.append(
-            keras.layers.RandomTranslation(
-                config.shift, config.shift, fill_mode="reflect", seed=next(seeds)
-            )
-        )
-    if config.zoom:
-        # Keras counts the field's width, not the magnification: negative zooms in.
-        span = (math.exp(-config.zoom) - 1, math.exp(config.zoom) - 1)
-        layers.append(keras.layers.RandomZoom(span, fill_mode="reflect", seed=next(seeds)))
-    layers += [layer(config, next(seeds)) for layer in PIXEL_LAYERS if layer.is_wanted(config)]
-    if config.cutout:
-        # Blanked with the mean of prepared pixels, as if there were nothing.
-        erase = keras.layers.RandomErasing(
-            config.cutout,
-            scale=(0.02, config.cutout_area),
-            fill_value=0.0,
-            value_range=_UNBOUNDED,
-            seed=next(seeds),
-        )
-        layers.append(erase)
+    chain = sorted(AUGMENTATIONS.all().values(), key=lambda one: (one.order, one.name))
+    layers = [one.make(config, next(seeds)) for one in chain if one.is_wanted(config)]
     if keras.config.backend() == "jax":
         for layer in layers:
             # Some say no, for XLA on TensorFlow's account; one no, and JAX compiles nothing at all.
             layer.supports_jit = True
     # A sequence of nothing cannot be built.
     return keras.Sequential(layers or [keras.layers.Identity()], name="augmentation")
+
+
+def _flips(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    mode = "horizontal_and_vertical" if config.flips is True else config.flips
+    return keras.layers.RandomFlip(mode, seed=seed)
+
+
+def _rotation(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    return keras.layers.RandomRotation(config.rotation, fill_mode="reflect", seed=seed)
+
+
+def _shift(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    shift = config.shift
+    return keras.layers.RandomTranslation(shift, shift, fill_mode="reflect", seed=seed)
+
+
+def _zoom(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    # Keras counts the field's width, not the magnification: negative zooms in.
+    span = (math.exp(-config.zoom) - 1, math.exp(config.zoom) - 1)
+    return keras.layers.RandomZoom(span, fill_mode="reflect", seed=seed)
+
+
+def _cutout(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    # Blanked with the mean of prepared pixels, as if there were nothing.
+    return keras.layers.RandomErasing(
+        config.cutout,
+        scale=(0.02, config.cutout_area),
+        fill_value=0.0,
+        value_range=_UNBOUNDED,
+        seed=seed,
+    )
+
+
+FLIPS = Augmentation("flips", 10, _flips)
+ROTATION = Augmentation("rotation", 20, _rotation)
+SHIFT = Augmentation("shift", 30, _shift)
+ZOOM = Augmentation("zoom", 40, _zoom)
+CUTOUT = Augmentation("cutout", 120, _cutout)

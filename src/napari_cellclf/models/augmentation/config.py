@@ -1,10 +1,23 @@
-"""How strongly training images are varied; no Keras here, so that presets load at once."""
+"""How strongly training images are varied, and what can vary them.
+
+There is no Keras here, so that presets load at once.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from napari_cellclf.core.extensions import ExtensionPoint
+from napari_cellclf.errors import TrainingError
+
+if TYPE_CHECKING:
+    import keras
+
+Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(BaseModel):
@@ -53,6 +66,8 @@ class AugmentationConfig(BaseModel):
         Channels that are often missing together.
     drop_together_probability : float
         Probability that those are blanked.
+    extra : mapping of str to float
+        Strengths, 0 to 1, of augmentations of other packages, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +91,17 @@ class AugmentationConfig(BaseModel):
     cutout_area: float = Field(default=0.2, gt=0.02, lt=1)
     drop_together: tuple[int, ...] = ()
     drop_together_probability: float = Field(default=0.5, ge=0, le=1)
+    extra: dict[str, Strength] = {}
+
+    @field_validator("extra")
+    @classmethod
+    def _known(cls, extra: dict[str, float]) -> dict[str, float]:
+        known = AUGMENTATIONS.foreign_names()
+        for name in extra:
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                raise ValueError(f"no augmentation {name!r} is installed; installed: {listed}")
+        return extra
 
     @classmethod
     def off(cls, **strengths: Any) -> AugmentationConfig:
@@ -102,7 +128,19 @@ class AugmentationConfig(BaseModel):
     @property
     def varies(self) -> tuple[str, ...]:
         """Names of what is varied at all."""
-        return tuple(name for name in ("flips", *_STRENGTHS) if getattr(self, name))
+        own = tuple(name for name in ("flips", *_STRENGTHS) if getattr(self, name))
+        return own + tuple(name for name, strength in self.extra.items() if strength)
+
+    def strength(self, name: str) -> Any:
+        """Return how strongly something is varied, by the name of a field or in `extra`.
+
+        Returns
+        -------
+        float, bool, str or tuple
+            0, or something else that is false, where it is turned off.
+        """
+        own = name in type(self).model_fields
+        return getattr(self, name) if own else self.extra.get(name, 0.0)
 
     def scaled(self, factor: float) -> AugmentationConfig:
         """Return a configuration that is stronger or weaker as a whole.
@@ -119,7 +157,8 @@ class AugmentationConfig(BaseModel):
         """
         most = {name: _largest(name) for name in _STRENGTHS}
         changed = {n: min(getattr(self, n) * factor, most[n]) for n in _STRENGTHS}
-        return self.model_copy(update=changed)
+        extra = {name: min(strength * factor, 1.0) for name, strength in self.extra.items()}
+        return self.model_copy(update=changed | {"extra": extra})
 
 
 #: Everything that has a strength.
@@ -145,3 +184,49 @@ _STRENGTHS = (
 def _largest(name: str) -> float:
     limits = (getattr(rule, "le", None) for rule in AugmentationConfig.model_fields[name].metadata)
     return float(next(limit for limit in limits if limit is not None))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Something that varies training images; offer one in ``napari_cellclf.augmentations``.
+
+    Parameters
+    ----------
+    name : str
+        The name of the entry point, and of the strength in `AugmentationConfig.extra`.
+    order : int
+        Augmentations are applied in this order: geometry has 10 to 40, what grows in the field 50,
+        light 60 and 70, the lens 80, the camera 90 and 100, missing channels and parts 110 and 120.
+    make : callable
+        Takes the `AugmentationConfig` and a seed, and returns a ``keras.layers.Layer`` that takes
+        and gives prepared pixels, float32 ``(N, Y, X, C)``, and varies them only if called with
+        ``training=True``. `PixelLayer` is a base for such a layer.
+    strengths : tuple of str
+        What it reads of the configuration; it is left out where all of these are zero. By default
+        its name.
+
+    Examples
+    --------
+    >>> AUGMENTATIONS.get("flips").is_wanted(AugmentationConfig.off(flips=True))
+    True
+    """
+
+    name: str
+    order: int
+    make: Callable[[AugmentationConfig, int], keras.layers.Layer]
+    strengths: tuple[str, ...] = ()
+
+    def is_wanted(self, config: AugmentationConfig) -> bool:
+        """Whether a configuration turns it on.
+
+        Returns
+        -------
+        bool
+            Whether any of its strengths is not zero.
+        """
+        return any(config.strength(name) for name in self.strengths or (self.name,))
+
+
+AUGMENTATIONS = ExtensionPoint[Augmentation](
+    "napari_cellclf.augmentations", "augmentation", TrainingError
+)

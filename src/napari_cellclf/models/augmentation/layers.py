@@ -12,19 +12,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from napari_cellclf.models.augmentation.config import AugmentationConfig
+from napari_cellclf.models.augmentation.config import Augmentation, AugmentationConfig
 
 
 class PixelLayer(keras.layers.Layer):
     """Base: varies present channels in training, leaves blank ones blank."""
-
-    #: The strengths that the layer reads; it is not built where all of them are zero.
-    strengths: tuple[str, ...] = ()
-
-    @classmethod
-    def is_wanted(cls, config: AugmentationConfig) -> bool:
-        """Whether a configuration asks for what the layer does."""
-        return any(getattr(config, name) for name in cls.strengths)
 
     def __init__(self, config: AugmentationConfig, seed: int) -> None:
         super().__init__(name=type(self).__name__.lower())
@@ -36,9 +28,9 @@ class PixelLayer(keras.layers.Layer):
         if not training:
             return inputs
         present = ops.cast(ops.any(inputs != 0, axis=(1, 2), keepdims=True), inputs.dtype)
-        return self._vary(inputs) * present
+        return self.vary(inputs) * present
 
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         """Return varied pixels of the same shape; each subclass says how."""
         return pixels
 
@@ -65,9 +57,7 @@ class PixelLayer(keras.layers.Layer):
 class Gaps(PixelLayer):
     """Empty smooth patches to the background, in all channels at once."""
 
-    strengths = ("gaps",)
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         shape = ops.shape(pixels)
         chosen = self.uniform((shape[0], 1, 1, 1)) < self.config.gaps
         # A level between 0.3 and 1.5 deviations empties about 40 to 5 % of the crop.
@@ -80,9 +70,7 @@ class Gaps(PixelLayer):
 class BleedThrough(PixelLayer):
     """Add a little of the neighbouring channel, on either side, as broad filters do."""
 
-    strengths = ("bleed_through",)
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         limit = self.config.bleed_through
         up = self.uniform(self.per_channel(pixels), -limit / 2, limit)
         down = self.uniform(self.per_channel(pixels), -limit / 2, limit)
@@ -93,9 +81,7 @@ class BleedThrough(PixelLayer):
 class Sharpness(PixelLayer):
     """Move each channel towards its blur, or away from it."""
 
-    strengths = ("sharpness",)
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         limit = self.config.sharpness
         # The focus of a field is shared by its channels, up to a little.
         shape = ops.shape(pixels)
@@ -107,9 +93,7 @@ class Sharpness(PixelLayer):
 class Illumination(PixelLayer):
     """Light the field unevenly, and add an uneven haze."""
 
-    strengths = ("illumination", "haze")
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         channels = pixels.shape[-1]
         low = ops.min(pixels, axis=(1, 2), keepdims=True)
         # Scaled as a whole by a random amount, so that some fields are nearly even.
@@ -122,9 +106,7 @@ class Illumination(PixelLayer):
 class Curve(PixelLayer):
     """Bend the intensities, restore mean and deviation, then vary those a little."""
 
-    strengths = ("gamma", "gain", "offset")
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         each = self.per_channel(pixels)
         mean = ops.mean(pixels, axis=(1, 2), keepdims=True)
         deviation = ops.std(pixels, axis=(1, 2), keepdims=True)
@@ -141,9 +123,7 @@ class Curve(PixelLayer):
 class Grain(PixelLayer):
     """Add pixel noise, and round to few grey levels in half of the channels."""
 
-    strengths = ("noise", "grey_steps")
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         each = self.per_channel(pixels)
         # Squared: mostly little noise, sometimes much.
         amount = self.config.noise * ops.square(self.uniform(each))
@@ -157,9 +137,7 @@ class Grain(PixelLayer):
 class ChannelDropout(PixelLayer):
     """Blank the channels that are often missing, and sometimes any one."""
 
-    strengths = ("channel_dropout", "drop_together")
-
-    def _vary(self, pixels: Any) -> Any:
+    def vary(self, pixels: Any) -> Any:
         count, channels = ops.shape(pixels)[0], pixels.shape[-1]
         kept = ops.ones((count, 1, 1, channels), pixels.dtype)
         numbers = ops.arange(channels)
@@ -175,8 +153,16 @@ class ChannelDropout(PixelLayer):
         return pixels * kept
 
 
-#: In the order in which light, lens, camera and file change a scene.
-PIXEL_LAYERS = (Gaps, BleedThrough, Illumination, Sharpness, Curve, Grain, ChannelDropout)
+# In the order in which light, lens, camera and file change a scene.
+GAPS = Augmentation("gaps", 50, Gaps)
+BLEED_THROUGH = Augmentation("bleed_through", 60, BleedThrough)
+ILLUMINATION = Augmentation("illumination", 70, Illumination, ("illumination", "haze"))
+SHARPNESS = Augmentation("sharpness", 80, Sharpness)
+CURVE = Augmentation("curve", 90, Curve, ("gamma", "gain", "offset"))
+GRAIN = Augmentation("grain", 100, Grain, ("noise", "grey_steps"))
+CHANNEL_DROPOUT = Augmentation(
+    "channel_dropout", 110, ChannelDropout, ("channel_dropout", "drop_together")
+)
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
