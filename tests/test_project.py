@@ -242,3 +242,13 @@ def test_nothing_tracked_names_a_registry_or_a_machine() -> None:
 def test_no_file_is_large() -> None:
     large = [str(path.relative_to(ROOT)) for path in _tracked() if path.stat().st_size > 10_000_000]
     assert large == []
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+(?:\.py|/))`", text))
+    assert len(named) > 40
+    missing = [
+        name for name in sorted(named) if not any(p.exists() for p in (SOURCE / name, ROOT / name))
+    ]
+    assert missing == []
