@@ -14,6 +14,7 @@ Examples
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ _HOME = {
     "train": "runs.api",
 }
 
+#: Types that magicgui makes widgets of, once `plugin.magic` has registered them.
+_IN_FORMS = ("Classifier", "Predictions")
+
 __all__ = [
     "Classifier",
     "Dataset",
@@ -79,6 +83,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("napari-cellclf")
+    if name in _IN_FORMS and {"magicgui", "napari"} <= sys.modules.keys():
+        importlib.import_module(f"{__name__}.plugin.magic")
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
