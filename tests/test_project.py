@@ -11,6 +11,7 @@ import sys
 import tomllib
 from importlib.metadata import entry_points, version
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,40 @@ def test_what_is_imported_is_declared(path: Path) -> None:
             known |= {name.partition(".")[0].replace("-", "_") for name in _extra(extra)}
     imported = {DISTRIBUTIONS.get(name, name) for name in _imported(path)}
     assert imported - known <= _dependencies().keys()
+
+
+def _lines_of_dependencies() -> list[str]:
+    """Return the lines of pyproject.toml that declare what is installed with the package."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    declared = text.split("dependencies = [", 1)[1].split("[dependency-groups]", 1)[0]
+    return [line.strip() for line in declared.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {
+            _name(line)
+            for lines in [
+                PROJECT["project"]["dependencies"],
+                *PROJECT["project"]["optional-dependencies"].values(),
+            ]
+            for line in lines
+        }
+        - {"napari", "napari-cellclf"}
+    ),
+)
+def test_a_declared_dependency_is_used_or_says_why(name: str) -> None:
+    """It is imported, loaded by its name, or has a comment right above it."""
+    module = {v: k for k, v in DISTRIBUTIONS.items()}.get(name, name).replace("-", "_")
+    used = re.compile(rf"(?:import|from) {module}\b|[\"']{module}\b")
+    lines = _lines_of_dependencies()
+    explained = any(
+        line.startswith(f'"{name}') and above.startswith("#") for above, line in pairwise(lines)
+    )
+    assert explained or any(
+        used.search(path.read_text(encoding="utf-8")) for path in SOURCE.rglob("*.py")
+    )
 
 
 def test_every_file_of_the_package_is_installed() -> None:
