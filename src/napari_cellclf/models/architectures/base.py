@@ -79,7 +79,8 @@ class Architecture(ABC):
     def build(self, *args: Any, **kwargs: Any) -> keras.Model:
         """Build the network with random weights, or with those that `weights` names.
 
-        Write it as ``build(self, input_shape, n_classes, *, ...)``.
+        Write it as ``build(self, input_shape, n_classes, *, ...)``; what follows the star are your
+        parameters, with defaults that JSON can hold.
 
         Parameters
         ----------
