@@ -80,7 +80,9 @@ class Architecture(ABC):
         """Build the network with random weights, or with those that `weights` names.
 
         Write it as ``build(self, input_shape, n_classes, *, ...)``; what follows the star are your
-        parameters, with defaults that JSON can hold.
+        parameters, with defaults that JSON can hold. If it has pretrained weights, `weights` can
+        also be ``"unfilled"``: build the same layers as for pretrained weights, and leave the
+        numbers random; a bundle fills them.
 
         Parameters
         ----------
@@ -88,10 +90,6 @@ class Architecture(ABC):
             Height and width in pixels, None for any, and number of channels.
         n_classes : int
             Number of classes, at least 2.
-        **parameters
-            Declare yours as keyword-only arguments with defaults that JSON can hold. `weights`, of
-            an architecture that has pretrained ones, is also ``"unfilled"``: then build the same
-            layers as for pretrained weights, and leave the numbers random. A bundle fills them.
 
         Returns
         -------
