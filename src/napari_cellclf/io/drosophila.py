@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import NameParseError, NoImagesError
 from napari_cellclf.io.files import is_hidden, read_file
+from napari_cellclf.io.naming import Fields, NamingScheme
 from napari_cellclf.io.planes import collapse_grey
 
 _NAME = re.compile(
@@ -68,6 +69,20 @@ class EmbryoName:
             "factor": self.factor,
             "group": self.group,
         }
+
+
+class EmbryoNames(NamingScheme):
+    """``Stage(060)-20230811-Cycle00-embryo03-3.tif``: one image of an embryo at a minute."""
+
+    name = "drosophila"
+    example = "Stage(060)-20230811-Cycle00-embryo03-3.tif"
+
+    def parse(self, path: PurePath) -> Fields | None:
+        """Read all that the name says."""
+        return parse_name(path).metadata if is_embryo_file(path.name) else None
+
+
+DROSOPHILA = EmbryoNames()
 
 
 def is_embryo_file(name: str) -> bool:

@@ -7,6 +7,7 @@ import os
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.drosophila import is_embryo_file, read_embryo
 from napari_cellclf.io.files import local_path, read_file
+from napari_cellclf.io.naming import named_image, read_named
 from napari_cellclf.io.rxrx1 import is_site_file, read_site, site_of
 
 
@@ -22,6 +23,7 @@ def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) 
           all its channels that exist are read.
         - A file named ``Stage(060)-20230811-Cycle00-embryo03-3.tif`` is an embryo at a minute;
           where it is RGB or RGBA of equal colours it becomes one channel.
+        - A file named by a scheme of another package stands for all channels of its image.
 
     limit_bytes : int, optional
         Bytes of decoded pixels that one file may take; by default the number in the environment
@@ -70,4 +72,7 @@ def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) 
             return read_site(site_of(file), limit_bytes=limit_bytes)
         if is_embryo_file(file.name):
             return read_embryo(file, limit_bytes=limit_bytes)
+        named = named_image(file)
+        if named is not None:
+            return read_named(named, limit_bytes=limit_bytes)
     return read_file(file, limit_bytes=limit_bytes)

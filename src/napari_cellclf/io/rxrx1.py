@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.files import Seen, is_hidden, read_file
+from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 from napari_cellclf.io.planes import check_like, grey_plane
 from napari_cellclf.io.rxrx1_names import (
     FILE_PATTERN,
@@ -48,6 +49,29 @@ __all__ = [
     "sites_metadata",
     "stain_channels",
 ]
+
+
+class RxRx1Names(NamingScheme):
+    """``HUVEC-01/Plate1/B02_s1_w3.png``: a file for each stain of a site."""
+
+    name = "rxrx1"
+    example = "HUVEC-01/Plate1/B02_s1_w3.png"
+
+    def parse(self, path: PurePath) -> Fields | None:
+        """Read experiment and plate off the folders, the rest off the name."""
+        if not is_site_file(path.name):
+            return None
+        name = parse_path(path)
+        says = {"experiment": name.experiment, "plate": name.plate}
+        known = {key: value for key, value in says.items() if value is not None}
+        return {**known, "well": name.well, "site": name.site, CHANNEL: name.channel}
+
+    def channel_name(self, channel: str | int) -> str:
+        """Name the published stain."""
+        return STAINS[int(channel) - 1].name
+
+
+RXRX1 = RxRx1Names()
 
 #: From a data set's root down to a plate: images/train/HUVEC-01/Plate1.
 _MAX_DEPTH = 4

@@ -14,6 +14,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.drosophila import is_embryo_file, parse_name
 from napari_cellclf.io.files import IMAGE_SUFFIXES, Seen, is_hidden, local_path
+from napari_cellclf.io.naming import NamedImage, group_files, named_image, parsed
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.rxrx1 import (
     SiteFiles,
@@ -74,8 +75,16 @@ def _collect(path: Path) -> list[ImageSource]:
 def _from_file(path: Path) -> ImageSource:
     if is_site_file(path.name):
         return _from_sites([site_of(path)])[0]
-    says = parse_name(path).metadata if is_embryo_file(path.name) else {}
-    return ImageSource(str(path), says, read=partial(read_image, path))
+    if is_embryo_file(path.name):
+        return ImageSource(str(path), parse_name(path).metadata, read=partial(read_image, path))
+    named = named_image(path)
+    if named is not None:
+        return _from_names(named)
+    return ImageSource(str(path), read=partial(read_image, path))
+
+
+def _from_names(image: NamedImage) -> ImageSource:
+    return ImageSource(str(image.first), dict(image.fields), read=partial(read_image, image.first))
 
 
 def _from_sites(sites: list[SiteFiles]) -> list[ImageSource]:
@@ -92,10 +101,17 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
 def _from_folder(folder: Path) -> list[ImageSource]:
     sources = _from_sites(find_sites(folder))
     in_sites = {Path(source.id).parent for source in sources}
+    named: list[Path] = []
     for path in _image_files(folder):
         # Deeper than RxRx1's own folders go, a site's files are found one by one.
-        if not (is_site_file(path.name) and path.parent in in_sites):
+        if is_site_file(path.name) and path.parent in in_sites:
+            continue
+        own = is_site_file(path.name) or is_embryo_file(path.name)
+        if own or parsed(path) is None:
             sources.append(_from_file(path))
+        else:
+            named.append(path)
+    sources += map(_from_names, group_files(named))
     if not sources:
         raise NoImagesError(
             f"the folder {folder} holds no images (TIFF, PNG, JPEG); give a folder that does"

@@ -16,9 +16,8 @@ from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.datasets.folders import SPLIT_NAMES
 from napari_cellclf.io.datasets.rows import make_dataset, make_frame, make_row
-from napari_cellclf.io.drosophila import is_embryo_file
 from napari_cellclf.io.files import local_path
-from napari_cellclf.io.rxrx1 import is_site_file
+from napari_cellclf.io.naming import parsed
 from napari_cellclf.io.sources import collect_sources
 from napari_cellclf.io.tables import safe_cell
 
@@ -159,7 +158,7 @@ def _row(
 
 
 def _said_by_name(file: Path) -> dict[str, Any]:
-    if not file.is_file() or not (is_site_file(file.name) or is_embryo_file(file.name)):
+    if not file.is_file() or parsed(file) is None:
         return {}
     return make_row(collect_sources([file])[0], "")
 
