@@ -33,8 +33,7 @@ from PIL import Image as Pillow
 
 import napari_cellclf as cc
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.inference.ahead import prepared_ahead
-from napari_cellclf.inference.rows import Item, Row
+from napari_cellclf.inference.prepare import Item, Row, prepared_ahead
 from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.io.tables import PredictionWriter
 

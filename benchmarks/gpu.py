@@ -44,11 +44,10 @@ from napari_cellclf.bundles.catalogue import bundled_folder
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.inference.ahead import prepared_ahead
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.inference.onnxruntime_engine import OnnxRuntimeEngine
-from napari_cellclf.inference.rows import BadImage, Item
+from napari_cellclf.inference.onnx_engines import OnnxRuntimeEngine
+from napari_cellclf.inference.prepare import BadImage, Item, prepared_ahead
 from napari_cellclf.io.prepared import Item as CacheItem
 from napari_cellclf.io.prepared import PreparedImages, prepare_images
 from napari_cellclf.io.rxrx1_stains import stain_channels

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.inference import batches as module
 from napari_cellclf.inference.batches import Batches, Delivered
-from napari_cellclf.inference.rows import BadImage, Row
+from napari_cellclf.inference.prepare import BadImage, Row
 
 #: The side of an image; 0 is one that could not be read.
 sides = st.lists(st.integers(0, 3), max_size=80)

@@ -29,8 +29,8 @@ from napari_cellclf.errors import (
     UnreadableImageError,
 )
 from napari_cellclf.inference import batches
-from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.inference.rows import BadImage, Item, distinct, image_from_array
+from napari_cellclf.inference.classifier import Classifier, image_from_array
+from napari_cellclf.inference.prepare import BadImage, Item, distinct
 
 MakeImage = Callable[..., Image]
 
@@ -119,7 +119,7 @@ def test_a_lazy_stack_is_read_plane_by_plane(
 ) -> None:
     import dask.array as da
 
-    monkeypatch.setattr("napari_cellclf.inference.ahead.default_threads", lambda: 1)
+    monkeypatch.setattr("napari_cellclf.inference.prepare.default_threads", lambda: 1)
     most = 0
     alive = 0
 

@@ -36,7 +36,7 @@ from napari_cellclf.inference import engine_library as engine_library_module
 from napari_cellclf.inference import load
 from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.load import load_classifier
-from napari_cellclf.inference.onnxruntime_engine import choose_providers
+from napari_cellclf.inference.onnx_engines import choose_providers
 
 Save = Callable[..., ModelBundle]
 MODEL = "rxrx1-celltype"

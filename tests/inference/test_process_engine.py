@@ -15,8 +15,12 @@ import pytest
 from napari_cellclf import load_classifier, simulate_site
 from napari_cellclf.errors import CancelledError, InputError, ModelError, ModelNotFoundError
 from napari_cellclf.inference import process_engine
-from napari_cellclf.inference.engine_process import receive, send
-from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
+from napari_cellclf.inference.process_engine import (
+    ProcessEngine,
+    receive,
+    send,
+    window_is_open,
+)
 
 MODEL = "rxrx1-celltype"
 

@@ -23,7 +23,7 @@ import pytest
 from server_samples import png
 
 from napari_cellclf.errors import ImageTooLargeError, InputError
-from napari_cellclf.inference.tokens import read_token
+from napari_cellclf.inference.remote import read_token
 from napari_cellclf.server.batching import Batcher
 from napari_cellclf.server.run import listen
 from napari_cellclf.server.served import Served, load_served

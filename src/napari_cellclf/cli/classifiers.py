@@ -53,8 +53,7 @@ def opened(args: argparse.Namespace, mapping: Mappings | None) -> Iterator[AnyCl
 @contextmanager
 def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
     from napari_cellclf.inference.load import load_classifier
-    from napari_cellclf.inference.remote import connect
-    from napari_cellclf.inference.tokens import read_token
+    from napari_cellclf.inference.remote import connect, read_token
 
     if args.scheduler is not None:
         with _on_cluster(args) as cluster:

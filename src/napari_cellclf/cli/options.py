@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.inference.engine_choice import ENGINE_CHOICES, PRECISIONS
+from napari_cellclf.inference.engine import ENGINE_CHOICES, PRECISIONS
 
 Mappings = Mapping[str, str | None]
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from napari_cellclf.cli.classifiers import AnyClassifier
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import OnProgress
-    from napari_cellclf.inference.rows import BadImage
+    from napari_cellclf.inference.prepare import BadImage
     from napari_cellclf.io.sources import ImageSource
 
 

@@ -83,7 +83,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve a model until told to stop."""
-    from napari_cellclf.inference.tokens import read_token
+    from napari_cellclf.inference.remote import read_token
 
     try:
         from napari_cellclf.server.run import serve

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+    from napari_cellclf.inference.engine import EngineChoice, Precision
     from napari_cellclf.io.sources import ImageSource
 
 

@@ -26,13 +26,13 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ImageError, ServerError
 from napari_cellclf.inference.batches import Delivered
-from napari_cellclf.inference.rows import BadImage
+from napari_cellclf.inference.prepare import BadImage
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
     from napari_cellclf.core.preprocessing import Preprocessing
-    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+    from napari_cellclf.inference.engine import EngineChoice, Precision
     from napari_cellclf.io.sources import ImageSource
 
 #: Batches in a chunk at most: seconds of work, so that neither sending nor losing one counts.

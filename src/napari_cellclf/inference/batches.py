@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.inference.rows import BadImage, Row
+from napari_cellclf.inference.prepare import BadImage, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,28 +24,30 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.core.tta import mean_over_views
 from napari_cellclf.errors import (
+    AxesError,
     CancelledError,
     ImageError,
     ImageTooLargeError,
     InputError,
     NoImagesError,
 )
-from napari_cellclf.inference.ahead import prepared_ahead
 from napari_cellclf.inference.batches import Answer, Batches, Delivered
 from napari_cellclf.inference.engine import Engine
-from napari_cellclf.inference.rows import (
+from napari_cellclf.inference.prepare import (
     TOO_LARGE,
     BadImage,
     Item,
     Row,
     distinct,
-    image_from_array,
+    prepared_ahead,
 )
 
 if TYPE_CHECKING:
     from napari_cellclf.io.sources import ImageSource
 
 Mappings = Mapping[str, str | None]
+
+_RGB = ("red", "green", "blue")
 
 
 class Classifier:
@@ -329,3 +331,61 @@ def _read(path: str | Path) -> Image:
     from napari_cellclf.io.read import read_image
 
     return read_image(path)
+
+
+def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
+    """Take an array whose axes can only mean one thing to a model.
+
+    `array`: ndarray, shape (Y, X) or (C, Y, X), or (Y, X, C) for a model of red, green and blue;
+    with the model's channels, in its order.
+    """
+    names = tuple(channel.name for channel in preprocessing.channels)
+    count, shape = len(names), tuple(array.shape)
+    if len(shape) == 2 and count == 1:
+        return Image(array, "YX", names)
+    first = len(shape) == 3 and shape[0] == count
+    is_rgb = tuple(name.lower() for name in names) == _RGB
+    last = len(shape) == 3 and shape[-1] == count and is_rgb
+    if first and not last:
+        return Image(array, "CYX", names)
+    if last and not first:
+        return Image(array, "YXS", names)
+    raise AxesError(
+        f"an array of shape {shape} does not say where its {count} channels "
+        f"({', '.join(names)}) are; {_remedy(shape, names)}"
+    )
+
+
+def _remedy(shape: tuple[int, ...], names: tuple[str, ...]) -> str:
+    """Say what to write instead, with as many axes and channels as the array has."""
+    if len(shape) == 2:
+        return (
+            f"stack the channels as ({len(names)}, Y, X), or say which one it is with "
+            f"Image(array, axes='YX', channels=[{names[0]!r}])"
+        )
+    if not 3 <= len(shape) <= 6:
+        return f"give an array ({len(names)}, Y, X) for each image"
+    axes = _likely_axes(shape, len(names))
+    letter = next((letter for letter in "CS" if letter in axes), None)
+    size = 1 if letter is None else shape[axes.index(letter)]
+    if letter == "S":
+        listed = ""
+    elif size == len(names):
+        listed = f", channels={list(names)}"
+    else:
+        listed = f", channels=[its {size} names]"
+    return f"say so with Image(array, axes={axes!r}{listed}) if that is what its axes are"
+
+
+def _likely_axes(shape: tuple[int, ...], count: int) -> str:
+    """Guess axes for a message; nothing is classified by them."""
+    places = [len(shape) - 3, *range(len(shape) - 3), len(shape) - 1]
+    place = next((place for place in places if shape[place] == count), None)
+    if place is None and count == 1:
+        return ["T", "TZ", "PTZ", "PTZQ"][len(shape) - 3] + "YX"
+    letter = "C"
+    if place is None and shape[-1] in (3, 4):
+        letter, place = "S", len(shape) - 1
+    others = ["", "T", "TZ", "PTZ"][len(shape) - 3] + "YX"
+    place = len(shape) - 3 if place is None else place
+    return others[:place] + letter + others[place:]

@@ -1,8 +1,17 @@
-"""What a classifier asks of whatever computes its network."""
+"""What computes a network: the protocol of engines, and which one a model gets here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,3 +40,107 @@ class Engine(Protocol):
             Probabilities, before any temperature.
         """
         ...
+
+
+EngineName = Literal["openvino", "onnxruntime", "keras"]
+EngineChoice = Literal["auto", "openvino", "onnxruntime", "keras"]
+#: ``fast``: as processor or GPU do fastest, which may be in 16 bits. ``auto``: that, where the
+#: model was shown to bear it.
+Precision = Literal["auto", "fast", "float32"]
+#: What an engine is told.
+EnginePrecision = Literal["fast", "float32"]
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+ENGINE_CHOICES: tuple[EngineChoice, ...] = get_args(EngineChoice)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+#: Packages that bring the module `onnxruntime` together with a GPU.
+_GPU_RUNTIMES = {"nvidia": "onnxruntime-gpu", "windows": "onnxruntime-directml"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides which engine is taken."""
+
+    #: Those that are installed.
+    engines: frozenset[str]
+    #: Whether the ONNX Runtime that is installed is one for the GPU that is here.
+    runtime_has_gpu: bool = False
+    #: Whether Keras's backend is installed with what it needs for the GPU that is here.
+    keras_has_gpu: bool = False
+
+
+def choose_engine(asked: EngineChoice, has_graph: bool, machine: Machine) -> EngineName:
+    """Decide which engine computes a model.
+
+    Examples
+    --------
+    >>> choose_engine("auto", True, Machine(frozenset({"keras", "openvino"})))
+    'openvino'
+    >>> choose_engine("auto", False, Machine(frozenset({"keras", "openvino"})))
+    'keras'
+    """
+    if asked not in ENGINE_CHOICES:
+        raise InputError(f"there is no engine {asked!r}; choose one of {', '.join(ENGINE_CHOICES)}")
+    if asked != "auto":
+        return asked
+    if not has_graph:
+        return "keras"
+    if machine.runtime_has_gpu:
+        return "onnxruntime"
+    if machine.keras_has_gpu:
+        return "keras"
+    return next((name for name in ENGINES if name in machine.engines), "keras")
+
+
+def look_at_machine() -> Machine:
+    """Find out what is here, importing none of the engines."""
+    nvidia = has_nvidia_driver() and not gpus_are_hidden()
+    windows = platform.system() == "Windows"
+    return Machine(
+        frozenset(name for name in ENGINES if _is_library(name)),
+        runtime_has_gpu=(nvidia and _is_installed(_GPU_RUNTIMES["nvidia"]))
+        or (windows and _is_installed(_GPU_RUNTIMES["windows"])),
+        keras_has_gpu=nvidia and _backends_have_cuda(),
+    )
+
+
+def engine_version(name: EngineName) -> str:
+    """Tell which build of an engine is installed, without importing it."""
+    builds = (*_GPU_RUNTIMES.values(), name) if name == "onnxruntime" else (name,)
+    return next((f"{build} {_version(build)}" for build in builds if _is_installed(build)), name)
+
+
+def has_nvidia_driver() -> bool:
+    """Whether NVIDIA's driver is installed."""
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def gpus_are_hidden() -> bool:
+    """Whether ``CUDA_VISIBLE_DEVICES`` hides every GPU."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return hidden is not None and hidden.strip() in ("", "-1")
+
+
+def _backends_have_cuda() -> bool:
+    """Whether TensorFlow, PyTorch or JAX came with CUDA: all need cuDNN, which is a package."""
+    packages = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
+    # PyTorch for Windows has it inside, and says so in its version.
+    return any(map(_is_installed, packages)) or "+cu" in _version("torch")
+
+
+def _is_library(name: str) -> bool:
+    found = find_spec(name)
+    # A folder of exported models may be called like that, and Python would import it.
+    return found is not None and found.origin is not None
+
+
+def _is_installed(package: str) -> bool:
+    return bool(_version(package))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

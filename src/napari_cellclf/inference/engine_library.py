@@ -1,4 +1,4 @@
-"""The libraries of the engines, imported when one of them is used."""
+"""The libraries of the engines: importing them, and telling their errors for lack of memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.errors import EngineError
+from napari_cellclf.errors import EngineError, ImageTooLargeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 #: Of how many sizes OpenVINO keeps what it has made for each operation of a network of open size.
 #: Its own 5000 take 600 MB after 600 sizes of images in EfficientNet-Lite0; these take 140 MB
 #: however many follow, and 12 sizes in turn are still computed as fast (with 256, not).
 _FEW_SIZES = {"CPU_RUNTIME_CACHE_CAPACITY": "512"}
+
+#: What the errors of JAX's, PyTorch's, ONNX Runtime's and OpenVINO's allocators say, which have no
+#: type of their own.
+_FULL = (
+    "RESOURCE_EXHAUSTED",
+    "can't allocate memory",
+    "out of memory",
+    "Failed to allocate",
+    "bad_alloc",
+)
 
 #: Several threads may want the same library at once.
 _LOCK = threading.RLock()
@@ -86,3 +101,30 @@ def _core() -> tuple[Any, int]:
     with suppress(RuntimeError):
         core.set_property("CPU", _FEW_SIZES)
     return core, os.getpid()
+
+
+def or_exhausted(*errors: type[Exception]) -> tuple[type[Exception], ...]:
+    """Add to a list of errors those that mean a want of memory."""
+    tensorflow = sys.modules.get("tensorflow")
+    # TensorFlow's is no RuntimeError; it can only be raised where TensorFlow is loaded.
+    own = () if tensorflow is None else (tensorflow.errors.ResourceExhaustedError,)
+    return (MemoryError, *own, *errors)
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error means a want of memory."""
+    if isinstance(error, or_exhausted()):
+        return True
+    return any(text in str(error) for text in _FULL)
+
+
+def image_too_large(batch: NDArray[np.float32], place: str) -> ImageTooLargeError:
+    """Make the error of a batch that did not fit.
+
+    `batch`: ndarray, shape (N, Y, X, C), float32; what was to be computed.
+    """
+    count, height, width = batch.shape[:3]
+    return ImageTooLargeError(
+        f"{count} x {height} x {width} pixels need more memory than the {place} has free; give a "
+        "smaller batch_size, or smaller images"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.inference.exhaustion import image_too_large, is_exhausted, or_exhausted
-from napari_cellclf.inference.retracing import without_retracing_advice
+from napari_cellclf.inference.engine_library import image_too_large, is_exhausted, or_exhausted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,3 +79,18 @@ class KerasEngine:
             if not is_exhausted(error):
                 raise
             raise image_too_large(batch, self._place) from error
+
+
+@contextmanager
+def without_retracing_advice() -> Iterator[None]:
+    """Keep the advice back inside the block."""
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(_is_no_advice)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in str(record.msg)

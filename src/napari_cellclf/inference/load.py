@@ -15,7 +15,7 @@ from napari_cellclf.errors import (
     SelfTestError,
 )
 from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.inference.engine_choice import (
+from napari_cellclf.inference.engine import (
     PRECISIONS,
     EngineChoice,
     EngineName,
@@ -24,7 +24,7 @@ from napari_cellclf.inference.engine_choice import (
     choose_engine,
     look_at_machine,
 )
-from napari_cellclf.inference.graph_engine import Graph, GraphEngineName, load_graph_engine
+from napari_cellclf.inference.onnx_engines import Graph, GraphEngineName, load_graph_engine
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
 from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, prepared_test, run_self_test
 

@@ -9,7 +9,9 @@ any moment, and gives its memory back.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -22,15 +24,15 @@ import numpy as np
 
 from napari_cellclf import errors
 from napari_cellclf.errors import CancelledError, CellclfError, ModelError
-from napari_cellclf.inference.engine_process import receive, send
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+    from napari_cellclf.inference.engine import EngineChoice, Precision
 
 _log = logging.getLogger(__name__)
-_CHILD = "napari_cellclf.inference.engine_process"
+_FLOAT = np.dtype("<f4")
+_CHILD = "napari_cellclf.inference.engine_child"
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
@@ -96,6 +98,33 @@ class ProcessEngine:
             f"the process that runs the model ended by itself (exit code {code}), perhaps for lack "
             "of memory; the log has what it said, try a smaller image or another model"
         )
+
+
+def send(stream: IO[bytes], header: dict[str, Any], array: NDArray[Any] | None = None) -> None:
+    """Write a message.
+
+    `array`: of numbers; sent as float32.
+    """
+    if array is None:
+        stream.write(json.dumps(header).encode() + b"\n")
+    else:
+        stream.write(json.dumps({**header, "shape": array.shape}).encode() + b"\n")
+        stream.write(np.ascontiguousarray(array, _FLOAT).data.cast("B"))
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+    """Read a message."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        return None
+    header = json.loads(line)
+    shape = header.get("shape", [0])
+    wanted = math.prod(shape) * _FLOAT.itemsize
+    content = stream.read(wanted)
+    if len(content) < wanted:
+        return None
+    return header, np.frombuffer(content, _FLOAT).reshape(shape)
 
 
 def window_is_open() -> bool:

@@ -27,7 +27,7 @@ from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
 )
 from napari_cellclf.errors import ArchitectureError, BundleError, ModelError, UnsafeModelError
-from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
+from napari_cellclf.inference.engine_library import is_exhausted, or_exhausted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -29,11 +29,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 #: More than any card with its bundle.json takes, and any answer of probabilities.
 _MAX_ANSWER_BYTES = 1 << 26
+
 _MAX_ERROR_BYTES = 1 << 16
+
+_SHORTEST_TOKEN = 16
+
 _OCTETS = "application/octet-stream"
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -94,6 +101,21 @@ def connect(
     address = _parse(url, allow_plain)
     engine = RemoteEngine(address, token, timeout, certificates)
     return Classifier(engine.bundle, engine)
+
+
+def read_token(path: Path) -> str:
+    """Read the secret that clients must know."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the token file {path} cannot be read ({error}); check it") from error
+    if len(token) < _SHORTEST_TOKEN or not token.isprintable() or " " in token:
+        raise InputError(
+            f"the token in {path} must be one line of at least {_SHORTEST_TOKEN} characters "
+            'without spaces; make one with python -c "import secrets; '
+            'print(secrets.token_urlsafe())"'
+        )
+    return token
 
 
 class RemoteEngine:

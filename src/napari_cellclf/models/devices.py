@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.inference.engine_choice import has_nvidia_driver
+from napari_cellclf.inference.engine import has_nvidia_driver
 
 #: Those of Keras 3, each with the package it needs.
 BACKENDS = ("tensorflow", "torch", "jax", "openvino", "numpy")

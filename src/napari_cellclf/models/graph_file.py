@@ -15,8 +15,8 @@ from napari_cellclf.bundles.bundle_files import GRAPH, LIMITS
 from napari_cellclf.bundles.onnx_gate import check_onnx
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError, ModelError
-from napari_cellclf.inference.graph_engine import Graph, load_graph_engine
 from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
 from napari_cellclf.models.export.material import TOLERANCE
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.export.runtimes import run_onnx, run_openvino

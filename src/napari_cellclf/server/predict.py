@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from napari_cellclf.core.channels import name_overrides
 from napari_cellclf.errors import ImageError, InputError
-from napari_cellclf.inference.rows import BadImage, Item, Row, distinct, prepared_rows
+from napari_cellclf.inference.prepare import BadImage, Item, Row, distinct, prepared_rows
 from napari_cellclf.io.sent import sent_sources
 from napari_cellclf.server.asking import Asked, read_query
 from napari_cellclf.server.failures import RequestError, of_image

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.inference.engine_choice import EngineChoice, Precision
+from napari_cellclf.inference.engine import EngineChoice, Precision
 
 _MIB = 2**20
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")

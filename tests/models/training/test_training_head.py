@@ -8,7 +8,7 @@ import pytest
 from training_patterns import config, material
 
 from napari_cellclf.errors import CancelledError, DatasetError, EngineError
-from napari_cellclf.inference.engine_choice import Machine
+from napari_cellclf.inference.engine import Machine
 from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.training import backbone as backbone_module
 from napari_cellclf.models.training import features, stages

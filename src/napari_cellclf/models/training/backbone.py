@@ -12,14 +12,14 @@ import keras
 import numpy as np
 
 from napari_cellclf.errors import EngineError
-from napari_cellclf.inference.engine_choice import (
+from napari_cellclf.inference.engine import (
     EngineName,
     EnginePrecision,
     Machine,
     choose_engine,
     engine_version,
 )
-from napari_cellclf.inference.graph_engine import Graph, load_graph_engine
+from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.training.surgery import in_float32
 from napari_cellclf.models.training.validation import compute_batch

@@ -19,8 +19,8 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import CancelledError, DatasetError, EngineError, ExportError
-from napari_cellclf.inference.ahead import in_order
-from napari_cellclf.inference.engine_choice import look_at_machine
+from napari_cellclf.inference.engine import look_at_machine
+from napari_cellclf.inference.prepare import in_order
 from napari_cellclf.io.kept_arrays import ArrayCache, KeptArrays
 from napari_cellclf.models.training.backbone import (
     Backbone,

@@ -13,7 +13,7 @@ import numpy as np
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, TrainingError
-from napari_cellclf.inference.exhaustion import is_exhausted, or_exhausted
+from napari_cellclf.inference.engine_library import is_exhausted, or_exhausted
 from napari_cellclf.models.training.reporter import Keeper, Reporter, StepReport
 from napari_cellclf.models.training.trainer import learning_rate
 from napari_cellclf.models.training.validation import RECORDED, Validation

@@ -12,7 +12,7 @@ from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.tta import Views, mean_over_views
 from napari_cellclf.errors import CancelledError
-from napari_cellclf.inference.retracing import without_retracing_advice
+from napari_cellclf.inference.keras_engine import without_retracing_advice
 
 if TYPE_CHECKING:
     import keras

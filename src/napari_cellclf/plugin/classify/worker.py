@@ -16,7 +16,7 @@ from napari_cellclf.plugin.classify.model_process import ModelProcess
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 
 if TYPE_CHECKING:
-    from napari_cellclf.inference.rows import BadImage
+    from napari_cellclf.inference.prepare import BadImage
     from napari_cellclf.io.sources import ImageSource
 
 LOADING = "Loading the model (the first time takes a little longer)…"

@@ -16,8 +16,14 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
-from napari_cellclf.inference.ahead import default_threads, in_order, prepared_ahead
-from napari_cellclf.inference.rows import BadImage, Item, prepared_rows
+from napari_cellclf.inference.prepare import (
+    BadImage,
+    Item,
+    default_threads,
+    in_order,
+    prepared_ahead,
+    prepared_rows,
+)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.inference import engine_choice
-from napari_cellclf.inference.engine_choice import (
+from napari_cellclf.inference import engine as module
+from napari_cellclf.inference.engine import (
     ENGINES,
     Machine,
     choose_engine,
@@ -71,9 +71,9 @@ def test_a_gpu_counts_with_a_driver_and_a_package(monkeypatch, packages, driver,
             return "1.0"
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(engine_choice, "version", version)
-    monkeypatch.setattr(engine_choice, "has_nvidia_driver", lambda: driver)
-    monkeypatch.setattr(engine_choice.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(module, "version", version)
+    monkeypatch.setattr(module, "has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr(module.platform, "system", lambda: "Linux")
     if hidden is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
@@ -97,7 +97,7 @@ def test_which_build_is_here(monkeypatch, packages, expected):
             raise PackageNotFoundError(package)
         return packages[package]
 
-    monkeypatch.setattr(engine_choice, "version", version)
+    monkeypatch.setattr(module, "version", version)
     assert engine_version("onnxruntime") == expected
 
 
@@ -107,5 +107,5 @@ def test_a_folder_is_not_mistaken_for_a_library(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     importlib.invalidate_caches()
-    assert engine_choice.find_spec("onnxruntime") is not None
+    assert module.find_spec("onnxruntime") is not None
     assert "onnxruntime" not in look_at_machine().engines

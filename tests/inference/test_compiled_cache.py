@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_cellclf.inference import graph_cache
-from napari_cellclf.inference.graph_cache import (
+from napari_cellclf.inference import compiled_cache
+from napari_cellclf.inference.compiled_cache import (
     engines_folder,
     find_compiled,
     keep_compiled,
@@ -52,7 +52,7 @@ def test_a_damaged_one_is_not_used(damage):
 
 
 def test_the_one_not_used_for_longest_goes_first(monkeypatch):
-    monkeypatch.setattr(graph_cache, "MAX_BYTES", 300)
+    monkeypatch.setattr(compiled_cache, "MAX_BYTES", 300)
     keys = [key_of(str(number)) for number in range(3)]
     for age, key in zip((30, 20), keys, strict=False):
         keep_compiled(key, bytes(100))
@@ -70,7 +70,7 @@ def test_a_folder_that_is_only_read_is_read(monkeypatch):
     def refuse(path):
         raise PermissionError
 
-    monkeypatch.setattr(graph_cache.os, "utime", refuse)
+    monkeypatch.setattr(compiled_cache.os, "utime", refuse)
     assert find_compiled(key) == b"compiled"
 
 

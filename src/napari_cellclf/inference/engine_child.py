@@ -1,0 +1,49 @@
+"""The child process that holds a network, started with a model, an engine and a precision.
+
+It loads the model, then computes batches until its standard input ends. Each message, in and out,
+is a line of JSON; batches and probabilities are followed by the bytes of their float32 array.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING
+
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.inference.load import load_classifier
+from napari_cellclf.inference.process_engine import receive, send
+
+if TYPE_CHECKING:
+    from napari_cellclf.inference.engine import EngineChoice, Precision
+
+
+def main(reference: str, engine: EngineChoice, precision: Precision) -> int:
+    """Serve a model over standard input and output."""
+    output = os.fdopen(os.dup(1), "wb")
+    # Whatever libraries print goes to standard error, so that the output stays readable.
+    os.dup2(2, 1)
+    try:
+        classifier = load_classifier(
+            reference, engine=engine, precision=precision, own_process=False
+        )
+    except CellclfError as error:
+        _send_error(output, error)
+        return 1
+    send(output, {"device": classifier.device})
+    while (message := receive(sys.stdin.buffer)) is not None:
+        try:
+            probabilities = classifier.engine(message[1])
+        except (CellclfError, MemoryError) as error:
+            _send_error(output, error)
+        else:
+            send(output, {}, probabilities)
+    return 0
+
+
+def _send_error(stream: IO[bytes], error: BaseException) -> None:
+    send(stream, {"kind": type(error).__name__, "error": str(error) or "not enough memory"})
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))  # type: ignore[arg-type]

@@ -1,0 +1,325 @@
+"""Images read and prepared in threads while the network computes, handed over in order.
+
+Reading a file waits for a disk, and what takes long in decoding, resizing and normalising is
+compiled code that releases Python's lock, so that threads help. How far they run ahead is bounded
+by the bytes that lie ready, however many files there are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from napari_cellclf.core.channels import taken_in_order
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import (
+    ImageError,
+    ImageTooLargeError,
+    InputError,
+    UnreadableImageError,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.schema import BundleSpec
+
+
+Mappings = Mapping[str, str | None]
+
+TOO_LARGE = "needs more memory than is free; give a smaller image, or close other programs"
+
+#: About a tenth of the work on a file is Python's own (opening it, its name, its header) and holds
+#: Python's lock, so that more threads than this would wait for it.
+_MOST_THREADS = 16
+
+#: Bytes that may lie ready, and be under way: a batch.
+_MOST_BYTES = 1 << 27
+
+#: Where the readers of stacks put what is known of each plane, and along which axis it goes.
+_PLANE_ROWS = (("P", "sites"), ("T", "frames"))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to classify, not read yet."""
+
+    #: Its name; planes add their position.
+    id: str
+    #: Gives the image.
+    read: Callable[[], Image]
+    #: What the names say; None takes it from the image.
+    metadata: Mapping[str, Any] | None = None
+    #: Whether every plane is a step of progress, or only the whole.
+    count_planes: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plane, prepared for the network."""
+
+    #: Which one.
+    id: str
+    #: What its file or its name says.
+    metadata: Mapping[str, Any]
+    #: The network's input.
+    pixels: NDArray[np.float32]
+    #: How many steps of progress end with it.
+    finishes: int
+    #: The image whose channels have no names and were taken in their order, if this is one.
+    by_order: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels."""
+        return self.pixels.nbytes
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be classified."""
+
+    #: Which one.
+    id: str
+    #: One sentence.
+    reason: str
+    #: What was raised.
+    error: InputError = field(default_factory=InputError, repr=False, compare=False)
+    #: How many steps of progress end with it.
+    finishes: int = field(default=1, repr=False, compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels: none."""
+        return 0
+
+
+def distinct(items: Sequence[Item]) -> list[Item]:
+    """Give things of one name names of their own, so that their rows can be told apart."""
+    taken = {item.id for item in items}
+    seen: Counter[str] = Counter()
+    renamed = []
+    for item in items:
+        seen[item.id] += 1
+        name, number = item.id, seen[item.id]
+        while number > 1 and name in taken:
+            name, number = f"{item.id} ({number})", number + 1
+        taken.add(name)
+        renamed.append(replace(item, id=name))
+    return renamed
+
+
+def prepared_ahead(
+    items: Iterable[Item],
+    spec: BundleSpec,
+    mapping: Mappings | None,
+    *,
+    batch_size: int,
+    threads: int | None = None,
+) -> Generator[Row | BadImage]:
+    """Read and prepare images in threads."""
+    count = threads or default_threads()
+    most = batch_size + count
+    pool = ThreadPoolExecutor(count, "cellclf-prepare")
+    try:
+        tasks = (partial(_open, item, spec, mapping) for item in items)
+        for opened in in_order(pool, tasks, most):
+            if isinstance(opened, _Stack):
+                yield from in_order(pool, _planes(opened, spec, mapping), most)
+            else:
+                yield opened
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_threads() -> int:
+    """Return how many threads prepare images: one for each processor, 16 at most.
+
+    The work is computing, not waiting, so that more threads than processors would only take turns.
+    The network's own threads are not subtracted: on a processor both share the cores, whoever is
+    behind, and with a GPU the cores are free.
+    """
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    tasks: Iterable[Callable[[], T]],
+    most: int,
+    most_bytes: int = _MOST_BYTES,
+) -> Iterator[T]:
+    """Carry tasks out in threads, and yield what they return in the order of the tasks."""
+    waiting: deque[Future[T]] = deque()
+    sizes: deque[int] = deque(maxlen=most)
+    remaining = iter(tasks)
+
+    def fill() -> None:
+        room = max(1, min(most, most_bytes // max(sizes))) if sizes else 1
+        while len(waiting) < room and (task := next(remaining, None)) is not None:
+            waiting.append(pool.submit(task))
+
+    fill()
+    while waiting:
+        result = waiting.popleft().result()
+        sizes.append(max(1, result.nbytes))
+        # Before the result is used, so that the threads have work meanwhile.
+        fill()
+        yield result
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """An image of several planes, none of which is prepared yet."""
+
+    item: Item
+    image: Image
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.image.data.nbytes)
+
+
+def _open(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Row | BadImage | _Stack:
+    """Read an image; prepare it, too, if it is one plane."""
+    try:
+        image = read_item(item)
+        if isinstance(image, BadImage):
+            return image
+        if image.n_planes > 1:
+            return _Stack(item, image)
+        ((index, plane),) = image.planes()
+        return prepare_plane(item, image, index, plane, spec, mapping, 1)
+    except MemoryError:
+        return _does_not_fit(item.id, 1)
+
+
+def _planes(
+    stack: _Stack, spec: BundleSpec, mapping: Mappings | None
+) -> Iterator[Callable[[], Row | BadImage]]:
+    for number, (index, plane) in enumerate(stack.image.planes()):
+        last = finishes(stack.item, stack.image, number)
+        yield partial(_plane, stack, index, plane, spec, mapping, last)
+
+
+def _plane(stack: _Stack, *how: Any) -> Row | BadImage:
+    try:
+        return prepare_plane(stack.item, stack.image, *how)
+    except MemoryError:
+        return _does_not_fit(stack.item.id, how[-1])
+
+
+def _does_not_fit(name: str, finishes: int) -> BadImage:
+    reason = f"{name} {TOO_LARGE}"
+    return BadImage(name, reason, ImageTooLargeError(reason), finishes)
+
+
+def prepared_rows(
+    item: Item, spec: BundleSpec, mapping: Mapping[str, str | None] | None
+) -> Iterator[Row | BadImage]:
+    """Read an image and prepare its planes one after the other."""
+    image = read_item(item)
+    if isinstance(image, BadImage):
+        yield image
+        return
+    for number, (index, plane) in enumerate(image.planes()):
+        last = finishes(item, image, number)
+        yield prepare_plane(item, image, index, plane, spec, mapping, last)
+
+
+def read_item(item: Item) -> Image | BadImage:
+    """Read an image."""
+    try:
+        return item.read()
+    except (InputError, OSError) as error:
+        return _bad(item.id, error, 1)
+
+
+def finishes(item: Item, image: Image, number: int) -> int:
+    """Return how many steps of progress end with a plane."""
+    return int(item.count_planes or number == image.n_planes - 1)
+
+
+def prepare_plane(
+    item: Item,
+    image: Image,
+    index: Mapping[str, int],
+    plane: Image,
+    spec: BundleSpec,
+    mapping: Mapping[str, str | None] | None,
+    finishes: int,
+) -> Row | BadImage:
+    """Prepare a plane for the network.
+
+    `index`, `plane`: position and pixels, from `Image.planes`.
+    """
+    name = item.id + _position(index)
+    preprocessing = spec.input.preprocessing
+    try:
+        # In one piece of memory, so that batches are put together fast.
+        pixels = np.ascontiguousarray(preprocessing(plane, mapping))
+        _check_size(pixels, spec)
+    except (InputError, OSError) as error:
+        return _bad(name, error, finishes)
+    expected = preprocessing.channels
+    by_order = not mapping and len(expected) > 1 and taken_in_order(expected, image.channels)
+    known = _metadata(item, image, index)
+    return Row(name, known, pixels, finishes, item.id if by_order else None)
+
+
+def _bad(name: str, error: InputError | OSError, finishes: int) -> BadImage:
+    if isinstance(error, OSError):
+        reason = f"{name} cannot be read ({error.strerror or error}); check the file"
+        return BadImage(name, reason, UnreadableImageError(reason), finishes)
+    return BadImage(name, str(error), error, finishes)
+
+
+def _check_size(pixels: NDArray[np.float32], spec: BundleSpec) -> None:
+    smallest = spec.input.minimum_size
+    height, width = pixels.shape[:2]
+    if smallest is not None and (height < smallest[0] or width < smallest[1]):
+        raise ImageError(
+            f"an image of {height} x {width} pixels is too small for {spec.name}; it needs at "
+            f"least {smallest[0]} x {smallest[1]}"
+        )
+
+
+def _position(index: Mapping[str, int]) -> str:
+    steps = ",".join(f"{letter.lower()}={step}" for letter, step in index.items())
+    return f"[{steps}]" if steps else ""
+
+
+def _metadata(item: Item, image: Image, index: Mapping[str, int]) -> dict[str, Any]:
+    known = _scalars(image.metadata) if item.metadata is None else dict(item.metadata)
+    for letter, key in _PLANE_ROWS:
+        rows = image.metadata.get(key)
+        if letter in index and isinstance(rows, list | tuple) and index[letter] < len(rows):
+            known |= _scalars(rows[index[letter]])
+    return known
+
+
+def _scalars(metadata: Any) -> dict[str, Any]:
+    """Keep what fits into a cell of a table."""
+    if not isinstance(metadata, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in metadata.items()
+        if value is None or isinstance(value, str | int | float | bool)
+    }
