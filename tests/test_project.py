@@ -287,3 +287,11 @@ def test_every_file_that_the_architecture_names_exists() -> None:
         name for name in sorted(named) if not any(p.exists() for p in (SOURCE / name, ROOT / name))
     ]
     assert missing == []
+
+
+def test_every_included_file_is_included() -> None:
+    """A damaged marker is shown to the reader as it stands, and no check of the pages minds."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if "--8" in line:
+                assert re.fullmatch(r'--8<-- "[\w./-]+"', line), f"{page.name}: {line}"

@@ -318,13 +318,13 @@ def test_training_takes_imagenet_weights_from_where_they_were_fetched_to(
     server: Server, small_weights: tuple[str, bytes], tmp_path: Path
 ) -> None:
     name, body = small_weights
-    network = applications.build(name, (224, 224, 3), 2, weights="imagenet")
+    network = applications.Application(name).build((224, 224, 3), 2, weights="imagenet")
     (path,) = (tmp_path / "keras" / "models").glob("*.h5")
     assert path.read_bytes() == body
     assert len(server.requests) == 1
     # Again, and without a connection.
     server.fault = "500"
-    again = applications.build(name, (224, 224, 3), 2, weights="imagenet")
+    again = applications.Application(name).build((224, 224, 3), 2, weights="imagenet")
     assert len(server.requests) == 1
     kernel = [layer for layer in network.layers if layer.name == "conv"]
     same = [layer for layer in again.layers if layer.name == "conv"]
