@@ -62,7 +62,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [np.array([[4, -4], [-4, 4], [0, 0]], np.float32), np.zeros(2, np.float32)]
     )
     folder = tmp_path_factory.mktemp("models")
-    weights = dict(zip(["dense/kernel", "dense/bias"], network.get_weights(), strict=True))
+    paths = [f"{network.name}/dense/{kind}" for kind in ("kernel", "bias")]
+    weights = dict(zip(paths, network.get_weights(), strict=True))
     spec = BundleSpec.model_validate(
         {
             "name": "tiny",

@@ -14,7 +14,11 @@ import pytest
 import tifffile
 
 import napari_cellclf as cc
+from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import ImageError, NameParseError
+from napari_cellclf.io.datasets.inspection import inspect_dataset
+from napari_cellclf.io.items import Item, item_keys
 from napari_cellclf.io.sources import collect_sources
 
 #: Channel 10 comes last, though not in the order of letters.
@@ -74,6 +78,32 @@ def test_wells_stay_on_one_side_of_a_split(images: Path, tmp_path: Path) -> None
     data = cc.read_dataset(table)
     assert data.group_column == "well"
     assert data.table["well"].tolist() == ["B01", "B01", "B02", "B02", "B03", "B03", "B04", "B04"]
+
+
+def _write(folder: Path, column: int, channel: int, value: int) -> Path:
+    path = folder / f"r02c{column:02d}f01p01-ch{channel}sk1fk1fl1.tiff"
+    tifffile.imwrite(path, np.full((40, 48), value, np.uint16))
+    return path
+
+
+@pytest.mark.usefixtures("site_packages")
+def test_what_is_kept_of_an_image_depends_on_all_its_files(images: Path) -> None:
+    item = Item(str(_write(images, 1, 1, 0)))
+    prepare = Preprocessing(channels=[ChannelSpec(name="channel 1")])
+    before = item_keys([item], prepare, "keep")
+    assert item_keys([item], prepare, "keep") == before
+    os.utime(_write(images, 1, 3, 7), ns=(1, 1))
+    assert item_keys([item], prepare, "keep") != before
+
+
+@pytest.mark.usefixtures("site_packages")
+def test_images_that_share_a_channel_are_no_copies(images: Path, tmp_path: Path) -> None:
+    first, second = (_write(images, column, 1, 0) for column in (1, 2))
+    table = tmp_path / "labelled.csv"
+    table.write_text(f"path,label\n{first},a\n{second},b\n", encoding="utf-8")
+    report = inspect_dataset(cc.read_dataset(table))
+    assert report.duplicates == ()
+    assert list(report.files.channels) == ["channel 1 + channel 2 + channel 3 + channel 10"]
 
 
 @pytest.mark.usefixtures("site_packages")

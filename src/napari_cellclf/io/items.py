@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.io.naming import named_image
 from napari_cellclf.io.rxrx1 import is_site_file, site_of
 
 _FORMAT = 2
@@ -47,7 +48,8 @@ def _stamped(path: str) -> str:
 def _files_of(path: str) -> list[str]:
     if is_site_file(Path(path).name):
         return [str(file) for file in site_of(path).files.values()]
-    return [path]
+    named = named_image(Path(path))
+    return [path] if named is None else [str(file) for file in named.files.values()]
 
 
 def _stamp(file: str) -> str:

@@ -114,8 +114,12 @@ class NamedImage:
 
 
 def named_image(path: Path) -> NamedImage | None:
-    """Find the files of the image that a file belongs to; None if no scheme knows its name."""
-    if parsed(path) is None:
+    """Find the files of the image that a file belongs to.
+
+    Returns None unless a scheme of another package names it: ours have readers of their own.
+    """
+    known = parsed(path)
+    if known is None or known[0].name not in NAMING.foreign_names():
         return None
     folder = path.parent
     images = _images_in(folder, folder.stat().st_mtime_ns)

@@ -23,6 +23,7 @@ from napari_cellclf.io.decoding import decoding
 from napari_cellclf.io.drosophila import is_embryo_file, read_embryo
 from napari_cellclf.io.files import read_header
 from napari_cellclf.io.headers import jpeg_is_complete, png_is_complete, sniff
+from napari_cellclf.io.naming import NamedImage, named_image
 from napari_cellclf.io.rxrx1 import SiteFiles, is_site_file, site_of
 from napari_cellclf.io.tiff import TiffHeader
 
@@ -75,7 +76,9 @@ class _Found:
     def look_at(self, path: str) -> None:
         """Read the headers and the hash of an image, which may be several files."""
         site = site_of(path) if is_site_file(Path(path).name) else None
-        files = list(site.files.values()) if site else [Path(path)]
+        named = None if site else named_image(Path(path))
+        several = site or named
+        files = list(several.files.values()) if several else [Path(path)]
         digest = hashlib.sha256()
         try:
             headers = [_header(file) for file in files]
@@ -93,7 +96,8 @@ class _Found:
         sizes = dict(zip(header.axes, header.shape, strict=True))
         self.shapes[f"{sizes['Y']}x{sizes['X']}"] += 1
         self.dtypes[str(header.dtype)] += 1
-        self.channels[_site_channels(site) if site else _channels(header)] += 1
+        channels = _site_channels(site) if site else _channels(header)
+        self.channels[_named_channels(named) if named else channels] += 1
         if math.prod(size for axis, size in sizes.items() if axis not in _IN_A_PLANE) > 1:
             self.multi_plane[path] = " ".join(f"{axis}={size}" for axis, size in sizes.items())
 
@@ -110,6 +114,11 @@ def _header(file: Path) -> TiffHeader:
 def _site_channels(site: SiteFiles) -> str:
     """Name the stains of a site in short, such as ``w1 + w2``."""
     return " + ".join(name.split()[0] for name in site.channels)
+
+
+def _named_channels(image: NamedImage) -> str:
+    """Name the channels of an image, such as ``channel 1 + channel 2``."""
+    return " + ".join(image.scheme.channel_name(channel) for channel in image.files)
 
 
 def _channels(header: TiffHeader) -> str:
