@@ -101,7 +101,7 @@ def test_of_a_preset_without_fine_tuning_epochs_mean_those_of_the_head(
 
 class TestRefused:
     def test_a_folder_that_is_no_run(self, cellclf, images):
-        refused(cellclf("train", images), "is not a training run to go on with; add --out")
+        refused(cellclf("train", images), "is not a training run to resume; add --out")
 
     def test_data_that_are_not_there(self, cellclf, tmp_path):
         result = cellclf("train", tmp_path / "no", "--out", tmp_path / "run")
@@ -122,13 +122,13 @@ class TestRefused:
         dataset = read_dataset(images).split("random")
         create_run(dataset, TrainingConfig(epochs=1), tmp_path / "run")
         result = cellclf("train", tmp_path / "run", *options)
-        refused(result, f"{named} cannot be changed for a run that goes on")
+        refused(result, f"{named} cannot be changed for a run that is resumed")
         assert trained == []
         assert cellclf("train", tmp_path / "run", "--root", images).code == 0
 
     def test_a_root_for_a_new_run(self, cellclf, images, tmp_path):
         result = cellclf("train", images, "--out", tmp_path / "run", "--root", images)
-        refused(result, "--root is for a run that goes on")
+        refused(result, "--root is for a run that is resumed")
 
     def test_a_run_twice(self, cellclf, images, tmp_path, trained):
         assert cellclf("train", images, "--out", tmp_path / "run").code == 0

@@ -123,7 +123,7 @@ def test_a_class_that_the_model_does_not_know_is_refused_by_name(data):
 
 
 def test_nothing_to_evaluate_on(data):
-    with pytest.raises(NoImagesError, match="choose another part"):
+    with pytest.raises(NoImagesError, match="choose another split"):
         evaluate(classifier(), data.train)
 
 

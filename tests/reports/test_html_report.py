@@ -128,15 +128,15 @@ def test_banners_are_coloured_by_level(report):
     page = read_page(report)
     kinds = [a["class"] for _, a in page.elements if a.get("class", "").startswith("banner ")]
     assert kinds == ["banner error", "banner warning", "banner note"]
-    assert "Do not believe these figures The split leaked." in page.words
+    assert "Do not trust these metrics The split leaked." in page.words
 
 
 def test_the_page_shows_what_is_known(report):
     words = read_page(report).words
     for text in (
         "A title", "plate 4", "balanced accuracy", "always", "chance: 33.3 %", "RPE", "compact-cnn",
-        "4 groups resampled", "temperature is 1.25", "below a confidence of 0.5", "Worst mistakes",
-        "/data/plates", "All evaluations",
+        "4 groups resampled", "temperature is 1.25", "with a confidence below 0.5",
+        "Worst mistakes", "/data/plates", "All evaluations",
     ):  # fmt: skip
         assert text in words
 
@@ -148,7 +148,7 @@ def test_the_confusion_matrix_has_true_rows(report):
         for answered, count in enumerate(row):
             title = (
                 f'title="{count} of {row.sum()}: true {one.class_names[true]}, '
-                f'answered {one.class_names[answered]}"'
+                f'predicted {one.class_names[answered]}"'
             )
             assert title in page
 
@@ -213,7 +213,7 @@ def test_mistakes_have_pictures_of_the_right_images(tmp_path, no_plots):
     assert [attrs["alt"] for attrs in page.having("img")] == [
         name.removeprefix("/data/plates/") for name in expected
     ]
-    assert f"{len(one.mistakes())} wrong answers, {MOST_MISTAKES} of them" in page.words
+    assert f"{len(one.mistakes())} wrong predictions, {MOST_MISTAKES} of them" in page.words
 
 
 def test_an_image_that_cannot_be_read_leaves_a_word(tmp_path, no_plots):
@@ -230,7 +230,7 @@ def test_without_a_mistake_there_is_nothing_to_show(tmp_path, no_plots):
         np.eye(2)[[0, 1, 0]], [0, 1, 0], ("a", "b"), ids=list("xyz")
     )
     page = read_page(write_report(tmp_path, [one], title="t", read=scene))
-    assert "There is none: every answer is right." in page.words
+    assert "None: every prediction is right." in page.words
 
 
 def test_hostile_names_stay_text(tmp_path):
@@ -294,7 +294,7 @@ def test_a_single_image_makes_a_report(tmp_path):
     one = Evaluation.from_probabilities(np.array([[0.3, 0.7]]), [0], ("a", "b"), ids=["x"])
     words = read_page(write_report(tmp_path, [one], title="t")).words
     assert "1 image, too few to say" in words
-    assert "1 wrong answer." in words
+    assert "1 wrong prediction." in words
 
 
 def test_a_second_report_replaces_the_first(tmp_path, no_plots):

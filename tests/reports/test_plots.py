@@ -34,7 +34,7 @@ def test_the_svg_shows_names_counts_and_title(tmp_path):
 
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         text = plot_confusion(counts, CLASSES, tmp_path / "c.svg", title="held out").read_text()
-    for word in (*CLASSES, "held out", "true", "answered", ">41<", ">52<", ">63<", ">7<"):
+    for word in (*CLASSES, "held out", "true", "predicted", ">41<", ">52<", ">63<", ">7<"):
         assert word in text
 
 

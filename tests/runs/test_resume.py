@@ -163,7 +163,7 @@ def test_a_damaged_newest_state_gives_way_to_the_one_before(tmp_path, whole, nam
     same(train(folder, reporter=told), whole)
     (note,) = told.notes
     assert f"checkpoint {newest} is damaged" in note
-    assert "an older one is taken" in note
+    assert "using an older one" in note
     # The damaged one did not push out the good one, and is gone.
     assert not (folder / newest).exists()
     assert int(before) < int(min(path.name for path in folder.glob("0*")))
@@ -222,7 +222,7 @@ def test_damaged_best_weights_of_a_finished_stage(tmp_path):
     _, weights = train(folder, reporter=told, trainer=trainer)
     last = np.load(sorted(folder.glob("0*"))[-1] / "arrays.npz")
     np.testing.assert_array_equal(weights, last["weights"])
-    assert "the run goes on with later ones" in told.notes[0]
+    assert "the run resumes with later ones" in told.notes[0]
 
 
 def states(folder: Path) -> dict[str, bytes]:
@@ -258,7 +258,7 @@ def test_the_disk_gets_full_while_a_state_is_written(tmp_path, whole, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.os, "fsync", full)
-        with pytest.raises(RunError, match=r"No space left on device.*goes on from its last"):
+        with pytest.raises(RunError, match=r"No space left on device.*resumes from its last"):
             train(folder)
     assert set(before.items()) <= set(states(folder).items())
     assert not list(folder.glob(".*"))

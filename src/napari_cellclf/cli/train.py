@@ -1,8 +1,8 @@
-"""Train a classifier on labelled images, or go on with a run that was stopped or killed.
+"""Train a classifier on labelled images, or resume a run that was stopped or killed.
 
 DATA as for `cellclf data`. With --out a new run begins there; without it, DATA is the folder of a
-run that goes on from its last checkpoint. To stop a run, press Ctrl-C, or make a file named "stop"
-in its folder: it finishes its batch and can go on later.
+run that resumes from its last checkpoint. To stop a run, press Ctrl-C, or make a file named "stop"
+in its folder: it finishes its batch and can be resumed later.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root",
         type=Path,
         metavar="DIR",
-        help="with a run that goes on: where its images lie now, if they were moved",
+        help="with a run that is resumed: where its images are now, if they were moved",
     )
 
 
@@ -57,9 +57,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list-presets", action=_ListPresets, help="show the presets and exit")
     add("--architecture", metavar="A", help="a network, such as compact-cnn or resnet50")
     add("--weights", metavar="W", help="what it starts from: imagenet, none, or a file")
-    add("--epochs", type=positive, metavar="N", help="times that each image is seen, about")
-    add("--batch-size", type=positive, metavar="B", help="images at a time")
-    add("--learning-rate", type=float, metavar="R", help="the largest rate")
+    add("--epochs", type=positive, metavar="N", help="number of epochs")
+    add("--batch-size", type=positive, metavar="B", help="images in a batch")
+    add("--learning-rate", type=float, metavar="R", help="peak learning rate")
     add("--continue-from", metavar="BUNDLE", help="a model to train on; classes may be added")
     add(
         "--set",
@@ -79,14 +79,14 @@ def run(args: argparse.Namespace) -> int:
         folder = RunFolder(Path(args.data))
         if not folder.is_run:
             raise InputError(
-                f"{args.data} is not a training run to go on with; add --out RUN to start one with "
+                f"{args.data} is not a training run to resume; add --out RUN to start one with "
                 "these images"
             )
         _refuse_changes(args)
         return _train([folder.path], args.root)
     if args.root is not None:
         raise InputError(
-            "--root is for a run that goes on; leave it out, DATA says where images are"
+            "--root is for a run that is resumed; leave it out, DATA says where images are"
         )
     settings = chosen_settings(args)
     if args.split == LEAVE_ONE_OUT or (args.split or "").endswith(_FOLD):
@@ -107,8 +107,8 @@ def _refuse_changes(args: argparse.Namespace) -> None:
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise InputError(
-            f"{options} cannot be changed for a run that goes on; leave it out, or start a new run "
-            "with --out"
+            f"{options} cannot be changed for a run that is resumed; leave it out, or start a "
+            "new run with --out"
         )
 
 
@@ -166,7 +166,7 @@ class _Told:
     def __call__(self, record: Mapping[str, Any]) -> None:
         event = record["event"]
         if event == "start":
-            self._note(f"{'going on' if record['resumed'] else 'training'} on {record['device']}")
+            self._note(f"{'resuming' if record['resumed'] else 'training'} on {record['device']}")
         elif event == "note":
             self._note(record["message"])
         elif event == "epoch" and _is_worth_a_line(record):

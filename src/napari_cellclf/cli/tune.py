@@ -1,4 +1,4 @@
-"""Search for good settings of a training, judged on validation images; go on with such a search.
+"""Search for good training settings, judged on validation images, or resume such a search.
 
 DATA and the settings as for `cellclf train`; what they say is where the search begins and what its
 first trial does. The same command again goes on with the search in DIR, also after a kill, and
@@ -73,14 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="end after so long with what there is then; the same command again goes on",
+        help="stop after so many seconds, with the best so far; the same command again resumes",
     )
     add(
         "--jobs",
         type=positive,
         default=1,
         metavar="N",
-        help="processes that train at the same time (default 1)",
+        help="number of worker processes (default 1)",
     )
     add(
         "--storage",
@@ -225,5 +225,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds

@@ -1,4 +1,4 @@
-"""Classify labelled images and compare the answers with the truth."""
+"""Classify labelled images and compare the predictions with the truth."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluate(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Evaluation:
-    """Classify every image of a data set and compare the answers with its labels.
+    """Classify every image of a data set and compare the predictions with its labels.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def evaluate(
     numbers, left_out = _match_classes(classifier, dataset, unknown)
     rows = [row for row in range(len(dataset)) if row not in left_out]
     if not rows:
-        raise NoImagesError("there is no image to evaluate on; choose another part of the data")
+        raise NoImagesError("there is no image to evaluate on; choose another split of the data")
     answered, failed = _classify(
         classifier,
         [_source(dataset.paths[row], row) for row in rows],

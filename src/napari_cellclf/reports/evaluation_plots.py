@@ -109,7 +109,7 @@ def coverage_svg(evaluation: Evaluation, key: str) -> str:
         shown = curve.accuracy[curve.coverage >= min(0.05, float(curve.coverage[-1]))]
         low = float(min(shown.min(), evaluation.accuracy))
         axes.set(xlim=(0, 1.02), ylim=(max(0.0, min(low - 0.05, 0.9)), 1.01))
-        axes.set(xlabel="part of the images answered surely", ylabel="part of those that is right")
+        axes.set(xlabel="fraction of images predicted with confidence", ylabel="accuracy on those")
         if threshold is not None:
             _mark(axes, *curve.at(threshold), threshold)
 
@@ -158,8 +158,8 @@ def confusion_svg(evaluation: Evaluation, key: str) -> str:
         every = range(0, len(names), -(-len(names) // 40))
         axes.set_xticks(every, [names[i] for i in every], rotation=90, fontsize=7)
         axes.set_yticks(every, [names[i] for i in every], fontsize=7)
-        axes.set(xlabel="answered", ylabel="true")
-        figure.colorbar(drawn, ax=axes, label="part of the true class", shrink=0.8)
+        axes.set(xlabel="predicted", ylabel="true")
+        figure.colorbar(drawn, ax=axes, label="fraction of the true class", shrink=0.8)
 
     return _svg(draw, (8.6, 7.6), key)
 
@@ -187,7 +187,7 @@ def _mark(axes: Axes, coverage: float, accuracy: float | None, threshold: float)
         axes.plot([coverage], [accuracy], "o", color=_SECOND, markersize=6)
     right = "nothing" if accuracy is None else f"{100 * accuracy:.1f} % of them right"
     axes.annotate(
-        f"threshold {threshold:.3g}\n{100 * coverage:.1f} % answered\n{right}",
+        f"threshold {threshold:.3g}\n{100 * coverage:.1f} % predicted\n{right}",
         (coverage, axes.get_ylim()[0]),
         xytext=(-6 if coverage > 0.5 else 6, 8),
         textcoords="offset points",

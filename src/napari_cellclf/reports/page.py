@@ -180,7 +180,7 @@ def _confusion(one: Evaluation) -> dict[str, Any]:
                         "shade": f"{100 * count / max(int(totals[true]), 1):.0f}",
                         "right": true == answered,
                         "words": f"{int(count)} of {int(totals[true])}: true {spec.title}, "
-                        f"answered {one.classes[answered].title}",
+                        f"predicted {one.classes[answered].title}",
                     }
                     for answered, count in enumerate(counts[true])
                 ],

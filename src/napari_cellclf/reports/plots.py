@@ -53,8 +53,8 @@ def plot_confusion(
     slanted = max(len(name) for name in classes) > 8
     axes.set_xticks(range(len(classes)), classes, rotation=40 if slanted else 0)
     axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="answered", ylabel="true", title=title)
-    figure.colorbar(drawn, ax=axes, label="part of the true class", shrink=0.8)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    figure.colorbar(drawn, ax=axes, label="fraction of the true class", shrink=0.8)
     return _save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""Write the report's files: the page, its numbers, and the answers they are made of."""
+"""Write the report's files: the page, its numbers, and the predictions they are made of."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_report(
     dataset_counts : DataFrame or mapping of str to mapping of str to int, optional
         Images by class (rows), then by split.
     warnings : sequence of (str, str)
-        Level and sentence: ``"error"`` is a red banner, for figures that must not be believed;
+        Level and sentence: ``"error"`` is a red banner, for metrics that must not be trusted;
         ``"warning"`` amber; anything else plain.
     facts : mapping of str to str, optional
         What else to say of the model and its images, by name.
@@ -161,7 +161,7 @@ def _counts(given: Counts | pd.DataFrame | None) -> dict[str, dict[str, int]]:
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record as JSON knows it; a loss may have become no number at all."""
+    """Return a record as JSON knows it; a loss may have become NaN."""
     return {
         str(key): None if isinstance(value, float) and value - value != 0 else value
         for key, value in record.items()

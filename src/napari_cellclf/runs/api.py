@@ -91,12 +91,12 @@ def train(
     should_stop: ShouldStop = never_stop,
     own_process: bool | None = None,
 ) -> RunResult:
-    """Train a classifier, or go on with a run.
+    """Train a classifier, or resume a run.
 
     Parameters
     ----------
     dataset : Dataset, str or Path
-        Split images for a new run; or the folder of a run, alone, to go on with it.
+        Split images for a new run; or the folder of a run, alone, to resume it.
     config : TrainingConfig or str, optional
         Every choice, or the name of a preset; ``fluorescence`` by default.
     folder : str or Path, optional
@@ -112,7 +112,7 @@ def train(
     Returns
     -------
     RunResult
-        The model is in its `bundle`, the figures in its `metrics`.
+        The model is in its `bundle`, the evaluation in its `metrics`.
 
     Raises
     ------
@@ -123,9 +123,9 @@ def train(
     RunError
         If the folder cannot be used.
     CancelledError
-        If `should_stop` answered yes; ``train(folder)`` goes on.
+        If `should_stop` answered yes; ``train(folder)`` resumes.
     TrainingError
-        If training went wrong in a way that it cannot mend itself.
+        If training went wrong in a way that it cannot fix itself.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def _prepared_run(
     if isinstance(dataset, str | Path):
         if config is not None or folder is not None:
             raise RunError(
-                f"to go on with the run {dataset}, give it alone; to start one, give a data set "
+                f"to resume the run {dataset}, give it alone; to start one, give a data set "
                 "from read_dataset"
             )
         run = RunFolder(expanded(dataset).absolute())

@@ -62,8 +62,8 @@ class DiskKeeper:
         except OSError as error:
             raise RunError(
                 f"the state of the training could not be written to {self._folder} "
-                f"({error.strerror or error}); free some space and start the run again, it goes on "
-                "from its last checkpoint"
+                f"({error.strerror or error}); free some space and start the run again, it "
+                "resumes from its last checkpoint"
             ) from error
         self._prune()
         if self._on_saved is not None:
@@ -82,7 +82,7 @@ class DiskKeeper:
                 return found, _read_arrays(path, found.pop("arrays_sha256"))
             except _DAMAGE as error:
                 self._damaged.add(path.name)
-                self._note(f"checkpoint {path.name} is damaged ({error}); an older one is taken")
+                self._note(f"checkpoint {path.name} is damaged ({error}); using an older one")
         if self._damaged and not others:
             raise CheckpointError(
                 f"no checkpoint in {self._folder} can be read (damaged: "
@@ -99,7 +99,7 @@ class DiskKeeper:
             return None
         except _DAMAGE as error:
             self._note(
-                f"the best weights, {path.name}, are damaged ({error}); the run goes on with later "
+                f"the best weights, {path.name}, are damaged ({error}); the run resumes with later "
                 "ones"
             )
             return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
-    """List what a reader of the report must know before the figures."""
+    """List what a reader of the report must know before the metrics."""
     found = leak_warnings(dataset)
     if dataset.group_column is None:
         found.append(
@@ -28,7 +28,7 @@ def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
             (
                 "warning",
                 "Nothing was held out for a test; the validation images chose the weights, so that "
-                "their figures are a little too good.",
+                "their metrics are a little too good.",
             )
         )
     return found
@@ -41,7 +41,7 @@ def limits_of(dataset: Dataset) -> tuple[str, ...]:
     if dataset.group_column is not None:
         grouped = f" from {len(set(train.groups))} groups ({dataset.group_column})"
     limits = [
-        f"It knows {len(dataset.classes)} classes and answers one of them whatever the image "
+        f"It knows {len(dataset.classes)} classes and predicts one of them whatever the image "
         "shows.",
         f"It was trained on {len(train)} images{grouped}; other microscopes, stains and cells "
         "were not tested.",
@@ -55,7 +55,7 @@ def limits_of(dataset: Dataset) -> tuple[str, ...]:
 def facts_of(
     spec: RunSpec, dataset: Dataset, preprocessing: Preprocessing, device: str
 ) -> dict[str, str]:
-    """List what a report says of a run beside its figures."""
+    """List what a report says of a run beside its metrics."""
     config = spec.config
     size = preprocessing.size
     return {

@@ -40,7 +40,7 @@ class RunSpec(BaseModel):
     requested: TrainingConfig
     #: The preset it came from.
     preset: str | None = None
-    #: In the order of the network's answers.
+    #: In the order of the network's outputs.
     classes: tuple[ClassSpec, ...]
     #: The folder that the paths in ``dataset.csv`` are relative to.
     root: str
@@ -179,8 +179,8 @@ def locked(run: RunFolder) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise RunError(
-            f"{run.path} cannot be written ({error.strerror or error}); make it writable to go on "
-            "with the run"
+            f"{run.path} cannot be written ({error.strerror or error}); make it writable to resume "
+            "the run"
         ) from error
     try:
         yield

@@ -62,7 +62,7 @@ class ProgressLog:
         except OSError as error:
             raise RunError(
                 f"{self._path} cannot be written ({error.strerror or error}); free some space, or "
-                "make it writable, and start the run again, it goes on from its last checkpoint"
+                "make it writable, and start the run again, it resumes from its last checkpoint"
             ) from error
 
     def _close_last_line(self) -> None:

@@ -325,12 +325,12 @@ def _check_bad(split: Dataset, bad: dict[int, str]) -> None:
     first = next(iter(bad.values()))
     if len(bad) > max(1, MOST_BAD * len(split)):
         raise DatasetError(
-            f"{len(bad)} of {len(split)} images cannot be used ({first}); mend or remove them"
+            f"{len(bad)} of {len(split)} images cannot be used ({first}); fix or remove them"
         )
     good = np.delete(split.labels, list(bad))
     lost = set(split.labels.tolist()) - set(good.tolist())
     if lost:
         names = ", ".join(split.class_names[label] for label in sorted(lost))
         raise DatasetError(
-            f"no image of class {names} can be used ({first}); mend them, or leave the class out"
+            f"no image of class {names} can be used ({first}); fix them, or leave the class out"
         )

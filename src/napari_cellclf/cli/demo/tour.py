@@ -96,7 +96,7 @@ class _Tour:
             f"4. Evaluated it on the wells set aside: {right} of {len(evaluation)} sites right, "
             f"{right / len(evaluation):.0%} (guessing gives {1 / len(CELL_TYPES):.0%}). The report "
             f"is {self._out / REPORT / 'report.html'}.",
-            f"5. Saved it as {self._out / MODEL}, loaded it again and checked its answer.",
+            f"5. Saved it as {self._out / MODEL}, loaded it again and checked its predictions.",
         )
         self._plot_confusion(evaluation, right)
 

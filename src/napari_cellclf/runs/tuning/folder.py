@@ -270,7 +270,7 @@ def _check_same(
     elif spec.ranges != ranges:
         other = f"a search of {', '.join(one.name for one in spec.ranges)}"
     elif spec.own_storage != (storage is None):
-        other = "trials in its own folder" if spec.own_storage else "trials in a data base"
+        other = "trials in its own folder" if spec.own_storage else "trials in a database"
     if other is not None:
         raise RunError(
             f"the search in {made.path} was begun with {other}; give the same again to go on with "

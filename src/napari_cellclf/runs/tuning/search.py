@@ -94,7 +94,9 @@ def run_search(
             work_together(search, task, jobs, on_change=look, should_stop=should_stop)
     except CancelledError as error:
         look()
-        raise CancelledError(f"stopped with {look.words}; start the same again to go on") from error
+        raise CancelledError(
+            f"stopped with {look.words}; start the same again to resume"
+        ) from error
     return look.conclude(in_time=not task.is_over)
 
 
@@ -172,7 +174,7 @@ class _Look:
                     f"none of {len(self._records)} trials could be trained; the first says: "
                     f"{reasons[0]}"
                 )
-            raise TrainingError("no trial was finished yet; start the same again to go on")
+            raise TrainingError("no trial was finished yet; start the same again to resume")
         return TuningResult(self._folder, self._spec, self._records, best)
 
     def _write(self) -> None:
@@ -198,9 +200,9 @@ class _Child:
         if last.startswith(ERROR):
             return last.removeprefix(ERROR)
         return (
-            f"a process of the search ended with code {code}, perhaps for want of memory (its last "
-            f"words are in {self.log}); use fewer --jobs, and start the same search again, which "
-            "goes on where it was"
+            f"a process of the search ended with code {code}, perhaps for lack of memory (its "
+            f"output is in {self.log}); use fewer --jobs, and start the same search again, which "
+            "resumes where it was"
         )
 
 

@@ -250,7 +250,7 @@ class _Watch:
 def _conclude(run: RunFolder, trial: optuna.trial.Trial, store: Store, metric: str) -> None:
     value = best_value(run, metric)
     if value is None:
-        store.fail(trial, f"{run.log} tells of no validation")
+        store.fail(trial, f"{run.log} holds no validation")
     else:
         store.finish(trial, value)
 
