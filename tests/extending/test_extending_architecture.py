@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from imagecodecs import png_encode
 
 import napari_cellclf as cc
-from napari_cellclf.errors import ArchitectureError
+from napari_cellclf.core import extensions
+from napari_cellclf.errors import ArchitectureError, BundleError, ExportError
+from napari_cellclf.models.architectures.base import ARCHITECTURES, Architecture, Shape
 from napari_cellclf.models.architectures.registry import build_network, find_architecture
+from napari_cellclf.models.export.api import export_model
 
 SETTINGS: dict[str, Any] = {
     "architecture": "residual-attention",
@@ -77,3 +81,63 @@ def test_a_missing_architecture_is_one_line(images: Path, tmp_path: Path) -> Non
     with pytest.raises(ArchitectureError, match="no architecture 'residual-attention'") as caught:
         cc.train(split, cc.TrainingConfig(**SETTINGS), tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+class Attend(keras.layers.Layer):
+    """A layer of somebody's own, which neither ONNX nor Keras's list of layers knows."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.query = self.add_weight(shape=(input_shape[-1], 1), name="query")
+
+    def call(self, features: Any) -> Any:
+        scores = keras.ops.softmax(keras.ops.matmul(features, self.query), axis=1)
+        return keras.ops.sum(scores * features, axis=1)
+
+
+class Attentive(Architecture):
+    """Patches, attention among them, and a weighted mean."""
+
+    name = "attentive"
+    description = "attention over patches, for tests"
+    any_size = False
+
+    def build(self, input_shape: Shape, n_classes: int, *, width: int = 8) -> keras.Model:
+        """Build it for images of one size."""
+        image = keras.Input(input_shape, name="image")
+        patches = keras.layers.Conv2D(width, 8, 8, name="patches")(image)
+        patches = keras.layers.Reshape((-1, width), name="sequence")(patches)
+        patches = keras.layers.MultiHeadAttention(2, 4, name="attention")(patches, patches)
+        pooled = Attend(name="attend")(patches)
+        last = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")
+        return keras.Model(image, last(pooled), name=self.name)
+
+
+ATTENTIVE = Attentive()
+
+
+def test_layers_of_ones_own_are_computed_by_keras(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    point = EntryPoint("attentive", f"{__name__}:ATTENTIVE", ARCHITECTURES.group)
+    known = extensions.entry_points
+    offered = {ARCHITECTURES.group: [point]}
+    monkeypatch.setattr(
+        extensions, "entry_points", lambda group: [*known(group=group), *offered.get(group, [])]
+    )
+    extensions._declared.cache_clear()
+    changes = {"architecture": "attentive", "parameters": {"width": 4}}
+    config = cc.TrainingConfig(**(SETTINGS | changes))
+    run = cc.train(cc.read_dataset(images).split(seed=0), config, tmp_path / "run")
+    bundle = cc.ModelBundle.load(run.bundle)
+    assert bundle.spec.architecture.layers is None
+    assert not (run.bundle / "model.onnx").exists()
+    image = cc.read_image(next((images / "light").iterdir()))
+    assert cc.load_classifier(run.bundle).predict(image).probabilities.shape == (1, 2)
+    with pytest.raises(ExportError, match=r"attention .* cannot be written as ONNX"):
+        export_model(bundle, "onnx", tmp_path / "model.onnx")
+
+    monkeypatch.setattr(extensions, "entry_points", known)
+    extensions._declared.cache_clear()
+    with pytest.raises(BundleError, match="architecture 'attentive', which is not installed"):
+        cc.load_classifier(run.bundle)
