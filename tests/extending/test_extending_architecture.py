@@ -14,10 +14,11 @@ from imagecodecs import png_encode
 
 import napari_cellclf as cc
 from napari_cellclf.core import extensions
-from napari_cellclf.errors import ArchitectureError, BundleError, ExportError
+from napari_cellclf.errors import ArchitectureError, BundleError, ExportError, InputError
 from napari_cellclf.models.architectures.base import ARCHITECTURES, Architecture, Shape
 from napari_cellclf.models.architectures.registry import build_network, find_architecture
 from napari_cellclf.models.export.api import export_model
+from napari_cellclf.models.training.presets import choose_preset, make_config
 
 SETTINGS: dict[str, Any] = {
     "architecture": "residual-attention",
@@ -74,6 +75,18 @@ def test_it_is_trained_used_and_trained_further(images: Path, tmp_path: Path) ->
     more = cc.TrainingConfig(**(SETTINGS | {"continue_from": str(run.bundle)}))
     further = cc.train(split, more, tmp_path / "further")
     assert cc.ModelBundle.load(further.bundle).spec.architecture.name == "residual-attention"
+
+
+@pytest.mark.usefixtures("_installed")
+def test_its_preset_starts_from_random_weights() -> None:
+    preset = choose_preset(None, "residual-attention")
+    config = make_config(preset.fields_for("residual-attention"))
+    assert (config.architecture, config.weights) == ("residual-attention", None)
+
+
+def test_a_wrong_normalization_is_named_without_words_of_a_library() -> None:
+    with pytest.raises(InputError, match=r"^normalization cannot be 'median': "):
+        make_config({}, {"normalization": "median"})
 
 
 def test_a_missing_architecture_is_one_line(images: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.models.architectures.base import ARCHITECTURES
 from napari_cellclf.models.architectures.registry import canonical_name
 from napari_cellclf.models.training.config import TrainingConfig
 
@@ -100,8 +101,12 @@ def choose_preset(name: str | None, architecture: str | None) -> Preset:
         return find_preset(name)
     if architecture is None:
         return find_preset(DEFAULT_PRESET)
-    own = {"compact-cnn": DEFAULT_PRESET, "seed-cnn": "rxrx1-seed"}
-    return find_preset(own.get(canonical_name(architecture), _TRANSFER))
+    found = canonical_name(architecture)
+    # Whether one of another package has pretrained weights is not known before Keras is imported.
+    from_scratch = {"compact-cnn", *ARCHITECTURES.foreign_names()}
+    if found in from_scratch:
+        return find_preset(DEFAULT_PRESET)
+    return find_preset("rxrx1-seed" if found == "seed-cnn" else _TRANSFER)
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
@@ -144,7 +149,9 @@ def make_config(
         return TrainingConfig.model_validate(fields)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(str(step) for step in problem["loc"]) or "the configuration"
+        # Names of validators are no settings.
+        steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
+        where = ".".join(steps) or "the configuration"
         unknown = problem["type"] == "extra_forbidden"
         what = "is no setting" if unknown else f"cannot be {problem['input']!r}: {problem['msg']}"
         raise InputError(f"{where} {what}; see the settings in the documentation") from error
