@@ -41,7 +41,9 @@ class ResidualAttention(Architecture):
         attention = layers.Dense(width // 4, "relu", name=f"{name}_squeeze")(attention)
         attention = layers.Dense(width, "sigmoid", name=f"{name}_excite")(attention)
         features = layers.Multiply(name=f"{name}_attend")([features, attention])
-        shortcut = layers.Conv2D(width, 1, 2, padding="same", name=f"{name}_shortcut")(entered)
+        # TensorFlow 2.21 can crash in the gradient of a 1 x 1 convolution of stride 2.
+        shortcut = layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(entered)
+        shortcut = layers.Conv2D(width, 1, name=f"{name}_shortcut")(shortcut)
         features = layers.Add(name=f"{name}_add")([features, shortcut])
         return layers.ReLU(name=f"{name}_relu2")(features)
 
