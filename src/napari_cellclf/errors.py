@@ -24,7 +24,7 @@
     │   ├── ArchitectureError            no such architecture, or parameters it cannot take
     │   ├── EngineError                  an engine is not installed, or cannot compute a model
     │   ├── ExportError                  cannot be written in the format asked for
-    │   └── TrainingError                training went wrong, such as a loss that is no number
+    │   └── TrainingError                training failed, such as a loss that became NaN
     ├── RunError                         a run folder cannot be used as asked
     │   ├── RunLockedError               another process trains in it
     │   └── CheckpointError              none of its checkpoints can be read
@@ -128,7 +128,7 @@ class ExportError(ModelError):
 
 
 class TrainingError(ModelError):
-    """Training went wrong in a way that it cannot mend itself."""
+    """Training failed in a way that it cannot recover from."""
 
 
 class RunError(CellclfError):

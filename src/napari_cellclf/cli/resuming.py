@@ -96,7 +96,7 @@ class Journal:
         return found
 
     def begin(self, earlier: Earlier) -> None:
-        """Start anew, with what was done earlier as the first line."""
+        """Start again, with what was done earlier as the first line."""
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         lines = [self._heading(), _state(earlier.done, earlier.rows, earlier.bad)]
         beside.write_bytes(b"".join(map(_line, lines)))

@@ -45,7 +45,7 @@ class KerasEngine:
 
         network = rebuild_bundle(bundle, weights, layers)
         if keras.config.backend() == "tensorflow":
-            # XLA would compile anew for every size of image and of batch, for seconds each.
+            # XLA would compile again for every image and batch size, for seconds each.
             network.jit_compile = False
         return cls(network)
 

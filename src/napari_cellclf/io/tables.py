@@ -112,7 +112,7 @@ class PredictionWriter:
         self._rewrite(len(new), None)
 
     def _rewrite(self, empty: int, rows: int | None) -> None:
-        """Write the table anew, beside the old one until it is complete, and go on after it."""
+        """Rewrite the table beside the old one until it is complete, then append to it."""
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         try:
             wide = self._open(beside)

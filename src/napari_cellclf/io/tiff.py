@@ -83,7 +83,7 @@ def _first_series(
             if ome is None or not ome.points_outside:
                 yield (tif, _checked_series(tif, path, limit_bytes), ome)
                 return
-        # Opened anew as if it were not OME: its own pages, nothing that the header points to.
+        # Opened again as if it were not OME: its own pages, nothing that the header points to.
         with _open(path, is_ome=False) as tif:
             yield (tif, _checked_series(tif, path, limit_bytes), ome)
 

@@ -76,7 +76,7 @@ def measure_rounding(
     except (EngineError, ImageTooLargeError) as error:
         _log.info("rounding was not tried: %s", error)
         return None
-    # What is no number any more is as far away as can be.
+    # NaN is as far away as can be.
     return RoundingSpec(n=len(images), largest=float(np.nan_to_num(away, nan=1.0).max()))
 
 

@@ -77,7 +77,7 @@ class HeadTrainer:
         float32; what to answer.
         """
         # Products this small are a hundred times slower where threads of BLAS wait for each other
-        # on busy cores. A loss that is no number is for the loop to notice.
+        # on busy cores. A loss that is NaN is for the loop to notice.
         with (
             self._libraries.limit(limits=1, user_api="blas"),
             np.errstate(over="ignore", invalid="ignore"),

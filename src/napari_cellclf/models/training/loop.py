@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_cellclf.models.training.head_trainer import HeadTrainer
     from napari_cellclf.models.training.trainer import Trainer
 
-#: By how much the rate is lowered, once, after a loss that is no number.
+#: By how much the rate is lowered, once, after a loss that became NaN.
 _LOWERED = 0.1
 
 
@@ -40,7 +40,7 @@ class LoopState:
     batch_size: int
     epoch: int = 0
     step: int = 0
-    #: 1, or less after a loss that was no number.
+    #: 1, or less after a loss that became NaN.
     rate_factor: float = 1.0
     best: float | None = None
     best_epoch: int | None = None
@@ -65,7 +65,7 @@ class Stage:
 
 
 class _NotFinite(Exception):
-    """A loss or a weight is no number any more."""
+    """A loss or a weight has become NaN or infinite."""
 
 
 class TrainingLoop:

@@ -92,7 +92,7 @@ def extend_classes(network: keras.Model, old: Sequence[str], new: Sequence[str])
 
 
 def restart_random(network: keras.Model) -> None:
-    """Let the random numbers of a network's dropout begin anew.
+    """Let the random numbers of a network's dropout start again.
 
     A stage then draws the same ones whether the stage before ran in this process or an earlier one.
     """

@@ -67,7 +67,7 @@ class ModelPicker(QWidget):
         self.reload(choice.reference)
 
     def reload(self, reference: str = "") -> None:
-        """List the models anew: one was fetched, imported or removed."""
+        """List the models again: one was fetched, imported or removed."""
         before = self.current()
         with QSignalBlocker(self._box):
             self._box.clear()

@@ -69,7 +69,7 @@ class ClassifyWidget(DockedWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the viewer's layers anew and fill in the form."""
+        """Read the viewer's layers again and fill in the form."""
         if self._link is None:
             return
         layers = self._link.layers()

@@ -104,7 +104,7 @@ class VerticalScrollArea(QScrollArea):
         return QSize(inner.minimumSizeHint().width() + bar.sizeHint().width(), hint.height())
 
     def event(self, event: QEvent | None) -> bool:
-        """Ask for room anew when the contents need another width or height."""
+        """Ask for space again when the contents need another width or height."""
         handled = bool(super().event(event))
         kind = None if event is None else event.type()
         if kind == QEvent.Type.LayoutRequest:

@@ -166,7 +166,7 @@ def train_trial(
         # Another process trains it, or somebody by hand.
         return
     except CheckpointError:
-        # Claimed again, it begins anew.
+        # Claimed again, it starts again.
         shutil.rmtree(run.checkpoints, ignore_errors=True)
         return
     except TrainingError as error:

@@ -60,7 +60,7 @@ class ModelsPart(QWidget):
         return self._task.running
 
     def refresh(self, selected: str = "") -> None:
-        """List the models anew; reads their descriptions from the disk."""
+        """List the models again; reads their descriptions from the disk."""
         kept = self.form.tree.entry()
         entries = work.list_shelf()
         self.form.tree.show_entries(entries, selected or (kept.name if kept else ""))

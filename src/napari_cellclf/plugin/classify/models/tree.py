@@ -37,7 +37,7 @@ class ModelTree(QTreeWidget):
         self.itemSelectionChanged.connect(self._on_selection)
 
     def show_entries(self, entries: Sequence[ShelfEntry], selected: str = "") -> None:
-        """Show a list anew."""
+        """Show another list."""
         heads = self._heads()
         folded = {head.text(_NAME).partition(" (")[0] for head in heads if not head.isExpanded()}
         self.blockSignals(True)
