@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from napari_cellclf.core.channels import ChannelSpec
-from napari_cellclf.plugin.classify.answers import AnswerBook
-from napari_cellclf.plugin.classify.choices import ImageChoice
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
-from napari_cellclf.plugin.classify.results import Results
+from napari_cellclf.plugin.classify.results import AnswerBook, Results
 
 MODEL = ModelChoice("m", "M", (ChannelSpec(name="A"),), ("x", "y"))
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_cellclf.plugin.classify.choices import list_choices, with_channel_axis
-from napari_cellclf.plugin.classify.layer_info import LayerInfo, layer_axes
+from napari_cellclf.plugin.classify.choices import (
+    LayerInfo,
+    layer_axes,
+    list_choices,
+    with_channel_axis,
+)
 
 
 def site(group: int, channels: int = 6, **more: Any) -> list[LayerInfo]:

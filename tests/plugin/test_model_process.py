@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_cellclf.errors import CancelledError, ModelError
-from napari_cellclf.plugin.classify.model_process import ModelProcess
 from napari_cellclf.plugin.classify.request import ModelChoice
+from napari_cellclf.plugin.classify.worker import ModelProcess
 from napari_cellclf.plugin.shared.explain import explain
 
 pytestmark = pytest.mark.timeout(600)

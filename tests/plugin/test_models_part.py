@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.bundles.share import share_model
-from napari_cellclf.plugin.classify.models.describing import Answers, describe
+from napari_cellclf.plugin.classify.models.forms import Answers, describe
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.work import list_shelf
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
-from napari_cellclf.plugin.classify.choices import ImageChoice, list_choices
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, list_choices
 from napari_cellclf.plugin.classify.pixels import plane_sources, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
 

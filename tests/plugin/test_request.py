@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_cellclf.core.channels import ChannelSpec
-from napari_cellclf.plugin.classify.choices import ImageChoice
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     ModelChoice,
@@ -52,38 +51,38 @@ def test_ambiguous_channels_fill_in_the_others() -> None:
 
 
 def test_a_click_needs_model_and_image() -> None:
-    assert "model" in plan(None, None, ()).message  # type: ignore[union-attr]
-    nothing = plan(MODEL, None, ())
+    assert "model" in plan(None, None, (), ()).message  # type: ignore[union-attr]
+    nothing = plan(MODEL, None, (), ())
     assert isinstance(nothing, Refusal)
     assert "Open Sample" in nothing.message
 
 
 def test_a_click_needs_the_required_channels() -> None:
-    refused = plan(MODEL, image("x", "y"), (None, 1, None))
+    refused = plan(MODEL, image("x", "y"), (None, 1, None), (None, None, None))
     assert isinstance(refused, Refusal)
     assert "w1 Hoechst" in refused.message
 
 
 def test_a_problem_of_the_image_is_said() -> None:
     choice = ImageChoice("a", (), "YX", (), problem="these differ")
-    assert plan(MODEL, choice, ()) == Refusal("These differ")
+    assert plan(MODEL, choice, (), ()) == Refusal("These differ")
 
 
 def test_a_good_click_is_a_request_with_its_command_line() -> None:
-    request = plan(MODEL, image("DNA", "w2 ConA"), (0, 1, None))
+    request = plan(MODEL, image("DNA", "w2 ConA"), (0, 1, None), (0, 1, None))
     assert isinstance(request, ClassifyRequest)
     assert request.mapping == {"w1 Hoechst": "DNA", "w2 ConA": "w2 ConA", "w5 Mito": None}
     assert request.command == "cellclf predict stains '/data/a b.png' --out predictions.csv"
 
 
 def test_a_mapping_by_hand_is_in_the_command_line() -> None:
-    request = plan(MODEL, image("GFP", "w2 ConA"), (0, 1, None))
+    request = plan(MODEL, image("GFP", "w2 ConA"), (0, 1, None), (None, 1, None))
     assert isinstance(request, ClassifyRequest)
     assert request.command.endswith("--channels 'w1 Hoechst=GFP'")
 
 
 def test_images_without_a_file_have_no_command_line() -> None:
-    request = plan(MODEL, image("DNA", "w2 ConA", path=None), (0, 1, None))
+    request = plan(MODEL, image("DNA", "w2 ConA", path=None), (0, 1, None), (0, 1, None))
     assert isinstance(request, ClassifyRequest)
     assert request.command == ""
 

@@ -11,8 +11,7 @@ import pytest
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
-from napari_cellclf.plugin.classify.choices import ImageChoice
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
 from napari_cellclf.plugin.classify.results import (
     Results,

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_cellclf.core.stains import STAINS
+from napari_cellclf.plugin.classify import image_form as image_form_module
+from napari_cellclf.plugin.classify import widget as widget_module
 from napari_cellclf.plugin.classify.form import FOLDER_TAB
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
 
@@ -262,6 +265,32 @@ def test_second_click_during_a_run(open_widget: OpenWidget, qtbot: Any, site_pix
     assert "running" in widget.form.message.text()
     qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
     assert canvas_text(viewer)
+
+
+def test_a_click_plans_once(
+    open_widget: OpenWidget, qtbot: Any, site_pixels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer, widget = open_widget()
+    add_stains(viewer, site_pixels)
+    settle(qtbot, widget)
+    calls: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        work = getattr(module, name)
+
+        def call(*arguments: Any) -> Any:
+            calls.append(name)
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(widget_module, "plan")
+    counted(image_form_module, "propose_mapping")
+    qtbot.mouseClick(widget.form.classify, Qt.MouseButton.LeftButton)
+    assert widget.runner.running
+    qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
+    assert canvas_text(viewer)
+    assert calls == ["plan"]
 
 
 def test_layers_removed_during_a_run(

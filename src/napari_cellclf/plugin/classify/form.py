@@ -1,26 +1,34 @@
-"""How the widget is laid out; it decides nothing."""
+"""How the widget is laid out, downwards; it decides nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QComboBox,
     QFormLayout,
     QHBoxLayout,
     QProgressBar,
     QPushButton,
     QSizePolicy,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_cellclf.plugin.classify.channel_form import ChannelForm
+from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
 from napari_cellclf.plugin.classify.models.part import ModelsPart
+from napari_cellclf.plugin.classify.request import Sources
 from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
     MessageLine,
     fill_with_scroll_area,
+    plain_hint,
+    plain_label,
     small_label,
     wide_combo,
 )
@@ -103,3 +111,91 @@ class ClassifyForm(QWidget):
         row.addWidget(self.cancel, 1)
         self.cancel.setEnabled(False)
         return row
+
+
+_NONE = "— none —"
+
+
+class ChannelForm(QWidget):
+    """A combo box for each channel that the model expects, filled in and open to change.
+
+    Folded away under one line where nothing has to be said about it.
+    """
+
+    #: The user chose another channel.
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._boxes: list[QComboBox] = []
+        self._header = QToolButton()
+        self._header.setCheckable(True)
+        self._header.setAutoRaise(True)
+        self._header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        self._header.setToolTip("Which channel of the image is which of the model's.")
+        self._header.toggled.connect(self.unfold)
+        self._body = QWidget()
+        self._form = QFormLayout(self._body)
+        self._form.setContentsMargins(12, 0, 0, 0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._header)
+        column.addWidget(self._body)
+        self.unfold(False)
+
+    def fill(
+        self, expected: Sequence[ChannelSpec], available: Sequence[str], sources: Sources
+    ) -> None:
+        """Show a mapping."""
+        while self._form.rowCount():
+            self._form.removeRow(0)
+        self._boxes = []
+        for spec, source in zip(expected, sources, strict=True):
+            box = _channel_box(spec, available, source)
+            box.currentIndexChanged.connect(self._on_change)
+            self._boxes.append(box)
+            self._form.addRow(plain_label(spec.name), box)
+        self._set_title()
+
+    def unfold(self, wide: bool) -> None:
+        """Show the combo boxes, or only the line that sums them up."""
+        self._header.setChecked(wide)
+        self._body.setVisible(wide)
+        self._set_title()
+
+    def is_unfolded(self) -> bool:
+        """Whether the combo boxes are shown."""
+        return bool(self._header.isChecked())
+
+    def sources(self) -> Sources:
+        """Return the mapping as it is shown."""
+        return tuple(box.currentData() for box in self._boxes)
+
+    def box(self, index: int) -> QComboBox:
+        """Return the combo box of one of the model's channels."""
+        return self._boxes[index]
+
+    def _on_change(self) -> None:
+        self._set_title()
+        self.changed.emit()
+
+    def _set_title(self) -> None:
+        found = sum(source is not None for source in self.sources())
+        sign = "▼" if self.is_unfolded() else "▶"
+        self._header.setText(f"{sign}  Channels: {found} of {len(self._boxes)} found")
+
+
+def _channel_box(spec: ChannelSpec, available: Sequence[str], source: int | None) -> QComboBox:
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(12)
+    box.setToolTip(plain_hint(f"Which channel of the image is {spec.name}."))
+    # A channel that the model cannot do without has no "none" to choose, only to begin with.
+    if not spec.required:
+        box.addItem(_NONE, None)
+    elif source is None:
+        box.addItem("choose…", None)
+    for index, name in enumerate(available):
+        box.addItem(name, index)
+    box.setCurrentIndex(max(box.findData(source), 0) if source is not None else 0)
+    return box

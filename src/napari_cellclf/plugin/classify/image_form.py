@@ -7,10 +7,14 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
 
-from napari_cellclf.plugin.classify.choices import ImageChoice, list_choices, with_channel_axis
+from napari_cellclf.plugin.classify.choices import (
+    ImageChoice,
+    LayerInfo,
+    list_choices,
+    with_channel_axis,
+)
 from napari_cellclf.plugin.classify.form import ClassifyForm
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
-from napari_cellclf.plugin.classify.request import ModelChoice, Sources, propose_mapping
+from napari_cellclf.plugin.classify.request import ModelChoice, Proposal, Sources, propose_mapping
 
 _NO_AXIS = -1
 
@@ -28,7 +32,8 @@ class ImageForm(QObject):
         self._selected: frozenset[Hashable] = frozenset()
         self._axes: dict[frozenset[Hashable], int] = {}
         self._filled_for: Any = None
-        self.note = ""
+        self._proposal = Proposal(())
+        self._changed_by_hand = False
         form.image.currentIndexChanged.connect(self._on_image)
         form.axis.currentIndexChanged.connect(self._on_axis)
         form.channels.changed.connect(self._on_mapping)
@@ -63,6 +68,15 @@ class ImageForm(QObject):
         """Return the channel mapping."""
         return self._form.channels.sources()
 
+    def proposed(self) -> Sources:
+        """Return the channel mapping that the names alone gave."""
+        return self._proposal.sources
+
+    @property
+    def note(self) -> str:
+        """What is to be said about the mapping; empty once the user has changed it."""
+        return "" if self._changed_by_hand else self._proposal.message
+
     def _raw(self) -> ImageChoice | None:
         index = self._form.image.currentIndex()
         return self._choices[index] if 0 <= index < len(self._choices) else None
@@ -83,14 +97,13 @@ class ImageForm(QObject):
         if wanted == self._filled_for:
             return
         self._filled_for = wanted
-        self.note = ""
+        self._proposal, self._changed_by_hand = Proposal(()), False
         usable = model is not None and choice is not None and not choice.problem
         self._form.channels.setVisible(usable)
         if model is None or choice is None or not usable:
             self._form.channels.fill((), (), ())
             return
-        proposal = propose_mapping(model.channels, choice.names)
-        self.note = proposal.message
+        self._proposal = proposal = propose_mapping(model.channels, choice.names)
         self._form.channels.fill(model.channels, choice.channels, proposal.sources)
         self._form.channels.unfold(bool(proposal.message))
 
@@ -118,7 +131,7 @@ class ImageForm(QObject):
         self._on_image()
 
     def _on_mapping(self) -> None:
-        self.note = ""
+        self._changed_by_hand = True
         self.changed.emit()
 
 

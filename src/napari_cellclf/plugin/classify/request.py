@@ -112,9 +112,15 @@ def missing_message(expected: Sequence[ChannelSpec], found: ChannelMapping) -> s
 
 
 def plan(
-    model: ModelChoice | None, image: ImageChoice | None, sources: Sources
+    model: ModelChoice | None,
+    image: ImageChoice | None,
+    sources: Sources,
+    proposed: Sources,
 ) -> ClassifyRequest | Refusal:
-    """Decide what a click on *Classify* will do with layers."""
+    """Decide what a click on *Classify* will do with layers.
+
+    `proposed`: the mapping by names; the command line names only the channels that differ from it.
+    """
     if model is None:
         return Refusal("No model is chosen; choose one above.")
     if image is None:
@@ -133,7 +139,8 @@ def plan(
     if lacking or not used:
         names = ", ".join(lacking or [spec.name for spec in model.channels])
         return Refusal(f"The model needs {names}; choose which channels of the image to use.")
-    return ClassifyRequest(model, image, None, sources, _layer_command(model, image, sources))
+    command = _layer_command(model, image, sources, proposed)
+    return ClassifyRequest(model, image, None, sources, command)
 
 
 def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Refusal:
@@ -163,10 +170,11 @@ def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) ->
     return shlex.join([*parts, "--channels", *channels] if channels else parts)
 
 
-def _layer_command(model: ModelChoice, image: ImageChoice, sources: Sources) -> str:
+def _layer_command(
+    model: ModelChoice, image: ImageChoice, sources: Sources, proposed: Sources
+) -> str:
     if image.path is None:
         return ""
-    proposed = propose_mapping(model.channels, image.names).sources
     changed = [
         f"{spec.name}={'' if source is None else image.channels[source]}"
         for spec, source, usual in zip(model.channels, sources, proposed, strict=True)

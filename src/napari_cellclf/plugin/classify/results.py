@@ -1,12 +1,13 @@
-"""What a run answered, and where along a stack each answer belongs: no napari, no Qt."""
+"""What was predicted, for which image, and where along a stack it belongs: no napari, no Qt."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.pixels import Position, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.classify.worker import Row, Summary
@@ -182,3 +183,54 @@ def _describe(record: dict[str, Any]) -> str:
 
 def _file_name(identity: str) -> str:
     return identity.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+class AnswerBook:
+    """The latest answers to each image, and to a folder."""
+
+    def __init__(self) -> None:
+        self.running: Results | None = None
+        self.orphan: Results | None = None
+        self._images: dict[frozenset[Hashable], Results] = {}
+        self._folder: Results | None = None
+
+    def begin(self, results: Results) -> None:
+        """Take up the answers of a job that starts, in place of those to the same image."""
+        self.running = results
+        self.orphan = None
+        if results.request.image is None:
+            self._folder = results
+        else:
+            # The newest last, also where an image is classified again.
+            self._images.pop(results.keys, None)
+            self._images[results.keys] = results
+
+    def end(self, *, removed: bool = False) -> Results | None:
+        """Note that the job has ended."""
+        results, self.running = self.running, None
+        self.orphan = results if removed else None
+        return results
+
+    def fail(self) -> None:
+        """Forget the answers of the job, which has failed."""
+        results = self.end()
+        if results is self._folder:
+            self._folder = None
+        elif results is not None:
+            self._images.pop(results.keys, None)
+
+    def forget_others(self, layers: Collection[Hashable]) -> None:
+        """Forget answers to images of which no layer is among those given."""
+        kept = frozenset(layers)
+        self._images = {keys: one for keys, one in self._images.items() if keys & kept}
+
+    def for_folder(self) -> Results | None:
+        """Return the answers to the folder."""
+        return self._folder
+
+    def for_image(self, choice: ImageChoice | None) -> Results | None:
+        """Return the newest answers to an image, or to one that it is a part of."""
+        if self.orphan is not None or choice is None:
+            return self.orphan
+        fitting = [one for keys, one in self._images.items() if choice.keys <= keys]
+        return fitting[-1] if fitting else None

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.plugin.classify.choices import ImageChoice
-from napari_cellclf.plugin.classify.layer_info import LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.pixels import Position
 from napari_cellclf.plugin.layers import KEY
 

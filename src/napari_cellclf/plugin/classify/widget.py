@@ -10,25 +10,23 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
-from napari_cellclf.plugin.classify.answers import AnswerBook
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
-from napari_cellclf.plugin.classify.model_process import ModelProcess
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     plan,
     plan_folder,
 )
 from napari_cellclf.plugin.classify.results import (
+    AnswerBook,
     Results,
     canvas_text,
     layer_summary,
     save_table,
     summary_message,
 )
-from napari_cellclf.plugin.classify.runner import JobRunner
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
-from napari_cellclf.plugin.classify.worker import Job, Row, Status, Summary
+from napari_cellclf.plugin.classify.worker import Job, JobRunner, ModelProcess, Row, Status, Summary
 from napari_cellclf.plugin.shared.docked import DockedWidget
 from napari_cellclf.plugin.shared.paths import ask_for_path
 from napari_cellclf.plugin.shared.refusal import Refusal
@@ -50,6 +48,7 @@ class ClassifyWidget(DockedWidget):
         self._model = ModelProcess()
         self._answers = AnswerBook()
         self._shown: Results | None = None
+        self._request: ClassifyRequest | Refusal = Refusal("")
         self._started = 0.0
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -78,17 +77,19 @@ class ClassifyWidget(DockedWidget):
         self._on_form()
 
     def _catch_up(self) -> None:
-        """Do now what was left for soon, so that it does not speak over what comes next."""
-        self._soon.stop()
-        self.refresh()
+        """Do now what was left for soon, so that its message does not replace the next one."""
+        if self._soon.isActive():
+            self._soon.stop()
+            self.refresh()
 
     def classify(self) -> bool:
         """Do what the button does."""
         if self.runner.running:
             self._say("A classification is running; press Cancel to start another.", wrong=True)
             return False
-        self._catch_up()
-        request = self._plan()
+        self._soon.stop()
+        self.refresh()
+        request = self._request
         if isinstance(request, Refusal):
             self._say(request.message, wrong=True)
             return False
@@ -147,7 +148,8 @@ class ClassifyWidget(DockedWidget):
         model = self.form.model.current()
         if self.form.tabs.currentIndex() == FOLDER_TAB:
             return plan_folder(model, self.form.folder.path())
-        return plan(model, self._image.choice(), self._image.sources())
+        image = self._image
+        return plan(model, image.choice(), image.sources(), image.proposed())
 
     def _arrays(self, request: ClassifyRequest) -> tuple[object, ...] | None:
         if request.image is None:
@@ -167,7 +169,7 @@ class ClassifyWidget(DockedWidget):
         self.form.progress.setVisible(running)
         self.form.progress.setRange(0, 0)
         if not running:
-            self.form.classify.setEnabled(not isinstance(self._plan(), Refusal))
+            self.form.classify.setEnabled(not isinstance(self._request, Refusal))
 
     def _on_form(self) -> None:
         """Say how things stand, unless a job is telling."""
@@ -175,9 +177,9 @@ class ClassifyWidget(DockedWidget):
         self.form.model_summary.setText("" if model is None else model.summary)
         self._answers.orphan = None
         self._show_answer()
+        self._request = request = self._plan()
         if self.runner.running:
             return
-        request = self._plan()
         refused = isinstance(request, Refusal)
         self.form.classify.setEnabled(not refused)
         if isinstance(request, Refusal):

@@ -1,4 +1,4 @@
-"""The work behind the button, in a thread: load the model, read, classify, tell.
+"""The work behind the button: load the model, read, classify and report, in a thread.
 
 The thread reads and prepares the images; the network itself runs in a child process.
 """
@@ -10,14 +10,21 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker
+
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.core.progress import Progress
-from napari_cellclf.plugin.classify.model_process import ModelProcess
-from napari_cellclf.plugin.classify.request import ClassifyRequest
+from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
+from napari_cellclf.errors import CancelledError, CellclfError
+from napari_cellclf.inference.process_engine import ProcessEngine
+from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
+from napari_cellclf.plugin.shared.explain import explain
 
 if TYPE_CHECKING:
+    from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.prepare import BadImage
     from napari_cellclf.io.sources import ImageSource
+
 
 LOADING = "Loading the model (the first time takes a little longer)…"
 
@@ -121,3 +128,117 @@ def _sources(job: Job) -> Sequence[ImageSource]:
     from napari_cellclf.plugin.classify.pixels import plane_sources
 
     return plane_sources(job.request, job.arrays)
+
+
+class JobRunner(QObject):
+    """Runs a job in a thread and tells of it in the GUI's thread.
+
+    napari's own worker is not used: it also reports to the window that was current when it was
+    made, which fails when that window has been closed, and raises once more what a job raised.
+    """
+
+    status = Signal(object)
+    progress = Signal(object)
+    row = Signal(object)
+    #: How the job ended, if it ended well or was stopped.
+    ended = Signal(object)
+    #: One sentence, if it did not.
+    failed = Signal(str)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._job: Job | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is on."""
+        return self._job is not None
+
+    def start(self, job: Job) -> None:
+        """Start a job; the one before must have ended."""
+        self._job = job
+        worker = create_worker(classify, job, _start_thread=False, _ignore_errors=True)
+        worker.yielded.connect(self._on_yield)
+        worker.returned.connect(self._on_return)
+        worker.errored.connect(self._on_error)
+        worker.start()
+
+    def stop(self) -> None:
+        """Ask the job to end after the batch in hand; it will still tell how it ended."""
+        if self._job is not None:
+            self._job.stop.set()
+
+    def _on_yield(self, told: Status | Progress | Row) -> None:
+        if isinstance(told, Status):
+            self.status.emit(told)
+        elif isinstance(told, Progress):
+            self.progress.emit(told)
+        else:
+            self.row.emit(told)
+
+    def _on_return(self, summary: Summary) -> None:
+        self._job = None
+        self.ended.emit(summary)
+
+    def _on_error(self, error: Exception) -> None:
+        self._job = None
+        if isinstance(error, CancelledError):
+            self.ended.emit(Summary(0, 0, 0, cancelled=True))
+            return
+        self.failed.emit(explain(error))
+
+
+class ModelProcess:
+    """The model that was used last, kept running so that a second click need not load it again."""
+
+    def __init__(self) -> None:
+        self._engine: ProcessEngine | None = None
+        self._classifier: Classifier | None = None
+        self._lock = threading.Lock()
+        self._shut = False
+
+    def get(self, model: ModelChoice, should_stop: ShouldStop = never_stop) -> Classifier:
+        """Return a classifier, loaded if need be."""
+        from napari_cellclf.bundles.bundle import ModelBundle, read_spec
+        from napari_cellclf.bundles.catalogue import find_model
+        from napari_cellclf.inference.classifier import Classifier
+        from napari_cellclf.inference.remote import connect
+
+        if model.is_remote:
+            return connect(model.reference, model.token)
+        with self._lock:
+            path = find_model(model.reference)
+            known = self._classifier
+            # The same name may stand for another model by now; its files' hashes tell.
+            if known is not None and not self.is_idle() and known.bundle.spec == read_spec(path):
+                return known
+            self.close()
+            bundle = ModelBundle.load(path)
+            engine = self._engine = ProcessEngine(model.reference)
+            # Whoever stopped before this line found no process to end; after it he ends this one.
+            if self._shut or should_stop():
+                self.close()
+            try:
+                engine.wait_until_ready()
+            except (CellclfError, MemoryError):
+                self.close()
+                raise
+            self._classifier = Classifier(bundle, engine)
+            return self._classifier
+
+    def is_idle(self) -> bool:
+        """Whether no process is running."""
+        engine = self._engine
+        return engine is None or not engine.is_alive()
+
+    def close(self) -> None:
+        """End the model's process, whatever it is doing; it starts again when it is asked for."""
+        engine, self._engine = self._engine, None
+        self._classifier = None
+        if engine is not None:
+            engine.close()
+
+    def shut_down(self) -> None:
+        """End the model's process for good."""
+        self._shut = True
+        self.close()

@@ -1,16 +1,25 @@
-"""Asking for what somebody else's network does not record."""
+"""The forms that ask about somebody else's network, and about a server."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
-from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
-from napari_cellclf.core.normalization import typed_forms
-from napari_cellclf.plugin.classify.models.describing import Answers, describe
+from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork, check_description
+from napari_cellclf.core.normalization import parse_normalization, typed_forms
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.shared.controls import small_label
+from napari_cellclf.plugin.shared.explain import sentence
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.foreign import ForeignFile
 
 
 class ImportForm(QWidget):
@@ -112,3 +121,111 @@ def _line(placeholder: str, hint: str) -> QLineEdit:
     line.setPlaceholderText(placeholder)
     line.setToolTip(hint)
     return line
+
+
+_SIZE = re.compile(r"(\d{1,5}) ?[x×] ?(\d{1,5})")  # noqa: RUF001 - the sign, as people type it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What stands in the form."""
+
+    name: str
+    classes: str
+    channels: str
+    size: str
+    normalization: str
+    licence: str = ""
+
+
+def describe(found: ForeignFile, answers: Answers) -> ForeignNetwork | str:
+    """Put the answers together, guessing nothing."""
+    missing = [
+        what
+        for what, text in (
+            ("a name", answers.name),
+            (f"the {found.n_classes} classes", answers.classes),
+            ("the channels", answers.channels),
+            ("the size (height x width, or own)", answers.size),
+            ("how pixels were scaled", answers.normalization),
+        )
+        if not text.strip()
+    ]
+    if missing:
+        return f"Still missing: {', '.join(missing)}."
+    classes = _names(answers.classes)
+    if len(classes) != found.n_classes:
+        return (
+            f"The network tells {found.n_classes} classes apart, and {len(classes)} were named; "
+            "name each, in the order of its outputs, with commas between."
+        )
+    try:
+        described = ForeignNetwork(
+            name=answers.name.strip(),
+            classes=[{"name": name} for name in classes],
+            preprocessing=Preprocessing(
+                channels=[{"name": name} for name in _names(answers.channels)],
+                size=_size(answers.size),
+                normalization=parse_normalization(answers.normalization),
+            ),
+            licence=answers.licence.strip(),
+        )
+        check_description(found, described)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(step) for step in problem["loc"]) or "the whole"
+        return sentence(f"{where}: {problem['msg']}")
+    except InputError as error:
+        return sentence(str(error))
+    return described
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if text.strip() == "own":
+        return None
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"the size {text!r} is not of the form 100x100, nor own")
+    return int(match[1]), int(match[2])
+
+
+_SAYS = (
+    "A computer that runs cellclf serve, such as one with a graphics card, computes the network. "
+    "Images are prepared here and sent to it."
+)
+
+
+class ServerForm(QWidget):
+    """Address and token; hidden until it is asked for."""
+
+    #: The address was given; the server shall be asked.
+    wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.address = QLineEdit()
+        self.address.setPlaceholderText("https://plates.example")
+        self.token = QLineEdit()
+        self.token.setPlaceholderText("if it asks for one")
+        self.token.setEchoMode(QLineEdit.EchoMode.Password)
+        self.connect_button = QPushButton("Connect")
+        self.drop = QPushButton("Discard")
+        self.connect_button.clicked.connect(self.wanted)
+        self.address.returnPressed.connect(self.wanted)
+        self.drop.clicked.connect(self.hide)
+        says = small_label()
+        says.setText(_SAYS)
+        row = QHBoxLayout()
+        row.addWidget(self.connect_button, 2)
+        row.addWidget(self.drop, 1)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 6, 0, 0)
+        form.addRow(says)
+        form.addRow("Address", self.address)
+        form.addRow("Token", self.token)
+        form.addRow(row)
+        self.setVisible(False)
