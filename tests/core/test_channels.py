@@ -9,6 +9,7 @@ from napari_cellclf.core.channels import (
     ChannelMapping,
     ChannelSpec,
     match_channels,
+    missing_message,
     require_channels,
     words,
 )
@@ -158,6 +159,20 @@ def test_the_message_names_what_the_image_has_and_both_front_ends_remedies():
     assert "mapping={'DNA': ...}" in says
     assert '--channels "DNA=..."' in says
     assert says.count(". ") == 0
+
+
+def test_a_missing_channel_is_named_with_whether_the_model_needs_it():
+    needed = ChannelSpec(name="DNA"), ChannelSpec(name="actin", required=False)
+    told = {
+        names: missing_message(needed, match_channels(needed, names))
+        for names in (("actin", "x", "y"), ("DNA", "x", "y"), ("x", "y", "z"), ("actin", "DNA"))
+    }
+    assert list(told.values()) == [
+        "the image has no channel for DNA; the model needs DNA",
+        "the image has no channel for actin; the model can do without",
+        "the image has no channel for DNA, actin; the model needs DNA, actin",
+        "",
+    ]
 
 
 def test_missing_optional_channels_are_accepted():

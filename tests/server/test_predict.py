@@ -106,7 +106,9 @@ def test_files_of_a_site_are_one_image(site: httpx.Client) -> None:
 
 def test_a_stain_that_the_model_can_do_without_is_told_of(site: httpx.Client) -> None:
     (prediction,) = site.post("/api/predict", files=_sites(1, 2)).json()["predictions"]
-    assert prediction["warnings"] == ["it has no w5 MitoTracker; the model did without"]
+    assert prediction["warnings"] == [
+        "the image has no channel for w5 MitoTracker; the model can do without"
+    ]
 
 
 def test_several_sites_and_an_other_image_in_one_request(site: httpx.Client) -> None:
@@ -132,7 +134,7 @@ def test_a_tiff_brings_its_own_channel_names(site: httpx.Client) -> None:
     body = site.post("/api/predict", content=content, headers={"Content-Type": "image/tiff"})
     assert body.status_code == 200
     assert body.json()["predictions"][0]["warnings"] == [
-        "it has no w5 MitoTracker; the model did without"
+        "the image has no channel for w5 MitoTracker; the model can do without"
     ]
 
 

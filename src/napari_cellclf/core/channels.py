@@ -105,18 +105,32 @@ def match_channels(
     return ChannelMapping(sources, names)
 
 
+def missing_message(expected: Sequence[ChannelSpec], mapping: ChannelMapping) -> str:
+    """Say which channels an image lacks and what follows; empty if it lacks none.
+
+    Examples
+    --------
+    >>> dna, actin = ChannelSpec(name="DNA"), ChannelSpec(name="actin", required=False)
+    >>> missing_message([dna, actin], match_channels([dna, actin], ["DNA", "GFP"]))
+    'the image has no channel for actin; the model can do without'
+    """
+    if not mapping.missing:
+        return ""
+    message = _no_channel_for(mapping.missing)
+    lacking = _required_but_missing(expected, mapping)
+    if lacking:
+        return f"{message}; the model needs {', '.join(lacking)}"
+    return f"{message}; the model can do without"
+
+
 def require_channels(
     expected: Sequence[ChannelSpec], mapping: ChannelMapping, available: Sequence[str]
 ) -> None:
     """Refuse a mapping that leaves a required channel, or every channel, without a source."""
-    pairs = list(zip(expected, mapping.sources, strict=True))
-    lacking = [spec.name for spec, source in pairs if spec.required and source is None]
-    if not lacking and all(source is None for _, source in pairs):
-        lacking = [spec.name for spec in expected]
+    lacking = _required_but_missing(expected, mapping)
     if lacking:
         raise ChannelMismatchError(
-            f"the image has no channel for {', '.join(lacking)}; it has {listed(available)}; "
-            f"{remedy(lacking[0])}"
+            f"{_no_channel_for(lacking)}; it has {listed(available)}; {remedy(lacking[0])}"
         )
 
 
@@ -156,6 +170,19 @@ def name_overrides(
             )
         named[name] = source
     return named
+
+
+def _no_channel_for(names: Sequence[str]) -> str:
+    return f"the image has no channel for {', '.join(names)}"
+
+
+def _required_but_missing(
+    expected: Sequence[ChannelSpec], mapping: ChannelMapping
+) -> tuple[str, ...]:
+    """Return the required channels without a source; all channels if none has one."""
+    if len(mapping.missing) == len(expected):
+        return mapping.missing
+    return tuple(spec.name for spec in expected if spec.required and spec.name in mapping.missing)
 
 
 def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from napari_cellclf.core.channels import order_warning, taken_in_order
+from napari_cellclf.core.channels import missing_message, order_warning, taken_in_order
 from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.planes import collapse_grey
 
@@ -54,9 +54,9 @@ class MeantImage:
         expected = self.preprocessing.channels
         if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
             self.warnings.append(order_warning(expected))
-        missing = self.preprocessing.match(image, self.mapping).missing
+        missing = missing_message(expected, self.preprocessing.match(image, self.mapping))
         if missing:
-            self.warnings.append(f"it has no {', '.join(missing)}; the model did without")
+            self.warnings.append(missing)
 
     def _check_size(self, image: Image) -> None:
         if image.n_planes > self.limits.planes:

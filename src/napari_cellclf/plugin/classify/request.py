@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
+from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
 from napari_cellclf.errors import ChannelMismatchError
 from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.classify.choices import ImageChoice
@@ -89,26 +89,8 @@ def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -
         found = match_channels(expected, available)
     except ChannelMismatchError as error:
         return Proposal(tuple(_find_one(spec, available) for spec in expected), f"{error}.")
-    return Proposal(found.sources, missing_message(expected, found))
-
-
-def missing_message(expected: Sequence[ChannelSpec], found: ChannelMapping) -> str:
-    """Say which channels have no source, and what follows."""
-    if not found.missing:
-        return ""
-    names = ", ".join(found.missing)
-    needed = [
-        spec.name
-        for spec, source in zip(expected, found.sources, strict=True)
-        if spec.required and source is None
-    ]
-    if len(found.missing) == len(expected):
-        return f"No channel was found for {names}; choose which of the image's channels to use."
-    if needed:
-        return (
-            f"No channel was found for {names}; the model needs {', '.join(needed)}: choose below."
-        )
-    return f"No channel was found for {names}; the model can do without."
+    missing = missing_message(expected, found)
+    return Proposal(found.sources, f"{missing[0].upper()}{missing[1:]}." if missing else "")
 
 
 def plan(
