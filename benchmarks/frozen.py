@@ -163,7 +163,7 @@ def limit(architecture: str) -> dict[str, float]:
     """Return how many images a second the backbone could be computed at most, by precision."""
     from napari_cellclf.models.architectures.registry import build_network
     from napari_cellclf.models.export.onnx.convert import to_onnx
-    from napari_cellclf.models.training.surgery import split_head
+    from napari_cellclf.models.training.network import split_head
 
     shape = (SIDE, SIDE, 3)
     network = build_network(architecture, input_shape=shape, n_classes=4, weights=None)

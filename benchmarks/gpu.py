@@ -221,11 +221,11 @@ def prediction(
 def save(case: Case, folder: Path) -> ModelBundle:
     """Write a case's network as a bundle, which is in float32."""
     from napari_cellclf.models.save import save_bundle
-    from napari_cellclf.models.training.network import begin
+    from napari_cellclf.models.training.network import initial_network
 
     shape = (len(case.channels), case.side, case.side)
     pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    started = begin(case.config.changed(precision="float32"), case.preprocessing, CLASSES)
+    started = initial_network(case.config.changed(precision="float32"), case.preprocessing, CLASSES)
     return save_bundle(
         started.network,
         folder / "benchmark.cellclf",
@@ -263,9 +263,11 @@ def contenders(
     """Return our ways, and the bare network's training and prediction."""
     from bare import bare
 
-    from napari_cellclf.models.training.network import begin
+    from napari_cellclf.models.training.network import initial_network
 
-    ours, alone = (begin(case.config, case.preprocessing, CLASSES).network for _ in range(2))
+    ours, alone = (
+        initial_network(case.config, case.preprocessing, CLASSES).network for _ in range(2)
+    )
     backend = chosen_backend()
     # As Keras does by itself: XLA on JAX, and on TensorFlow's GPUs.
     has_gpu = len(find_devices(backend).names) > 1

@@ -41,7 +41,7 @@ from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
+from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
 
 CLASSES = ("HEPG2", "HUVEC", "RPE", "U2OS")
 DISPLAY_NAMES = {
@@ -114,7 +114,7 @@ def trained(sites: Sequence[Site], seed: int, weights: Path) -> keras.Model:
         return network
     images = [PREPROCESSING(site.image) for site in sites]
     labels = np.array([site.label for site in sites])
-    material = Material(LabelledArrays(images, labels))
+    material = TrainingData(LabelledArrays(images, labels))
     train_network(network, material, CONFIG.changed(seed=seed))
     network.save_weights(weights)
     return network

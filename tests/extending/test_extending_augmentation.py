@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_cellclf.models.augmentation.build import build_augmenter
 from napari_cellclf.models.augmentation.config import AugmentationConfig
+from napari_cellclf.models.augmentation.layers import build_augmenter
 from napari_cellclf.models.training.presets import make_config
 
 

@@ -157,7 +157,7 @@ def test_the_median_is_exported(tmp_path):
 def test_the_graph_computes_the_median_of_any_size(sides):
     import keras
 
-    from napari_cellclf.models.export.onnx.answers import Around
+    from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
     from napari_cellclf.models.export.onnx.convert import to_onnx
     from napari_cellclf.models.export.runtimes import run_onnx
 
@@ -166,7 +166,7 @@ def test_the_graph_computes_the_median_of_any_size(sides):
     network = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(inputs))
     batch = np.random.default_rng(0).integers(0, 65535, (3, *sides, 2)).astype(np.float32)
     batch[1, ..., 0] = 5
-    found = run_onnx(to_onnx(network, around=Around(normalize=form.write_onnx)), batch)
+    found = run_onnx(to_onnx(network, steps=ClassifierSteps(normalize=form.write_onnx)), batch)
     expected = [form(image, np.dtype("uint16")).max(axis=(0, 1)) for image in batch]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from napari_cellclf.models.augmentation.build import build_augmenter
 from napari_cellclf.models.augmentation.config import AUGMENTATIONS, AugmentationConfig
+from napari_cellclf.models.augmentation.layers import build_augmenter
 
 
 def crops(count=4, channels=3, size=32):

@@ -37,7 +37,7 @@ from napari_cellclf.errors import (
 )
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.models.architectures import applications
-from napari_cellclf.models.architectures.imagenet_files import fetch_imagenet_weights
+from napari_cellclf.models.architectures.pretrained_weights import fetch_imagenet_weights
 from napari_cellclf.models.fetching import fetch_address, fetch_model
 from napari_cellclf.models.save import save_bundle
 
@@ -306,7 +306,7 @@ def small_weights(
     digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
     ours = published.model_copy(update=stated | {"md5": digest, "md5_reason": "for a test"})
     monkeypatch.setattr(
-        "napari_cellclf.models.architectures.imagenet_files.read_registries",
+        "napari_cellclf.models.architectures.pretrained_weights.read_registries",
         lambda: type(read_registries())((ours,)),
     )
     monkeypatch.setitem(mobilenet_v3.WEIGHTS_HASHES, "small_224_1.0_float", (digest, digest))

@@ -10,7 +10,7 @@ from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training import stages
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
+from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
 from napari_cellclf.runs.checkpoints import DiskKeeper
 
 CONFIG = TrainingConfig(
@@ -43,7 +43,7 @@ def test_the_next_stage_draws_the_same_random_numbers(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     labels = np.arange(8) % 2
     images = [random.normal(label, 1, (8, 8, 1)).astype(np.float32) for label in labels]
-    material = Material(LabelledArrays(images, labels))
+    material = TrainingData(LabelledArrays(images, labels))
 
     def train(folder):
         made, notes = network(), []

@@ -265,7 +265,7 @@ def load_train(run: RunFolder) -> tuple[str, ...]:
 
 
 def test_continued_with_more_classes_keeps_what_it_knew(whole, images, tmp_path):
-    from napari_cellclf.models.training.network import begin
+    from napari_cellclf.models.training.network import initial_network
 
     shutil.copytree(images, tmp_path / "more")
     shutil.copytree(images / "=dark", tmp_path / "more" / "between")
@@ -276,7 +276,7 @@ def test_continued_with_more_classes_keeps_what_it_knew(whole, images, tmp_path)
     old = [spec.name for spec in whole.folder.spec().classes]
     assert [spec.name for spec in classes] == [*old, "between"]
     classifier = load_classifier(whole.bundle, engine="keras")
-    network = begin(run.spec().config, classifier.preprocessing, classes).network
+    network = initial_network(run.spec().config, classifier.preprocessing, classes).network
     prepared = np.stack([classifier.preprocessing(read_image(p)) for p in dataset.paths])
     before = np.asarray(classifier.engine(prepared))
     after = np.asarray(network.predict_on_batch(prepared))

@@ -53,7 +53,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     >>> parse_setting("augmentation.rotation=0.1"), parse_setting("architecture=resnet50")
     (('augmentation.rotation', 0.1), ('architecture', 'resnet50'))
     """
-    from napari_cellclf.models.training.values import parse_value
+    from napari_cellclf.models.training.config import parse_value
 
     key, equals, value = (part.strip() for part in text.partition("="))
     if not (key and equals):

@@ -41,7 +41,7 @@ from napari_cellclf.inference.rebuild import (
 )
 from napari_cellclf.inference.self_test import run_self_test
 from napari_cellclf.models.architectures.registry import architecture_version
-from napari_cellclf.models.graph_file import measure_rounding, write_graph
+from napari_cellclf.models.bundle_onnx import measure_rounding, write_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

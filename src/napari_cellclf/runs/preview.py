@@ -45,7 +45,7 @@ def preview_augmentation(
     """Prepare and vary some images as a training would."""
     import keras
 
-    from napari_cellclf.models.augmentation.build import build_augmenter
+    from napari_cellclf.models.augmentation.layers import build_augmenter
     from napari_cellclf.runs.resolve import resolve
 
     config, preprocessing = resolve(paths, config)

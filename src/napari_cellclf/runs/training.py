@@ -24,9 +24,8 @@ from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.batches import Subset
-from napari_cellclf.models.training.network import Beginning, begin
-from napari_cellclf.models.training.stages import LabelledArrays, Material, train_network
-from napari_cellclf.models.training.surgery import in_float32
+from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
+from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
@@ -85,7 +84,7 @@ class Session:
         with spread_over(config.devices) as count:
             if count > 1:
                 self._reporter.note(f"each batch is shared among {count} devices")
-            beginning = begin(config, preprocessing, self._dataset.classes)
+            beginning = initial_network(config, preprocessing, self._dataset.classes)
             history = train_network(
                 beginning.network,
                 self._material(),
@@ -139,9 +138,9 @@ class Session:
             for path, reason in self._splits[name].bad:
                 self._reporter.note(f"{path} is left out: {reason}")
 
-    def _material(self) -> Material:
+    def _material(self) -> TrainingData:
         train, held_out = self._splits["train"], self._splits.get("validation")
-        return Material(
+        return TrainingData(
             LabelledArrays(train.arrays, train.labels, train.keys),
             None
             if held_out is None
@@ -196,7 +195,7 @@ class Session:
         self,
         network: keras.Model,
         preprocessing: Preprocessing,
-        beginning: Beginning,
+        beginning: InitialNetwork,
         evaluations: tuple[Evaluation, ...],
         temperature: float,
         threshold: float | None,

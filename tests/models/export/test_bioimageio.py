@@ -16,7 +16,7 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.export.api import export_model
-from napari_cellclf.models.export.bioimageio import words
+from napari_cellclf.models.export.card_text import spdx_licence, written_authors
 
 Save = Callable[..., ModelBundle]
 AUTHORS = ["A. Nobody, Nowhere"]
@@ -164,7 +164,7 @@ def test_authors_are_asked_for(save: Save, tmp_path: Path) -> None:
 @pytest.mark.parametrize("author", ["", ", Nowhere", "a/b"])
 def test_names_that_are_none(author: str) -> None:
     with pytest.raises(ExportError, match="names no author"):
-        words.authors((author,))
+        written_authors((author,))
 
 
 @pytest.mark.parametrize(
@@ -179,11 +179,11 @@ def test_names_that_are_none(author: str) -> None:
     ],
 )
 def test_licences(said: str, identifier: str) -> None:
-    assert words.spdx_licence(said, None) == identifier
-    assert words.spdx_licence("our own", identifier) == identifier
+    assert spdx_licence(said, None) == identifier
+    assert spdx_licence("our own", identifier) == identifier
 
 
 @pytest.mark.parametrize(("said", "given"), [("", None), ("ask us", None), ("MIT", "ours")])
 def test_licences_that_are_not_known_are_asked_for(said: str, given: str | None) -> None:
     with pytest.raises(ExportError, match="--licence"):
-        words.spdx_licence(said, given)
+        spdx_licence(said, given)

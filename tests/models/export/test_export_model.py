@@ -18,8 +18,9 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.keras_file import read_keras_file
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, ExportError, ModelNotFoundError, UnsafeModelError
-from napari_cellclf.models.export import material, plain
+from napari_cellclf.models.export import formats
 from napari_cellclf.models.export.api import FORMATS, export_model
+from napari_cellclf.models.export.formats import ExportSource, write_saved_model
 from napari_cellclf.models.export.runtimes import run_onnx, run_openvino, run_saved_model
 
 Save = Callable[..., ModelBundle]
@@ -83,7 +84,7 @@ def test_what_differs_never_takes_its_place(
     format: str, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = save()
-    monkeypatch.setattr(material, "TOLERANCE", -1.0)
+    monkeypatch.setattr(formats, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="away from the stored answer"):
         export_model(bundle, format, tmp_path / "new" / PLAIN[format])
     assert list((tmp_path / "new").iterdir()) == []
@@ -187,13 +188,13 @@ def test_saved_models_need_tensorflow(
     save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = save()
-    monkeypatch.setattr(plain.keras.config, "backend", lambda: "torch")
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
     with pytest.raises(ExportError, match="KERAS_BACKEND=tensorflow"):
-        plain.write_saved_model(material.Material(bundle, keras.Sequential()), tmp_path / "m")
+        write_saved_model(ExportSource(bundle, keras.Sequential()), tmp_path / "m")
 
 
 def test_every_format_has_its_writer() -> None:
-    assert all(callable(known.writer()) for known in FORMATS.values())
+    assert all(callable(known.write) for known in FORMATS.values())
 
 
 def test_the_example_of_the_guide_needs_nothing_of_this_package(save: Save, tmp_path: Path) -> None:

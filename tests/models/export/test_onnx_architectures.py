@@ -13,7 +13,7 @@ from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.architectures.registry import build_network, list_architectures
 from napari_cellclf.models.export.onnx import convert
-from napari_cellclf.models.export.onnx.answers import Around
+from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
 from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
 
 Difference = Callable[..., float]
@@ -132,13 +132,13 @@ def test_views_and_temperature_are_those_of_the_classifier(
     batch = images(48, count=3)
     answers = mean_over_views(lambda view: np.asarray(network(view)), batch, views)
     expected = apply_temperature(answers, temperature)
-    model = to_onnx(network, around=Around(views=views, temperature=temperature))
+    model = to_onnx(network, steps=ClassifierSteps(views=views, temperature=temperature))
     np.testing.assert_allclose(run_onnx(model, batch), expected, atol=1e-5)
 
 
 def test_blue_first(run_onnx: Callable[..., np.ndarray]) -> None:
     network = build_network("compact-cnn", input_shape=(None, None, 3), n_classes=3)
     batch = images(48, 3)
-    model = to_onnx(network, around=Around(normalize=ImageNet(bgr=True).write_onnx))
+    model = to_onnx(network, steps=ClassifierSteps(normalize=ImageNet(bgr=True).write_onnx))
     expected = np.asarray(network(np.ascontiguousarray(batch[..., ::-1])))
     np.testing.assert_allclose(run_onnx(model, batch), expected, atol=1e-5)

@@ -16,7 +16,7 @@ from napari_cellclf.bundles.layers import ALLOWED
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.export.onnx.activations import _ACTIVATIONS
 from napari_cellclf.models.export.onnx.convert import to_onnx
-from napari_cellclf.models.export.onnx.table import LAYERS, OPERATIONS
+from napari_cellclf.models.export.onnx.network import LAYERS, OPERATIONS
 
 TOLERANCE = 1e-5
 FEW = settings(

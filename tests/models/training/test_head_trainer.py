@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
-from napari_cellclf.models.training.surgery import split_head
+from napari_cellclf.models.training.network import split_head
 from napari_cellclf.models.training.trainer import Trainer
 
 WIDTH, CLASSES = 7, 3

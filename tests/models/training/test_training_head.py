@@ -10,12 +10,11 @@ from training_patterns import config, material
 from napari_cellclf.errors import CancelledError, DatasetError, EngineError
 from napari_cellclf.inference.engine import Machine
 from napari_cellclf.models.architectures.transfer import add_head
-from napari_cellclf.models.training import backbone as backbone_module
 from napari_cellclf.models.training import features, stages
-from napari_cellclf.models.training.backbone import Backbone, Way
+from napari_cellclf.models.training.features import Backbone, Way
+from napari_cellclf.models.training.network import split_head
 from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
 from napari_cellclf.models.training.stages import train_network
-from napari_cellclf.models.training.surgery import split_head
 
 
 def tiny():
@@ -153,7 +152,7 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     machine = Machine(frozenset({"openvino", "keras"}))
     monkeypatch.setattr(features, "look_at_machine", lambda: machine)
     for limit in ("TOLERANCE", "ROUNDED_TOLERANCE"):
-        monkeypatch.setattr(backbone_module, limit, -1.0)
+        monkeypatch.setattr(features, limit, -1.0)
     images, notes, backbone = pixels(3), [], split_head(tiny())[0]
     found = compute(images, tmp_path, backbone, note=notes.append)
     assert len(notes) == 3

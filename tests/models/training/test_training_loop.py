@@ -10,7 +10,7 @@ from napari_cellclf.errors import CancelledError, TrainingError
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
-from napari_cellclf.models.training.stages import Material, train_network
+from napari_cellclf.models.training.stages import TrainingData, train_network
 from napari_cellclf.models.training.trainer import Trainer, learning_rate
 
 VARIED = AugmentationConfig.off(flips="horizontal", noise=0.2, shift=0.1, cutout=0.5)
@@ -182,7 +182,7 @@ def test_other_errors_are_not_hidden(monkeypatch):
 
     monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(RuntimeError, match="something else"):
-        train_network(small(), Material(labelled()), config())
+        train_network(small(), TrainingData(labelled()), config())
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cellclf.models.training.targets import soft_targets
+from napari_cellclf.models.training.batches import soft_targets
 
 
 def test_plain_truth_is_one_hot():

@@ -7,7 +7,7 @@ import numpy as np
 
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.models.training.stages import LabelledArrays, Material
+from napari_cellclf.models.training.stages import LabelledArrays, TrainingData
 
 
 def stripes(count=3, size=32, seed=0):
@@ -30,7 +30,7 @@ def labelled(**kwargs):
 
 
 def material(validation=True):
-    return Material(labelled(), labelled(seed=1, count=2) if validation else None)
+    return TrainingData(labelled(), labelled(seed=1, count=2) if validation else None)
 
 
 def small(seed=3, n_classes=2):

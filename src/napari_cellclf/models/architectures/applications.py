@@ -20,9 +20,11 @@ import numpy as np
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.models.architectures.base import Architecture, Shape
-from napari_cellclf.models.architectures.imagenet_files import fetch_imagenet_weights
+from napari_cellclf.models.architectures.pretrained_weights import (
+    fetch_imagenet_weights,
+    load_weights,
+)
 from napari_cellclf.models.architectures.transfer import assemble
-from napari_cellclf.models.architectures.weight_files import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ import numpy as np
 from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ArchitectureError
 from napari_cellclf.models.architectures.base import Architecture, Shape
+from napari_cellclf.models.architectures.pretrained_weights import load_weights
 from napari_cellclf.models.architectures.transfer import assemble
-from napari_cellclf.models.architectures.weight_files import load_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,18 +1,46 @@
-"""What differs between two batches of plates, as layers that vary prepared pixels in training.
-
-Focus, background, staining, illumination, noise, density, missing stains: what Keras has no layer
-for, because it depends on channels that are independent measurements. They see prepared arrays, of
-mean 0 and deviation 1.
-"""
+"""The layers of augmentation, ours and Keras's, and the network that is made of them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from napari_cellclf.models.augmentation.config import Augmentation, AugmentationConfig
+from napari_cellclf.models.augmentation.config import (
+    AUGMENTATIONS,
+    Augmentation,
+    AugmentationConfig,
+)
+
+#: Prepared pixels are not held to a range.
+_UNBOUNDED = (-1e6, 1e6)
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequential:
+    """Make the layers that vary training crops.
+
+    They take and give float32 ``(N, Y, X, C)`` of at least 8 x 8 pixels, and do nothing unless
+    called with ``training=True``. A channel that is blank stays blank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> augment = build_augmenter(AugmentationConfig(), seed=1)
+    >>> tuple(augment(np.ones((2, 16, 16, 3), "float32"), training=True).shape)
+    (2, 16, 16, 3)
+    """
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000))
+    chain = sorted(AUGMENTATIONS.all().values(), key=lambda one: (one.order, one.name))
+    layers = [one.make(config, next(seeds)) for one in chain if one.is_wanted(config)]
+    if keras.config.backend() == "jax":
+        for layer in layers:
+            # Some say no, for XLA on TensorFlow's account; one no, and JAX compiles nothing at all.
+            layer.supports_jit = True
+    # A sequence of nothing cannot be built.
+    return keras.Sequential(layers or [keras.layers.Identity()], name="augmentation")
 
 
 class PixelLayer(keras.layers.Layer):
@@ -153,7 +181,50 @@ class ChannelDropout(PixelLayer):
         return pixels * kept
 
 
+def _blur(pixels: Any) -> Any:
+    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes."""
+    height, width = pixels.shape[1:3]
+    padded = ops.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    rows = sum(w * padded[:, k : k + height] for k, w in enumerate(_BINOMIAL))
+    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(_BINOMIAL))
+
+
+def _flips(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    mode = "horizontal_and_vertical" if config.flips is True else config.flips
+    return keras.layers.RandomFlip(mode, seed=seed)
+
+
+def _rotation(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    return keras.layers.RandomRotation(config.rotation, fill_mode="reflect", seed=seed)
+
+
+def _shift(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    shift = config.shift
+    return keras.layers.RandomTranslation(shift, shift, fill_mode="reflect", seed=seed)
+
+
+def _zoom(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    # Keras counts the field's width, not the magnification: negative zooms in.
+    span = (math.exp(-config.zoom) - 1, math.exp(config.zoom) - 1)
+    return keras.layers.RandomZoom(span, fill_mode="reflect", seed=seed)
+
+
+def _cutout(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
+    # Blanked with the mean of prepared pixels, as if there were nothing.
+    return keras.layers.RandomErasing(
+        config.cutout,
+        scale=(0.02, config.cutout_area),
+        fill_value=0.0,
+        value_range=_UNBOUNDED,
+        seed=seed,
+    )
+
+
 # In the order in which light, lens, camera and file change a scene.
+FLIPS = Augmentation("flips", 10, _flips)
+ROTATION = Augmentation("rotation", 20, _rotation)
+SHIFT = Augmentation("shift", 30, _shift)
+ZOOM = Augmentation("zoom", 40, _zoom)
 GAPS = Augmentation("gaps", 50, Gaps)
 BLEED_THROUGH = Augmentation("bleed_through", 60, BleedThrough)
 ILLUMINATION = Augmentation("illumination", 70, Illumination, ("illumination", "haze"))
@@ -163,13 +234,4 @@ GRAIN = Augmentation("grain", 100, Grain, ("noise", "grey_steps"))
 CHANNEL_DROPOUT = Augmentation(
     "channel_dropout", 110, ChannelDropout, ("channel_dropout", "drop_together")
 )
-
-_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-
-
-def _blur(pixels: Any) -> Any:
-    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes."""
-    height, width = pixels.shape[1:3]
-    padded = ops.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    rows = sum(w * padded[:, k : k + height] for k, w in enumerate(_BINOMIAL))
-    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(_BINOMIAL))
+CUTOUT = Augmentation("cutout", 120, _cutout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +22,15 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.errors import CancelledError, ExportError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.io.home import expanded
-from napari_cellclf.models.export.material import Material
+from napari_cellclf.models.export.bioimageio import write_package
+from napari_cellclf.models.export.formats import (
+    ExportSource,
+    write_keras,
+    write_onnx,
+    write_openvino,
+    write_saved_model,
+)
 
-_PACKAGE = "napari_cellclf.models.export"
 _STEPS = 3
 
 
@@ -37,26 +42,18 @@ class Format:
     title: str
     #: What the path must end in; empty for a folder of any name.
     suffix: str
-    module: str
-    function: str
+    write: Callable[[ExportSource, Path], None]
     #: Suffix of a second file that belongs to it, or nothing.
     beside: str = ""
-
-    def writer(self) -> Callable[[Material, Path], None]:
-        """Return the function that writes it, loading its module."""
-        writer: Callable[[Material, Path], None] = getattr(
-            importlib.import_module(f"{_PACKAGE}.{self.module}"), self.function
-        )
-        return writer
 
 
 #: By the name that `export_model` and the command line take.
 FORMATS = {
-    "onnx": Format("ONNX", ".onnx", "plain", "write_onnx"),
-    "openvino": Format("OpenVINO", ".xml", "plain", "write_openvino", beside=".bin"),
-    "savedmodel": Format("TensorFlow SavedModel", "", "plain", "write_saved_model"),
-    "keras": Format("Keras, the network only", ".keras", "plain", "write_keras"),
-    "bioimageio": Format("bioimage.io package", ".zip", "bioimageio.package", "write_package"),
+    "onnx": Format("ONNX", ".onnx", write_onnx),
+    "openvino": Format("OpenVINO", ".xml", write_openvino, beside=".bin"),
+    "savedmodel": Format("TensorFlow SavedModel", "", write_saved_model),
+    "keras": Format("Keras, the network only", ".keras", write_keras),
+    "bioimageio": Format("bioimage.io package", ".zip", write_package),
 }
 
 
@@ -128,10 +125,10 @@ def export_model(
         on_progress(Progress(done, _STEPS, message))
 
     step(0, f"loading {bundle.spec.name}")
-    material = Material(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
+    source = ExportSource(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
     step(1, f"writing {target.name} and comparing its answer")
     with _beside(target) as folder:
-        chosen.writer()(material, folder / target.name)
+        chosen.write(source, folder / target.name)
         step(2, f"putting {target.name} in its place")
         # A second file before the one that names the model.
         for part in sorted(folder.iterdir(), key=lambda part: part.name == target.name):

@@ -1,4 +1,4 @@
-"""Compute an exported network with the program it was exported for, to see that it does."""
+"""Compute an exported network with the program it was exported for, and compare its answer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from napari_cellclf.inference.engine_library import openvino_core
-from napari_cellclf.models.export.extras import export_library
+from napari_cellclf.errors import ExportError
+from napari_cellclf.inference.engine_library import import_silently, openvino_core
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Largest difference of a probability that another runtime may make in float32.
+TOLERANCE = 1e-4
+
+
+def export_library(name: str) -> Any:
+    """Import a library of the extra `export`, when it is first needed."""
+    try:
+        return import_silently(name)
+    except ImportError as error:
+        raise ExportError(
+            f"exporting needs {name.partition('.')[0]}, which cannot be imported ({error}); "
+            'install it with pip install "napari-cellclf[export]"'
+        ) from error
+
 
 def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute with ONNX Runtime on the processor.
-
-    `model`: bytes or Path; the model, or its file. `images`: ndarray, shape (N, Y, X, C), float32;
-    prepared. Returns its answers.
-    """
+    """Compute with ONNX Runtime on the processor."""
     source = model if isinstance(model, bytes) else str(model)
     session = export_library("onnxruntime").InferenceSession(
         source, providers=["CPUExecutionProvider"]
@@ -31,10 +41,7 @@ def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute with OpenVINO on the processor.
-
-    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
-    """
+    """Compute with OpenVINO on the processor."""
     # Processors that can compute in bfloat16 would, unless told otherwise.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     export_library("openvino")
@@ -43,21 +50,20 @@ def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def run_saved_model(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute with the function of a SavedModel that serves.
-
-    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
-    """
+    """Compute with the function of a SavedModel that serves."""
     layer = keras.layers.TFSMLayer(str(path), call_endpoint="serve")
     return _numbers(layer(images))
 
 
 def run_keras(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute with Keras.
-
-    `images`: ndarray, shape (N, Y, X, C), float32; prepared. Returns its answers.
-    """
+    """Compute with Keras."""
     network = keras.saving.load_model(path, compile=False, safe_mode=True)
     return _numbers(network(images))
+
+
+def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest difference of a probability; infinite where the shapes differ."""
+    return float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
 
 
 def _numbers(tensor: Any) -> NDArray[np.float32]:

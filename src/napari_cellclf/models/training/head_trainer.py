@@ -1,4 +1,8 @@
-"""Trains the head of a frozen backbone on its features, in NumPy."""
+"""Trains the head of a frozen backbone on its features, in NumPy, step for step as Keras would.
+
+A step of Keras takes 2 ms however small the network is, since each of some hundred operations is
+dispatched by itself; here it takes a tenth of that. A test holds both to the same weights.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ import keras
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from napari_cellclf.models.training.head_optimizer import HeadOptimizer, Weights
 from napari_cellclf.models.training.trainer import check_state
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 MOST_WEIGHTS = 300_000
 _KINDS = (("Dense",), ("Dropout", "Dense"), ("Dense", "Dense"), ("Dense", "Dropout", "Dense"))
 _TINY = np.float32(1e-7)
+Weights = list["NDArray[np.float32]"]
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_MOMENTUM = 0.9
+_CLIP = 1.0
 
 
 def is_small_head(head: keras.Model) -> bool:
@@ -35,20 +42,6 @@ def is_small_head(head: keras.Model) -> bool:
         and [layer.activation for layer in dense] == expected
         and all(layer.use_bias and not _is_restrained(layer) for layer in dense)
         and head.count_params() <= MOST_WEIGHTS
-    )
-
-
-def _is_restrained(layer: keras.layers.Dense) -> bool:
-    """Whether something besides the loss acts on its weights; an imported network may have that."""
-    return any(
-        restraint is not None
-        for restraint in (
-            layer.kernel_regularizer,
-            layer.bias_regularizer,
-            layer.activity_regularizer,
-            layer.kernel_constraint,
-            layer.bias_constraint,
-        )
     )
 
 
@@ -66,7 +59,7 @@ class HeadTrainer:
         self._seed = config.seed
         self._libraries = ThreadpoolController()
         self._weights: Weights = [np.array(weight, np.float32) for weight in head.get_weights()]
-        self._optimizer = HeadOptimizer(self._weights, config)
+        self._optimizer = _HeadOptimizer(self._weights, config)
 
     def step(
         self, inputs: NDArray[np.float32], targets: NDArray[np.float32], rate: float
@@ -133,6 +126,90 @@ class HeadTrainer:
             np.float32
         )
         return kept / self._kept
+
+
+class _HeadOptimizer:
+    """Changes weights along gradients; all it remembers can be written down.
+
+    `weights`: list of ndarray of float32; changed in place.
+    """
+
+    def __init__(self, weights: Weights, config: TrainingConfig) -> None:
+        self._weights = weights
+        self._uses_momentum = config.optimizer == "sgd"
+        self._decay = config.weight_decay if config.optimizer == "adamw" else 0.0
+        self._ema = config.ema
+        self.iterations = 0
+        self._first = [np.zeros_like(weight) for weight in weights]
+        self._second = [] if self._uses_momentum else [np.zeros_like(w) for w in weights]
+        self._means = [np.array(weight) for weight in weights] if config.ema else []
+
+    @property
+    def averages(self) -> Weights:
+        """Running means of the weights; the weights themselves if none are kept yet."""
+        return self._means if self._means and self.iterations else self._weights
+
+    def apply(self, gradients: Weights, rate: float) -> None:
+        """Take a step.
+
+        `gradients`: list of ndarray of float32; one for each weight.
+        """
+        norm = np.sqrt(sum(float(np.vdot(gradient, gradient)) for gradient in gradients))
+        clipped = gradients if norm <= _CLIP else [g * np.float32(_CLIP / norm) for g in gradients]
+        step = self._sgd if self._uses_momentum else self._adam
+        for number, gradient in enumerate(clipped):
+            step(number, gradient, rate)
+        self._average()
+        self.iterations += 1
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return everything that the next step depends on, by name; not copied."""
+        lists = {
+            "weight": self._weights,
+            "first": self._first,
+            "second": self._second,
+            "mean": self._means,
+        }
+        named = {f"{name} {i}": one for name, part in lists.items() for i, one in enumerate(part)}
+        return {**named, "iterations": np.array(self.iterations)}
+
+    def _adam(self, number: int, gradient: NDArray[np.float32], rate: float) -> None:
+        """Kingma and Ba, ICLR 2015; decay apart from it: Loshchilov and Hutter, ICLR 2019."""
+        weight, first, second = self._weights[number], self._first[number], self._second[number]
+        steps = self.iterations + 1
+        alpha = rate * np.sqrt(1 - _BETA_2**steps) / (1 - _BETA_1**steps)
+        if self._decay:
+            weight *= np.float32(1 - self._decay * rate)
+        first += np.float32(1 - _BETA_1) * (gradient - first)
+        second += np.float32(1 - _BETA_2) * (gradient * gradient - second)
+        weight -= np.float32(alpha) * first / (np.sqrt(second) + np.float32(_EPSILON))
+
+    def _sgd(self, number: int, gradient: NDArray[np.float32], rate: float) -> None:
+        """Sutskever et al., ICML 2013, as Keras writes Nesterov's momentum."""
+        first, step = self._first[number], np.float32(rate) * gradient
+        first *= np.float32(_MOMENTUM)
+        first -= step
+        self._weights[number] += np.float32(_MOMENTUM) * first - step
+
+    def _average(self) -> None:
+        momentum = np.float32(self._ema if self.iterations else 0)
+        for mean, weight in zip(self._means, self._weights, strict=False):
+            mean *= momentum
+            mean += (1 - momentum) * weight
+
+
+def _is_restrained(layer: keras.layers.Dense) -> bool:
+    """Whether something besides the loss acts on its weights; an imported network may have that."""
+    return any(
+        restraint is not None
+        for restraint in (
+            layer.kernel_regularizer,
+            layer.bias_regularizer,
+            layer.activity_regularizer,
+            layer.kernel_constraint,
+            layer.bias_constraint,
+        )
+    )
 
 
 def _softmax(logits: NDArray[Any]) -> NDArray[np.float32]:

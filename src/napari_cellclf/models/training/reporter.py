@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_cellclf.core.progress import OnProgress, Progress
+from napari_cellclf.core.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,18 +78,6 @@ class Silent:
 
     def note(self, message: str) -> None:
         """Ignore a note."""
-
-
-class ProgressOnly(Silent):
-    """A reporter that hands steps on as progress, for a training of one stage."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self._on_progress = on_progress
-
-    def step(self, report: StepReport) -> None:
-        """Hand a step on."""
-        message = f"training, loss {report.loss:.3f}"
-        self._on_progress(Progress(report.done, report.total, message))
 
 
 @dataclass

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
-from napari_cellclf.models.training.batches import Arrays, Batches, Together
+from napari_cellclf.models.training.batches import Arrays, Batches, Together, soft_targets
 from napari_cellclf.models.training.features import cached_features, pixel_keys
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
-from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
-from napari_cellclf.models.training.surgery import (
+from napari_cellclf.models.training.network import (
     restart_random,
     split_head,
     thaw,
     with_learnt_statistics,
 )
-from napari_cellclf.models.training.targets import soft_targets
+from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
 from napari_cellclf.models.training.trainer import Trainer
 from napari_cellclf.models.training.validation import Validation
 
@@ -49,7 +48,7 @@ class LabelledArrays:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a network learns from, and is judged by."""
 
     #: To learn from; each fixed rotation is an image of its own.
@@ -62,7 +61,7 @@ class Material:
 
 def train_network(
     network: keras.Model,
-    material: Material,
+    data: TrainingData,
     config: TrainingConfig,
     *,
     features_folder: Path | None = None,
@@ -76,7 +75,7 @@ def train_network(
     """
     keeper = MemoryKeeper() if keeper is None else keeper
     reporter = Silent() if reporter is None else reporter
-    run = _Stages(network, material, config, keeper, reporter, should_stop)
+    run = _Stages(network, data, config, keeper, reporter, should_stop)
     history: list[dict[str, Any]] = []
     if config.head_epochs:
         history += run.head(features_folder or Path("features"))
@@ -89,14 +88,14 @@ class _Stages:
     def __init__(
         self,
         network: keras.Model,
-        material: Material,
+        data: TrainingData,
         config: TrainingConfig,
         keeper: Keeper,
         reporter: Reporter,
         should_stop: ShouldStop,
     ) -> None:
         self._network = network
-        self._material = material
+        self._data = data
         self._config = config
         self._keeper = keeper
         self._reporter = reporter
@@ -112,8 +111,8 @@ class _Stages:
         self._reporter.stage("features")
         features, judged = self._features(backbone, folder)
         validation = None
-        if self._material.validation is not None:
-            labels = self._material.validation.labels
+        if self._data.validation is not None:
+            labels = self._data.validation.labels
             validation = Validation(judged, labels, max(self._config.batch_size, _JUDGED))
         stage = Stage("head", self._config.head_epochs, self._config.head_learning_rate)
         return self._run(stage, head, features, validation)
@@ -122,8 +121,8 @@ class _Stages:
         self, backbone: keras.Model, folder: Path
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Compute training and validation together, so that both are computed in the same way."""
-        config, train = self._config, self._material.train
-        held_out = self._material.validation or LabelledArrays([], train.labels[:0])
+        config, train = self._config, self._data.train
+        held_out = self._data.validation or LabelledArrays([], train.labels[:0])
         features = cached_features(
             backbone,
             Together(train.arrays, held_out.arrays),
@@ -148,14 +147,14 @@ class _Stages:
             return finished
         restart_random(network)
         validation = None
-        if self._material.validation is not None:
-            held_out = self._material.validation
+        if self._data.validation is not None:
+            held_out = self._data.validation
             validation = Validation(held_out.arrays, held_out.labels, config.batch_size)
         stage = Stage("network", config.epochs, config.learning_rate)
         return self._run(
             stage,
             network,
-            self._material.train.arrays,
+            self._data.train.arrays,
             validation,
             steps=config.steps_per_epoch,
             crop=config.crop,
@@ -215,14 +214,14 @@ class _Stages:
         crop: int | None,
         batch_size: int,
     ) -> Batches:
-        config, labels = self._config, self._material.train.labels
+        config, labels = self._config, self._data.train.labels
         n_classes = int(network.output_shape[-1])
         weighted = config.balance == "class-weights"
         balance: Balance = "none" if config.balance == "class-weights" else config.balance
         targets = soft_targets(
             n_classes,
             label_smoothing=config.label_smoothing,
-            ordinal_smoothing=config.ordinal_smoothing if self._material.ordered else 0.0,
+            ordinal_smoothing=config.ordinal_smoothing if self._data.ordered else 0.0,
             class_weights=class_weights(labels, n_classes) if weighted else None,
         )
         return Batches(

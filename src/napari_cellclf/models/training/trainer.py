@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from napari_cellclf.models.augmentation.build import build_augmenter
 from napari_cellclf.models.augmentation.config import AugmentationConfig
+from napari_cellclf.models.augmentation.layers import build_augmenter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -110,7 +110,7 @@ def parse_more(text: str) -> list[tuple[str, Any, str]]:
     [('augmentation.rotation', 0.1, 'augmentation.rotation=0.1')]
     """
     from napari_cellclf.errors import InputError
-    from napari_cellclf.models.training.values import parse_value
+    from napari_cellclf.models.training.config import parse_value
 
     found = []
     for line in map(str.strip, text.splitlines()):

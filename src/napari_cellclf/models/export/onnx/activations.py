@@ -13,8 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from napari_cellclf.models.export.onnx.graph import Scope, Value
-from napari_cellclf.models.export.onnx.refusal import cannot, require
+from napari_cellclf.models.export.onnx.graph import Scope, Value, cannot, require
 
 Apply = Callable[[Scope, Value], Value]
 

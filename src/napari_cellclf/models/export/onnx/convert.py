@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import ExportError
-from napari_cellclf.models.export.extras import export_library
-from napari_cellclf.models.export.onnx.answers import Around, write_around
+from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps, write_with_steps
 from napari_cellclf.models.export.onnx.graph import Graph, Node, Scope, Value
-from napari_cellclf.models.export.onnx.walk import write_network
+from napari_cellclf.models.export.onnx.network import write_network
+from napari_cellclf.models.export.runtimes import export_library
 
 if TYPE_CHECKING:
     import keras
@@ -24,14 +24,14 @@ OPSET = 18
 _IR_VERSION = 8
 #: Protocol buffers end here, and weights in files beside the model's own are refused by the gate.
 MAX_BYTES = (1 << 31) - (1 << 20)
-_PLAIN = Around()
+_PLAIN = ClassifierSteps()
 
 
 def to_onnx(
     network: keras.Model,
     *,
     input_size: tuple[int, int] | None = None,
-    around: Around = _PLAIN,
+    steps: ClassifierSteps = _PLAIN,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Write a network as an ONNX model.
@@ -44,7 +44,7 @@ def to_onnx(
     input_size : tuple of int, optional
         Height and width in pixels that the model shall be fixed to. None keeps them open where
         they are open in the network.
-    around : Around, optional
+    steps : ClassifierSteps, optional
         What to compute besides the network; nothing by default.
     metadata : mapping of str to str, optional
         Stored in the model as its `metadata_props`.
@@ -77,7 +77,7 @@ def to_onnx(
     def write(value: Value) -> Value:
         return write_network(scope, network, value)
 
-    answer = scope.last(write_around(scope, around, image, write))
+    answer = scope.last(write_with_steps(scope, steps, image, write))
     name = graph.unique(network.layers[-1].name)
     graph.rename(answer.name, name)
     answer = Value(name, answer.shape)

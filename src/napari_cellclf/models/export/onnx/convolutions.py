@@ -1,16 +1,15 @@
-"""Convolutions and dense layers."""
+"""Convolutions, dense layers and pooling, with padding as Keras means it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from napari_cellclf.models.export.onnx.activations import activate
-from napari_cellclf.models.export.onnx.graph import Scope, Value
-from napari_cellclf.models.export.onnx.padding import padding
-from napari_cellclf.models.export.onnx.refusal import require, require_channels_last
+from napari_cellclf.models.export.onnx.graph import Scope, Value, require, require_channels_last
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +44,7 @@ def separable_conv(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
         strides=strides,
         dilations=dilations,
         group=channels,
-        **padding(layer.padding, image.shape, (height, width), strides, dilations),
+        **_padding(layer.padding, image.shape, (height, width), strides, dilations),
     )
     pointwise = scope.constant("pointwise", _array(layer.pointwise_kernel).transpose(3, 2, 0, 1))
     mixed = scope.op(
@@ -103,6 +102,26 @@ def dense(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     return activate(scope, layer, answer)
 
 
+def max_pooling(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
+    """Write `MaxPooling2D`."""
+    return _pool(scope, layer, inputs[0], "MaxPool")
+
+
+def average_pooling(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
+    """Write `AveragePooling2D`; what was padded does not count, in either."""
+    return _pool(scope, layer, inputs[0], "AveragePool", count_include_pad=0)
+
+
+def global_average(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
+    """Write `GlobalAveragePooling2D`."""
+    return _reduce(scope, layer, inputs[0], "ReduceMean")
+
+
+def global_max(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
+    """Write `GlobalMaxPooling2D`."""
+    return _reduce(scope, layer, inputs[0], "ReduceMax")
+
+
 def _convolve(
     scope: Scope, layer: Any, value: Value, kernel: NDArray[Any], groups: int | None
 ) -> Value:
@@ -118,8 +137,42 @@ def _convolve(
         strides=strides,
         dilations=dilations,
         group=groups,
-        **padding(layer.padding, image.shape, size, strides, dilations),
+        **_padding(layer.padding, image.shape, size, strides, dilations),
     )
+
+
+def _pool(scope: Scope, layer: Any, value: Value, kind: str, **attributes: int) -> Value:
+    require_channels_last(layer)
+    image = scope.first(value)
+    pads = _padding(layer.padding, image.shape, layer.pool_size, layer.strides)
+    gaps = any(side < stride for side, stride in zip(layer.pool_size, layer.strides, strict=True))
+    # ONNX Runtime 1.32 computes a negative padding there.
+    require(layer, not (gaps and "auto_pad" in pads), "strides above the window in any size")
+    return scope.op(
+        kind,
+        (image,),
+        layer.compute_output_shape(image.shape),
+        channels_first=True,
+        kernel_shape=layer.pool_size,
+        strides=layer.strides,
+        **pads,
+        **attributes,
+    )
+
+
+def _reduce(scope: Scope, layer: Any, value: Value, kind: str) -> Value:
+    require_channels_last(layer)
+    axes = scope.constant("axes", [value.axis(1), value.axis(2)], "int64")
+    return scope.op(
+        kind,
+        (value, axes),
+        layer.compute_output_shape(value.shape),
+        channels_first=value.channels_first and layer.keepdims,
+        keepdims=int(layer.keepdims),
+    )
+
+
+Shape = tuple[int | None, ...]
 
 
 def _each_channel(kernel: NDArray[Any]) -> NDArray[Any]:
@@ -139,3 +192,43 @@ def _array(variable: Any) -> NDArray[Any]:
 
 def _all_ones(numbers: Any) -> bool:
     return bool(np.all(np.asarray(numbers) == 1))
+
+
+def _padding(
+    kind: str,
+    shape: Shape,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int] = (1, 1),
+) -> dict[str, Any]:
+    """Return the attributes of a convolution or a pooling that pad its image.
+
+    `shape`: of the image, ``(N, Y, X, C)``.
+
+    Examples
+    --------
+    >>> _padding("same", (None, 7, 8, 3), (3, 3), (2, 2))
+    {'pads': [1, 0, 1, 1]}
+    >>> _padding("same", (None, None, None, 3), (3, 3), (1, 1))
+    {'pads': [1, 1, 1, 1]}
+    >>> _padding("same", (None, None, None, 3), (3, 3), (2, 2))
+    {'auto_pad': 'SAME_UPPER'}
+    """
+    if kind == "valid":
+        return {}
+    totals = [_total(*sides) for sides in zip(shape[1:3], kernel, strides, dilations, strict=True)]
+    known = [total for total in totals if total is not None]
+    if len(known) < len(totals):
+        return {"auto_pad": "SAME_UPPER"}
+    before = [total // 2 for total in known]
+    return {"pads": before + [total - half for total, half in zip(known, before, strict=True)]}
+
+
+def _total(side: int | None, kernel: int, stride: int, dilation: int) -> int | None:
+    reach = (kernel - 1) * dilation + 1
+    if stride == 1 or reach == 1:
+        return reach - 1
+    if side is None:
+        return None
+    steps = -(-side // stride)
+    return max((steps - 1) * stride + reach - side, 0)

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.errors import ExportError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 Shape = tuple[int | None, ...]
 
@@ -168,3 +171,23 @@ class Scope:
     def last(self, value: Value) -> Value:
         """Return an image with its channels last, as Keras has them; see `Graph.turn`."""
         return self.graph.turn(value, False)
+
+
+def cannot(layer: Any, what: str) -> ExportError:
+    """Make the error of a layer that cannot be written as ONNX."""
+    return ExportError(
+        f"layer {layer.name} ({type(layer).__name__}) cannot be written as ONNX: {what}; export "
+        "the model as savedmodel or keras, or train it without that layer"
+    )
+
+
+def require(layer: Any, condition: bool, what: str) -> None:
+    """Refuse a layer unless a condition holds."""
+    if not condition:
+        raise cannot(layer, what)
+
+
+def require_channels_last(layer: Any) -> None:
+    """Refuse a layer that keeps channels first in Keras itself."""
+    form = getattr(layer, "data_format", None)
+    require(layer, form in (None, "channels_last"), f"data_format {form!r}")

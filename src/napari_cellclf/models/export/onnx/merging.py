@@ -9,8 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from napari_cellclf.models.export.onnx.graph import Scope, Value
-from napari_cellclf.models.export.onnx.refusal import require
+from napari_cellclf.models.export.onnx.graph import Scope, Value, require
 
 Convert = Callable[[Scope, Any, list[Any]], Value]
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from napari_cellclf.models.export.onnx.graph import Scope, Value
-from napari_cellclf.models.export.onnx.refusal import require
+from napari_cellclf.models.export.onnx.graph import Scope, Value, require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

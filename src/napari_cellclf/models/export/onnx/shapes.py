@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from napari_cellclf.models.export.onnx.graph import Scope, Value
-from napari_cellclf.models.export.onnx.refusal import cannot, require, require_channels_last
+from napari_cellclf.models.export.onnx.graph import (
+    Scope,
+    Value,
+    cannot,
+    require,
+    require_channels_last,
+)
 
 _TO_THE_END = np.iinfo(np.int64).max
 

@@ -4,7 +4,7 @@ import pytest
 
 from napari_cellclf.errors import ArchitectureError, TrainingError
 from napari_cellclf.models.architectures.registry import build_network
-from napari_cellclf.models.training.surgery import (
+from napari_cellclf.models.training.network import (
     extend_classes,
     in_float32,
     split_head,

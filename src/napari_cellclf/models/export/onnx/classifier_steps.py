@@ -1,4 +1,4 @@
-"""What a classifier does around its network, as part of the graph: views and temperature."""
+"""The steps of a classifier around its network, in the graph: normalisation, views, temperature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEGINNING = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
-class Around:
+class ClassifierSteps:
     """What is computed before and after the network.
 
     Parameters
@@ -34,22 +34,22 @@ class Around:
     temperature: float = 1.0
 
 
-def write_around(
-    scope: Scope, around: Around, image: Value, network: Callable[[Value], Value]
+def write_with_steps(
+    scope: Scope, steps: ClassifierSteps, image: Value, network: Callable[[Value], Value]
 ) -> Value:
-    """Write a network and what is around it.
+    """Write a network with the steps around it.
 
     `image`: images ``(N, Y, X, C)``, channels last. Returns probabilities ``(N, K)``.
     """
-    if around.normalize is not None:
-        image = around.normalize(scope.inside("normalization"), image)
-    if around.views == "one":
+    if steps.normalize is not None:
+        image = steps.normalize(scope.inside("normalization"), image)
+    if steps.views == "one":
         answer = network(image)
     else:
-        answer = _mean_over_views(scope.inside("views"), image, around.views, network)
-    if around.temperature == 1:
+        answer = _mean_over_views(scope.inside("views"), image, steps.views, network)
+    if steps.temperature == 1:
         return answer
-    return _soften(scope.inside("temperature"), answer, around.temperature)
+    return _soften(scope.inside("temperature"), answer, steps.temperature)
 
 
 def _mean_over_views(

@@ -1,4 +1,4 @@
-"""Write the package, validate it with `bioimageio.core`, and run its test."""
+"""A bundle as a package of the BioImage Model Zoo (https://bioimage.io), tested as the zoo does."""
 
 from __future__ import annotations
 
@@ -19,49 +19,59 @@ from napari_cellclf.core.normalization import full_scale
 from napari_cellclf.errors import ExportError, NormalizationError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.models.export.bioimageio import words
-from napari_cellclf.models.export.bioimageio.documents import cover, documentation
-from napari_cellclf.models.export.extras import export_library
-from napari_cellclf.models.export.material import TOLERANCE, Material, metadata
-from napari_cellclf.models.export.onnx.answers import Around
+from napari_cellclf.models.export.card_text import (
+    citations,
+    cover,
+    documentation,
+    package_name,
+    spdx_licence,
+    written_authors,
+)
+from napari_cellclf.models.export.formats import ExportSource, metadata
+from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
 from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
-from napari_cellclf.models.export.runtimes import run_onnx
+from napari_cellclf.models.export.runtimes import (
+    TOLERANCE,
+    export_library,
+    largest_difference,
+    run_onnx,
+)
 
 _FORMAT = "0.5.12"
 _LONGEST_DESCRIPTION = 1024
 
 
-def write_package(material: Material, path: Path) -> None:
+def write_package(source: ExportSource, path: Path) -> None:
     """Write a bioimage.io package and test it as the model zoo does."""
-    spec = material.bundle.spec
+    spec = source.bundle.spec
     # Said before the seconds that the rest takes.
-    licence = words.spdx_licence(spec.licence, material.licence)
-    authors = words.authors(material.authors)
+    licence = spdx_licence(spec.licence, source.licence)
+    authors = written_authors(source.authors)
     with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
         root = Path(folder)
-        content = _content(material, root) | {"license": licence, "authors": authors}
+        content = _content(source, root) | {"license": licence, "authors": authors}
         _pack(content, root, path)
     _test(path, spec.name)
 
 
-def _content(material: Material, root: Path) -> dict[str, Any]:
+def _content(source: ExportSource, root: Path) -> dict[str, Any]:
     """Write the files of the package and return its description."""
-    spec, image = material.bundle.spec, material.bundle.test_image
+    spec, image = source.bundle.spec, source.bundle.test_image
     preprocessing = spec.input.preprocessing
     raw = preprocessing.unnormalized(image)
     full = full_scale(raw, image.dtype)
     normalization, count = preprocessing.normalization, len(preprocessing.channels)
     try:
-        steps = normalization.bioimageio_steps(full, count)
+        preprocessing_steps = normalization.bioimageio_steps(full, count)
     except NormalizationError as error:
         raise ExportError(f"{spec.name}: {error}") from error
     neutral = normalization.neutral(full, count)
-    for index, source in enumerate(preprocessing.match(image).sources):
-        if source is None:
+    for index, position in enumerate(preprocessing.match(image).sources):
+        if position is None:
             raw[..., index] = neutral[index]
-    answer = Classifier(material.bundle, KerasEngine(material.network)).predict(image).probabilities
-    around = _around(spec, raw)
-    model = to_onnx(material.network, around=around, metadata=metadata(spec))
+    answer = Classifier(source.bundle, KerasEngine(source.network)).predict(image).probabilities
+    steps = _classifier_steps(spec, raw)
+    model = to_onnx(source.network, steps=steps, metadata=metadata(spec))
     files = {
         "weights.onnx": model,
         "test_input.npy": dump_array(raw[np.newaxis]),
@@ -72,9 +82,9 @@ def _content(material: Material, root: Path) -> dict[str, Any]:
     }
     for name, content in files.items():
         (root / name).write_bytes(content)
-    _compare(material, around, answer)
+    _compare(source, steps, answer)
     return _described(spec) | {
-        "inputs": [_input(spec, material.network, steps)],
+        "inputs": [_input(spec, source.network, preprocessing_steps)],
         "outputs": [_output(spec)],
         "weights": {
             "onnx": {
@@ -86,7 +96,7 @@ def _content(material: Material, root: Path) -> dict[str, Any]:
     }
 
 
-def _around(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Around:
+def _classifier_steps(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> ClassifierSteps:
     views, size = spec.input.views, spec.input.preprocessing.size
     square = raw.shape[0] == raw.shape[1]
     if views == "all" and not square:
@@ -98,19 +108,21 @@ def _around(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Around:
                 "the model with a square test image, or with views='flips'"
             )
         views = "flips"
-    return Around(spec.input.preprocessing.normalization.write_onnx, views, spec.temperature)
+    return ClassifierSteps(
+        spec.input.preprocessing.normalization.write_onnx, views, spec.temperature
+    )
 
 
-def _compare(material: Material, around: Around, answer: np.ndarray[Any, Any]) -> None:
+def _compare(source: ExportSource, steps: ClassifierSteps, answer: np.ndarray[Any, Any]) -> None:
     """Compare the graph with the classifier, whose normalisation feeds both.
 
     The normalisation as the package writes it is compared by the package's own test.
     """
-    spec = material.bundle.spec
-    pixels = spec.input.preprocessing(material.bundle.test_image)
-    model = to_onnx(material.network, around=replace(around, normalize=None))
+    spec = source.bundle.spec
+    pixels = spec.input.preprocessing(source.bundle.test_image)
+    model = to_onnx(source.network, steps=replace(steps, normalize=None))
     found = run_onnx(model, np.ascontiguousarray(pixels[np.newaxis]))
-    difference = float(np.abs(found - answer).max())
+    difference = largest_difference(found, answer)
     if not difference <= TOLERANCE:
         raise ExportError(
             f"{spec.name}, exported and computed by ONNX Runtime, answers its test image "
@@ -124,12 +136,12 @@ def _described(spec: BundleSpec) -> dict[str, Any]:
     return {
         "type": "model",
         "format_version": _FORMAT,
-        "name": words.name(spec.title or spec.name),
+        "name": package_name(spec.title or spec.name),
         "description": description[:_LONGEST_DESCRIPTION],
         "documentation": {"source": "documentation.md"},
         "covers": [{"source": "cover.png"}],
         "attachments": [{"source": "bundle.json"}],
-        "cite": words.citations(spec.citation),
+        "cite": citations(spec.citation),
         "tags": ["2d", "classification", "image-classification", "keras", "napari-cellclf"],
         "config": {
             "bioimageio": {

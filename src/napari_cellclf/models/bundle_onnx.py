@@ -17,9 +17,13 @@ from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError, ModelError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
-from napari_cellclf.models.export.material import TOLERANCE
 from napari_cellclf.models.export.onnx.convert import to_onnx
-from napari_cellclf.models.export.runtimes import run_onnx, run_openvino
+from napari_cellclf.models.export.runtimes import (
+    TOLERANCE,
+    largest_difference,
+    run_onnx,
+    run_openvino,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -94,8 +98,6 @@ def _compare(file: Path, pixels: NDArray[np.float32], expected: NDArray[Any]) ->
     compute = next((run for name, run in _RUNTIMES.items() if find_spec(name)), None)
     if compute is None:
         raise ExportError(f"there is no engine to try it: {' and '.join(_RUNTIMES)} are missing")
-    found = compute(file, pixels)
-    same_shape = found.shape == expected.shape
-    difference = float(np.abs(found - expected).max()) if same_shape else np.inf
+    difference = largest_difference(compute(file, pixels), expected)
     if not difference <= TOLERANCE:
         raise ExportError(f"its answer is {difference:.2g} away from Keras's (limit {TOLERANCE:g})")

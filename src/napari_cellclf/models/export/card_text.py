@@ -1,21 +1,83 @@
-"""The documentation and the cover picture of a package."""
+"""What a package tells people: licence, authors, name, citation, documentation and cover."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from napari_cellclf.bundles.card import model_card
+from napari_cellclf.errors import ExportError
+from napari_cellclf.models.export.runtimes import export_library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.schema import BundleSpec
 
+
+#: What the specification lets a name hold, and its shortest and longest.
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_+\-() ]+")
+_SHORTEST, _LONGEST = 5, 128
+_DOI = re.compile(r"\b10\.\d{4,9}/[^\s,;]*[^\s,;.]")
 _COVER_SIDE = 256
+_ARXIV = re.compile(r"arXiv:\s*(\d{4}\.\d{4,5})", re.IGNORECASE)
+
+
+def spdx_licence(stated: str, given: str | None) -> str:
+    """Find the SPDX identifier of a licence."""
+    # What follows a comma, a colon or a bracket explains.
+    said = re.split(r"[,;:(]", stated if given is None else given)[0].strip().rstrip(".")
+    dashed = re.sub(r"\s+", "-", said)
+    found = next(filter(_is_spdx, (said, dashed, dashed.upper())), None)
+    if found is not None:
+        return found
+    received = repr(said[:80]) if said else "nothing"
+    raise ExportError(
+        f"a bioimage.io package needs the SPDX identifier of its licence, but {received} was "
+        "found; say it with licence='CC-BY-4.0' or the like (--licence on the command line)"
+    )
+
+
+def written_authors(lines: tuple[str, ...]) -> list[dict[str, str]]:
+    """Write authors as the specification wants them."""
+    if not lines:
+        raise ExportError(
+            "a bioimage.io package names its authors; say them with authors=['Name, Affiliation'] "
+            "(--author on the command line)"
+        )
+    made = []
+    for line in lines:
+        name, _, affiliation = (part.strip() for part in line.partition(","))
+        if not name or "/" in name or "\\" in name:
+            raise ExportError(f"{line!r} names no author; write it as 'Name, Affiliation'")
+        made.append({"name": name} | ({"affiliation": affiliation} if affiliation else {}))
+    return made
+
+
+def package_name(title: str) -> str:
+    """Make a name of the letters that the specification allows.
+
+    Examples
+    --------
+    >>> package_name("w1/#"), package_name("RxRx1 cell type")
+    ('w1 classifier', 'RxRx1 cell type')
+    """
+    plain = " ".join(_NOT_IN_NAMES.sub(" ", title).split())[:_LONGEST].strip()
+    return plain if len(plain) >= _SHORTEST else f"{plain} classifier".strip()
+
+
+def citations(text: str) -> list[dict[str, str]]:
+    """Write a citation that names a DOI or an arXiv number; others stay in the documentation."""
+    # arXiv registers a DOI for each of its papers.
+    doi = _DOI.search(_ARXIV.sub(r"10.48550/arXiv.\1", text))
+    if doi is None:
+        return []
+    return [{"text": text, "doi": doi.group()}]
 
 
 def documentation(spec: BundleSpec, neutral: list[float], full: float) -> str:
@@ -86,3 +148,11 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
         "the model does, and on which images, is told above; validate it on images whose class "
         "you know, from your own microscope, before you believe it."
     )
+
+
+def _is_spdx(name: str) -> bool:
+    try:
+        export_library("bioimageio.spec.model.v0_5").LicenseId(name)
+    except ValidationError:
+        return False
+    return True

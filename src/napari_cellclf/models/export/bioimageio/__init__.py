@@ -1,1 +1,0 @@
-"""A bundle as a package of the BioImage Model Zoo (https://bioimage.io)."""
