@@ -27,6 +27,7 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
+    "docstring_parser": "docstring-parser",
     "PIL": "pillow",
     "botocore": "boto3",
     "skimage": "scikit-image",

@@ -364,7 +364,7 @@ def _train(shot: Shot, data: Path) -> None:
     shot.viewer.open(first, plugin="napari-cellclf")
     _choose_data(shot, data)
     widget.form.model.batch_size.setText("8")
-    widget.form.model.more.setPlainText("steps_per_epoch = 8")
+    widget.form.model.advanced.enter({"steps_per_epoch": 8})
     widget.refresh()
     if not widget.run.start():
         raise RuntimeError(widget.form.run.message.text())

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_cellclf.bundles.share import share_model
 from napari_cellclf.plugin.classify.models.forms import Answers, describe
@@ -138,6 +140,30 @@ def test_fetch_use_share_and_remove(
     # The copy that was shared is chosen still; the removed one is listed no more.
     assert part.form.model.current().reference == str(tmp_path / "shared.cellclf")
     assert "grey" not in part.form.model.references()
+
+
+def test_export_in_the_format_that_is_chosen(part: Any, tmp_path: Path, qtbot: Any) -> None:
+    models = part.form.models
+    models.form.tree.select("rxrx1-celltype")
+    assert not models.form.export_form.isVisibleTo(models)
+    models.form.export.click()
+    assert models.form.export_form.isVisibleTo(models)
+    box = models.form.export_form.settings.control("format").native
+    while box.currentText() != "bioimageio":
+        qtbot.keyClick(box, Qt.Key.Key_Down)
+    models.export_selected(str(tmp_path / "out.zip"))
+    assert "--author" in finish(qtbot, part)
+    assert models.form.message.is_wrong()
+    while box.currentText() != "onnx":
+        qtbot.keyClick(box, Qt.Key.Key_Up)
+    models.export_selected(str(tmp_path / "out.onnx"))
+    assert "out.onnx" in finish(qtbot, part)
+    assert not models.form.message.is_wrong(), models.form.message.text()
+    assert (
+        onnx.load(tmp_path / "out.onnx").graph.output[0].type.tensor_type.shape.dim[1].dim_value
+        == 4
+    )
+    assert not models.form.export_form.isVisibleTo(models)
 
 
 def test_a_fetch_that_fails_says_why(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from napari_cellclf.cli.app import build_parser
-from napari_cellclf.errors import InputError
 from napari_cellclf.models.training.presets import find_preset, load_preset
 from napari_cellclf.plugin.shared.background import Ticket
 from napari_cellclf.plugin.shared.refusal import Refusal
@@ -18,14 +18,13 @@ from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_fold
 from napari_cellclf.plugin.train.settings import (
     ModelEntries,
     ModelSettings,
-    parse_more,
     settle,
     usual,
 )
 from napari_cellclf.plugin.train.split import GIVEN, RANDOM, SplitChoice, divide
 
 
-def settled(**entries: str) -> ModelSettings:
+def settled(**entries: Any) -> ModelSettings:
     """Settings that can be."""
     settings = settle(ModelEntries("fluorescence", **entries))
     assert isinstance(settings, ModelSettings)
@@ -127,7 +126,7 @@ def test_settings_are_those_of_the_preset_unless_entered() -> None:
         epochs="3",
         batch_size=" 4 ",
         learning_rate="0.01",
-        more="augmentation.flips = false\n\n# why\nsize = [64, 64]",
+        advanced=(("augmentation.flips", "false"), ("size", "[64, 64]")),
     )
     assert changed.changed
     assert changed.config.epochs == 3
@@ -159,26 +158,15 @@ def test_another_architecture_leaves_the_parameters_of_the_first() -> None:
         ({"epochs": "0"}, "train for at least one epoch"),
         ({"learning_rate": "-1"}, "learning_rate"),
         ({"architecture": "resnet-fifty"}, "resnet"),
-        ({"more": "augmentation.flps = 1"}, "augmentation.flps is no setting"),
-        ({"more": "just words"}, "not of the form key = value"),
+        ({"advanced": (("augmentation.flps", "1"),)}, "augmentation.flps is no setting"),
+        ({"advanced": (("warmup", "just words"),)}, "Warmup cannot be 'just words'"),
     ],
 )
-def test_wrong_settings_are_one_sentence(entries: dict[str, str], words: str) -> None:
+def test_wrong_settings_are_one_sentence(entries: dict[str, Any], words: str) -> None:
     refused = settle(ModelEntries("fluorescence", **entries))
     assert isinstance(refused, Refusal)
     assert words in refused.message
     assert "\n" not in refused.message
-
-
-def test_more_settings() -> None:
-    assert parse_more("a.b = 0.5\nc=[1, 2]\nd = null\ne = word") == [
-        ("a.b", 0.5, "a.b=0.5"),
-        ("c", [1, 2], "c=[1, 2]"),
-        ("d", None, "d=null"),
-        ("e", "word", "e=word"),
-    ]
-    with pytest.raises(InputError):
-        parse_more("= 3")
 
 
 def test_what_is_missing_is_said(found: FoundData) -> None:
@@ -209,7 +197,7 @@ def test_run_is_written_down(found: FoundData, tmp_path: Path) -> None:
 
 
 def test_command_line_says_the_same(found: FoundData) -> None:
-    settings = settled(epochs="3", more="augmentation.rotation = 0.1")
+    settings = settled(epochs="3", advanced=(("augmentation.rotation", "0.1"),))
     request = planned(found, SplitChoice("embryo", seed=4), settings)
     words = shlex.split(request.command)
     assert words[:2] == ["cellclf", "train"]
@@ -225,9 +213,8 @@ def test_command_line_says_the_same(found: FoundData) -> None:
 def test_command_line_and_form_make_the_same_settings(found: FoundData) -> None:
     from napari_cellclf.cli.settings import chosen_settings
 
-    entries = ModelEntries(
-        "fluorescence", "seed-cnn", "3", "4", "0.01", "", "augmentation.rotation = 0.1"
-    )
+    advanced = (("augmentation.rotation", "0.1"), ("normalization", '{"kind" = "percentile"}'))
+    entries = ModelEntries("fluorescence", "seed-cnn", "3", "4", "0.01", "", advanced)
     settings = settle(entries, 5)
     assert isinstance(settings, ModelSettings)
     request = planned(found, SplitChoice("embryo", seed=5), settings)

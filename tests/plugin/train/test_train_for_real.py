@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(900)
 
 #: Loading Keras takes seconds, many on a busy machine.
 PATIENCE = 300_000
-_SMALL = "steps_per_epoch = {steps}\nsize = 'own'\ncrop = 24\nparameters.width = 8"
+_SMALL = {"size": "own", "crop": "24", "parameters": "{width = 8}"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def set_up(qtbot: Any, widget: TrainWidget, epochs: int, steps: int) -> None:
     """Ask for a small network and few steps."""
     widget.form.model.epochs.setText(str(epochs))
     widget.form.model.batch_size.setText("4")
-    widget.form.model.more.setPlainText(_SMALL.format(steps=steps))
+    widget.form.model.advanced.enter(_SMALL | {"steps_per_epoch": str(steps)})
     qtbot.waitUntil(lambda: f"--epochs {epochs}" in widget.form.run.command.text(), timeout=5000)
 
 

@@ -11,7 +11,7 @@ from napari_cellclf.cli.text import printable
 if TYPE_CHECKING:
     from napari_cellclf.cli.models.actions import Actions
 
-#: As in `models.export.api`, which imports too much for a parser; a test compares.
+#: As in `models.export.options`, which imports pydantic: too much for a parser; a test compares.
 FORMATS = ("onnx", "openvino", "savedmodel", "keras", "bioimageio")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
@@ -30,30 +29,17 @@ from napari_cellclf.models.export.formats import (
     write_openvino,
     write_saved_model,
 )
+from napari_cellclf.models.export.options import FORMATS, Format, FormatName
 
 _STEPS = 3
 
 
-@dataclass(frozen=True)
-class Format:
-    """A format that models can be exported to."""
-
-    #: For people.
-    title: str
-    #: What the path must end in; empty for a folder of any name.
-    suffix: str
-    write: Callable[[ExportSource, Path], None]
-    #: Suffix of a second file that belongs to it, or nothing.
-    beside: str = ""
-
-
-#: By the name that `export_model` and the command line take.
-FORMATS = {
-    "onnx": Format("ONNX", ".onnx", write_onnx),
-    "openvino": Format("OpenVINO", ".xml", write_openvino, beside=".bin"),
-    "savedmodel": Format("TensorFlow SavedModel", "", write_saved_model),
-    "keras": Format("Keras, the network only", ".keras", write_keras),
-    "bioimageio": Format("bioimage.io package", ".zip", write_package),
+_WRITERS: dict[FormatName, Callable[[ExportSource, Path], None]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "savedmodel": write_saved_model,
+    "keras": write_keras,
+    "bioimageio": write_package,
 }
 
 
@@ -110,7 +96,8 @@ def export_model(
     >>> export_model("rxrx1-celltype", "keras", "rxrx1-celltype.keras").name
     'rxrx1-celltype.keras'
     """
-    chosen = _format(format)
+    name = _known(format)
+    chosen = FORMATS[name]
     if format != "bioimageio" and (licence or authors):
         raise ExportError(
             f"licence and authors are written into bioimageio packages only, not into {format}; "
@@ -128,7 +115,7 @@ def export_model(
     source = ExportSource(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
     step(1, f"writing {target.name} and comparing its answer")
     with _beside(target) as folder:
-        chosen.write(source, folder / target.name)
+        _WRITERS[name](source, folder / target.name)
         step(2, f"putting {target.name} in its place")
         # A second file before the one that names the model.
         for part in sorted(folder.iterdir(), key=lambda part: part.name == target.name):
@@ -137,10 +124,11 @@ def export_model(
     return target
 
 
-def _format(name: str) -> Format:
-    if name not in FORMATS:
-        raise ExportError(f"there is no format {name!r}; give one of {', '.join(FORMATS)}")
-    return FORMATS[name]
+def _known(format: str) -> FormatName:
+    for name in FORMATS:
+        if name == format:
+            return name
+    raise ExportError(f"there is no format {format!r}; give one of {', '.join(FORMATS)}")
 
 
 def _target(path: str | Path, chosen: Format, overwrite: bool) -> Path:

@@ -1,9 +1,13 @@
-"""Work that would hold up the window, in a thread; of several wishes only the latest counts."""
+"""Work that would hold up the window, in a thread or a process; only the latest result counts."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +15,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import create_worker
 
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.errors import CancelledError
+from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.plugin.shared.explain import explain
 
 _POLL_MS = 200
+_LONGEST_WORDS = 500
 
 
 @dataclass
@@ -107,3 +112,28 @@ class _Work(QObject):
 
     def _on_error(self, error: Exception) -> None:
         self._task.end(self, None, error)
+
+
+def run_command(arguments: Sequence[str], ticket: Ticket) -> None:
+    """Run ``cellclf`` in a process of its own, for what needs TensorFlow; to be done in a thread.
+
+    TensorFlow's wheels and Mesa's OpenGL drivers crash each other in napari's process.
+    """
+    # -P keeps modules that happen to lie in the current folder out of the child.
+    command = [sys.executable, "-P", "-m", "napari_cellclf", *arguments]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        ) as process,
+    ):
+        while process.poll() is None:
+            if ticket.should_stop():
+                process.terminate()
+                raise CancelledError(f"cellclf {arguments[0]} was stopped")
+            time.sleep(_POLL_MS / 1000)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+    if process.returncode:
+        last = said.splitlines()[-1][:_LONGEST_WORDS] if said else "it said nothing"
+        raise CellclfError(last.removeprefix("cellclf:").strip().removeprefix("error:").strip())

@@ -175,8 +175,8 @@ class RunFollower(QObject):
         said = f", after saying {words!r}" if words else ""
         return (
             f"The training process ended by itself (exit code {code}{said}), perhaps for lack of "
-            "memory; Resume goes on from the last checkpoint, More settings can make batch_size "
-            "smaller for a new run."
+            "memory; press Resume to go on from the last checkpoint, or start a new run with a "
+            "smaller batch."
         )
 
     def _go(self, phase: Phase) -> None:

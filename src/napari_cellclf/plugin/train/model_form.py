@@ -8,24 +8,31 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPlainTextEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_cellclf.models.architectures.registry import list_architectures
-from napari_cellclf.models.training.presets import DEFAULT_PRESET, Preset, list_presets
+from napari_cellclf.models.training.presets import (
+    DEFAULT_PRESET,
+    Preset,
+    find_preset,
+    list_presets,
+    make_config,
+)
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.shared.paths import PathField
 from napari_cellclf.plugin.shared.section import Section
+from napari_cellclf.plugin.shared.settings_form import SettingsForm
 from napari_cellclf.plugin.train.settings import ModelEntries, usual
 
-_EXAMPLE = "one setting a line, such as\nreproducible = true\naugmentation.rotation = 0.1"
+#: Settings that have a control of their own outside the advanced ones.
+_SHOWN_ABOVE = ("architecture", "continue_from", "batch_size", "seed")
 
 
 class ModelForm(QWidget):
-    """Preset, network, the few numbers that are often changed, and all others as text."""
+    """Preset, network, the few numbers that are often changed, and all others under Advanced."""
 
     #: Something was entered.
     changed = Signal()
@@ -45,10 +52,9 @@ class ModelForm(QWidget):
         self.continue_from = PathField(
             "nothing: a new model", "Choose a model to train on", file="Model file (.cellclf)"
         )
-        self.more = QPlainTextEdit()
-        self.more.setPlaceholderText(_EXAMPLE)
-        self.more.setFixedHeight(66)
-        self.more_section = Section("More settings", self.more, open=False)
+        usual_config = make_config(find_preset(DEFAULT_PRESET).config)
+        self.advanced = SettingsForm(usual_config, without=_SHOWN_ABOVE)
+        self.advanced_section = Section("Advanced", self.advanced, open=False)
         self.message = MessageLine()
         self.preview = QPushButton("Preview augmentation")
         self.preview.setToolTip(
@@ -78,7 +84,7 @@ class ModelForm(QWidget):
             self.batch_size.text(),
             self.learning_rate.text(),
             self.continue_from.path(),
-            self.more.toPlainText(),
+            tuple(self.advanced.entries().items()),
         )
 
     def _fill(self) -> None:
@@ -91,16 +97,25 @@ class ModelForm(QWidget):
 
     def _connect(self) -> None:
         self.preset.currentIndexChanged.connect(self._on_preset)
-        self.architecture.currentIndexChanged.connect(self.changed)
+        self.architecture.currentIndexChanged.connect(self._on_architecture)
         for field in (self.epochs, self.batch_size, self.learning_rate):
             field.textChanged.connect(self.changed)
         self.continue_from.changed.connect(self._on_continue)
-        self.more.textChanged.connect(self.changed)
+        self.advanced.changed.connect(self.changed)
 
     def _on_preset(self) -> None:
         self._show_preset()
         self.preset_changed.emit()
         self.changed.emit()
+
+    def _on_architecture(self) -> None:
+        self._show_usual()
+        self.changed.emit()
+
+    def _show_usual(self) -> None:
+        """Show in the advanced settings what preset and network together give."""
+        fields = self.current().fields_for(self.architecture.currentData() or None)
+        self.advanced.fill(make_config(fields))
 
     def _show_preset(self) -> None:
         preset = self.current()
@@ -112,6 +127,7 @@ class ModelForm(QWidget):
         self.learning_rate.setPlaceholderText(known.learning_rate)
         with QSignalBlocker(self.architecture):
             self.architecture.setItemText(0, f"{known.architecture} (the preset's)")
+        self._show_usual()
 
     def _on_continue(self) -> None:
         # The bundle says which network it is.
@@ -146,7 +162,7 @@ class ModelForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 4)
         column.addLayout(grid)
-        for widget in (self.more_section, self.message, self.preview):
+        for widget in (self.advanced_section, self.message, self.preview):
             column.addWidget(widget)
 
 

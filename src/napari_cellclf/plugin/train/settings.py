@@ -26,8 +26,8 @@ class ModelEntries:
     learning_rate: str = ""
     #: A bundle.
     continue_from: str = ""
-    #: One ``key = value`` a line.
-    more: str = ""
+    #: Advanced settings: the name of each, as after ``--set``, and its value as typed.
+    advanced: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def usual(preset: Preset) -> Usual:
 
 def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
     """Check what was entered."""
+    from napari_cellclf.models.training.config import parse_value
     from napari_cellclf.models.training.presets import find_preset, make_config
 
     try:
@@ -93,31 +94,9 @@ def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
             if text.strip():
                 overrides[key] = text.strip()
                 arguments += [option, text.strip()]
-        for key, value, text in parse_more(entries.more):
-            overrides[key] = value
-            arguments += ["--set", text]
+        for key, text in entries.advanced:
+            overrides[key] = parse_value(text)
+            arguments += ["--set", f"{key}={text}"]
         return ModelSettings(entries.preset, make_config(fields, overrides), tuple(arguments))
     except CellclfError as error:
         return Refusal(sentence(str(error)))
-
-
-def parse_more(text: str) -> list[tuple[str, Any, str]]:
-    """Read further settings.
-
-    Examples
-    --------
-    >>> parse_more("augmentation.rotation = 0.1")
-    [('augmentation.rotation', 0.1, 'augmentation.rotation=0.1')]
-    """
-    from napari_cellclf.errors import InputError
-    from napari_cellclf.models.training.config import parse_value
-
-    found = []
-    for line in map(str.strip, text.splitlines()):
-        if not line or line.startswith("#"):
-            continue
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not (key and equals):
-            raise InputError(f"{line!r} is not of the form key = value; correct it")
-        found.append((key, parse_value(value), f"{key}={value}"))
-    return found

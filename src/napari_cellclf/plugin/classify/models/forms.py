@@ -1,4 +1,4 @@
-"""The forms that ask about somebody else's network, and about a server."""
+"""The forms that ask about somebody else's network, a server, and an export."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork, check_description
 from napari_cellclf.core.normalization import parse_normalization, typed_forms
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import InputError
+from napari_cellclf.models.export.options import ExportOptions
 from napari_cellclf.plugin.shared.controls import small_label
 from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.shared.settings_form import SettingsForm
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.foreign import ForeignFile
@@ -229,3 +239,30 @@ class ServerForm(QWidget):
         form.addRow("Token", self.token)
         form.addRow(row)
         self.setVisible(False)
+
+
+class ExportForm(QWidget):
+    """Format, licence and authors; hidden until it is asked for."""
+
+    #: The choices are made; the model shall be exported.
+    wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.settings = SettingsForm(ExportOptions())
+        self.export = QPushButton("Export…")
+        self.drop = QPushButton("Discard")
+        self.export.clicked.connect(self.wanted)
+        self.drop.clicked.connect(self.hide)
+        row = QHBoxLayout()
+        row.addWidget(self.export, 2)
+        row.addWidget(self.drop, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 6, 0, 0)
+        column.addWidget(self.settings)
+        column.addLayout(row)
+        self.setVisible(False)
+
+    def options(self) -> ExportOptions:
+        """Return what is chosen."""
+        return ExportOptions.model_validate(self.settings.entries())

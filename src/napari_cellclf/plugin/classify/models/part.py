@@ -11,8 +11,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_cellclf.core.progress import Progress
+from napari_cellclf.models.export.options import FORMATS
 from napari_cellclf.plugin.classify.models import work
-from napari_cellclf.plugin.classify.models.forms import ImportForm, ServerForm
+from napari_cellclf.plugin.classify.models.forms import ExportForm, ImportForm, ServerForm
 from napari_cellclf.plugin.classify.models.shelf import Details, ModelTree, ShelfEntry, in_words
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
@@ -107,6 +108,16 @@ class ModelsPart(QWidget):
                 lambda made: self.form.message.say(f"Written: {made}; Open… takes it elsewhere."),
             )
 
+    def export_selected(self, path: str) -> None:
+        """Export the selected model in the format that stands in the form."""
+        entry, options = self.form.tree.entry(), self.form.export_form.options()
+        if entry is not None and entry.is_here:
+            self._start(
+                f"Exporting {entry.title} (this loads TensorFlow and takes some seconds)…",
+                lambda ticket: work.export(entry, options, Path(path), ticket),
+                self._on_exported,
+            )
+
     def look_at(self, path: str) -> None:
         """Look at somebody else's network and ask for what it does not say."""
         self._start(
@@ -192,6 +203,10 @@ class ModelsPart(QWidget):
         self.form.message.say(f"{choice.title} can be used now.")
         self.connected.emit(choice)
 
+    def _on_exported(self, written: Path) -> None:
+        self.form.export_form.hide()
+        self.form.message.say(f"Written: {written}.")
+
     def _on_removed(self, entry: ShelfEntry) -> None:
         self.refresh()
         self.form.message.say(f"{entry.title} was removed.")
@@ -222,6 +237,12 @@ class ModelsPart(QWidget):
         self.form.server_form.show()
         self.form.server_form.address.setFocus()
 
+    def _ask_where_to_export(self) -> None:
+        entry = self.form.tree.entry()
+        if entry is not None:
+            suffix = FORMATS[self.form.export_form.options().format].suffix
+            ask_for_path(self, "Export", self.export_selected, save_as=f"{entry.name}{suffix}")
+
     def _ask_where_to(self) -> None:
         entry = self.form.tree.entry()
         if entry is not None:
@@ -234,6 +255,8 @@ class ModelsPart(QWidget):
         self.form.card.clicked.connect(self._on_card)
         self.form.fetch.clicked.connect(self.fetch_selected)
         self.form.share.clicked.connect(self._ask_where_to)
+        self.form.export.clicked.connect(self.form.export_form.show)
+        self.form.export_form.wanted.connect(self._ask_where_to_export)
         self.form.remove.clicked.connect(self.remove_selected)
         self.form.bring.clicked.connect(self._ask_for_network)
         self.form.cancel.clicked.connect(self._on_cancel)
@@ -254,12 +277,14 @@ class ModelsForm(QWidget):
         self.details = Details(self)
         self.import_form = ImportForm()
         self.server_form = ServerForm()
+        self.export_form = ExportForm()
         self.message = MessageLine()
         self.progress = QProgressBar()
         self.use = _button("Use", "Classify with this model.")
         self.card = _button("Card…", "All that is known of this model.")
         self.fetch = _button("Fetch", "Download this model, check it, and keep it.")
         self.share = _button("Share…", "Pack this model into one file for somebody else.")
+        self.export = _button("Export…", "Write this model for another program.")
         self.remove = _button("Remove", "Delete this model from your computer.")
         self.bring = _button("Import…", "Bring in somebody else's .keras network.")
         self.server = _button("Server…", "Let another computer compute.")
@@ -275,9 +300,10 @@ class ModelsForm(QWidget):
         self.use.setEnabled(here)
         self.card.setEnabled(entry is not None)
         self.share.setEnabled(here and idle)
+        self.export.setEnabled(here and idle)
         self.remove.setEnabled(_is_own(entry) and idle)
         self.fetch.setEnabled(entry is not None and not here and idle)
-        for one in (self.bring, self.server, self.import_form, self.server_form):
+        for one in (self.bring, self.server, self.import_form, self.server_form, self.export_form):
             one.setEnabled(idle)
         self.progress.setVisible(running)
         self.cancel.setVisible(running)
@@ -288,8 +314,8 @@ class ModelsForm(QWidget):
         column.addWidget(self.tree)
         column.addWidget(self.details.label)
         for buttons in (
-            (self.use, self.fetch, self.card),
-            (self.bring, self.server, self.share, self.remove),
+            (self.use, self.fetch, self.card, self.remove),
+            (self.bring, self.server, self.share, self.export),
         ):
             row = QHBoxLayout()
             for button in buttons:
@@ -298,6 +324,7 @@ class ModelsForm(QWidget):
         self.import_form.setVisible(False)
         column.addWidget(self.import_form)
         column.addWidget(self.server_form)
+        column.addWidget(self.export_form)
         column.addWidget(self.message)
         row = QHBoxLayout()
         self.progress.setTextVisible(False)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from napari_cellclf.models.export.options import ExportOptions
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
 from napari_cellclf.plugin.classify.request import ModelChoice
-from napari_cellclf.plugin.shared.background import Ticket
+from napari_cellclf.plugin.shared.background import Ticket, run_command
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.catalogue import ModelInfo
@@ -93,6 +94,19 @@ def share(entry: ShelfEntry, target: Path) -> Path:
     from napari_cellclf.bundles.share import share_model
 
     return share_model(_reference(entry), target, overwrite=True).path
+
+
+def export(entry: ShelfEntry, options: ExportOptions, target: Path, ticket: Ticket) -> Path:
+    """Write a model for another program."""
+    arguments = ["models", "export", str(_reference(entry)), "--format", options.format]
+    # The dialog has asked about replacing.
+    arguments += ["--out", str(target), "--force"]
+    if options.licence.strip():
+        arguments += ["--licence", options.licence.strip()]
+    for author in options.author_list:
+        arguments += ["--author", author]
+    run_command(arguments, ticket)
+    return target
 
 
 def remove(entry: ShelfEntry) -> None:
