@@ -384,7 +384,7 @@ def test_an_answer_that_is_no_number_is_a_bad_image(
     assert isinstance(first, Predictions)
     assert isinstance(last, Predictions)
     assert (first.ids, last.ids) == (("0",), ("2",))
-    assert bad == BadImage("1", "tiny has no finite answer to 1; check its pixels")
+    assert bad == BadImage("1", "tiny predicts NaN for 1; check its pixels")
 
 
 def test_large_images_make_small_batches(

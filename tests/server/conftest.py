@@ -20,7 +20,7 @@ pytest.importorskip("keras", reason="a served model needs Keras")
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.server.run import Server, address_of, listen
-from napari_cellclf.server.served import Served, load_served
+from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.service import Service
 from napari_cellclf.server.settings import Limits, Settings
 
@@ -102,12 +102,12 @@ def site_model(save_model: SaveModel, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def served_one(one_channel: Path) -> Served:
+def served_one(one_channel: Path) -> ServedModel:
     return load_served(str(one_channel), BATCH)
 
 
 @pytest.fixture(scope="session")
-def served_site(site_model: Path) -> Served:
+def served_site(site_model: Path) -> ServedModel:
     return load_served(str(site_model), BATCH)
 
 
@@ -116,7 +116,7 @@ def running() -> Running:
     """Run a server on a socket of its own, in a thread."""
 
     @contextmanager
-    def run(served: Served, limits: Limits | None = None, **fields: Any) -> Iterator[Live]:
+    def run(served: ServedModel, limits: Limits | None = None, **fields: Any) -> Iterator[Live]:
         settings = _settings(limits or Limits(batch=BATCH), {"port": 0} | fields)
         listening = listen(settings)
         live: list[Live] = []
@@ -152,7 +152,9 @@ def client(running: Running) -> Iterator[Client]:
     """Ask a server of a model, which lives as long as the test."""
     with ExitStack() as stack:
 
-        def make(served: Served, limits: Limits | None = None, **settings: Any) -> httpx.Client:
+        def make(
+            served: ServedModel, limits: Limits | None = None, **settings: Any
+        ) -> httpx.Client:
             live = stack.enter_context(running(served, limits, **settings))
             return stack.enter_context(httpx.Client(base_url=live.url))
 

@@ -12,20 +12,20 @@ from server_samples import png
 
 from napari_cellclf import __version__
 from napari_cellclf.bundles.schema import BundleSpec
-from napari_cellclf.server.openapi import description
-from napari_cellclf.server.schemas import Answer, Failure, ModelAnswer
-from napari_cellclf.server.served import Served
+from napari_cellclf.server.app import ENDPOINTS
+from napari_cellclf.server.schemas import Answer, Failure, ModelAnswer, describe
+from napari_cellclf.server.served_model import ServedModel
 
 RAW = {"Content-Type": "image/png"}
 
 
 @pytest.fixture(scope="module")
-def one(running: Any, served_one: Served) -> Iterator[httpx.Client]:
+def one(running: Any, served_one: ServedModel) -> Iterator[httpx.Client]:
     with running(served_one) as live, httpx.Client(base_url=live.url) as client:
         yield client
 
 
-def test_the_model_and_its_card(one: httpx.Client, served_one: Served) -> None:
+def test_the_model_and_its_card(one: httpx.Client, served_one: ServedModel) -> None:
     answer = ModelAnswer.model_validate(one.get("/api/model").json())
     assert (answer.name, answer.version, answer.device) == (
         "one",
@@ -37,7 +37,7 @@ def test_the_model_and_its_card(one: httpx.Client, served_one: Served) -> None:
     assert "w2 ConA" in answer.card
 
 
-def test_a_model_is_told_from_another_by_any_change(served_one: Served) -> None:
+def test_a_model_is_told_from_another_by_any_change(served_one: ServedModel) -> None:
     spec = served_one.spec
     changed = [
         spec.model_copy(update={"temperature": 2.0}),
@@ -76,7 +76,7 @@ def test_numbers_for_prometheus(one: httpx.Client) -> None:
 
 def test_the_description_is_valid() -> None:
     validator = pytest.importorskip("openapi_spec_validator")
-    validator.validate(description())
+    validator.validate(describe(ENDPOINTS))
 
 
 def test_answers_are_as_described(one: httpx.Client) -> None:
@@ -90,13 +90,13 @@ def test_answers_are_as_described(one: httpx.Client) -> None:
 
 
 def test_every_address_is_described(one: httpx.Client) -> None:
-    for path, methods in description()["paths"].items():
+    for path, methods in describe(ENDPOINTS)["paths"].items():
         for method in ("get", "post"):
             found = one.request(method, path).status_code
             assert (found == 405) == (method not in methods), (path, method)
 
 
 def test_every_status_of_an_image_is_described(one: httpx.Client) -> None:
-    described = description()["paths"]["/api/predict"]["post"]["responses"]
+    described = describe(ENDPOINTS)["paths"]["/api/predict"]["post"]["responses"]
     assert {"200", "400", "401", "408", "413", "415", "422", "503", "504"} == set(described)
     assert all(re.fullmatch(r"[A-Z].*\.", one["description"]) for one in described.values())

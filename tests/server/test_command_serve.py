@@ -73,7 +73,7 @@ def test_from_start_to_stop(one_channel: Path, save_model: Any, tmp_path: Path) 
         assert process.wait(20) == 0
     text = "".join(said)
     assert "POST /api/predict 200" in text
-    assert "answers now" in text
+    assert "now serving model" in text
     assert TOKEN not in text
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_cellclf.server.served import Served, load_served
+from napari_cellclf.server.served_model import ServedModel, load_served
 
 CLIENT = """
 import io, sys
@@ -34,7 +34,7 @@ print(response.text)
 
 
 @pytest.fixture(scope="module")
-def four_classes(save_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Served:
+def four_classes(save_model: Any, tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
     path = tmp_path_factory.mktemp("seed") / "seed.cellclf"
     save_model(path, [{"name": "w2 ConA"}], classes=("HEPG2", "HUVEC", "RPE", "U2OS"))
     return load_served(str(path), 2)
@@ -42,7 +42,7 @@ def four_classes(save_model: Any, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_published_client_works(
-    running: Any, four_classes: Served, tmp_path: Path, kind: str
+    running: Any, four_classes: ServedModel, tmp_path: Path, kind: str
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (512, 512), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "B02_s1_w2.png")

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_samples import TOKEN, png
 
-from napari_cellclf.server.receiving import base_name
-from napari_cellclf.server.served import Served
+from napari_cellclf.server.served_model import ServedModel
 from napari_cellclf.server.settings import Limits
+from napari_cellclf.server.uploads import base_name
 
 RAW = {"Content-Type": "application/octet-stream"}
 SMALL = Limits(
@@ -32,7 +32,7 @@ SMALL = Limits(
 
 
 @pytest.fixture(scope="module")
-def live(running: Any, served_one: Served) -> Iterator[Any]:
+def live(running: Any, served_one: ServedModel) -> Iterator[Any]:
     with running(served_one, SMALL) as live:
         yield live
 
@@ -277,7 +277,7 @@ def test_web_pages_of_other_origins(one: httpx.Client) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_an_origin_that_is_allowed(client: Any, served_one: Served) -> None:
+def test_an_origin_that_is_allowed(client: Any, served_one: ServedModel) -> None:
     origin = "https://lab.example"
     asking = client(served_one, allow_origins=(origin,), token=TOKEN)
     preflight = asking.options(
@@ -295,7 +295,7 @@ def test_an_origin_that_is_allowed(client: Any, served_one: Served) -> None:
 @pytest.mark.parametrize(
     "given_", ["", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer", "Bearer \xff"]
 )
-def test_the_token_is_asked_for(client: Any, served_one: Served, given_: str) -> None:
+def test_the_token_is_asked_for(client: Any, served_one: ServedModel, given_: str) -> None:
     asking = client(served_one, token=TOKEN)
     headers = RAW | {"Authorization": given_.encode("latin-1")}
     answer = asking.post("/api/predict", content=png(9), headers=headers)

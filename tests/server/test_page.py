@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from server_samples import TOKEN, png
 
-from napari_cellclf.server.served import Served
+from napari_cellclf.server.served_model import ServedModel
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SECONDS = 20
@@ -71,7 +71,7 @@ def _complaints(browser: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def live(running: Any, served_site: Served) -> Iterator[Any]:
+def live(running: Any, served_site: ServedModel) -> Iterator[Any]:
     with running(served_site) as live:
         yield live
 
@@ -143,7 +143,7 @@ def test_files_without_telling_names_can_be_named(live: Any, browser: Any, tmp_p
     _wait(browser, lambda b: _text(b, "#status") == "Classified 1 image.")
     assert not browser.find_element("id", "problem").is_displayed()
     assert "left.png" in _text(browser, ".answer .name")
-    assert "it has no w5 MitoTracker" in _text(browser, ".answer .note")
+    assert "no channel for w5 MitoTracker" in _text(browser, ".answer .note")
 
 
 def test_what_has_no_answer_is_not_counted_as_classified(
@@ -175,7 +175,7 @@ def test_a_tiff_is_classified_though_it_cannot_be_shown(
 
 
 def test_a_token_is_asked_for_and_used(
-    running: Any, served_site: Served, browser: Any, tmp_path: Path
+    running: Any, served_site: ServedModel, browser: Any, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -16,7 +16,7 @@ import tifffile
 from server_samples import encoded, png
 
 from napari_cellclf.cli import main
-from napari_cellclf.server.served import Served
+from napari_cellclf.server.served_model import ServedModel
 from napari_cellclf.server.settings import Limits
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -24,13 +24,13 @@ LINE = re.compile(r"HEPG2: \d\.\d{4}, HUVEC: \d\.\d{4}, RPE: \d\.\d{4}")
 
 
 @pytest.fixture(scope="module")
-def one(running: Any, served_one: Served) -> Iterator[httpx.Client]:
+def one(running: Any, served_one: ServedModel) -> Iterator[httpx.Client]:
     with running(served_one) as live, httpx.Client(base_url=live.url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def site(running: Any, served_site: Served) -> Iterator[httpx.Client]:
+def site(running: Any, served_site: ServedModel) -> Iterator[httpx.Client]:
     with running(served_site) as live, httpx.Client(base_url=live.url) as client:
         yield client
 
@@ -82,7 +82,7 @@ def test_get_can_ask_for_json_and_post_for_text(one: httpx.Client) -> None:
     assert LINE.fullmatch(as_text.text)
 
 
-def test_post_answers_all_that_is_known(one: httpx.Client, served_one: Served) -> None:
+def test_post_answers_all_that_is_known(one: httpx.Client, served_one: ServedModel) -> None:
     answer = one.post("/api/predict", content=png(200), headers={"Content-Type": "image/png"})
     body = answer.json()
     assert body["model"] == {"name": "one", "sha256": served_one.spec.fingerprint}
@@ -194,7 +194,7 @@ def test_more_planes_than_a_batch_are_all_answered(one: httpx.Client) -> None:
 
 
 def test_answers_are_those_of_the_command_line(
-    client: Any, served_site: Served, site_model: Path, tmp_path: Path,
+    client: Any, served_site: ServedModel, site_model: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(3)
@@ -217,7 +217,7 @@ def test_answers_are_those_of_the_command_line(
 def test_the_bundled_model_answers_a_real_site(
     client: Any, real_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from napari_cellclf.server.served import load_served
+    from napari_cellclf.server.served_model import load_served
 
     served = load_served("rxrx1-celltype", 2)
     files = sorted((real_data / "rxrx1" / "images" / "RPE-01" / "Plate1").glob("B02_s1_w*.png"))

@@ -21,7 +21,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageTooLargeError, InputError, ServerError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.remote import connect
-from napari_cellclf.server.served import Served, load_served
+from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.settings import Limits
 
 
@@ -34,7 +34,7 @@ def _images(count: int) -> list[Image]:
 
 
 @pytest.fixture(scope="module")
-def live(running: Any, served_site: Served) -> Iterator[Any]:
+def live(running: Any, served_site: ServedModel) -> Iterator[Any]:
     with running(served_site, token=TOKEN) as live:
         yield live
 
@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_model_here(live: Any, site_model: Path) -> Non
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
 
 
-def test_a_certificate_is_checked(running: Any, served_site: Served, tmp_path: Path) -> None:
+def test_a_certificate_is_checked(running: Any, served_site: ServedModel, tmp_path: Path) -> None:
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     files = {name: tmp_path / f"{name}.pem" for name in ("certificate", "key", "authority")}
@@ -173,14 +173,16 @@ def test_a_server_that_says_nothing() -> None:
         connect(url, timeout=0.2)
 
 
-def test_a_server_that_went_away(running: Any, served_site: Served) -> None:
+def test_a_server_that_went_away(running: Any, served_site: ServedModel) -> None:
     with running(served_site) as live:
         classifier = connect(live.url)
     with pytest.raises(ServerError, match="check that the server runs"):
         classifier.predict(_images(1))
 
 
-def test_another_model_in_its_place(running: Any, served_site: Served, one_channel: Path) -> None:
+def test_another_model_in_its_place(
+    running: Any, served_site: ServedModel, one_channel: Path
+) -> None:
     with running(served_site) as live:
         classifier = connect(live.url)
         live.service.models.current = load_served(str(one_channel), 2)
@@ -188,7 +190,7 @@ def test_another_model_in_its_place(running: Any, served_site: Served, one_chann
             classifier.predict(_images(1))
 
 
-def test_an_image_that_is_more_than_it_takes(running: Any, served_site: Served) -> None:
+def test_an_image_that_is_more_than_it_takes(running: Any, served_site: ServedModel) -> None:
     with running(served_site, Limits(body_bytes=4000, batch=4)) as live:
         with pytest.raises(ImageTooLargeError, match="20 x 24 pixels"):
             connect(live.url).predict(_images(1))
@@ -210,7 +212,7 @@ def test_an_image_that_is_more_than_it_takes(running: Any, served_site: Served) 
     ],
 )
 def test_arrays_that_do_not_fit(
-    client: Any, served_site: Served, array: np.ndarray | bytes, status: int
+    client: Any, served_site: ServedModel, array: np.ndarray | bytes, status: int
 ) -> None:
     from napari_cellclf.bundles.arrays import dump_array
 

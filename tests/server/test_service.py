@@ -26,7 +26,7 @@ from napari_cellclf.errors import ImageTooLargeError, InputError
 from napari_cellclf.inference.remote import read_token
 from napari_cellclf.server.batching import Batcher
 from napari_cellclf.server.run import listen
-from napari_cellclf.server.served import Served, load_served
+from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.settings import Limits, Settings, is_loopback
 
 RAW = {"Content-Type": "image/png"}
@@ -52,7 +52,7 @@ class SlowClassifier:
 
 
 @pytest.fixture
-def slow(served_one: Served) -> Iterator[Served]:
+def slow(served_one: ServedModel) -> Iterator[ServedModel]:
     served = replace(served_one, classifier=SlowClassifier(served_one.classifier), batch=4)
     yield served
     served.classifier.go.set()
@@ -119,7 +119,7 @@ def test_the_fastest_number_of_images_at_a_time_is_found(
     assert [load_served(str(one_channel), most).batch for most in (1, 3, 32)] == [1, 2, 16]
 
 
-def test_requests_share_batches(running: Any, slow: Served) -> None:
+def test_requests_share_batches(running: Any, slow: ServedModel) -> None:
     classifier: Any = slow.classifier
     with running(slow) as live, ThreadPoolExecutor(9) as pool:
         first = pool.submit(_ask, live.url)
@@ -131,7 +131,7 @@ def test_requests_share_batches(running: Any, slow: Served) -> None:
     assert classifier.computed == [1, 4, 4]
 
 
-def test_a_full_queue_says_when_to_come_again(running: Any, slow: Served) -> None:
+def test_a_full_queue_says_when_to_come_again(running: Any, slow: ServedModel) -> None:
     with running(slow, Limits(requests=2, batch=4)) as live, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(_ask, live.url) for _ in range(2)]
         _until(lambda: live.service._running == 2)
@@ -144,7 +144,7 @@ def test_a_full_queue_says_when_to_come_again(running: Any, slow: Served) -> Non
         assert _ask(live.url).status_code == 200
 
 
-def test_an_answer_that_is_late_is_dropped_from_the_queue(running: Any, slow: Served) -> None:
+def test_an_answer_that_is_late_is_dropped_from_the_queue(running: Any, slow: ServedModel) -> None:
     with running(slow, Limits(answer_seconds=0.3, batch=4)) as live, ThreadPoolExecutor(2) as pool:
         first = pool.submit(_ask, live.url)
         assert slow.classifier.entered.wait(10)
@@ -159,7 +159,7 @@ def test_an_answer_that_is_late_is_dropped_from_the_queue(running: Any, slow: Se
 
 
 def test_nothing_is_computed_for_a_client_that_went_away(
-    running: Any, slow: Served, caplog: pytest.LogCaptureFixture
+    running: Any, slow: ServedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = png(9)
     with running(slow) as live, ThreadPoolExecutor(1) as pool:
@@ -183,12 +183,12 @@ def test_nothing_is_computed_for_a_client_that_went_away(
 
 
 @pytest.mark.parametrize("limit", [{"receiving_per_peer": 0}, {"waiting_bytes": 10}])
-def test_bodies_are_bounded_together(client: Any, served_one: Served, limit: Any) -> None:
+def test_bodies_are_bounded_together(client: Any, served_one: ServedModel, limit: Any) -> None:
     answer = client(served_one, Limits(**limit)).post("/api/predict", content=png(9), headers=RAW)
     assert (answer.status_code, answer.json()["error"]) == (503, "busy")
 
 
-def test_nothing_is_held_when_all_is_answered(running: Any, served_one: Served) -> None:
+def test_nothing_is_held_when_all_is_answered(running: Any, served_one: ServedModel) -> None:
     with running(served_one) as live:
         for content in (png(9), png(9)[:40], b"nothing"):
             httpx.post(f"{live.url}/api/predict", content=content, headers=RAW)
@@ -264,7 +264,7 @@ def test_a_bad_new_model_is_refused_once_and_the_old_goes_on(
 
 
 def test_a_fault_of_ours_is_told_without_its_reason(
-    running: Any, served_one: Served, caplog: pytest.LogCaptureFixture
+    running: Any, served_one: ServedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(SlowClassifier):
         def compute(self, pixels: np.ndarray) -> np.ndarray:
@@ -281,10 +281,10 @@ def test_a_fault_of_ours_is_told_without_its_reason(
 
 
 def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
-    running: Any, served_one: Served, monkeypatch: pytest.MonkeyPatch,
+    running: Any, served_one: ServedModel, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def fail(reference: str, max_batch: int, **computed: str) -> Served:
+    def fail(reference: str, max_batch: int, **computed: str) -> ServedModel:
         raise ZeroDivisionError("of some library")
 
     monkeypatch.setitem(load_served.__globals__, "load_served", fail)
@@ -296,7 +296,7 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
         _until(lambda: live.service.models.current is not served)
 
 
-def test_a_stop_finishes_what_has_begun(running: Any, slow: Served) -> None:
+def test_a_stop_finishes_what_has_begun(running: Any, slow: ServedModel) -> None:
     with running(slow, drain_seconds=0.4) as live, ThreadPoolExecutor(1) as pool:
         begun = pool.submit(_ask, live.url)
         assert slow.classifier.entered.wait(10)
@@ -312,7 +312,7 @@ def test_a_stop_finishes_what_has_begun(running: Any, slow: Served) -> None:
 
 
 def test_a_stop_does_not_wait_for_ever(
-    running: Any, slow: Served, caplog: pytest.LogCaptureFixture
+    running: Any, slow: ServedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         with running(slow, Limits(stop_seconds=1, batch=4)) as live:

@@ -295,7 +295,7 @@ class Classifier:
         ]
 
     def _not_finite(self, row: Row) -> BadImage:
-        reason = f"{self.name} has no finite answer to {row.id}; check its pixels"
+        reason = f"{self.name} predicts NaN for {row.id}; check its pixels"
         return BadImage(row.id, reason, ImageError(reason), row.finishes)
 
     def _answer_one_by_one(self, batch: list[Row]) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""Who may ask: the Host and Origin that a request names, and the token it brings."""
+"""Who may ask: the Host and Origin that a request names, and its token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from napari_cellclf.server.failures import RequestError, busy, one_line
+from napari_cellclf.server.request_errors import RequestError, busy, one_line
 from napari_cellclf.server.schemas import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from napari_cellclf.server.metrics import Metrics
@@ -25,13 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("napari_cellclf.server")
 
-#: Paths that metrics and logs may name; clients cannot make up others.
-PATHS = frozenset(
-    {"/", "/api/compute", "/api/model", "/api/predict", "/healthz", "/metrics", "/openapi.json",
-     "/readyz"}
-)  # fmt: skip
-#: What anybody may see: nothing of it tells of the model or costs anything.
-_PUBLIC = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -42,11 +37,13 @@ CLIENT_GONE = 499
 
 
 class Watch:
-    """Counts and logs each request, with one line that holds nothing of a client's making."""
+    """Counts and logs each request, in one line without text that the client chose."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Iterable[str]) -> None:
         self._app = app
         self._metrics = metrics
+        # Metrics name no other paths: clients could make up any number of them.
+        self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -69,10 +66,10 @@ class Watch:
             # Told to stop, and the time for finishing is over.
             if started:
                 raise
-            await failure_response(busy("this server stops"))(scope, receive, sending)
+            await failure_response(busy("the server is shutting down"))(scope, receive, sending)
         finally:
             seconds = time.perf_counter() - began
-            path = scope["path"] if scope["path"] in PATHS else "other"
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.request(path, status, seconds)
             client = scope["client"][0] if scope.get("client") else "-"
             asked = f"{scope['method']} {scope['path'][:200]}"
@@ -82,9 +79,10 @@ class Watch:
 class Door:
     """Refuses requests that name another host, come from other web pages, or lack the token."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, public: Iterable[str]) -> None:
         self._app = app
         self._settings = settings
+        self._public = frozenset(public)
         names = {"localhost", settings.host, socket.gethostname(), *settings.allowed_hosts}
         self._hosts = frozenset(name.lower() for name in names)
         self._token = None if settings.token is None else settings.token.encode()
@@ -109,7 +107,7 @@ class Door:
         if not (_is_address(host) or host in self._hosts):
             raise RequestError(
                 400, "host_not_allowed",
-                f"this server is not called {one_line(host)[:100]!r}; start it with "
+                f"{one_line(host)[:100]!r} is not a name of this server; start it with "
                 "--allowed-host and that name",
             )  # fmt: skip
 
@@ -120,20 +118,20 @@ class Door:
         if _netloc(origin) != request.headers.get("host", "").lower():
             raise RequestError(
                 403, "origin_not_allowed",
-                "a web page of another origin may not ask here; start the server with "
+                "requests from web pages of other origins are refused; start the server with "
                 "--allow-origin and that origin",
             )  # fmt: skip
 
     def _check_token(self, request: Request) -> None:
         path, method = request.scope["path"], request.method
-        if self._token is None or path in _PUBLIC or method == "OPTIONS":
+        if self._token is None or path in self._public or method == "OPTIONS":
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._token)
         if scheme.lower() != "bearer" or not right:
             raise RequestError(
                 401, "token",
-                "this server asks for its token; send it as 'Authorization: Bearer TOKEN'",
+                "this server requires a token; send it as 'Authorization: Bearer TOKEN'",
                 {"WWW-Authenticate": 'Bearer realm="cellclf"', "Connection": "close"},
             )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, and what is around them."""
+"""The ASGI application: its addresses, and the answers about the server itself."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from napari_cellclf.server import handlers
+from napari_cellclf.bundles.card import model_card
 from napari_cellclf.server.access import CLIENT_GONE, Door, Watch, failure_response
-from napari_cellclf.server.compute import compute
-from napari_cellclf.server.failures import ClientGoneError, RequestError
+from napari_cellclf.server.metrics import CONTENT_TYPE
 from napari_cellclf.server.page import page
-from napari_cellclf.server.predict import predict
+from napari_cellclf.server.predict import compute, predict
+from napari_cellclf.server.request_errors import ClientGoneError, RequestError
+from napari_cellclf.server.schemas import (
+    BINARY,
+    Answer,
+    ComputeHeaders,
+    Endpoint,
+    ModelAnswer,
+    PredictQuery,
+    RequestLimits,
+    State,
+    describe,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,13 +38,124 @@ if TYPE_CHECKING:
 
     from napari_cellclf.server.service import Service
 
+
+_JSON = "application/json"
 _HEADERS = ["Authorization", "Content-Type", "If-Match"]
+
+
+async def model(request: Request) -> Response:
+    """Answer ``GET /api/model``."""
+    from napari_cellclf import __version__
+
+    service: Service = request.app.state.service
+    served, limits = service.models.current, service.limits
+    answer = ModelAnswer(
+        name=served.spec.name,
+        sha256=served.sha256,
+        device=served.classifier.device,
+        version=__version__,
+        card=model_card(served.spec),
+        spec=served.spec,
+        limits=RequestLimits(
+            body_bytes=limits.body_bytes,
+            pixel_bytes=limits.pixel_bytes,
+            files=limits.files,
+            planes=limits.planes,
+            batch=limits.batch,
+        ),
+    )
+    return Response(answer.model_dump_json(), media_type=_JSON)
+
+
+async def healthz(request: Request) -> Response:
+    """Answer ``GET /healthz``: the process is alive."""
+    return _state(State(status="ok"))
+
+
+async def readyz(request: Request) -> Response:
+    """Answer ``GET /readyz``: whether to send requests here."""
+    service: Service = request.app.state.service
+    if service.stopping:
+        return _state(State(status="stopping"), 503)
+    return _state(State(status="ok"))
+
+
+async def metrics(request: Request) -> Response:
+    """Answer ``GET /metrics``."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def openapi(request: Request) -> Response:
+    """Answer ``GET /openapi.json``."""
+    return JSONResponse(describe(ENDPOINTS))
+
+
+def _state(state: State, status: int = 200) -> Response:
+    return Response(state.model_dump_json(), status, media_type=_JSON)
+
+
+_IMAGES = ("image/png", "image/jpeg", "image/tiff", "application/octet-stream")
+_IMAGE_STATUSES = (400, 401, 408, 413, 415, 422, 503, 504)
+_ARRAY = "application/octet-stream"
+_LINE = {"type": "string", "examples": ["HEPG2: 0.8455, HUVEC: 0.1040, RPE: 0.0505"]}
+
+ENDPOINTS = (
+    Endpoint("/", page, public=True),
+    Endpoint(
+        "/api/predict",
+        predict,
+        "Classify images.",
+        methods=("GET", "POST"),
+        takes=(*_IMAGES, "multipart/form-data"),
+        answers={_JSON: Answer, "text/plain": _LINE},
+        query=PredictQuery,
+        statuses=_IMAGE_STATUSES,
+    ),
+    Endpoint(
+        "/api/compute",
+        compute,
+        "Compute the network: float32 (N, Y, X, C) in, (N, K) out, as .npy files.",
+        methods=("POST",),
+        takes=(_ARRAY,),
+        answers={_ARRAY: BINARY},
+        headers=ComputeHeaders,
+        statuses=(400, 401, 408, 412, 413, 422, 503, 504),
+    ),
+    Endpoint(
+        "/api/model",
+        model,
+        "The model and its card.",
+        answers={_JSON: ModelAnswer},
+        statuses=(401,),
+    ),
+    Endpoint(
+        "/healthz", healthz, "Whether the server is alive.", answers={_JSON: State}, public=True
+    ),
+    Endpoint(
+        "/readyz",
+        readyz,
+        "Whether the server is ready for requests.",
+        answers={_JSON: State},
+        statuses=(503,),
+        public=True,
+    ),
+    Endpoint(
+        "/metrics",
+        metrics,
+        "Metrics for Prometheus.",
+        answers={"text/plain": {"type": "string"}},
+        statuses=(401,),
+    ),
+    Endpoint("/openapi.json", openapi, public=True),
+)
 
 
 def make_app(service: Service) -> Starlette:
     """Make the application that serves a model."""
     settings = service.settings
-    around = [Middleware(Watch, metrics=service.metrics)]
+    public = [one.path for one in ENDPOINTS if one.public]
+    around = [Middleware(Watch, metrics=service.metrics, paths=[one.path for one in ENDPOINTS])]
     if settings.allow_origins:
         around.append(
             Middleware(
@@ -43,7 +165,7 @@ def make_app(service: Service) -> Starlette:
                 allow_headers=_HEADERS,
             )
         )
-    around.append(Middleware(Door, settings=settings))
+    around.append(Middleware(Door, settings=settings, public=public))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -51,16 +173,7 @@ def make_app(service: Service) -> Starlette:
             yield
 
     app = Starlette(
-        routes=[
-            Route("/", page),
-            Route("/api/predict", predict, methods=["GET", "POST"]),
-            Route("/api/compute", compute, methods=["POST"]),
-            Route("/api/model", handlers.model),
-            Route("/healthz", handlers.healthz),
-            Route("/readyz", handlers.readyz),
-            Route("/metrics", handlers.metrics),
-            Route("/openapi.json", handlers.openapi),
-        ],
+        routes=[Route(one.path, one.handler, methods=one.methods) for one in ENDPOINTS],
         middleware=around,
         exception_handlers={
             RequestError: _failed,
@@ -89,13 +202,13 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     detail = {
-        404: "there is nothing at this address; /openapi.json says what there is",
-        405: "this address does not know this method; /openapi.json says what there is",
+        404: "nothing is served at this address; /openapi.json lists what is",
+        405: "this address does not support this method; /openapi.json lists what it does",
     }.get(status, status.phrase)
     code = status.phrase.lower().replace(" ", "_")
     return failure_response(RequestError(status, code, detail, dict(error.headers or {})))
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    detail = "the server failed to answer, and its log says why"
+    detail = "the server failed to answer; see its log"
     return failure_response(RequestError(500, "internal", detail))

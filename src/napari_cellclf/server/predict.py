@@ -1,23 +1,24 @@
-"""``/api/predict``: images in, classes out, as ``cellclf predict`` answers for the same files."""
+"""``/api/predict``, images to classes, and ``/api/compute``, prepared arrays to probabilities."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from starlette.responses import PlainTextResponse, Response
 
+from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.core.channels import name_overrides
-from napari_cellclf.errors import ImageError, InputError
+from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
 from napari_cellclf.inference.prepare import BadImage, Item, Row, distinct, prepared_rows
 from napari_cellclf.io.sent import sent_sources
-from napari_cellclf.server.asking import Asked, read_query
-from napari_cellclf.server.failures import RequestError, of_image
-from napari_cellclf.server.meant import MeantImage
-from napari_cellclf.server.schemas import Answer, ImageAnswer, ImageFailure, ModelName
+from napari_cellclf.server.request_errors import RequestError, of_image
+from napari_cellclf.server.schemas import Answer, ImageAnswer, ImageFailure, ModelName, PredictQuery
+from napari_cellclf.server.uploads import UploadedImage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,44 +26,43 @@ if TYPE_CHECKING:
 
     from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.io.memory import MemoryFile
-    from napari_cellclf.server.served import Served
+    from napari_cellclf.server.served_model import ServedModel
     from napari_cellclf.server.service import Service
 
-_Prepared: TypeAlias = tuple[MeantImage, Row | BadImage]
-
+_Prepared: TypeAlias = tuple[UploadedImage, Row | BadImage]
 #: Planes of a request that are prepared ahead of the network.
 _AHEAD = 16
 _AHEAD_BYTES = 1 << 25
-_JSON = "application/json"
+_JSON, _TEXT = "application/json", "text/plain"
 
 
 async def predict(request: Request) -> Response:
     """Answer ``GET`` and ``POST /api/predict``."""
     service: Service = request.app.state.service
-    asked = read_query(request)
+    options = read_options(request)
     with service.receiver.holding() as body:
         files = await body.files(request, any_type=request.method == "GET")
         served = service.models.current
-        answer = await service.answer(request, classify(service, served, files, asked))
-    if asked.as_text:
+        answer = await service.answer(request, classify(service, served, files, options))
+    if options.as_text:
         return PlainTextResponse(as_text(answer))
     return Response(answer.model_dump_json(exclude_none=True), media_type=_JSON)
 
 
 async def classify(
-    service: Service, served: Served, files: Sequence[MemoryFile], asked: Asked
+    service: Service, served: ServedModel, files: Sequence[MemoryFile], options: PredictOptions
 ) -> Answer:
     """Classify images."""
     try:
-        name_overrides(served.classifier.preprocessing.channels, asked.mapping or {})
+        name_overrides(served.classifier.preprocessing.channels, options.mapping or {})
         sources = sent_sources(
-            files, channels=asked.channels, limit_bytes=service.limits.pixel_bytes
+            files, channels=options.channels, limit_bytes=service.limits.pixel_bytes
         )
     except InputError as error:
         raise of_image(error) from error
     preprocessing = served.classifier.preprocessing
     images = [
-        MeantImage(source, preprocessing, service.limits, asked.mapping) for source in sources
+        UploadedImage(source, preprocessing, service.limits, options.mapping) for source in sources
     ]
     rows = _rows(images, served.spec)
     predictions: list[ImageAnswer | ImageFailure] = []
@@ -86,17 +86,62 @@ def as_text(answer: Answer) -> str:
     return "\n".join(f"{image}\t{line}" for image, line in lines)
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """What a request asks for besides its images."""
+
+    #: The model's channels to those of the images.
+    mapping: Mapping[str, str | None] | None
+    #: What each file shows.
+    channels: tuple[str, ...]
+    #: Whether the answer is lines of text.
+    as_text: bool
+
+
+def read_options(request: Request) -> PredictOptions:
+    """Read what the address and the header ask for."""
+    unknown = set(request.query_params) - set(PredictQuery.model_fields)
+    if unknown:
+        raise RequestError(
+            400, "unknown_parameter",
+            f"there is no parameter {min(unknown)!r}; there are channels=MODEL=IMAGE,... and "
+            "channel=NAME",
+        )  # fmt: skip
+    pairs = [
+        pair
+        for text in request.query_params.getlist("channels")
+        for pair in text.split(",")
+        if pair.strip()
+    ]
+    mapping: dict[str, str | None] = {}
+    for pair in pairs:
+        expected, equals, source = (part.strip() for part in pair.partition("="))
+        if not (expected and equals) or expected in mapping:
+            raise RequestError(
+                400, "channels",
+                f"channels={pair!r} is not of the form MODEL=IMAGE, or names a channel twice",
+            )  # fmt: skip
+        mapping[expected] = source or None
+    accept = request.headers.get("accept", "")
+    wants_text, wants_json = _TEXT in accept, _JSON in accept
+    as_text = wants_text if request.method == "POST" else not wants_json
+    channels = tuple(name.strip() for name in request.query_params.getlist("channel"))
+    return PredictOptions(mapping or None, channels, as_text and not (wants_text and wants_json))
+
+
 def _line(one: ImageAnswer | ImageFailure) -> str:
     if isinstance(one, ImageFailure):
         return f"error: {one.detail}"
     return ", ".join(f"{name}: {value:.4f}" for name, value in one.probabilities.items())
 
 
-def _rows(images: Sequence[MeantImage], spec: BundleSpec) -> Iterator[_Prepared]:
-    items = [Item(meant.source.id, meant.read, meant.source.metadata) for meant in images]
-    for meant, item in zip(images, distinct(items), strict=True):
-        for row in prepared_rows(item, spec, meant.mapping):
-            yield meant, row
+def _rows(images: Sequence[UploadedImage], spec: BundleSpec) -> Iterator[_Prepared]:
+    items = [
+        Item(uploaded.source.id, uploaded.read, uploaded.source.metadata) for uploaded in images
+    ]
+    for uploaded, item in zip(images, distinct(items), strict=True):
+        for row in prepared_rows(item, spec, uploaded.mapping):
+            yield uploaded, row
 
 
 def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
@@ -104,8 +149,8 @@ def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
     taken: list[_Prepared] = []
     size = 0
     try:
-        for meant, row in rows:
-            taken.append((meant, row))
+        for uploaded, row in rows:
+            taken.append((uploaded, row))
             size += row.pixels.nbytes if isinstance(row, Row) else 0
             if len(taken) >= _AHEAD or size >= _AHEAD_BYTES:
                 break
@@ -116,7 +161,7 @@ def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
 
 
 async def _answer(
-    service: Service, served: Served, meant: MeantImage, row: Row | BadImage
+    service: Service, served: ServedModel, uploaded: UploadedImage, row: Row | BadImage
 ) -> ImageAnswer | BadImage:
     if isinstance(row, BadImage):
         return row
@@ -124,16 +169,16 @@ async def _answer(
         probabilities = await service.batcher.compute(
             served, served.classifier.compute, row.pixels, served.batch
         )
-        return _checked(served, meant, row, probabilities)
+        return _checked(served, uploaded, row, probabilities)
     except ImageError as error:
         return BadImage(row.id, str(error), error)
 
 
 def _checked(
-    served: Served, meant: MeantImage, row: Row, probabilities: NDArray[np.float32]
+    served: ServedModel, uploaded: UploadedImage, row: Row, probabilities: NDArray[np.float32]
 ) -> ImageAnswer:
     if not np.isfinite(probabilities).all():
-        raise ImageError(f"{served.spec.name} has no finite answer to {row.id}; check its pixels")
+        raise ImageError(f"{served.spec.name} predicts NaN for {row.id}; check its pixels")
     best = int(probabilities.argmax())
     confidence = float(probabilities[best])
     threshold = served.spec.unsure_threshold
@@ -143,7 +188,7 @@ def _checked(
         confidence=confidence,
         unsure=None if threshold is None else confidence < threshold,
         probabilities=dict(zip(served.classifier.classes, map(float, probabilities), strict=True)),
-        warnings=tuple(meant.warnings),
+        warnings=tuple(uploaded.warnings),
         metadata=dict(row.metadata),
     )
 
@@ -151,3 +196,69 @@ def _checked(
 def _failure(bad: BadImage) -> ImageFailure:
     error = of_image(bad.error)
     return ImageFailure(image=bad.id, error=error.code, detail=error.detail)
+
+
+async def compute(request: Request) -> Response:
+    """Answer ``POST /api/compute``.
+
+    `request`: its body is the ``.npy`` file of a float32 array ``(N, Y, X, C)`` from the
+    preprocessing of the model whose hash stands in ``If-Match``. Returns the ``.npy`` file of ``(N,
+    K)`` float32 probabilities, before views and temperature.
+    """
+    service: Service = request.app.state.service
+    with service.receiver.holding() as body:
+        content = await body.raw(request)
+        served = service.models.current
+        _check_model(request, served)
+        batch = _batch(content, served, service.limits.batch)
+        answer = await service.answer(request, _compute(service, served, batch))
+    return Response(dump_array(answer), media_type="application/octet-stream")
+
+
+async def _compute(
+    service: Service, served: ServedModel, batch: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    engine = served.classifier.engine
+    try:
+        rows = await asyncio.gather(
+            *(
+                service.batcher.compute((served, "network"), engine, row, served.batch)
+                for row in batch
+            )
+        )
+    except ImageTooLargeError as error:
+        raise of_image(error) from error
+    return np.stack(rows)
+
+
+def _check_model(request: Request, served: ServedModel) -> None:
+    if request.headers.get("if-match", "").strip('"') != served.sha256:
+        raise RequestError(
+            412, "another_model",
+            f"the server now has {served.spec.name} {served.sha256[:12]}; arrays must be prepared "
+            "for it; connect again, and name it in If-Match",
+        )  # fmt: skip
+
+
+def _batch(content: bytes, served: ServedModel, most: int) -> NDArray[np.float32]:
+    try:
+        array: NDArray[Any] = parse_array(content, "the body")
+    except BundleError as error:
+        raise RequestError(400, "array", f"{error}; send the .npy file of an array") from error
+    expected = (None, *_size(served), len(served.spec.input.channels))
+    fits = array.ndim == 4 and all(
+        side in (None, found) for side, found in zip(expected, array.shape, strict=True)
+    )
+    smallest = served.spec.input.minimum_size or (1, 1)
+    large_enough = fits and array.shape[1] >= smallest[0] and array.shape[2] >= smallest[1]
+    if array.dtype != np.float32 or not large_enough or not 1 <= array.shape[0] <= most:
+        raise RequestError(
+            422, "array",
+            f"an array {array.dtype} {array.shape} was sent, but {served.spec.name} takes float32 "
+            f"(1 to {most}, Y, X, {expected[3]}) from its preprocessing",
+        )  # fmt: skip
+    return array
+
+
+def _size(served: ServedModel) -> tuple[int | None, int | None]:
+    return served.classifier.preprocessing.size or (None, None)

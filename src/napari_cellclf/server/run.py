@@ -1,4 +1,4 @@
-"""Run a server: listen, answer, take up a new model when told, and stop without dropping anyone."""
+"""Run a server: listen, answer, reload the model on a signal, stop without dropping requests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import uvicorn
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.server.app import make_app
-from napari_cellclf.server.protocol import guarded
-from napari_cellclf.server.served import load_served
+from napari_cellclf.server.connections import guarded
+from napari_cellclf.server.served_model import load_served
 from napari_cellclf.server.service import Service
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Say that it is not ready any more, then stop; the second time at once."""
+        """Report that it is no longer ready, then stop; the second time at once."""
         if self._service.stopping:
             self.force_exit = self.should_exit = True
             return
         self._service.stopping = True
-        _log.info("stopping: no new requests, and those that are here are finished")
+        _log.info("stopping: finishing the requests in progress, accepting no new ones")
         asyncio.get_running_loop().call_later(self._service.settings.drain_seconds, self._stop)
 
     def _stop(self) -> None:
@@ -67,7 +67,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop when told so, and look for a new model on SIGHUP."""
+        """Stop on SIGINT and SIGTERM, and look for a new model on SIGHUP."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -107,7 +107,7 @@ def allow_many_connections() -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Take the address to listen at, before anything that takes time."""
+    """Bind the address to listen at, before anything that takes time."""
     host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -120,21 +120,21 @@ def listen(settings: Settings) -> socket.socket:
             unless_bound.pop_all()
     except OSError as error:
         raise InputError(
-            f"{host} port {port} cannot be listened at ({error.strerror or error}); choose another "
-            "with --host and --port"
+            f"cannot listen on {host} port {port} ({error.strerror or error}); choose another with "
+            "--host and --port"
         ) from error
     return taken
 
 
 def address_of(listening: socket.socket, settings: Settings) -> str:
-    """Say where a server can be asked."""
+    """Return the address of a server for clients."""
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"{'http' if settings.certificate is None else 'https'}://{shown}:{port}"
 
 
 def serve(reference: str, settings: Settings, on_ready: Callable[[str, str], None]) -> None:
-    """Serve a model until the process is told to stop."""
+    """Serve a model until the process is stopped."""
     with listen(settings) as listening:
         allow_many_connections()
         served = load_served(

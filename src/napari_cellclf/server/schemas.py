@@ -1,12 +1,32 @@
-"""What the server answers, as models that make the answers and describe them."""
+"""Requests and answers of the server as models, and the OpenAPI description made from them."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
 
 from napari_cellclf.bundles.schema import BundleSpec, Sha256
+
+_REF = "#/components/schemas/{model}"
+BINARY = {"type": "string", "format": "binary"}
+_FILES = {"type": "object", "properties": {"image": {"type": "array", "items": BINARY}}}
+_REASONS = {
+    400: "The request is not well formed.",
+    401: "A token is needed, or the one sent is wrong.",
+    408: "The body did not arrive in time.",
+    412: "The server has loaded another model.",
+    413: "The body, or an image in it, is too large.",
+    415: "Not a PNG, JPEG or TIFF image.",
+    422: "The images cannot be used with this model.",
+    503: "The server is busy; try again after Retry-After seconds.",
+    504: "The answer was not ready in time.",
+}
 
 
 class _Answer(BaseModel):
@@ -78,3 +98,131 @@ class State(_Answer):
     """Whether the server is alive, or ready to be asked."""
 
     status: str = Field(examples=["ok"])
+
+
+class PredictQuery(BaseModel):
+    """The query parameters of ``/api/predict``."""
+
+    channels: str = Field(
+        default="",
+        description="Which channel of the image feeds which of the model: "
+        "`MODEL=IMAGE,MODEL=IMAGE`; nothing after the = leaves one out.",
+    )
+    channel: list[str] = Field(
+        default=[],
+        description="What each file shows, where names do not say it; once for each file, in "
+        "order. The files are then one image.",
+    )
+
+
+class ComputeHeaders(BaseModel):
+    """The headers of ``/api/compute``."""
+
+    if_match: str = Field(
+        alias="If-Match",
+        description="The sha256 of the model that the arrays were prepared for, in quotes.",
+    )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address of the server: what answers there, and how it is described."""
+
+    path: str
+    handler: Callable[[Request], Awaitable[Response]]
+    #: One sentence; an address without is not described.
+    summary: str = ""
+    methods: tuple[str, ...] = ("GET",)
+    #: The content types of a body, if it takes one, and of its answer: models or schemas.
+    takes: tuple[str, ...] = ()
+    answers: dict[str, type[BaseModel] | dict[str, Any]] | None = None
+    query: type[BaseModel] | None = None
+    headers: type[BaseModel] | None = None
+    statuses: tuple[int, ...] = ()
+    #: Whether it needs no token: nothing of it is about the model or costs anything.
+    public: bool = False
+
+
+def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
+    """Describe the API in OpenAPI 3.1."""
+    from napari_cellclf import __version__
+
+    described = [endpoint for endpoint in endpoints if endpoint.summary]
+    answers = (answer for one in described for answer in (one.answers or {}).values())
+    models = {Failure} | {answer for answer in answers if isinstance(answer, type)}
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=_REF,
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "napari-cellclf",
+            "description": "Classifies microscopy images.",
+            "version": __version__,
+        },
+        "paths": {
+            endpoint.path: {
+                method.lower(): _operation(endpoint, method) for method in endpoint.methods
+            }
+            for endpoint in described
+        },
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
+    answers = {kind: {"schema": _schema(it)} for kind, it in (endpoint.answers or {}).items()}
+    failure = {"application/json": {"schema": _schema(Failure)}}
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "security": [] if endpoint.public else [{}, {"token": []}],
+        "responses": {
+            "200": {"description": "As asked.", "content": answers},
+            **{
+                str(status): {"description": _REASONS[status], "content": failure}
+                for status in endpoint.statuses
+            },
+        },
+    }
+    parameters = [*_parameters(endpoint.query, "query"), *_parameters(endpoint.headers, "header")]
+    if parameters:
+        operation["parameters"] = parameters
+    if endpoint.takes and method == "GET":
+        # OpenAPI gives a GET no body of its own; the clients of the first version send one.
+        operation["description"] = (
+            "The body holds the bytes of a PNG, JPEG or TIFF image; the answer is one line."
+        )
+    elif endpoint.takes:
+        content = {
+            kind: {"schema": _FILES if kind == "multipart/form-data" else BINARY}
+            for kind in endpoint.takes
+        }
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _schema(answer: type[BaseModel] | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(answer, dict):
+        return answer
+    return {"$ref": _REF.format(model=answer.__name__)}
+
+
+def _parameters(model: type[BaseModel] | None, place: str) -> list[dict[str, Any]]:
+    """Describe the fields of a model as parameters of a request."""
+    if model is None:
+        return []
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": place,
+            "description": field.pop("description"),
+            "required": name in schema.get("required", ()),
+            "schema": {key: value for key, value in field.items() if key != "title"},
+        }
+        for name, field in schema["properties"].items()
+    ]

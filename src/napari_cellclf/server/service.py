@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_cellclf.server.batching import Batcher
-from napari_cellclf.server.failures import ClientGoneError, RequestError, busy
 from napari_cellclf.server.metrics import Metrics
-from napari_cellclf.server.receiving import Receiver
-from napari_cellclf.server.served import Models
+from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy
+from napari_cellclf.server.served_model import Models
+from napari_cellclf.server.uploads import Receiver
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from napari_cellclf.server.served import Served
+    from napari_cellclf.server.served_model import ServedModel
     from napari_cellclf.server.settings import Settings
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Service:
     """A model being served."""
 
-    def __init__(self, reference: str, served: Served, settings: Settings) -> None:
+    def __init__(self, reference: str, served: ServedModel, settings: Settings) -> None:
         limits = settings.limits
         self.settings = settings
         self.limits = limits

@@ -26,7 +26,7 @@ class Limits:
     plane_bytes: int = 64 * _MIB
     files: int = 64
     planes: int = 256
-    #: Answered at a time; more are told to come again.
+    #: Answered at a time; further ones get 503.
     requests: int = 64
     #: Of all bodies that are in memory together.
     waiting_bytes: int = 512 * _MIB
@@ -56,7 +56,7 @@ class Settings:
     host: str = "127.0.0.1"
     #: To listen at; 0 takes a free one.
     port: int = 8080
-    #: What clients must know; None only where nobody but this computer can ask.
+    #: Clients must send it; None only where nobody but this computer can connect.
     token: str | None = field(default=None, repr=False)
     #: Names by which clients call the server, besides addresses, ``localhost`` and `host`.
     allowed_hosts: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Settings:
     allow_origins: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
-    #: How often the model is looked for on the disk again; None only when told (SIGHUP).
+    #: How often to look for a new model on the disk; None: only on SIGHUP.
     reload_seconds: float | None = None
     #: Threads that decode images.
     decoders: int = 2
@@ -78,11 +78,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.token is None and not is_loopback(self.host):
             raise InputError(
-                f"--host {self.host} lets other computers ask, who must know a secret: give "
-                "--token-file FILE, or leave --host out to answer this computer only"
+                f"--host {self.host} allows other computers to connect, which requires a token: "
+                "give --token-file FILE, or leave out --host to serve this computer only"
             )
         if (self.certificate is None) != (self.key is None):
-            raise InputError("TLS needs both --certificate and --key; give the other one, too")
+            raise InputError("TLS needs both --certificate and --key; give the other one as well")
         for origin in self.allow_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise InputError(

@@ -1,4 +1,4 @@
-"""The model that a server answers with: loaded and warmed, and exchanged for a new one."""
+"""The model that a server serves: loaded, warmed up, and replaced by a new one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_cellclf.server.metrics import Metrics
     from napari_cellclf.server.settings import Settings
 
+
 T = TypeVar("T")
 
 _REPEATS = 4
@@ -31,19 +32,19 @@ _log = logging.getLogger("napari_cellclf.server")
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """A model that is ready to answer."""
+class ServedModel:
+    """A model that is ready to be served."""
 
-    #: Loaded, and warmed.
+    #: Loaded and warmed up.
     classifier: Classifier
-    #: Of all that its bundle says, its network's hash included.
+    #: Of everything its bundle holds.
     sha256: str
-    #: Images at a time, with which it is fastest here.
+    #: The fastest number of images at a time on this machine.
     batch: int
 
     @property
     def spec(self) -> BundleSpec:
-        """What it says of itself."""
+        """The description in its bundle."""
         return self.classifier.bundle.spec
 
 
@@ -53,8 +54,8 @@ def load_served(
     *,
     engine: EngineChoice = "auto",
     precision: Precision = "auto",
-) -> Served:
-    """Load a model and compute what it will be asked, so that the first client does not wait."""
+) -> ServedModel:
+    """Load a model and warm it up, so that the first client does not wait."""
     from napari_cellclf.inference.load import load_classifier
 
     classifier = load_classifier(reference, engine=engine, precision=precision)
@@ -63,10 +64,10 @@ def load_served(
         for size in (1 << power for power in range(max_batch.bit_length()))
     }
     _warm_other_sizes(classifier)
-    # Of those that are about as fast the largest, which leaves the other threads more time.
+    # The largest of those that are about as fast, which leaves the other threads more time.
     fast = min(seconds.values()) * _ABOUT
     batch = max(size for size, each in seconds.items() if each <= fast)
-    return Served(classifier, classifier.bundle.spec.fingerprint, batch)
+    return ServedModel(classifier, classifier.bundle.spec.fingerprint, batch)
 
 
 def _seconds_each(classifier: Classifier, size: int) -> float:
@@ -93,10 +94,10 @@ def _warm_other_sizes(classifier: Classifier) -> None:
 
 
 class Models:
-    """Which model answers now, and the way to the next one."""
+    """The model that is served now, and how it is replaced."""
 
     def __init__(
-        self, reference: str, served: Served, settings: Settings, metrics: Metrics
+        self, reference: str, served: ServedModel, settings: Settings, metrics: Metrics
     ) -> None:
         self.current = served
         self._reference = reference
@@ -109,23 +110,23 @@ class Models:
         metrics.model(served.spec.name, served.sha256)
 
     async def watch(self, seconds: float) -> None:
-        """Look for another model on the disk again and again, until this is cancelled."""
+        """Look for another model on the disk repeatedly, until this is cancelled."""
         while True:
             await asyncio.sleep(seconds)
             await self.look()
 
     async def look(self) -> None:
-        """Take the model on the disk if it is another one than before."""
+        """Load the model on the disk if it has changed."""
         found = await self._run(self._fingerprint)
-        # Nothing there for a moment is a model that is being exchanged; twice it is a fault.
+        # Missing once may be a model that is being replaced; missing twice is an error.
         self._looks_without = 0 if found else self._looks_without + 1
         if self._looks_without == 2:
-            self._refuse("there is no whole model in its place", found)
+            self._refuse("no complete model was found at its path", found)
         elif found not in ("", self.current.sha256, self._refused):
             await self.reload()
 
     async def reload(self) -> bool:
-        """Load the model on the disk beside the present one and answer with it from then on."""
+        """Load the model on the disk beside the current one and serve it from then on."""
         async with self._loading:
             before = await self._run(self._fingerprint)
             loading = asyncio.ensure_future(self._run(self._load))
@@ -139,22 +140,22 @@ class Models:
             name, sha256 = self.current.spec.name, self.current.sha256
             self._metrics.model(name, sha256)
             self._metrics.reload("taken")
-            _log.info("model %s (%.12s) answers now", name, sha256)
+            _log.info("now serving model %s (%.12s)", name, sha256)
             return True
 
     def _refuse(self, why: str, fingerprint: str) -> None:
         self._refused = fingerprint
         self._metrics.reload("refused")
-        _log.error("the new model is refused, the present one goes on: %s", why)
+        _log.error("the new model is refused and the current one kept: %s", why)
 
     def close(self) -> None:
-        """Let go of the thread that loads."""
+        """Shut down the thread that loads."""
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _load(self) -> Served:
+    def _load(self) -> ServedModel:
         settings = self._settings
         return load_served(
             self._reference,
@@ -164,7 +165,7 @@ class Models:
         )
 
     def _fingerprint(self) -> str:
-        """Say what is on the disk; nothing where it is not whole, as while it is exchanged."""
+        """Return the hash of the model on the disk; empty where it is incomplete."""
         from napari_cellclf.bundles.bundle import read_spec
         from napari_cellclf.bundles.catalogue import find_model
 

@@ -1,9 +1,9 @@
-"""HTTP on one connection, with what uvicorn leaves open: a time limit for headers, and idle ones.
+"""HTTP on one connection, with limits that uvicorn lacks: on slow headers and idle connections.
 
-A client that opens connections and sends nothing, or a header byte by byte, would keep them for
-ever. Here a header has to be complete in time, and of connections that ask for nothing each address
-may have so many; the oldest makes room for a new one, so that other clients are always let in. A
-client that does not take its answer would keep a connection, too, and is given up after a while.
+A client that opens connections and sends nothing, or a header byte by byte, would keep them
+forever. Here a header has to be complete in time, and each address may have a limited number of
+idle connections; the oldest is closed for a new one, so that other clients can always connect. A
+client that does not read its answer is disconnected after a while as well.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > self.limits.header_bytes:
-            self._refuse(431, "header_too_large", "the header is too large; send less of it")
+            self._refuse(431, "header_too_large", "the header is too large; send a smaller one")
 
     def on_message_begin(self) -> None:
         """Begin to wait for the header of a request."""
@@ -159,7 +159,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
-        self._refuse(400, "bad_request", "this is not a request of HTTP/1.1")
+        self._refuse(400, "bad_request", "this is not an HTTP/1.1 request")
 
     def _brings_body(self) -> bool:
         return any(

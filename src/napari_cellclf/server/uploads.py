@@ -1,20 +1,32 @@
-"""Take in the body of a request: bounded in bytes, in time, and in how many there are."""
+"""The images of a request: its body read within limits, and each image as a model takes it."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from napari_cellclf.core.channels import missing_message, order_warning, taken_in_order
+from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.headers import sniff
 from napari_cellclf.io.memory import MemoryFile
-from napari_cellclf.server.failures import ClientGoneError, RequestError, busy, one_line
+from napari_cellclf.io.planes import collapse_grey
+from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy, one_line
 from napari_cellclf.server.settings import Limits
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.image import Image
+    from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.io.sources import ImageSource
 
 _RAW = {"", "application/octet-stream", "image/jpeg", "image/jpg", "image/png", "image/tiff"}
 _FORM = "multipart/form-data"
@@ -22,10 +34,11 @@ _LONGEST_NAME = 100
 #: Fields of a form that are no files; none is known.
 _MAX_FIELDS = 8
 _DRAIN_SECONDS = 2.0
+_FLOAT_BYTES = 4
 
 
 class Receiver:
-    """Reads bodies, and knows how much of them is in memory."""
+    """Reads bodies, and counts how much of them is in memory."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -34,7 +47,7 @@ class Receiver:
 
     @contextmanager
     def holding(self) -> Iterator[Body]:
-        """Give a body to be read; what it takes is given back at the end of the block."""
+        """Provide a body to read; its memory is released at the end of the block."""
         body = Body(self)
         try:
             yield body
@@ -45,7 +58,7 @@ class Receiver:
     def _turn(self, request: Request) -> Iterator[None]:
         peer = request.client.host if request.client else ""
         if self._peers[peer] >= self._limits.receiving_per_peer:
-            raise busy("too many requests from this address are still sending")
+            raise busy("too many requests from this address are still being received")
         self._peers[peer] += 1
         try:
             yield
@@ -73,17 +86,14 @@ class Body:
         else:
             raise RequestError(
                 415, "unsupported_media_type",
-                f"the Content-Type {one_line(kind)!r} is no image; send image/png, image/jpeg, "
+                f"the Content-Type {one_line(kind)!r} is not an image; send image/png, image/jpeg, "
                 "image/tiff, or multipart/form-data for several files",
             )  # fmt: skip
         _check_files(files)
         return files
 
     async def raw(self, request: Request) -> bytes:
-        """Read the body as it is.
-
-        Returns maybe none.
-        """
+        """Read the body as it is; it may be empty."""
         return b"".join([chunk async for chunk in self._stream(request)])
 
     async def _form(self, request: Request) -> list[MemoryFile]:
@@ -94,7 +104,7 @@ class Body:
             max_files=limits.files,
             max_fields=_MAX_FIELDS,
         )
-        # Never on a disk: what was sent stays in memory, which is bounded already.
+        # Never on a disk: uploads stay in memory, which is bounded already.
         parser.spool_max_size = limits.body_bytes + 1
         try:
             form = await parser.parse()
@@ -103,7 +113,7 @@ class Body:
             raise RequestError(status, code, f"the form cannot be read: {error.message}") from error
         except UnicodeError as error:
             raise RequestError(
-                400, "form", "the form names a charset that nothing can be read with; send UTF-8"
+                400, "form", "the charset of the form is not supported; send UTF-8"
             ) from error
         try:
             return [await _file(name, part) for name, part in form.multi_items()]
@@ -111,7 +121,7 @@ class Body:
             await form.close()
 
     async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """Go over the pieces of a body, as far as it is allowed to go."""
+        """Yield the body in chunks, within the limits."""
         encoding = request.headers.get("content-encoding", "identity").lower()
         if encoding not in ("", "identity"):
             raise RequestError(
@@ -145,7 +155,7 @@ class Body:
         if self.size > self._limits.body_bytes:
             raise self._too_large()
         if self._receiver._held > self._limits.waiting_bytes:
-            raise busy("the images being answered fill the memory set aside for them")
+            raise busy("the memory for images is full")
 
     def _too_large(self) -> RequestError:
         return RequestError(
@@ -155,8 +165,63 @@ class Body:
         )  # fmt: skip
 
 
+@dataclass
+class UploadedImage:
+    """An image that was sent, read as a model takes it: grey where it came as RGB."""
+
+    #: What was sent.
+    source: ImageSource
+    #: The model's.
+    preprocessing: Preprocessing
+    #: Largest sizes.
+    limits: Limits
+    #: Channels that the request names.
+    mapping: Mapping[str, str | None] | None
+    #: Filled by `read`.
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self) -> Image:
+        """Read it, check its size, and collect warnings."""
+        expected = self.preprocessing.channels
+        image = self.source.read()
+        self._check_size(image)
+        if not any(spec.matches("red") for spec in expected):
+            # Clients often save grey images with three equal colours.
+            image = collapse_grey(image)
+        stem = PurePath(self.source.id).stem
+        if image.channels == ("",) and any(spec.matches(stem) for spec in expected):
+            image = replace(image, channels=(stem,))
+        self._note_channels(image)
+        return image
+
+    def _note_channels(self, image: Image) -> None:
+        expected = self.preprocessing.channels
+        if self.mapping is None and len(expected) > 1 and taken_in_order(expected, image.channels):
+            self.warnings.append(order_warning(expected))
+        missing = missing_message(expected, self.preprocessing.match(image, self.mapping))
+        if missing:
+            self.warnings.append(missing)
+
+    def _check_size(self, image: Image) -> None:
+        if image.n_planes > self.limits.planes:
+            raise ImageTooLargeError(
+                f"{self.source.id} has {image.n_planes} planes; send at most {self.limits.planes} "
+                "at a time"
+            )
+        size = self.preprocessing.size or image.height_width
+        if (
+            math.prod(size) * len(self.preprocessing.channels) * _FLOAT_BYTES
+            > self.limits.plane_bytes
+        ):
+            height, width = image.height_width
+            raise ImageTooLargeError(
+                f"{self.source.id} has {height} x {width} pixels, more than this server takes; "
+                "send parts of it"
+            )
+
+
 async def drain(request: Request) -> None:
-    """Read on for a moment, so that a client that still sends comes to read the answer."""
+    """Read on for a moment, so that a client that is still sending gets to read the answer."""
     with suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in request.stream():
@@ -164,7 +229,7 @@ async def drain(request: Request) -> None:
 
 
 def base_name(sent: str | None) -> str:
-    r"""Keep of a name that a client made up what can be shown and compared.
+    r"""Reduce a file name from a client to what is safe to show and compare.
 
     Examples
     --------
@@ -180,7 +245,7 @@ async def _file(field: str, part: UploadFile | str) -> MemoryFile:
     if isinstance(part, str):
         raise RequestError(
             400, "form",
-            f"the field {one_line(field)[:100]!r} of the form is no file; parameters belong into "
+            f"the field {one_line(field)[:100]!r} of the form is not a file; put parameters into "
             "the address",
         )  # fmt: skip
     return MemoryFile(base_name(part.filename), await part.read())
@@ -189,11 +254,11 @@ async def _file(field: str, part: UploadFile | str) -> MemoryFile:
 def _check_files(files: list[MemoryFile]) -> None:
     if not files or not any(file.size for file in files):
         raise RequestError(
-            400, "no_image", "no image was sent; send the bytes of one as the body, or a form"
+            400, "no_image", "no image was sent; send its bytes as the body, or a form"
         )
     for file in files:
         if sniff(file.content[:512]) is None:
             raise RequestError(
                 415, "unsupported_media_type",
-                f"{file.name} is not a PNG, JPEG or TIFF image, whatever it is called; convert it",
+                f"{file.name} is not a PNG, JPEG or TIFF image; convert it",
             )  # fmt: skip
