@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from napari_cellclf.bundles.keras_file import read_keras_file
-from napari_cellclf.bundles.onnx_gate import check_onnx
+from napari_cellclf.bundles.onnx_file import check_onnx
 from napari_cellclf.errors import ModelError
 
 RUNS = 5
@@ -136,7 +136,7 @@ def onnx_of(field: bytes, count: int, name: str) -> Callable[[Path], Path]:
 def look(path: Path) -> object:
     """Send a file through the gate it is for."""
     if path.suffix == ".onnx":
-        return check_onnx(path, path.name)
+        return check_onnx(path.read_bytes(), path.name)
     return read_keras_file(path)
 
 

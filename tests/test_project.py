@@ -29,6 +29,7 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 DISTRIBUTIONS = {
     "docstring_parser": "docstring-parser",
     "PIL": "pillow",
+    "google": "protobuf",
     "botocore": "boto3",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -41,6 +41,10 @@ def ints(name: str, *numbers: int) -> bytes:
     return message(1, name) + b"".join(whole(8, number) for number in numbers) + whole(20, 7)
 
 
+def number(name: str, value: int) -> bytes:
+    return message(1, name) + whole(3, value) + whole(20, 2)
+
+
 def port(name: str, *sides: int | str, kind: int = 1) -> bytes:
     dims = [whole(1, side) if isinstance(side, int) else message(2, side) for side in sides]
     shape = message(2, *(message(1, dim) for dim in dims))

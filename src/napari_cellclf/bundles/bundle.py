@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,6 @@ from napari_cellclf.bundles.bundle_files import (
 )
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.networks import read_network
-from napari_cellclf.bundles.onnx_gate import check_onnx
 from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
 from napari_cellclf.bundles.weights import parse_weights
@@ -192,8 +190,11 @@ class ModelBundle:
         content = read_all(self._members, GRAPH)
         _compare(hashlib.sha256(content).hexdigest(), self.spec.files[GRAPH], GRAPH, self.path)
         size = self.spec.input.preprocessing.size or (None, None)
+        # An engine that finds the network compiled needs neither the file nor `onnx`.
+        from napari_cellclf.bundles.onnx_file import check_onnx
+
         check_onnx(
-            io.BytesIO(content),
+            content,
             name,
             inputs=(None, *size, len(self.spec.input.channels)),
             n_classes=len(self.spec.classes),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.bundles.bundle_files import GRAPH, LIMITS
-from napari_cellclf.bundles.onnx_gate import check_onnx
+from napari_cellclf.bundles.onnx_file import check_onnx
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError, ModelError
 from napari_cellclf.inference.keras_engine import KerasEngine
@@ -50,7 +50,8 @@ def write_graph(
     file = folder / GRAPH
     try:
         _write(network, file)
-        check_onnx(file, GRAPH, inputs=(None, *pixels.shape[1:]), n_classes=expected.shape[1])
+        content = file.read_bytes()
+        check_onnx(content, GRAPH, inputs=(None, *pixels.shape[1:]), n_classes=expected.shape[1])
         _compare(file, pixels, expected)
     # An engine's own errors are RuntimeErrors; none of them may cost a network that was trained.
     except (ModelError, RuntimeError, MemoryError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import math
 import tracemalloc
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +21,7 @@ from onnx_bytes import (
     message,
     model,
     node,
+    number,
     port,
     tensor,
     text_attribute,
@@ -29,37 +30,22 @@ from onnx_bytes import (
     whole_file,
 )
 
-from napari_cellclf.bundles.onnx_gate import MAX_NODES, CheckedOnnx, check_onnx
-from napari_cellclf.bundles.onnx_nodes import OPERATORS
-from napari_cellclf.bundles.onnx_shapes import RULES, Call
-from napari_cellclf.bundles.wire import MAX_FIELDS
+from napari_cellclf.bundles.onnx_file import MAX_FIELDS, MAX_NODES, check_onnx
 from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 
 WHOLE = whole_file()
 
 
-def _check(content: bytes, **ports: object) -> CheckedOnnx:
-    return check_onnx(io.BytesIO(content), "model.onnx", **ports)
+def _check(content: bytes, **ports: object) -> None:
+    check_onnx(content, "model.onnx", **ports)
 
 
-def test_a_plain_network_passes(tmp_path: Path) -> None:
-    checked = _check(WHOLE, inputs=(None, 8, 8, 1), n_classes=2)
-    assert checked == CheckedOnnx(
-        input_name="image",
-        output_name="answer",
-        input_shape=(None, 8, 8, 1),
-        output_shape=(None, 2),
-        opset=18,
-        operators=frozenset({"Flatten", "Gemm", "Softmax"}),
-        n_parameters=130,
-        n_nodes=3,
-    )
-    (tmp_path / "model.onnx").write_bytes(WHOLE)
-    assert check_onnx(tmp_path / "model.onnx", "model.onnx") == checked
+def test_a_plain_network_passes() -> None:
+    _check(WHOLE, inputs=(None, 8, 8, 1), n_classes=2)
+    _check(WHOLE)
 
 
 def test_it_is_what_onnx_itself_reads() -> None:
-    onnx = pytest.importorskip("onnx")
     onnx.checker.check_model(onnx.load_from_string(WHOLE), full_check=True)
 
 
@@ -70,6 +56,10 @@ def _one(*nodes: bytes, tensors: tuple[bytes, ...] = (), **parts: object) -> byt
 
 def _constant(name: str, *values: int) -> bytes:
     return tensor(name, np.array(values, np.int64))
+
+
+def _elsewhere(path: str) -> bytes:
+    return message(13, message(1, "location"), message(2, path))
 
 
 def _kernel(*sides: int) -> bytes:
@@ -93,7 +83,7 @@ def _chain(
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "external-data": (
-        _one(tensors=(tensor("x", np.ones(2, np.float32), message(13, "/etc/passwd")),)),
+        _one(tensors=(tensor("x", np.ones(2, np.float32), _elsewhere("/etc/passwd")),)),
         "another file",
     ),
     "external-location": (
@@ -129,11 +119,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "random": (_one(node("RandomNormalLike", ["image"], "x")), "RandomNormalLike"),
     "image-decoder": (_one(node("ImageDecoder", ["image"], "x")), "ImageDecoder"),
     "sparse-attribute": (
-        _one(node("Constant", [], "x", message(1, "a") + message(22, b""))), "another object",
+        _one(node("Constant", [], "x", message(1, "a") + message(22, b""))), "sparse tensors",
     ),
     "attribute-of-a-function": (
         _one(node("Relu", ["image"], "x", message(1, "a") + message(21, "outer"))),
-        "another object",
+        "ref_attr_name",
     ),
     "large-attribute": (
         _one(node("MaxPool", ["image"], "x", ints("kernel_shape", 1 << 40))), "limit 16384",
@@ -157,7 +147,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "expand": (
         _one(node("Expand", ["image", "s"], "x"), tensors=(_constant("s", 1 << 30),)), "Expand;",
     ),
-    "expand-by-the-image": (_one(node("Expand", ["image", "image"], "x")), "cannot be told"),
+    "expand-by-the-image": (_one(node("Expand", ["image", "image"], "x")), "must be 1D"),
     "tile": (
         _one(node("Tile", ["image", "s"], "x"), tensors=(_constant("s", 1 << 20, 8, 8, 8),)),
         "by Tile",
@@ -185,7 +175,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "by ConvTranspose",
     ),
     "joined-with-itself-again-and-again": (
-        _one(*(node("Concat", [f"x{i}" if i else "image"] * 2, f"x{i + 1}", ints("axis", 1))
+        _one(*(node("Concat", [f"x{i}" if i else "image"] * 2, f"x{i + 1}", number("axis", 1))
                for i in range(60))),
         "by Concat",
     ),
@@ -197,8 +187,15 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "by Mul",
     ),
     "each-with-each-in-a-matrix": (
-        _one(node("Reshape", ["image", "image"], "r"), *_chain(8, "MatMul", start="r", twice=True)),
+        _one(node("Reshape", ["big", "row"], "r"), node("Reshape", ["big", "column"], "c"),
+             node("MatMul", ["c", "r"], "x"),
+             tensors=(tensor("big", np.ones(1 << 15, np.float32)), _constant("row", 1, -1),
+                      _constant("column", -1, 1))),
         "by MatMul",
+    ),
+    "shaped-by-the-image": (
+        _one(node("Reshape", ["image", "image"], "r"), *_chain(8, "MatMul", start="r", twice=True)),
+        "must be 1D",
     ),
     "chosen-again-and-again": (
         _one(*(node("Gather", [f"x{i}" if i else "image", "s"], f"x{i + 1}") for i in range(4)),
@@ -218,12 +215,19 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         _one(node("Cast", ["s"], "u", message(1, "to") + whole(3, 2) + whole(20, 2)),
              *_chain(1, "Mul", start="u", twice=True), node("Tile", ["image", "x1"], "x"),
              tensors=(_constant("s", -1, -1, -1, -1),)),
-        "cannot be told",
+        "unsupported type",
+    ),
+    "wound-round-and-back": (
+        _one(*(node("Cast", [a], b, number("to", to))
+               for a, b, to in (("s", "u", 12), ("u", "v", 7))),
+             node("Add", ["v", "two"], "w"), node("Tile", ["image", "w"], "x"),
+             tensors=(_constant("s", -1, -1, -1, -1), _constant("two", 2, 2, 2, 2))),
+        "by Tile",
     ),
     "by-fractions": (
         _one(node("Div", ["s", "t"], "a"), node("Tile", ["image", "a"], "x"),
              tensors=(_constant("s", 1, 1, 1, 1), tensor("t", np.full(4, 1e-9, np.float32)))),
-        "cannot be told",
+        "inconsistent type",
     ),
     "texts-that-are-a-constant": (
         _one(node("Constant", [], "x", message(1, "value_strings") + message(9, "1") * 9)),
@@ -233,11 +237,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         _one(node("Constant", [], "s", message(1, "value_floats") + message(7, bytes(1 << 18))),
              node("Reshape", ["s", "column"], "c"), node("Mul", ["s", "c"], "x"),
              tensors=(_constant("column", -1, 1),)),
-        "by Mul",
+        "not one tensor",
     ),
     "times-less-than-nothing": (
         _one(node("Tile", ["image", "s"], "x"), tensors=(_constant("s", 1, -9, 1, 1),)),
-        "cannot be told",
+        "negative values",
     ),
     "nothing-of-this-size": (
         _one(node("Slice", ["image", "s", "e"], "x"),
@@ -259,15 +263,18 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "computed-twice": (_one(node("Relu", ["image"], "flat")), "computes it twice"),
     "overwrites-a-constant": (_one(node("Relu", ["image"], "bias")), "computes it twice"),
-    "two-constants": (_one(tensors=(TENSORS[1],)), "two constants of one name"),
+    "two-constants": (_one(tensors=(TENSORS[1],)), "two tensors of the name"),
     "two-inputs": (_one(inputs=[port("image", 1), port("more", 1)]), "2 inputs"),
     "two-outputs": (_one(outputs=[port("answer", 1), port("flat", 1)]), "2 outputs"),
-    "sparse-initializer": (_one(more=message(15, b"")), "sparse or quantised"),
-    "quantisation": (_one(more=message(14, b"")), "sparse or quantised"),
+    "sparse-initializer": (_one(more=message(15, b"")), "sparse tensors"),
+    "quantisation": (_one(more=message(14, b"")), "quantised tensors"),
     "input-of-texts": (_one(inputs=[port("image", 1, kind=8)]), "other numbers"),
-    "input-without-shape": (_one(inputs=[message(1, "image")]), "what shape"),
+    "input-without-shape": (
+        _one(inputs=[message(1, "image") + message(2, message(1, whole(1, 1)))]), "what shape",
+    ),
+    "input-without-type": (_one(inputs=[message(1, "image")]), "one plain tensor"),
     "input-is-a-sequence": (
-        _one(inputs=[message(1, "image") + message(2, message(4, b""))]), "one plain tensor",
+        _one(inputs=[message(1, "image") + message(2, message(4, b""))]), "sequence_type",
     ),
     "training": (model(graph(*NODES, tensors=TENSORS), message(20, b"")), "training steps"),
     "functions": (model(graph(*NODES, tensors=TENSORS), message(25, b"")), "functions of its own"),
@@ -328,104 +335,33 @@ def test_ports_are_those_of_the_bundle(ports: dict[str, object], told: str) -> N
 
 
 def test_open_sizes_take_any() -> None:
-    content = model(
-        graph(*NODES, tensors=TENSORS, inputs=[port("image", "n", "y", "x", 1)])
-    )  # fmt: skip
-    assert _check(content, inputs=(None, 300, None, 1)).input_shape == (None, None, None, 1)
+    mean = node("ReduceMean", ["image"], "mean", ints("axes", 1, 2), number("keepdims", 0))
+    ends = (node("Gemm", ["mean", "k"], "logits"), node("Softmax", ["logits"], "answer"))
+    image = port("image", "n", "y", "x", 1)
+    content = model(graph(mean, *ends, tensors=(_kernel(1, 2),), inputs=[image]), opset=13)
+    _check(content, n_classes=2)
+    _check(content, inputs=(None, 300, None, 1))
 
 
 def test_sizes_that_are_put_together_are_followed() -> None:
     shaped = (
-        node("Shape", ["image"], "all", ints("end", 2)),
-        node("Concat", ["all", "s"], "size", ints("axis", 0)),
+        node("Shape", ["image"], "all", number("start", 0), number("end", 2)),
+        node("Concat", ["all", "s"], "size", number("axis", 0)),
         node("Resize", ["image", "", "", "size"], "x", float_attribute("cubic_coeff_a", -0.5)),
     )
-    assert _check(_one(*shaped, tensors=(_constant("s", 20, 20),))).n_nodes == 6
+    _check(_one(*shaped, tensors=(_constant("s", 20, 20),)))
     with pytest.raises(UnsafeModelError, match="Resize"):
         _check(_one(*shaped, tensors=(_constant("s", 20_000, 20_000),)))
 
 
-IMAGE, COLUMN = (1, 6, 9, 12), (1, 6)
-#: Operator, its inputs (sizes, or the numbers of a constant), its attributes.
-OPERATIONS: list[tuple[str, list[Any], dict[str, Any]]] = [
-    ("Relu", [IMAGE], {}),
-    ("Add", [IMAGE, (12,)], {}),
-    ("Where", [(1, 6, 1, 1), IMAGE, IMAGE], {}),
-    ("AveragePool", [IMAGE], {"kernel_shape": [3, 2], "strides": [2, 3], "ceil_mode": 1}),
-    ("MaxPool", [IMAGE], {"kernel_shape": [3, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]}),
-    ("Concat", [IMAGE, IMAGE, (1, 6, 9, 3)], {"axis": -1}),
-    ("Conv", [IMAGE, (4, 3, 3, 5)], {"group": 2, "pads": [1, 0, 2, 1], "dilations": [2, 1]}),
-    ("Conv", [IMAGE, (4, 6, 3, 3)], {"auto_pad": "VALID", "strides": [2, 1]}),
-    ("ConvTranspose", [IMAGE, (6, 2, 3, 3)], {"group": 3, "strides": [2, 3]}),
-    ("ConvTranspose", [IMAGE, (6, 2, 2, 3)], {"output_padding": [1, 0], "dilations": [3, 1]}),
-    ("DepthToSpace", [(1, 8, 3, 5)], {"blocksize": 2}),
-    ("SpaceToDepth", [(1, 2, 6, 8)], {"blocksize": 2}),
-    ("Expand", [(6, 1, 12), [1, 1, 9, 12]], {}),
-    ("Flatten", [IMAGE], {"axis": 2}),
-    ("Gather", [IMAGE, [3, 2, 1]], {"axis": 2}),
-    ("Gemm", [COLUMN, (4, 6)], {"transB": 1}),
-    ("GlobalAveragePool", [IMAGE], {}),
-    ("MatMul", [IMAGE, (12, 5)], {}),
-    ("MatMul", [(7, 1, 2, 3), (4, 3, 6)], {}),
-    ("Pad", [IMAGE, [0, 0, 1, 2, 0, 0, 3, -4]], {}),
-    ("ReduceMean", [IMAGE, [2, -1]], {"keepdims": 0}),
-    ("ReduceMax", [IMAGE], {}),
-    ("Reshape", [IMAGE, [0, -1, 4]], {}),
-    ("Resize", [IMAGE, None, None, [1, 6, 4, 40]], {}),
-    ("Shape", [IMAGE], {"start": 1, "end": -1}),
-    ("Slice", [IMAGE, [1, -1], [1 << 62, -(1 << 62)], [1, 3], [2, -5]], {}),
-    ("Split", [IMAGE], {"axis": 1, "num_outputs": 1}),
-    ("Squeeze", [(1, 3, 1, 1), [-1, 2]], {}),
-    ("Tile", [COLUMN, [2, 3]], {}),
-    ("Transpose", [IMAGE], {"perm": [0, 2, 3, 1]}),
-    ("Unsqueeze", [COLUMN, [0, -1]], {}),
-    ("GlobalMaxPool", [IMAGE], {}),
-]
-
-
-@pytest.mark.parametrize("place", range(len(OPERATIONS)), ids=lambda i: f"{OPERATIONS[i][0]}-{i}")
-def test_sizes_are_those_of_onnx_itself(place: int) -> None:
-    onnx = pytest.importorskip("onnx")
-    operator, taken, given = OPERATIONS[place]
-    names = ["" if one is None else f"in{i}" for i, one in enumerate(taken)]
-    constants = {
-        name: onnx.numpy_helper.from_array(np.array(one, np.int64), name)
-        for name, one in zip(names, taken, strict=True)
-        if isinstance(one, list)
-    }
-    inputs = [
-        onnx.helper.make_tensor_value_info(name, 9 if operator == "Where" and i == 0 else 1, one)
-        for i, (name, one) in enumerate(zip(names, taken, strict=True))
-        if isinstance(one, tuple)
-    ]
-    called = onnx.helper.make_node(operator, names, ["out"], **given)
-    out = onnx.helper.make_tensor_value_info("out", 7 if operator == "Shape" else 1, None)
-    whole_graph = onnx.helper.make_graph([called], "g", inputs, [out], list(constants.values()))
-    made = onnx.helper.make_model(whole_graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
-    (found,) = onnx.shape_inference.infer_shapes(made, strict_mode=True).graph.output
-    expected = tuple(side.dim_value for side in found.type.tensor_type.shape.dim)
-    values = [tuple(map(float, one)) if isinstance(one, list) else None for one in taken]
-    sides = [(len(one),) if isinstance(one, list) else one for one in taken]
-    numbers = {
-        key: value if isinstance(value, list) else [value]
-        for key, value in given.items()
-        if not isinstance(value, str)
-    }
-    texts = {key: value for key, value in given.items() if isinstance(value, str)}
-    call = Call(sides, values, numbers, texts)
-    assert (RULES[operator](call) if operator in RULES else call.side(0)) == expected
-
-
-def test_every_rule_is_of_an_operator_that_is_allowed() -> None:
-    assert set(RULES) <= OPERATORS
-
-
 def test_what_will_be_fed_counts_where_a_size_is_open() -> None:
     content = model(
-        graph(*_chain(1, "Conv", "k"), *NODES, tensors=(*TENSORS, _kernel(64, 1, 1, 1)),
+        graph(*_chain(1, "Conv", "k"), node("GlobalAveragePool", ["x1"], "pooled"),
+              node("Flatten", ["pooled"], "flat"), *NODES[1:],
+              tensors=(*TENSORS, _kernel(64, 1, 1, 1)),
               inputs=[port("image", "n", 1, "y", "x")])
     )  # fmt: skip
-    assert _check(content, inputs=(None, 1, 1000, 1000)).n_nodes == 4
+    _check(content, inputs=(None, 1, 1000, 1000))
     with pytest.raises(UnsafeModelError, match="by Conv"):
         _check(content, inputs=(None, 1, 2000, 2000))
 
@@ -444,10 +380,11 @@ def test_bent_bytes_are_told_or_still_a_plain_network(
     for place, value in changes:
         content[place] = value
     try:
-        checked = _check(bytes(content[:cut]))
+        _check(bytes(content[:cut]))
     except ModelError:
         return
-    assert checked.n_parameters * 4 <= len(WHOLE)
+    tensors = onnx.load_from_string(bytes(content[:cut])).graph.initializer
+    assert sum(math.prod(tensor.dims) for tensor in tensors) * 4 <= len(WHOLE)
 
 
 @settings(max_examples=300, deadline=None)
@@ -457,8 +394,7 @@ def test_any_bytes_are_told(content: bytes) -> None:
         _check(content)
 
 
-def test_bent_files_of_other_writers(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
+def test_bent_files_of_other_writers() -> None:
     helper = onnx.helper
     body = helper.make_graph(
         [
@@ -474,8 +410,7 @@ def test_bent_files_of_other_writers(tmp_path: Path) -> None:
         [helper.make_tensor("k", 1, [3, 2, 3, 3], np.arange(54.0))],
     )
     content = helper.make_model(body).SerializeToString()
-    checked = _check(content, inputs=(None, None, None, 2), n_classes=3)
-    assert checked.n_parameters == 54
+    _check(content, inputs=(None, None, None, 2), n_classes=3)
     for length in range(len(content)):
         with pytest.raises(ModelError):
             _check(content[:length])
@@ -483,10 +418,9 @@ def test_bent_files_of_other_writers(tmp_path: Path) -> None:
 
 def test_tensors_are_not_copied() -> None:
     large = _one(tensors=(tensor("large", np.zeros(1 << 23, np.float32)),))
-    handle = io.BytesIO(large)
     tracemalloc.start()
     try:
-        assert check_onnx(handle, "model.onnx").n_parameters == 130 + (1 << 23)
+        _check(large)
         assert tracemalloc.get_traced_memory()[1] < 1e6
     finally:
         tracemalloc.stop()

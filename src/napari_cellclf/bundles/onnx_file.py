@@ -1,0 +1,538 @@
+"""Check an ONNX file before an engine loads it: standard operators on whole tensors, nothing else.
+
+The data of large constants are left out before the `onnx` package parses the rest, so that a file
+of any size takes little memory. Then the size of every result is inferred node by node: each is
+checked before the next can be made larger by it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NoReturn
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, Message
+from onnx.checker import ValidationError
+from onnx.defs import SchemaError, get_schema
+from onnx.helper import make_tensor, make_tensor_type_proto
+from onnx.shape_inference import InferenceError, infer_node_outputs
+
+from napari_cellclf.bundles.parameters import words
+from napari_cellclf.bundles.schema import MAX_ALL_NUMBERS, MAX_NUMBERS, MAX_OPERATIONS, OPEN_SIDE
+from napari_cellclf.errors import BundleError, UnsafeModelError
+
+Side = int | None
+
+MAX_NODES = 6_000
+#: Fields that are looked at in one file: a bound of the time it takes.
+MAX_FIELDS = 80_000
+#: Bytes of a file without the data of its large constants.
+MAX_STRUCTURE = 1 << 21
+#: Axes of a result, and of a constant.
+MAX_RANK, MAX_DIMENSIONS = 16, 8
+#: The largest number that an attribute may be.
+MAX_ATTRIBUTE = 1 << 14
+#: Versions of the operators that the list below was made for, and of the format.
+OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
+IR_VERSIONS = range(3, onnx.IR_VERSION + 1)
+
+#: Operators that a classifier of images is made of. None of them holds another graph, draws random
+#: numbers, or makes a tensor whose size depends on what is in the image.
+OPERATORS = words(
+    "Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv "
+    "ConvTranspose DepthToSpace Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather "
+    "Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual "
+    "HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu "
+    "Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg "
+    "PRelu Pad Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    "ReduceSumSquare Relu Reshape Resize Selu Shape Shrink Sigmoid Slice Softmax Softplus "
+    "Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
+    "Unsqueeze Where"
+)
+
+#: Every field that may stand in a message, by the message's type.
+_FIELDS: Mapping[str, frozenset[str]] = {
+    "ModelProto": words(
+        "ir_version producer_name producer_version domain model_version doc_string graph "
+        "opset_import"
+    ),
+    "OperatorSetIdProto": words("domain version"),
+    "GraphProto": words("node name initializer doc_string input output value_info"),
+    "NodeProto": words("input output name op_type domain attribute doc_string"),
+    "AttributeProto": words("name type doc_string f i s t floats ints"),
+    "TensorProto": words(
+        "dims data_type name doc_string data_location raw_data float_data int32_data int64_data "
+        "double_data uint64_data"
+    ),
+    "ValueInfoProto": words("name type doc_string"),
+    "TypeProto": words("tensor_type"),
+    "Tensor": words("elem_type shape"),
+    "TensorShapeProto": words("dim"),
+    "Dimension": words("dim_value dim_param"),
+}
+#: What the others are, for messages.
+_REFUSED = {
+    "external_data": "a tensor in another file",
+    "functions": "functions of its own",
+    "g": "a graph inside a node",
+    "graphs": "a graph inside a node",
+    "quantization_annotation": "quantised tensors",
+    "segment": "a tensor in pieces",
+    "sparse_initializer": "sparse tensors",
+    "sparse_tensor": "sparse tensors",
+    "string_data": "texts instead of numbers",
+    "strings": "texts instead of numbers",
+    "training_info": "training steps",
+}
+_MAX_TEXT = 1 << 10
+_MAX_LIST = 1 << 10
+
+#: numpy's names of the types of numbers; complex, packed and 8-bit ones are left out.
+_TYPES = {
+    1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2",
+    11: "<f8", 12: "<u4", 13: "<u8",
+}  # fmt: skip
+_FLOAT, _INT32, _INT64 = 1, 6, 7
+_LISTS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+#: Constants of up to this many numbers may say how large a result is.
+_FEW = 64
+#: Bytes of data that are kept for parsing.
+_SMALL = 1 << 10
+#: Beyond this, sizes could wrap around where an engine computes them; `Slice` clips to the image.
+_LARGEST = (1 << 31) - 1
+
+
+def check_onnx(
+    content: bytes,
+    name: str,
+    *,
+    inputs: Sequence[Side] | None = None,
+    n_classes: int | None = None,
+) -> None:
+    """Check an ONNX file statically.
+
+    Parameters
+    ----------
+    content : bytes
+        The file. Give these same bytes to the engine, so that it loads what was checked.
+    name : str
+        What to call it in messages.
+    inputs : sequence of (int or None), optional
+        The shape that will be fed, with the batch in front; None where the size is open.
+    n_classes : int, optional
+        How many probabilities are expected for each image.
+
+    Raises
+    ------
+    BundleError
+        If it is not complete, or its input or output is another.
+    UnsafeModelError
+        If it holds anything but standard operators on tensors in the file, or takes too much memory
+        or time to compute.
+    """
+    try:
+        _Check(name).model(content, inputs, n_classes)
+    # Names that are not UTF-8 are noticed only when they are read.
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(
+            f"{name} is not a complete ONNX file (truncated download?); get it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What is known of a tensor before anything is computed."""
+
+    kind: int
+    sides: tuple[int, ...]
+    #: Its numbers, of small constants.
+    data: onnx.TensorProto | None = None
+    #: The same, if they are whole.
+    whole: list[int] | None = None
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.sides)
+
+
+class _Check:
+    """Checks one file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.n_fields = 0
+        self.opset = 0
+        self.ir_version = 0
+        self.known: dict[str, _Tensor] = {}
+        self.numbers = 0
+        self.operations = 0
+
+    def refuse(self, what: str) -> NoReturn:
+        raise UnsafeModelError(f"{self.name} {what}")
+
+    def model(self, content: bytes, inputs: Sequence[Side] | None, n_classes: int | None) -> None:
+        thin = _Thin(self.refuse)
+        parsed = onnx.ModelProto.FromString(thin.copy(memoryview(content), _TO_DATA))
+        self.fields(parsed)
+        self.versions(parsed)
+        graph = parsed.graph
+        if not graph.node or not self.opset:
+            raise DecodeError
+        for tensor, left_out in zip(graph.initializer, thin.left_out, strict=True):
+            self.add(tensor.name, self.constant(tensor, left_out))
+        fed = self.ports(graph, inputs)
+        self.add(fed.name, _Tensor(_FLOAT, _fed_sides(fed, inputs or ())))
+        for node in graph.node:
+            self.node(node)
+        self.result(graph.output[0], n_classes)
+
+    def fields(self, parsed: onnx.ModelProto) -> None:
+        """Let nothing pass that is not known here: an engine may know what to do with it."""
+        size = parsed.ByteSize()
+        parsed.DiscardUnknownFields()
+        if parsed.ByteSize() != size:
+            self.refuse("holds fields that are not known here; save it with an older ONNX")
+        if len(parsed.graph.node) > MAX_NODES:
+            self.refuse(f"has over {MAX_NODES} nodes")
+        self.message(parsed)
+
+    def message(self, message: Message) -> None:
+        kind = message.DESCRIPTOR.name
+        for field, value in message.ListFields():
+            if field.name not in _FIELDS[kind]:
+                what = _REFUSED.get(field.name, f"{field.name!r}")
+                self.refuse(f"holds {what}; only plain networks with their weights can be loaded")
+            plain = isinstance(value, int | float | str | bytes | Message)
+            values = (value,) if plain else value
+            if field.name == "ints" and len(values) > _MAX_LIST:
+                self.refuse("holds a list of numbers that is longer than such lists are")
+            if isinstance(values[0], int | float) or field.name in ("doc_string", "raw_data"):
+                continue
+            self.n_fields += len(values)
+            if self.n_fields > MAX_FIELDS:
+                self.refuse(f"holds over {MAX_FIELDS} fields; only smaller networks can be loaded")
+            for one in values:
+                if isinstance(one, Message):
+                    self.message(one)
+                elif len(one) > _MAX_TEXT:
+                    self.refuse("holds a name that is longer than names are")
+
+    def versions(self, parsed: onnx.ModelProto) -> None:
+        self.ir_version = parsed.ir_version
+        if self.ir_version not in IR_VERSIONS:
+            self.refuse(f"is of ONNX format {self.ir_version}, which is not known here")
+        # Exporters also name sets that no node is of; the nodes are looked at one by one.
+        found = [one.version for one in parsed.opset_import if one.domain in ("", "ai.onnx")]
+        if len(found) > 1 or any(version not in OPSETS for version in found):
+            self.refuse(
+                f"uses version {found[-1]} of ONNX's operators; {OPSETS[0]} to {OPSETS[-1]} are "
+                "known"
+            )
+        self.opset = sum(found)
+
+    def add(self, name: str, tensor: _Tensor) -> None:
+        if not name or name in self.known:
+            self.refuse(f"has two tensors of the name {name[:80]!r}, or computes it twice")
+        self.known[name] = tensor
+
+    def constant(self, tensor: onnx.TensorProto, left_out: int = 0) -> _Tensor:
+        """Check that a constant is as large as it says."""
+        sides = tuple(tensor.dims)
+        if tensor.data_location != onnx.TensorProto.DEFAULT:
+            self.refuse("keeps a tensor in another file; save it as one file")
+        plain = tensor.data_type in _TYPES and len(sides) <= MAX_DIMENSIONS
+        if not plain or any(side < 0 for side in sides):
+            self.refuse(f"holds a tensor {tensor.name[:80]!r} that is no plain array of numbers")
+        dtype = np.dtype(_TYPES[tensor.data_type])
+        lists = [listed for key in _LISTS if (listed := getattr(tensor, key))]
+        size = left_out + len(tensor.raw_data)
+        # Half a number counts as none.
+        held = -1 if size % dtype.itemsize else size // dtype.itemsize
+        n_listed = sum(map(len, lists))
+        twice = (
+            (len(lists) > 1) + (bool(lists) and size > 0) + (left_out and tensor.raw_data != b"")
+        )
+        if held + n_listed != math.prod(sides) or twice:
+            self.refuse(
+                f"holds a tensor {tensor.name[:80]!r} of shape {sides} with {held + n_listed} "
+                "numbers; save it again"
+            )
+        if left_out or math.prod(sides) > _FEW:
+            return _Tensor(tensor.data_type, sides)
+        listed = lists[0] if lists else np.frombuffer(tensor.raw_data, dtype).tolist()
+        whole = list(listed) if tensor.data_type in (_INT32, _INT64) else None
+        return _Tensor(tensor.data_type, sides, tensor, whole)
+
+    def ports(self, graph: onnx.GraphProto, inputs: Sequence[Side] | None) -> onnx.ValueInfoProto:
+        """Check what goes in and comes out; return the input."""
+        fed: list[onnx.ValueInfoProto] = [one for one in graph.input if one.name not in self.known]
+        if len(fed) != 1 or len(graph.output) != 1:
+            self.refuse(f"has {len(fed)} inputs and {len(graph.output)} outputs instead of one")
+        for port in (fed[0], graph.output[0]):
+            if not port.type.HasField("tensor_type"):
+                self.refuse("takes or makes something else than one plain tensor")
+            if port.type.tensor_type.elem_type != _FLOAT:
+                self.refuse("takes or makes other numbers than float32")
+            if not port.type.tensor_type.HasField("shape"):
+                self.refuse(f"does not say what shape {port.name[:80]!r} has; save it with shapes")
+        taken = _declared(fed[0])
+        if inputs is not None and (
+            len(taken) != len(inputs)
+            or any(fixed not in (None, side) for fixed, side in zip(taken, inputs, strict=True))
+        ):
+            raise BundleError(
+                f"{self.name} takes arrays of shape {taken}, but {tuple(inputs)} will be fed; "
+                "export it again"
+            )
+        return fed[0]
+
+    def result(self, port: onnx.ValueInfoProto, n_classes: int | None) -> None:
+        if port.name not in self.known:
+            raise DecodeError
+        made, stated = self.known[port.name].sides, _declared(port)
+        agree = len(made) == len(stated) and all(
+            side in (None, known) for side, known in zip(stated[1:], made[1:], strict=True)
+        )
+        if not agree or (n_classes is not None and (len(made) != 2 or made[1] != n_classes)):
+            raise BundleError(
+                f"{self.name} gives arrays of shape {(None, *made[1:])}"
+                + (f", but there are {n_classes} classes" if agree else f", but states {stated}")
+                + "; export it again"
+            )
+
+    def node(self, node: onnx.NodeProto) -> None:
+        kind = node.op_type
+        if node.domain not in ("", "ai.onnx"):
+            self.refuse(f"uses the operators of {node.domain[:80]!r}, not ONNX's own")
+        if kind not in OPERATORS:
+            self.refuse(
+                f"uses the operator {kind[:80]!r}, which is not on the list of those that a "
+                "classifier needs"
+            )
+        unknown = [name for name in node.input if name and name not in self.known]
+        if unknown:
+            self.refuse(f"uses {unknown[0][:80]!r} before it is computed")
+        self.attributes(node)
+        taken = [self.known[name] if name else None for name in node.input]
+        made = self.infer(node)
+        for name in filter(None, node.output):
+            self.add(name, made[name])
+            self.weigh(node, taken, made[name])
+
+    def attributes(self, node: onnx.NodeProto) -> None:
+        for one in node.attribute:
+            largest = max(map(abs, (one.i, *one.ints)))
+            if largest > MAX_ATTRIBUTE:
+                self.refuse(
+                    f"has an attribute {one.name[:80]!r} of {largest}; limit {MAX_ATTRIBUTE}"
+                )
+
+    def infer(self, node: onnx.NodeProto) -> dict[str, _Tensor]:
+        """Infer the size of each result of a node, with a batch of one image."""
+        if node.op_type == "Constant":
+            return dict.fromkeys(node.output, self.constant_of(node))
+        taken = {name: self.known[name] for name in node.input if name}
+        if node.op_type != "Slice" and any(
+            abs(number) > _LARGEST for tensor in taken.values() for number in tensor.whole or ()
+        ):
+            self.unknown(node)
+        types = {
+            name: make_tensor_type_proto(tensor.kind, tensor.sides)
+            for name, tensor in taken.items()
+        }
+        data = {name: tensor.data for name, tensor in taken.items() if tensor.data is not None}
+        try:
+            found = infer_node_outputs(
+                get_schema(node.op_type, self.opset, ""),
+                node,
+                types,
+                data,
+                opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+                ir_version=self.ir_version,
+            )
+        except (InferenceError, ValidationError, SchemaError) as error:
+            reason = str(error).removeprefix("[ShapeInferenceError] ").split("\n")[0][:200]
+            reason = reason.encode("ascii", "replace").decode()
+            self.refuse(f"uses the operator {node.op_type} as it cannot be computed ({reason})")
+        whole = _computed(node, list(taken.values()))
+        return {name: self.made(node, found.get(name), whole) for name in node.output if name}
+
+    def constant_of(self, node: onnx.NodeProto) -> _Tensor:
+        if len(node.attribute) != 1 or not node.attribute[0].HasField("t") or node.input:
+            self.refuse("has a Constant that is not one tensor of numbers")
+        return self.constant(node.attribute[0].t)
+
+    def made(
+        self, node: onnx.NodeProto, found: onnx.TypeProto | None, whole: list[int] | None
+    ) -> _Tensor:
+        kind = found.tensor_type.elem_type if found is not None else 0
+        if found is None or not found.tensor_type.HasField("shape"):
+            self.unknown(node)
+        if len(found.tensor_type.shape.dim) > MAX_RANK:
+            self.refuse(f"makes something of {len(found.tensor_type.shape.dim)} axes")
+        sides = tuple(side.dim_value for side in found.tensor_type.shape.dim)
+        stated = all(side.HasField("dim_value") for side in found.tensor_type.shape.dim)
+        if not stated or any(side < 0 for side in sides):
+            self.unknown(node)
+        if 0 in sides:
+            # At another size of image it would be something.
+            self.refuse(f"makes nothing by {node.op_type} of an image of this size")
+        if whole is None or kind != _INT64 or len(whole) != math.prod(sides):
+            return _Tensor(kind, sides)
+        return _Tensor(_INT64, sides, make_tensor("", _INT64, sides, whole), whole)
+
+    def unknown(self, node: onnx.NodeProto) -> NoReturn:
+        self.refuse(
+            f"makes something by {node.op_type} whose size cannot be told; export it with fixed "
+            "sizes"
+        )
+
+    def weigh(self, node: onnx.NodeProto, taken: list[_Tensor | None], made: _Tensor) -> None:
+        count = made.count
+        self.numbers += count
+        self.operations += count * _multiplications(node, taken)
+        if count > MAX_NUMBERS or self.numbers > MAX_ALL_NUMBERS:
+            self.refuse(
+                f"makes {count:g} numbers of one image by {node.op_type}; limit {MAX_NUMBERS}"
+            )
+        if self.operations > MAX_OPERATIONS:
+            self.refuse(f"takes over {MAX_OPERATIONS} multiplications for one image")
+
+
+def _declared(port: onnx.ValueInfoProto) -> tuple[Side, ...]:
+    dims = port.type.tensor_type.shape.dim
+    return tuple(side.dim_value if side.dim_value > 0 else None for side in dims)
+
+
+def _fed_sides(port: onnx.ValueInfoProto, fed: Sequence[Side]) -> tuple[int, ...]:
+    """Return the size of one image: what is fed where a side is open, else a usual length."""
+    taken = _declared(port)
+    sides = [
+        side if side is not None else given for side, given in zip_longest(taken, fed[: len(taken)])
+    ]
+    first = [1 if side is None else side for side in sides[:1]]
+    return (*first, *(OPEN_SIDE if side is None else side for side in sides[1:]))
+
+
+def _computed(node: onnx.NodeProto, taken: list[_Tensor]) -> list[int] | None:
+    """Compute the few whole numbers by which exporters say how large something is."""
+    if node.op_type == "Shape":
+        given = {one.name: one.i for one in node.attribute}
+        return list(taken[0].sides[given.get("start", 0) : given.get("end", MAX_RANK)])
+    lists = [tensor.whole for tensor in taken if tensor.whole is not None]
+    # Of lists alone, so that the order is plain.
+    if not taken or len(lists) < len(taken) or any(len(tensor.sides) > 1 for tensor in taken):
+        return None
+    first, *others = lists
+    if node.op_type in ("Identity", "Reshape", "Squeeze", "Unsqueeze"):
+        return first
+    if node.op_type == "Concat" and sum(map(len, lists)) <= _FEW:
+        return sum(others, first)
+    if node.op_type == "Gather" and all(-len(first) <= place < len(first) for place in others[0]):
+        return [first[place] for place in others[0]]
+    return None
+
+
+def _multiplications(node: onnx.NodeProto, taken: list[_Tensor | None]) -> int:
+    """Return how many multiplications each number of a result takes."""
+    sides = [tensor.sides if tensor is not None else () for tensor in taken]
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return math.prod(sides[1][1:] if node.op_type == "Conv" else sides[1])
+    if node.op_type in ("MatMul", "Gemm"):
+        return max(*sides[0][-2:], 1)
+    kernels = [one.ints for one in node.attribute if one.name == "kernel_shape"]
+    return max(math.prod(kernels[0]) if kernels else 1, 1)
+
+
+#: The way to what is left out: the model's graph, its constants, their data.
+_TO_DATA = (7, 5, 9)
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED = {_FIXED64: 8, _FIXED32: 4}
+
+
+class _Thin:
+    """Copies a file without the data of large constants, and notes how large they are.
+
+    The encoding is that of https://protobuf.dev/programming-guides/encoding/: each field is a
+    number, a kind, and either a number or a length and as many bytes.
+    """
+
+    def __init__(self, refuse: Callable[[str], NoReturn]) -> None:
+        self.refuse = refuse
+        #: Bytes of each constant.
+        self.left_out: list[int] = []
+        self.n_fields = 0
+        self.n_bytes = 0
+
+    def copy(self, message: memoryview, way: tuple[int, ...]) -> bytes:
+        copied: list[bytes] = []
+        for number, inside, whole in self.fields(message):
+            if inside is None or number != way[0]:
+                copied.append(self.kept(whole))
+            elif len(way) > 1:
+                if len(way) == 2:
+                    self.left_out.append(0)
+                part = self.copy(inside, way[1:])
+                copied += [_varint(number << 3 | _BYTES), _varint(len(part)), part]
+            elif len(inside) <= _SMALL:
+                copied.append(self.kept(whole))
+            elif self.left_out[-1]:
+                self.refuse("holds the data of a tensor twice")
+            else:
+                self.left_out[-1] = len(inside)
+        return b"".join(copied)
+
+    def kept(self, part: memoryview) -> bytes:
+        self.n_bytes += len(part)
+        if self.n_bytes > MAX_STRUCTURE:
+            self.refuse(
+                f"holds over {MAX_STRUCTURE} bytes besides its weights; only smaller networks can "
+                "be loaded"
+            )
+        return bytes(part)
+
+    def fields(self, message: memoryview) -> Iterator[tuple[int, memoryview | None, memoryview]]:
+        """Find the fields of a message: the number of each, what it holds, and all of it."""
+        place = 0
+        while place < len(message):
+            self.n_fields += 1
+            if self.n_fields > MAX_FIELDS:
+                self.refuse(f"holds over {MAX_FIELDS} fields; only smaller networks can be loaded")
+            start = place
+            key, place = _read_varint(message, place)
+            inside = None
+            if key & 7 == _VARINT:
+                _, place = _read_varint(message, place)
+            elif key & 7 == _BYTES:
+                length, place = _read_varint(message, place)
+                inside = message[place : place + length]
+                place += length
+            elif key & 7 in _FIXED:
+                place += _FIXED[key & 7]
+            else:
+                raise DecodeError
+            if place > len(message):
+                raise DecodeError
+            yield key >> 3, inside, message[start:place]
+
+
+def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Read a number of up to ten bytes, of seven bits each; return it and where the next begins."""
+    number = 0
+    for shift, byte in enumerate(message[place : place + 10]):
+        number |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return number, place + shift + 1
+    raise DecodeError
+
+
+def _varint(number: int) -> bytes:
+    made = bytearray()
+    while number >= 0x80:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*made, number))
