@@ -70,7 +70,7 @@ def main() -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_cellclf.io.rxrx1 import find_sites
+    from napari_cellclf.io.naming import find_images
     from napari_cellclf.plugin.reader import read
 
     viewer = napari.Viewer()
@@ -105,7 +105,7 @@ def main() -> None:
         if "--plain-first" in sys.argv:
             in_napari = dict(reversed(in_napari.items()))
         measure(in_napari, close_layers)
-        measure({"list 616 sites": lambda: find_sites(plate)}, QApplication.processEvents)
+        measure({"list 616 sites": lambda: find_images(plate)}, QApplication.processEvents)
         measure({"read as lazy layers": lambda: read(str(plate))}, QApplication.processEvents)
         open_plate()
         measure({"one step of the slider": step}, QApplication.processEvents)

@@ -35,7 +35,9 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.io.rxrx1 import find_sites, read_site, stain_channels
+from napari_cellclf.io.naming import find_images
+from napari_cellclf.io.read import read_named
+from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.models.architectures.compact_cnn import COMPACT_CNN
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
@@ -89,12 +91,12 @@ class Site:
 def read_sites(data: Path) -> list[Site]:
     """Read all sites; the class is the experiment's name up to the dash."""
     sites = []
-    for files in find_sites(data):
-        experiment, plate = files.name.experiment, files.name.plate
-        if experiment is None or plate is None:
+    for files in find_images(data, "rxrx1").named:
+        experiment, plate = str(files.fields.get("experiment", "")), files.fields.get("plate")
+        if not experiment or plate is None:
             sys.exit(f"{files.first} does not lie in an experiment's and a plate's folder")
         label = CLASSES.index(experiment.rpartition("-")[0])
-        sites.append(Site(read_site(files), label, plate))
+        sites.append(Site(read_named(files), label, int(plate)))
     return sites
 
 
@@ -193,7 +195,7 @@ def join(files: Sequence[Path]) -> keras.Model:
 def manifest_hash(data: Path) -> str:
     """Hash names and contents of all files that were trained on."""
     lines = []
-    for site in find_sites(data):
+    for site in find_images(data, "rxrx1").named:
         for path in site.files.values():
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             lines.append("/".join(path.parts[-3:]) + " " + digest)
@@ -253,7 +255,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    plates = sorted({site.name.plate for site in find_sites(arguments.data)})
+    plates = sorted({site.fields["plate"] for site in find_images(arguments.data, "rxrx1").named})
     # Fresh processes: a copy of one that has started TensorFlow's threads would hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,7 +166,7 @@ class TestScreens:
         assert read_dataset(tmp_path, label="well").class_names == ("B02", "C03")
 
     def test_a_label_that_sites_lack_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"4 of 4 sites have no 'sirna'.*experiment, plate"):
+        with pytest.raises(DatasetError, match=r"4 of 4 images have no 'sirna'.*experiment, plate"):
             read_dataset(plates(tmp_path, *self.SITES), label="sirna")
 
     def test_the_publishers_split_is_known(self, tmp_path: Path) -> None:
@@ -235,17 +236,20 @@ class TestEmbryos:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("chosen", "message"),
     [
-        ("rxrx1", "no RxRx1 sites"),
-        ("embryos", "no images named like"),
-        ("splits", "holds no images"),
+        ({"kind": "names", "naming": "rxrx1"}, r"no images named like .*B02_s1_w3\.png"),
+        ({"kind": "names", "naming": "drosophila"}, r"no images named like Stage\(060\)"),
+        ({"kind": "names"}, r"named like Stage\(060\).*, HUVEC-01"),
+        ({"kind": "splits"}, "holds no images"),
     ],
 )
-def test_a_layout_that_is_not_there_is_said(tmp_path: Path, kind: str, message: str) -> None:
+def test_a_layout_that_is_not_there_is_said(
+    tmp_path: Path, chosen: dict[str, Any], message: str
+) -> None:
     root = touch(tmp_path, "a/1.png")
     with pytest.raises(NoImagesError, match=message):
-        read_dataset(root, kind=kind)  # type: ignore[arg-type]
+        read_dataset(root, **chosen)
 
 
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from napari_cellclf.errors import ImageError, ImageTooLargeError, InputError, Un
 from napari_cellclf.io.files import read_file, read_memory
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.read import read_image
-from napari_cellclf.io.sent import sent_sources
+from napari_cellclf.io.uploaded_files import upload_sources
 
 
 def _pixels(seed: int = 0, shape: tuple[int, ...] = (9, 8)) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_they_are_refused_alike(tmp_path: Path, content: bytes, error: type[Exce
 @given(st.permutations([(w, s, c) for w in ("B02", "C11") for s in (1, 2) for c in (1, 3)]))
 def test_sites_are_put_together_whatever_the_order(names: list[tuple[str, int, int]]) -> None:
     files = [MemoryFile(f"{w}_s{s}_w{c}.png", b"") for w, s, c in names]
-    sources = sent_sources(files)
+    sources = upload_sources(files)
     assert {source.id for source in sources} == {
         f"{w}_s{s}_w1.png" for w in ("B02", "C11") for s in (1, 2)
     }
@@ -92,7 +92,7 @@ def test_a_site_is_what_it_is_on_a_disk(tmp_path: Path) -> None:
     files = [MemoryFile(f"B02_s1_w{c}.png", png_encode(_pixels(c))) for c in (4, 1)]
     for file in files:
         (tmp_path / file.name).write_bytes(file.content)
-    (source,) = sent_sources(files)
+    (source,) = upload_sources(files)
     sent, on_disk = source.read(), read_image(tmp_path / "B02_s1_w1.png")
     np.testing.assert_array_equal(sent.data, on_disk.data)
     assert sent.channels == on_disk.channels == ("w1 Hoechst", "w4 Syto14")
@@ -102,38 +102,38 @@ def test_a_site_is_what_it_is_on_a_disk(tmp_path: Path) -> None:
 def test_an_embryos_name_is_read_and_its_equal_colours_are_one(tmp_path: Path) -> None:
     name = "Stage(060)-20230811-Cycle00-embryo03-3.png"
     content = png_encode(np.stack([_pixels()] * 3, axis=-1))
-    (source,) = sent_sources([MemoryFile(name, content)])
+    (source,) = upload_sources([MemoryFile(name, content)])
     assert source.metadata["minute"] == 60
     assert source.read().axes == "YX"
 
 
 def test_named_files_are_one_image() -> None:
     files = [MemoryFile("a.png", png_encode(_pixels(1))), MemoryFile("b.tif", _tiff(_pixels(2)))]
-    (source,) = sent_sources(files, channels=["DNA", "actin"])
+    (source,) = upload_sources(files, channels=["DNA", "actin"])
     assert source.read().channels == ("DNA", "actin")
     with pytest.raises(InputError, match="1 channels"):
-        sent_sources(files, channels=["DNA"])
+        upload_sources(files, channels=["DNA"])
 
 
 def test_files_that_do_not_go_together() -> None:
     first = MemoryFile("B02_s1_w1.png", png_encode(_pixels()))
     other = MemoryFile("B02_s1_w2.png", png_encode(_pixels(0, (4, 4))))
     with pytest.raises(ImageError, match="one size"):
-        sent_sources([first, other])[0].read()
+        upload_sources([first, other])[0].read()
     coloured = MemoryFile("B02_s1_w2.png", png_encode(_pixels(0, (9, 8, 3))))
     with pytest.raises(UnreadableImageError, match="grey"):
-        sent_sources([first, coloured])[0].read()
+        upload_sources([first, coloured])[0].read()
     with pytest.raises(InputError, match="twice"):
-        sent_sources([first, first])
+        upload_sources([first, first])
 
 
 def test_channels_together_are_no_larger_than_one_file_may_be() -> None:
     files = [MemoryFile(f"B02_s1_w{c}.png", png_encode(_pixels(c, (50, 50)))) for c in (1, 2, 3)]
-    assert sent_sources(files, limit_bytes=9000)[0].read().data.shape == (3, 50, 50)
+    assert upload_sources(files, limit_bytes=9000)[0].read().data.shape == (3, 50, 50)
     with pytest.raises(ImageTooLargeError, match=r"up to B02_s1_w3.*6\.8 KiB"):
-        sent_sources(files, limit_bytes=7000)[0].read()
+        upload_sources(files, limit_bytes=7000)[0].read()
     with pytest.raises(ImageTooLargeError, match=r"up to B02_s1_w3.*6\.8 KiB"):
-        sent_sources(files, channels=["a", "b", "c"], limit_bytes=7000)[0].read()
+        upload_sources(files, channels=["a", "b", "c"], limit_bytes=7000)[0].read()
 
 
 def _pages(count: int) -> bytes:

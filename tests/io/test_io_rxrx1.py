@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 import napari_cellclf as cc
 from napari_cellclf.core.channels import match_channels
-from napari_cellclf.errors import ImageError, NameParseError, UnreadableImageError
-from napari_cellclf.io.rxrx1 import (
-    STAINS,
-    find_sites,
-    parse_path,
-    site_metadata,
-    site_of,
-    stain_channels,
-)
+from napari_cellclf.core.stains import STAINS
+from napari_cellclf.errors import ImageError, UnreadableImageError
+from napari_cellclf.io.naming import find_images, named_image, parse_name
+from napari_cellclf.io.rxrx1 import RXRX1, stain_channels
 
 MakeSite = Callable[..., Path]
 COLUMNS = "site_id,well_id,cell_type,dataset,experiment,plate,well,site,well_type,sirna,sirna_id"
+
+
+def known_of(path: Path) -> dict[str, Any]:
+    image = named_image(path)
+    assert image is not None
+    return image.metadata
 
 
 def write_table(folder: Path, *rows: str) -> None:
@@ -50,11 +51,14 @@ def test_names_round_trip(
     channel: int,
 ) -> None:
     written = f"{cell}-{number:02d}" if padded else f"{cell}-{number}"
-    name = parse_path(f"x/{written}/Plate{plate}/{row}{column:02d}_s{site}_w{channel}.png")
-    assert name.experiment == f"{cell}-{number:02d}"
-    assert (name.plate, name.well) == (plate, f"{row}{column:02d}")
-    assert (name.site, name.channel) == (site, channel)
-    assert name.site_id == f"{cell}-{number:02d}_{plate}_{row}{column:02d}_{site}"
+    path = Path(f"x/{written}/Plate{plate}/{row}{column:02d}_s{site}_w{channel}.png")
+    assert RXRX1.parse(path) == {
+        "experiment": f"{cell}-{number:02d}",
+        "plate": plate,
+        "well": f"{row}{column:02d}",
+        "site": site,
+        "channel": channel,
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,19 +75,19 @@ def test_names_round_trip(
     ],
 )
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(NameParseError, match=re.escape(repr(name))):
-        parse_path(name)
+    assert RXRX1.parse(Path(name)) is None
+    assert parse_name(Path(name)) is None
 
 
 @pytest.mark.parametrize("folder", ["", "HUVEC-01", "HUVEC-01/other", "other/Plate1"])
 def test_folders_that_do_not_say_give_no_experiment(folder: str, tmp_path: Path) -> None:
-    name = parse_path(tmp_path / folder / "B02_s1_w1.png")
-    assert (name.experiment, name.plate, name.site_id, name.well) == (None, None, None, "B02")
+    said = RXRX1.parse(tmp_path / folder / "B02_s1_w1.png")
+    assert said == {"well": "B02", "site": 1, "channel": 1}
 
 
 def test_relative_path_inside_a_plate(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(make_site())
-    assert parse_path("B02_s1_w1.png").site_id == "HUVEC-01_1_B02_1"
+    assert cc.read_image("B02_s1_w1.png").metadata["site_id"] == "HUVEC-01_1_B02_1"
 
 
 def test_any_file_opens_the_whole_site(make_site: MakeSite) -> None:
@@ -91,7 +95,7 @@ def test_any_file_opens_the_whole_site(make_site: MakeSite) -> None:
     for channel in range(1, 7):
         image = cc.read_image(plate / f"B02_s1_w{channel}.png")
         assert image.axes == "CYX"
-        assert image.channels == tuple(stain.name for stain in STAINS)
+        assert image.channels == STAINS
         assert image.data[:, 0, 0].tolist() == [101, 102, 103, 104, 105, 106]
         assert image.metadata["missing_channels"] == []
 
@@ -130,16 +134,16 @@ def test_metadata_is_joined_from_the_table_above(make_site: MakeSite, tmp_path: 
 
 def test_without_a_table_only_the_name_is_known(make_site: MakeSite, tmp_path: Path) -> None:
     tmp_path.joinpath("metadata.csv").write_text("name,value\na,1\n")
-    metadata = site_metadata(site_of(make_site() / "B02_s1_w1.png"))
+    metadata = known_of(make_site() / "B02_s1_w1.png")
     assert (metadata["site_id"], metadata["cell_type"]) == ("HUVEC-01_1_B02_1", None)
 
 
 def test_a_table_that_changes_is_read_again(make_site: MakeSite, tmp_path: Path) -> None:
-    site = site_of(make_site() / "B02_s1_w1.png")
+    site = make_site() / "B02_s1_w1.png"
     write_table(tmp_path, "HUVEC-01_1_B02_1,w,HUVEC,train,e,1,B02,1,t,s,1")
-    assert site_metadata(site)["cell_type"] == "HUVEC"
+    assert known_of(site)["cell_type"] == "HUVEC"
     write_table(tmp_path, "HUVEC-01_1_B02_1,w,RPE,train,e,1,B02,1,t,s,1")
-    assert site_metadata(site)["cell_type"] == "RPE"
+    assert known_of(site)["cell_type"] == "RPE"
 
 
 @pytest.mark.parametrize("content", [b"\x00\xff\xfe", b"site_id\n", b"", b'site_id\n"HUVEC'])
@@ -147,7 +151,7 @@ def test_a_damaged_table_is_no_reason_to_fail(
     make_site: MakeSite, tmp_path: Path, content: bytes
 ) -> None:
     tmp_path.joinpath("metadata.csv").write_bytes(content)
-    assert site_metadata(site_of(make_site() / "B02_s1_w1.png"))["plate"] == 1
+    assert known_of(make_site() / "B02_s1_w1.png")["plate"] == 1
 
 
 def test_sites_are_found_from_root_experiment_and_plate(
@@ -158,8 +162,8 @@ def test_sites_are_found_from_root_experiment_and_plate(
         make_site(f"images/HUVEC-01/Plate{plate}", well="C03", site=1)
         make_site(f"images/HUVEC-01/Plate{plate}", well="B02", channels=(1, 2))
     make_site("images/HUVEC-01/.ipynb_checkpoints")
-    root = find_sites(tmp_path)
-    assert [site.name.site_id for site in root] == [
+    root = find_images(tmp_path).named
+    assert [site.metadata["site_id"] for site in root] == [
         "HUVEC-01_2_B02_1",
         "HUVEC-01_2_C03_1",
         "HUVEC-01_2_C03_2",
@@ -168,8 +172,8 @@ def test_sites_are_found_from_root_experiment_and_plate(
         "HUVEC-01_10_C03_2",
     ]
     assert list(root[0].files) == [1, 2]
-    assert len(find_sites(tmp_path / "images" / "HUVEC-01")) == 6
-    assert len(find_sites(tmp_path / "images" / "HUVEC-01" / "Plate2")) == 3
+    assert len(find_images(tmp_path / "images" / "HUVEC-01").named) == 6
+    assert len(find_images(tmp_path / "images" / "HUVEC-01" / "Plate2").named) == 3
 
 
 def test_files_that_do_not_go_together_are_named(make_site: MakeSite) -> None:
@@ -204,17 +208,17 @@ def test_a_damaged_channel_is_named(make_site: MakeSite) -> None:
 )
 def test_stains_are_found_under_other_names(name: str, stain: int) -> None:
     hits = [spec.name for spec in stain_channels() if spec.matches(name)]
-    assert hits == [STAINS[stain - 1].name]
+    assert hits == [STAINS[stain - 1]]
 
 
 def test_stains_match_themselves_and_may_be_optional() -> None:
     specs = stain_channels(optional=(5, 6))
-    assert match_channels(specs, [stain.name for stain in STAINS]).sources == (0, 1, 2, 3, 4, 5)
+    assert match_channels(specs, list(STAINS)).sources == (0, 1, 2, 3, 4, 5)
     assert [spec.required for spec in specs] == [True] * 4 + [False] * 2
 
 
 def test_real_sites(real_data: Path) -> None:
-    sites = find_sites(real_data / "rxrx1")
+    sites = find_images(real_data / "rxrx1").named
     assert len(sites) == 24
     assert {len(site.files) for site in sites} == {4, 6}
     image = cc.read_image(real_data / "rxrx1/images/U2OS-01/Plate3/B02_s2_w2.png")

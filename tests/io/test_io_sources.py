@@ -134,10 +134,10 @@ def test_a_bad_row_of_a_table_is_one_bad_image(tmp_path: Path, row: str, says: s
 def test_a_row_that_may_not_be_looked_at_is_one_bad_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, naming: None) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("napari_cellclf.io.sources.is_site_file", refuse)
+    monkeypatch.setattr("napari_cellclf.io.sources.named_image", refuse)
     (tmp_path / "table.csv").write_text("path\nx.tif\n")
     (bad,) = collect_sources([tmp_path / "table.csv"])
     with pytest.raises(

@@ -12,7 +12,8 @@ import tifffile
 from napari_cellclf.errors import ImageError, NoImagesError
 from napari_cellclf.io import stacks
 from napari_cellclf.io.files import read_header
-from napari_cellclf.io.stacks import looks_like_ours, read_stack
+from napari_cellclf.io.rxrx1 import RXRX1
+from napari_cellclf.io.stacks import looks_named, read_stack
 
 MakeSite = Callable[..., Path]
 
@@ -202,48 +203,47 @@ def test_a_frame_of_another_kind_is_named_when_it_is_read(tmp_path: Path) -> Non
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((5, 7)))
-    with pytest.raises(NoImagesError, match="no RxRx1 sites"):
+    with pytest.raises(NoImagesError, match=r"no images named like .*B02_s1_w3\.png"):
         read_stack(tmp_path)
     with pytest.raises(NoImagesError, match="not a folder"):
         read_stack(tmp_path / "x.tif")
 
 
-def test_looks_like_ours(make_site: MakeSite, tmp_path: Path) -> None:
-    assert not looks_like_ours(tmp_path)
+def test_looks_named(make_site: MakeSite, tmp_path: Path) -> None:
+    assert not looks_named(tmp_path)
     plate = make_site("data/images/train/HUVEC-01/Plate1", channels=(1,))
-    assert looks_like_ours(plate)
-    assert looks_like_ours(plate.parent)
-    assert looks_like_ours(tmp_path / "data")
+    assert looks_named(plate)
+    assert looks_named(plate.parent)
+    assert looks_named(tmp_path / "data")
     # It is not a search: somebody's home may have a data set somewhere below.
-    assert not looks_like_ours(tmp_path)
+    assert not looks_named(tmp_path)
     shutil.rmtree(tmp_path / "data")
     frame(tmp_path / "movie", 9, np.zeros((5, 7)))
-    assert looks_like_ours(tmp_path / "movie")
-    assert not looks_like_ours(tmp_path / "missing")
+    assert looks_named(tmp_path / "movie")
+    assert not looks_named(tmp_path / "missing")
 
 
 def test_looking_at_a_folder_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
-    def count(name: str) -> bool:
-        looked.append(name)
-        return False
+    def count(path: Path) -> None:
+        looked.append(path.name)
 
-    monkeypatch.setattr(stacks, "is_site_file", count)
+    monkeypatch.setattr(RXRX1, "parse", count)
     for plate in range(1, 30):
         folder = tmp_path / f"Plate{plate}"
         folder.mkdir()
         for index in range(60):
             (folder / f"{index}.txt").touch()
-    assert not looks_like_ours(tmp_path)
+    assert not looks_named(tmp_path)
     assert len(looked) <= 1000
 
 
 def test_real_folders(real_data: Path) -> None:
-    assert looks_like_ours(real_data / "rxrx1")
-    assert looks_like_ours(real_data / "drosophila")
+    assert looks_named(real_data / "rxrx1")
+    assert looks_named(real_data / "drosophila")
     for name in ("blood", "jurkat", "zebrafish", "tiffs"):
-        assert not looks_like_ours(real_data / name)
+        assert not looks_named(real_data / name)
     image = read_stack(real_data / "rxrx1")
     assert image.shape == (24, 6, 512, 512)
     assert image.metadata["sites"][3]["cell_type"] == "HEPG2"

@@ -163,7 +163,7 @@ class TestTheSetOnDisk:
     def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read: list[str] = []
 
-        def count(path: str) -> Image:
+        def count(path: str, naming: None) -> Image:
             read.append(path)
             return read_image(path)
 
@@ -282,7 +282,7 @@ class TestTheSetOnDisk:
             np.testing.assert_array_equal(found[2], GREY(read_image(files[2])))
 
     def test_what_could_not_be_read_is_tried_again(self, tmp_path, files, monkeypatch):
-        def fail(path: str) -> Any:
+        def fail(path: str, naming: None) -> Any:
             raise UnreadableImageError(f"{path} cannot be read now")
 
         with monkeypatch.context() as patched:

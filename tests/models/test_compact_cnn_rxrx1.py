@@ -9,7 +9,8 @@ from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import ChannelMismatchError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.rebuild import weight_names
-from napari_cellclf.io.rxrx1 import find_sites, read_site
+from napari_cellclf.io.naming import find_images
+from napari_cellclf.io.read import read_named
 from napari_cellclf.models.architectures.registry import build_network
 
 
@@ -85,19 +86,19 @@ def test_needs_w1_to_w4_only(classifier):
 
 
 def test_knows_all_real_fields(classifier, real_data):
-    sites = find_sites(real_data / "rxrx1")
+    sites = find_images(real_data / "rxrx1").named
     assert len(sites) == 24
-    images = [read_site(site) for site in sites]
-    truth = [site.name.experiment.partition("-")[0] for site in sites]
+    images = [read_named(site) for site in sites]
+    truth = [site.fields["experiment"].partition("-")[0] for site in sites]
     assert list(classifier.predict(images).labels) == truth
 
 
 def test_knows_real_fields_without_w5_w6_and_in_16_bits(classifier, real_data):
-    sites = [s for s in find_sites(real_data / "rxrx1") if s.name.site == 1]
-    truth = [site.name.experiment.partition("-")[0] for site in sites]
+    sites = [s for s in find_images(real_data / "rxrx1").named if s.fields["site"] == 1]
+    truth = [site.fields["experiment"].partition("-")[0] for site in sites]
     images = []
     for site in sites:
-        image = read_site(site)
+        image = read_named(site)
         pixels = image.to_cyx()[:4].astype(np.uint16) * 137 + 2000
         images.append(Image(pixels, "CYX", image.channels[:4]))
     assert list(classifier.predict(images).labels) == truth

@@ -108,6 +108,8 @@ class TrainingSpec(_Part):
     counts: dict[str, dict[str, Annotated[int, Field(ge=0)]]] = {}
     #: The column by which images were kept together in a split, such as ``"plate"``.
     group_column: str | None = Field(default=None, max_length=100)
+    #: The naming scheme or pattern that the images were read by, if one was chosen.
+    naming: str | None = Field(default=None, max_length=500)
     #: Hash of the table of all training images.
     manifest_sha256: Sha256 | None = None
     #: Of the random numbers.

@@ -34,7 +34,7 @@ class Dataset:
     Parameters
     ----------
     table : DataFrame
-        Columns ``path`` (absolute; of an RxRx1 site its first file, which stands for all of it),
+        Columns ``path`` (absolute; of an image in several files the first, which stands for it),
         ``label`` (name of the class), ``split`` (``"train"``, ``"validation"``, ``"test"`` or
         ``""``), then what names and tables say: experiment, plate, well, minute, embryo and so on.
     classes : tuple of ClassSpec
@@ -47,6 +47,8 @@ class Dataset:
         What was read, in words.
     leakage_allowed : bool
         Whether the user allowed one group to be on both sides of the split.
+    naming : str, optional
+        The naming scheme or pattern that the images were read by, if the user chose one.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class Dataset:
     group_reason: str = ""
     source: str = ""
     leakage_allowed: bool = False
+    naming: str | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in _COLUMNS if name not in self.table.columns]

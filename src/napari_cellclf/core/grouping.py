@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,15 @@ _PATTERNS = {
 }
 # Row and column of a plate of 96, 384 or 1536 wells.
 _WELL = re.compile(r"(?<![A-Za-z0-9])(?:well[ _-]?)?([A-P]\d{2}|A[A-F]\d{2})(?![A-Za-z0-9])")
+
+_USUAL = ("group", *_PATTERNS, "well")
+#: Columns in each of whose values the numbers of another begin again.
+_STARTS_AGAIN = {
+    "embryo": ("date", "cycle"),
+    "plate": ("experiment",),
+    "position": ("experiment", "plate"),
+    "well": ("experiment", "plate"),
+}
 
 _RANDOM = (
     "no group is known, since neither the names nor a table say which images are of one embryo, "
@@ -73,42 +82,45 @@ def _text(cell: object) -> str:
     return str(cell)
 
 
-def guess_group(table: pd.DataFrame, known: Sequence[str] = ()) -> tuple[str | None, str]:
-    """Guess what keeps images together from what names and tables say of them."""
+def guess_group(
+    table: pd.DataFrame, known: Sequence[str] = (), chosen: Sequence[str] = ()
+) -> tuple[str | None, str]:
+    """Guess what keeps images together from what names and tables say of them.
+
+    `known`: columns that file names, and no table of the user, say. `chosen`: what a naming scheme
+    says, from what varies most between experiments to what varies least.
+    """
     columns = {str(name) for name in table.columns if _says_something(table, str(name))}
-    if "group" in columns:
+    if "group" in columns and "group" not in known:
         return "group", "the group is the column 'group' of the table"
-    if {"date", "cycle", "embryo"} <= columns:
-        return "date+cycle+embryo", (
-            "the group is guessed from the file names: all images of one embryo (date, cycle and "
-            "number) stay together, copies that were turned or brightened too"
-        )
-    if {"experiment", "plate"} <= columns:
-        return _guess_plate(table, has_well="well" in columns)
-    for name in (*_PATTERNS, "well"):
-        if name in columns and _separable(table, name):
-            where = "the file names" if name in known else f"the column {name!r} of the table"
-            return name, (
-                f"the group is guessed from {where}: all images of one {name} stay together"
-            )
-    return None, _RANDOM
+    choices = [one for one in chosen if set(one.split("+")) <= columns]
+    choices = choices or [_within(name, columns) for name in _USUAL if name in columns]
+    for choice in choices:
+        if _separable(table, choice):
+            return choice, _why(choice, choices, known)
+    # Several columns together, or a scheme, are sure enough of what belongs together.
+    sure = [one for one in choices if one in chosen or "+" in one]
+    return (sure[-1], _why(sure[-1], choices, known)) if sure else (None, _RANDOM)
 
 
-def _guess_plate(table: pd.DataFrame, *, has_well: bool) -> tuple[str, str]:
-    """Choose between experiment, plate and well of a screen."""
-    if _separable(table, "experiment"):
-        return "experiment", (
-            "the group is guessed from the names: all images of one experiment stay together"
-        )
-    whole = "some class occurs in one experiment only, so that whole experiments cannot be held out"
-    if _separable(table, "experiment+plate") or not has_well:
-        return "experiment+plate", (
-            f"the group is guessed from the names: the plate of each experiment, because {whole}; "
-            "another experiment (batch) may be harder"
-        )
-    return "experiment+plate+well", (
-        f"the group is guessed from the names: the well, because {whole}, nor whole plates; "
-        "another plate or experiment may be harder"
+def _within(name: str, columns: Collection[str]) -> str:
+    """Join a column with those in each of whose values its own numbers begin again."""
+    return "+".join([*(one for one in _STARTS_AGAIN.get(name, ()) if one in columns), name])
+
+
+def _why(choice: str, choices: Sequence[str], known: Sequence[str]) -> str:
+    names = choice.split("+")
+    of_names = all(name in known for name in names)
+    where = "the file names" if of_names else f"the column {choice!r} of the table"
+    one = names[-1] if len(names) == 1 else f"{names[-1]} ({', '.join(names[:-1])} and number)"
+    reason = f"the group is guessed from {where}: all images of one {one} stay together"
+    coarser = [other for other in choices[: choices.index(choice)] if other != choice]
+    if not coarser:
+        return reason
+    whole = coarser[0].split("+")[-1]
+    return (
+        f"{reason}, because some class occurs in one {whole} only, so that whole {whole}s cannot "
+        f"be held out; another {whole} may be harder"
     )
 
 

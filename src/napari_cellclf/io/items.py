@@ -12,7 +12,6 @@ from pathlib import Path
 
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.io.naming import named_image
-from napari_cellclf.io.rxrx1 import is_site_file, site_of
 
 _FORMAT = 2
 
@@ -25,6 +24,8 @@ class Item:
     path: str
     #: Counter-clockwise; 0 leaves the image as it is.
     degrees: float = 0.0
+    #: How its file is named, as `read_image` takes it.
+    naming: str | None = None
 
 
 def way_key(preprocessing: Preprocessing, frame: str) -> str:
@@ -37,18 +38,18 @@ def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -
     """Name prepared images after everything that their numbers depend on, each by itself."""
     way = way_key(preprocessing, frame)
     stamped = cache(_stamped)
-    return tuple(_digest(f"{way}\n{item.degrees!r}{stamped(item.path)}") for item in items)
+    return tuple(
+        _digest(f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}") for item in items
+    )
 
 
-def _stamped(path: str) -> str:
+def _stamped(path: str, naming: str | None) -> str:
     # Absolute: another folder may have a file of the same name, size and time.
-    return "".join(f"\t{os.path.abspath(file)}\t{_stamp(file)}" for file in _files_of(path))  # noqa: PTH100
+    return "".join(f"\t{os.path.abspath(file)}\t{_stamp(file)}" for file in _files_of(path, naming))  # noqa: PTH100
 
 
-def _files_of(path: str) -> list[str]:
-    if is_site_file(Path(path).name):
-        return [str(file) for file in site_of(path).files.values()]
-    named = named_image(Path(path))
+def _files_of(path: str, naming: str | None) -> list[str]:
+    named = named_image(Path(path), naming)
     return [path] if named is None else [str(file) for file in named.files.values()]
 
 

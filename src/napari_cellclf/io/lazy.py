@@ -19,8 +19,8 @@ _KEPT_BYTES = 64 * 2**20
 
 
 def lazy_stack(
-    files: Sequence[Mapping[int, Path]],
-    channels: Sequence[int] | None,
+    files: Sequence[Mapping[str | int, Path]],
+    channels: Sequence[str | int] | None,
     read: ReadPlane,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -88,8 +88,8 @@ class _Block:
     # No dataclass: dask would look for arrays in its fields, file by file.
     def __init__(
         self,
-        files: Sequence[Mapping[int, Path]],
-        channels: Sequence[int] | None,
+        files: Sequence[Mapping[str | int, Path]],
+        channels: Sequence[str | int] | None,
         read: ReadPlane,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
@@ -99,8 +99,12 @@ class _Block:
         self.recent = _Recent.for_planes(shape, dtype)
 
     def __call__(self, block_id: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        channel = 0 if self.channels is None else self.channels[block_id[1]]
-        path = self.files[block_id[0]].get(channel)
+        files = self.files[block_id[0]]
+        path: Path | None
+        if self.channels is None:
+            (path,) = files.values()
+        else:
+            path = files.get(self.channels[block_id[1]])
         leading = (1,) * (len(block_id) - len(self.shape))
         if path is None:
             return np.zeros(leading + self.shape, self.dtype)

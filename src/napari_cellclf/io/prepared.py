@@ -103,7 +103,7 @@ class _Preparer:
 
     def __call__(self, item: Item) -> NDArray[np.float32] | str:
         try:
-            image: Image = self._read(item.path)
+            image: Image = self._read(item.path, naming=item.naming)
             if item.degrees:
                 image = rotate_image(image, item.degrees, self._frame)
             return self._preprocessing(image)

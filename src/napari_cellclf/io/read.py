@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.io.drosophila import is_embryo_file, read_embryo
 from napari_cellclf.io.files import local_path, read_file
-from napari_cellclf.io.naming import named_image, read_named
-from napari_cellclf.io.rxrx1 import is_site_file, read_site, site_of
+from napari_cellclf.io.naming import NamedImage, Naming, named_image
+from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
 
 
-def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
+def read_image(
+    path: str | os.PathLike[str], *, naming: Naming = None, limit_bytes: int | None = None
+) -> Image:
     """Read a microscopy image with what its file and its name say about it.
 
     Parameters
     ----------
     path : path
-        A TIFF (OME, ImageJ, multi-page, ...), PNG or JPEG file, told apart by its content.
-
-        - Any file of an RxRx1 site, ``HUVEC-01/Plate1/B02_s1_w3.png``, stands for the whole site:
-          all its channels that exist are read.
-        - A file named ``Stage(060)-20230811-Cycle00-embryo03-3.tif`` is an embryo at a minute;
-          where it is RGB or RGBA of equal colours it becomes one channel.
-        - A file named by a scheme of another package stands for all channels of its image.
-
+        A TIFF (OME, ImageJ, multi-page, ...), PNG or JPEG file, told apart by its content. A
+        file whose name a naming scheme knows stands for all channels of its image, such as any
+        of ``HUVEC-01/Plate1/B02_s1_w3.png`` for an RxRx1 site. An embryo's image in RGB or RGBA
+        of equal colours, ``Stage(060)-20230811-Cycle00-embryo03-3.tif``, becomes one channel.
+    naming : NamingScheme or str, optional
+        How files are named: a pattern such as ``"{well}_s{site}_w{channel}.tif"``, or the name
+        of an installed scheme; by default any scheme that is installed.
     limit_bytes : int, optional
         Bytes of decoded pixels that one file may take; by default the number in the environment
         variable ``CELLCLF_MAX_IMAGE_BYTES``, or 1 GiB.
@@ -67,12 +72,38 @@ def read_image(path: str | os.PathLike[str], *, limit_bytes: int | None = None) 
     """
     file = local_path(path)
     # Not Path.is_file, which raises where a name is too long or a folder is closed to us.
-    if os.path.isfile(file):  # noqa: PTH113
-        if is_site_file(file.name):
-            return read_site(site_of(file), limit_bytes=limit_bytes)
-        if is_embryo_file(file.name):
-            return read_embryo(file, limit_bytes=limit_bytes)
-        named = named_image(file)
-        if named is not None:
-            return read_named(named, limit_bytes=limit_bytes)
-    return read_file(file, limit_bytes=limit_bytes)
+    named = named_image(file, naming) if os.path.isfile(file) else None  # noqa: PTH113
+    if named is None:
+        return read_file(file, limit_bytes=limit_bytes)
+    return read_named(named, limit_bytes=limit_bytes)
+
+
+def read_named(image: NamedImage, *, limit_bytes: int | None = None) -> Image:
+    """Read all channels of an image, each a grey file of one size and type.
+
+    `limit_bytes`: bytes of decoded pixels allowed in each file.
+    """
+    if not image.has_channels:
+        alone = read_alone(image, limit_bytes=limit_bytes)
+        return replace(alone, metadata={**alone.metadata, **image.metadata})
+    files = list(image.files.values())
+    planes = [read_channel(file, limit_bytes=limit_bytes) for file in files]
+    for file, plane in zip(files, planes, strict=True):
+        check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
+    return Image(
+        np.stack(planes), "CYX", image.channels, source=str(files[0]), metadata=image.metadata
+    )
+
+
+def read_alone(image: NamedImage, *, limit_bytes: int | None = None) -> Image:
+    """Read an image that is one file, without what its name says."""
+    found = read_file(image.first, limit_bytes=limit_bytes)
+    return collapse_grey(found) if image.scheme.grey else found
+
+
+def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[Any, Any]:
+    """Read the one plane of a file of an image, as stored.
+
+    `limit_bytes`: bytes of decoded pixels allowed.
+    """
+    return grey_plane(read_file(path, limit_bytes=limit_bytes), path)

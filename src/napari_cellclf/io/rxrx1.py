@@ -1,4 +1,4 @@
-"""RxRx1: six stains of a site in six files, their names, and the sites in a folder.
+"""RxRx1: six stains of a site in six files, their names, and the published table of sites.
 
 Files are called as published, ``<experiment>/Plate<p>/<well>_s<site>_w<channel>.png``, such as
 ``HUVEC-01/Plate1/B02_s1_w3.png`` (https://www.rxrx.ai/rxrx1). Files that were taken out of their
@@ -7,48 +7,55 @@ folders are known by their names alone; they then belong to no experiment and no
 
 from __future__ import annotations
 
-import os
+import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
+from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.stains import STAINS
+from napari_cellclf.io.naming import CHANNEL, Fields, NamedImage, NamingScheme
 
-from napari_cellclf.core.image import Image
-from napari_cellclf.io.files import Seen, is_hidden, read_file
-from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
-from napari_cellclf.io.planes import check_like, grey_plane
-from napari_cellclf.io.rxrx1_names import (
-    FILE_PATTERN,
-    FilesInFolder,
-    SiteName,
-    is_site_file,
-    is_site_folder,
-    parse_folder,
-    parse_path,
+#: The columns of ``metadata.csv`` as published.
+COLUMNS = (
+    "site_id",
+    "well_id",
+    "cell_type",
+    "dataset",
+    "experiment",
+    "plate",
+    "well",
+    "site",
+    "well_type",
+    "sirna",
+    "sirna_id",
 )
-from napari_cellclf.io.rxrx1_stains import STAINS, Stain, stain_channels
-from napari_cellclf.io.rxrx1_table import COLUMNS, Table, table_above
+_NUMBERS = frozenset({"plate", "site", "sirna_id"})
+_TABLE = "metadata.csv"
+#: From a plate's folder up to the data set's root, with one to spare.
+_LEVELS_UP = 5
+#: The published table has 125,510 rows in 12 MB.
+_MAX_BYTES = 256 * 2**20
 
-__all__ = [
-    "STAINS",
-    "SiteFiles",
-    "SiteName",
-    "Stain",
-    "find_sites",
-    "is_site_file",
-    "is_site_folder",
-    "parse_path",
-    "read_channel",
-    "read_site",
-    "site_metadata",
-    "site_of",
-    "sites_metadata",
-    "stain_channels",
-]
+#: Well, site and channel of a file name.
+_FILE = re.compile(r"([A-Z]{1,2}\d{2})_s(\d{1,2})_w([1-6])\.png", re.IGNORECASE)
+_PLATE = re.compile(r"Plate_?(\d{1,3})", re.IGNORECASE)
+_EXPERIMENT = re.compile(r"([A-Za-z][A-Za-z0-9]*)-(\d{1,3})")
+
+#: Colours as in the publisher's own display code (rxrx1-utils, rxrx/io.py, RGB_MAP).
+_COLORMAPS = ("blue", "green", "red", "cyan", "magenta", "yellow")
+#: Other names under which laboratories keep such a channel.
+_ALIASES = (
+    ("w1", "Hoechst", "Hoechst 33342", "DNA", "DAPI", "nuclei", "nucleus"),
+    ("w2", "ConA", "concanavalin A", "ER", "endoplasmic reticulum"),
+    ("w3", "phalloidin", "actin"),
+    ("w4", "Syto14", "Syto 14", "RNA", "nucleoli"),
+    ("w5", "MitoTracker", "mito", "mitochondria"),
+    ("w6", "WGA", "wheat germ agglutinin", "Golgi", "membrane"),
+)
 
 
 class RxRx1Names(NamingScheme):
@@ -56,165 +63,148 @@ class RxRx1Names(NamingScheme):
 
     name = "rxrx1"
     example = "HUVEC-01/Plate1/B02_s1_w3.png"
+    globs = ("*_s[0-9]_w[1-6].png", "*_s[0-9][0-9]_w[1-6].png")
+    channels = (1, 2, 3, 4, 5, 6)
+    groups = ("experiment", "experiment+plate", "experiment+plate+well")
+    label = "cell_type"
+    split = "dataset"
 
     def parse(self, path: PurePath) -> Fields | None:
         """Read experiment and plate off the folders, the rest off the name."""
-        if not is_site_file(path.name):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
             return None
-        name = parse_path(path)
-        says = {"experiment": name.experiment, "plate": name.plate}
-        known = {key: value for key, value in says.items() if value is not None}
-        return {**known, "well": name.well, "site": name.site, CHANNEL: name.channel}
+        well, site, channel = match.groups()
+        own = {"well": well.upper(), "site": int(site), CHANNEL: int(channel)}
+        return {**_parse_folder(path.parent), **own}
 
     def channel_name(self, channel: str | int) -> str:
         """Name the published stain."""
-        return STAINS[int(channel) - 1].name
+        return STAINS[int(channel) - 1]
+
+    def channel_aliases(self, channel: str | int) -> tuple[str, ...]:
+        """Return what laboratories call such a channel."""
+        return _ALIASES[int(channel) - 1]
+
+    def colormap(self, channel: str | int) -> str:
+        """Return a colormap near the colour in which the publisher shows it."""
+        return _COLORMAPS[int(channel) - 1]
+
+    def title(self, fields: Fields) -> str:
+        """Return ``HUVEC-01 Plate1 B02 s1``, or what is known of it."""
+        place = [str(fields["experiment"])] if "experiment" in fields else []
+        place += [f"Plate{fields['plate']}"] if "plate" in fields else []
+        return " ".join([*place, str(fields["well"]), f"s{fields['site']}"])
+
+    def is_folder(self, name: str) -> bool:
+        """Whether a folder is named like a plate or an experiment."""
+        return bool(_PLATE.fullmatch(name) or _EXPERIMENT.fullmatch(name))
+
+    def label_of(self, described: Mapping[str, Any]) -> str | None:
+        """Return the cell type; where no table says it, the experiment's name does: HUVEC-01."""
+        experiment = described.get("experiment")
+        known: str | None = described.get("cell_type")
+        return known or (str(experiment).rsplit("-", 1)[0] if experiment else None)
+
+    def describe(self, images: Sequence[NamedImage]) -> list[dict[str, Any]]:
+        """Join the published table, which is looked for once for each folder."""
+        tables = {folder: _table_above(folder) for folder in {one.first.parent for one in images}}
+        return [_described(image, tables[image.first.parent]) for image in images]
 
 
 RXRX1 = RxRx1Names()
 
-#: From a data set's root down to a plate: images/train/HUVEC-01/Plate1.
-_MAX_DEPTH = 4
 
+def stain_channels(optional: Collection[int] = ()) -> tuple[ChannelSpec, ...]:
+    """Describe the six stains as channels that a network expects.
 
-@dataclass(frozen=True)
-class SiteFiles:
-    """The files of one site."""
+    `optional`: numbers of the stains that an image may lack, such as ``(5, 6)``.
 
-    #: What their paths say; `channel` is that of the first one.
-    name: SiteName
-    #: Channel number to file, only those that exist, in order.
-    files: Mapping[int, Path]
-
-    @property
-    def first(self) -> Path:
-        """The file of the lowest channel, which stands for the site."""
-        return next(iter(self.files.values()))
-
-    @property
-    def folder(self) -> Path:
-        """The folder of that file."""
-        return self.files.folder if isinstance(self.files, FilesInFolder) else self.first.parent
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels that exist."""
-        return tuple(STAINS[number - 1].name for number in self.files)
-
-    @property
-    def missing_channels(self) -> list[str]:
-        """Names of the channels that do not exist."""
-        return [stain.name for stain in STAINS if stain.number not in self.files]
-
-    def _order(self, folder: str) -> tuple[str, int, str, int, str]:
-        name = self.name
-        return (name.experiment or "", name.plate or 0, name.well, name.site, folder)
-
-
-def site_of(path: str | os.PathLike[str]) -> SiteFiles:
-    """Find the files of the site that one file belongs to."""
-    file = Path(path)
-    name = parse_path(file)
-    match = FILE_PATTERN.fullmatch(file.name)
-    start, end = match.span(3) if match else (0, 0)
-    files = {}
-    for stain in STAINS:
-        other = file.with_name(f"{file.name[:start]}{stain.number}{file.name[end:]}")
-        if stain.number == name.channel or other.is_file():
-            files[stain.number] = other
-    return SiteFiles(name, files)
-
-
-def find_sites(folder: str | os.PathLike[str]) -> list[SiteFiles]:
-    """Find all sites below a folder: a plate, an experiment, or the whole data set."""
-    sites = []
-    for parent, names in _folders(Path(folder), _MAX_DEPTH, Seen()):
-        sites += [(site._order(str(parent)), site) for site in _sites_in(parent, names)]
-    return [site for _, site in sorted(sites, key=itemgetter(0))]
-
-
-def _sites_in(folder: Path, names: Sequence[tuple[str, re.Match[str]]]) -> Iterator[SiteFiles]:
-    experiment, plate = parse_folder(folder) if names else (None, None)
-    found: dict[tuple[str, int], dict[int, str]] = {}
-    for file_name, match in names:
-        well, site, channel = match[1].upper(), int(match[2]), int(match[3])
-        found.setdefault((well, site), {})[channel] = file_name
-    for (well, site), files in found.items():
-        ordered = dict(sorted(files.items()))
-        name = SiteName(experiment, plate, well, site, next(iter(ordered)))
-        yield SiteFiles(name, FilesInFolder(folder, ordered))
-
-
-def _folders(
-    folder: Path, depth: int, seen: Seen
-) -> Iterator[tuple[Path, list[tuple[str, re.Match[str]]]]]:
-    """Go over folders with the names in them that are RxRx1's; links after real folders."""
-    names, below = [], []
-    if not seen.is_new(folder):
-        return
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                # No hidden name looks like this, and most names do.
-                match = FILE_PATTERN.fullmatch(entry.name)
-                if match is not None:
-                    names.append((entry.name, match))
-                elif depth > 0 and not is_hidden(entry.name) and entry.is_dir():
-                    below.append((entry.is_symlink(), entry.name))
-    except OSError:
-        # A folder that may not be listed holds nothing for us.
-        return
-    yield folder, names
-    for _, name in sorted(below):
-        yield from _folders(folder / name, depth - 1, seen)
-
-
-def site_metadata(site: SiteFiles) -> dict[str, Any]:
-    """Say what is known of a site."""
-    return sites_metadata([site])[0]
-
-
-def sites_metadata(sites: Sequence[SiteFiles]) -> list[dict[str, Any]]:
-    """Say what is known of many sites, looking for the table once for each folder."""
-    tables = {folder: table_above(folder) for folder in {site.folder for site in sites}}
-    return [_metadata(site, tables[site.folder]) for site in sites]
-
-
-def _metadata(site: SiteFiles, table: Table) -> dict[str, Any]:
-    name = site.name
-    says = {
-        "site_id": name.site_id,
-        "well_id": name.well_id,
-        "experiment": name.experiment,
-        "plate": name.plate,
-        "well": name.well,
-        "site": name.site,
-    }
-    known = table.row(name.site_id)
-    columns = {column: says.get(column, known.get(column)) for column in COLUMNS}
-    return columns | {"missing_channels": site.missing_channels}
-
-
-def read_site(site: SiteFiles, *, limit_bytes: int | None = None) -> Image:
-    """Read all channels of a site.
-
-    `limit_bytes`: bytes of decoded pixels allowed in each file.
+    Examples
+    --------
+    >>> channels = stain_channels(optional=(5, 6))
+    >>> channels[0].matches("DAPI"), channels[5].required
+    (True, False)
     """
-    planes = [read_channel(path, limit_bytes=limit_bytes) for path in site.files.values()]
-    for path, plane in zip(site.files.values(), planes, strict=True):
-        check_like(path, plane.shape, plane.dtype, site.first, planes[0].shape, planes[0].dtype)
-    return Image(
-        np.stack(planes),
-        "CYX",
-        site.channels,
-        source=str(site.first),
-        metadata=site_metadata(site),
+    return tuple(
+        ChannelSpec(name=name, aliases=aliases, required=number not in optional)
+        for number, (name, aliases) in enumerate(zip(STAINS, _ALIASES, strict=True), start=1)
     )
 
 
-def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[Any, Any]:
-    """Read the one plane of a file of a site.
+@lru_cache(maxsize=256)
+def _parse_folder(folder: PurePath) -> dict[str, str | int]:
+    """Read experiment and plate; the experiment's number gets two digits, as published."""
+    plate, experiment = _PLATE.fullmatch(folder.name), _EXPERIMENT.fullmatch(folder.parent.name)
+    if plate is None or experiment is None:
+        return {}
+    return {"experiment": f"{experiment[1]}-{int(experiment[2]):02d}", "plate": int(plate[1])}
 
-    `limit_bytes`: bytes of decoded pixels allowed. Returns as stored.
-    """
-    return grey_plane(read_file(path, limit_bytes=limit_bytes), path)
+
+def _described(image: NamedImage, table: _Table) -> dict[str, Any]:
+    says: dict[str, Any] = dict(image.fields)
+    if "experiment" in says:
+        says["well_id"] = f"{says['experiment']}_{says['plate']}_{says['well']}"
+        says["site_id"] = f"{says['well_id']}_{says['site']}"
+    known = table.row(says.get("site_id"))
+    columns = {column: says.get(column, known.get(column)) for column in COLUMNS}
+    return columns | {"missing_channels": image.missing}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows of a ``metadata.csv``, kept as text until one is asked for."""
+
+    #: In the order of the file.
+    columns: tuple[str, ...] = ()
+    #: By ``site_id``. The published table has a hundred thousand rows, of which a plate needs a
+    #: few hundred: splitting only those is four times as fast.
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+    def row(self, site_id: str | None) -> dict[str, Any]:
+        """Look a site up."""
+        line = self.lines.get(site_id) if site_id else None
+        if line is None:
+            return {}
+        cells = zip(self.columns, next(csv.reader([line])), strict=False)
+        return {
+            column: int(text) if column in _NUMBERS and text.isdecimal() else text
+            for column, text in cells
+            if text and column in COLUMNS
+        }
+
+
+def _table_above(folder: Path) -> _Table:
+    """Find the ``metadata.csv`` in a folder or the nearest one above it."""
+    folder = folder.absolute()
+    for above in (folder, *folder.parents)[: _LEVELS_UP + 1]:
+        path = above / _TABLE
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        table = _load(path, stat.st_mtime_ns, stat.st_size)
+        if table is not None:
+            return table
+    return _Table()
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, modified_ns: int, size: int) -> _Table | None:
+    """Load a table; `modified_ns` and `size` make a changed file a different one to the cache."""
+    if size > _MAX_BYTES:
+        return None
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            columns = tuple(next(csv.reader([file.readline()]), ()))
+            if "site_id" not in columns:
+                # Somebody else's table of that name.
+                return None
+            at = columns.index("site_id")
+            rows = ((line.split(",", at + 1), line) for line in file)
+            return _Table(
+                columns, {cells[at].strip('"\n'): line for cells, line in rows if len(cells) > at}
+            )
+    except (OSError, csv.Error):
+        # The images say what they say without it.
+        return None

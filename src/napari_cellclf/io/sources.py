@@ -5,41 +5,48 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
-from napari_cellclf.io.drosophila import is_embryo_file, parse_name
-from napari_cellclf.io.files import IMAGE_SUFFIXES, Seen, is_hidden, local_path
-from napari_cellclf.io.naming import NamedImage, group_files, named_image, parsed
-from napari_cellclf.io.read import read_image
-from napari_cellclf.io.rxrx1 import (
-    SiteFiles,
-    find_sites,
-    is_site_file,
-    read_site,
-    site_of,
-    sites_metadata,
+from napari_cellclf.io.files import local_path, read_file
+from napari_cellclf.io.naming import (
+    NamedImage,
+    Naming,
+    NamingScheme,
+    find_images,
+    find_scheme,
+    named_image,
 )
+from napari_cellclf.io.read import read_named
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """An image that can be read when its turn comes."""
 
-    #: Its path as given; of an RxRx1 site, the path of its first channel.
+    #: Its path as given; of an image in several files, that of its first channel.
     id: str
     #: What its name says, and the other columns of the table it came from; only what is known.
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    #: What its name follows; None for other names.
+    scheme: NamingScheme | None = field(default=None, kw_only=True, repr=False, compare=False)
     #: Returns the `Image`; raises `ImageError` if it cannot be read.
     read: Callable[[], Image] = field(kw_only=True, repr=False)
 
 
-def collect_sources(inputs: Sequence[str | os.PathLike[str]]) -> list[ImageSource]:
+def collect_sources(
+    inputs: Sequence[str | os.PathLike[str]],
+    naming: Naming = None,
+    *,
+    on_left_out: Callable[[Sequence[Path]], None] = lambda left_out: None,
+) -> list[ImageSource]:
     """Find the images that files, folders and tables stand for; none is opened.
+
+    `on_left_out`: told which files of folders are not named as `naming` says; they are left out.
 
     Examples
     --------
@@ -58,39 +65,59 @@ def collect_sources(inputs: Sequence[str | os.PathLike[str]]) -> list[ImageSourc
         raise NoImagesError("no images were given; name files, folders or a CSV table of paths")
     by_path: dict[str, ImageSource] = {}
     for one in inputs:
-        for source in _collect(local_path(one)):
+        for source in _collect(local_path(one), naming, on_left_out):
             # Absolute and without "..": one file is one image, however it is called.
             by_path.setdefault(os.path.abspath(source.id), source)  # noqa: PTH100
     return list(by_path.values())
 
 
-def _collect(path: Path) -> list[ImageSource]:
+def _collect(
+    path: Path, naming: Naming, on_left_out: Callable[[Sequence[Path]], None]
+) -> list[ImageSource]:
     if path.is_dir():
-        return _from_folder(path)
+        return _from_folder(path, naming, on_left_out)
     if not path.is_file():
         raise NoImagesError(f"{path} does not exist; check the path")
-    return _from_table(path) if path.suffix.lower() == ".csv" else [_from_file(path)]
+    if path.suffix.lower() == ".csv":
+        return _from_table(path, naming)
+    return [_from_file(path, naming)]
 
 
-def _from_file(path: Path) -> ImageSource:
-    if is_site_file(path.name):
-        return _from_sites([site_of(path)])[0]
-    if is_embryo_file(path.name):
-        return ImageSource(str(path), parse_name(path).metadata, read=partial(read_image, path))
-    named = named_image(path)
-    if named is not None:
-        return _from_names(named)
-    return ImageSource(str(path), read=partial(read_image, path))
+def _from_folder(
+    folder: Path, naming: Naming, on_left_out: Callable[[Sequence[Path]], None]
+) -> list[ImageSource]:
+    found = find_images(folder, naming)
+    if not found.named and not found.others:
+        raise NoImagesError(
+            f"the folder {folder} holds no images (TIFF, PNG, JPEG); give a folder that does"
+        )
+    if naming is None:
+        return [*named_sources(found.named), *map(_alone, found.others)]
+    if not found.named:
+        raise NoImagesError(
+            f"none of the {len(found.others)} images below {folder} is named like "
+            f"{find_scheme(naming).name} (one is {found.others[0].relative_to(folder)}); correct "
+            "the naming pattern"
+        )
+    if found.others:
+        on_left_out(found.others)
+    return named_sources(found.named)
 
 
-def _from_names(image: NamedImage) -> ImageSource:
-    return ImageSource(str(image.first), dict(image.fields), read=partial(read_image, image.first))
-
-
-def _from_sites(sites: list[SiteFiles]) -> list[ImageSource]:
+def named_sources(images: Sequence[NamedImage]) -> list[ImageSource]:
+    """Make a source of each image, in their order."""
+    of_scheme: dict[NamingScheme, list[NamedImage]] = {}
+    for image in images:
+        of_scheme.setdefault(image.scheme, []).append(image)
+    described = {scheme: iter(scheme.describe(listed)) for scheme, listed in of_scheme.items()}
     return [
-        ImageSource(str(site.first), _known(row), read=partial(read_site, site))
-        for site, row in zip(sites, sites_metadata(sites), strict=True)
+        ImageSource(
+            str(image.first),
+            _known(next(described[image.scheme])),
+            scheme=image.scheme,
+            read=partial(read_named, image),
+        )
+        for image in images
     ]
 
 
@@ -98,46 +125,21 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None and value != []}
 
 
-def _from_folder(folder: Path) -> list[ImageSource]:
-    sources = _from_sites(find_sites(folder))
-    in_sites = {Path(source.id).parent for source in sources}
-    named: list[Path] = []
-    for path in _image_files(folder):
-        # Deeper than RxRx1's own folders go, a site's files are found one by one.
-        if is_site_file(path.name) and path.parent in in_sites:
-            continue
-        own = is_site_file(path.name) or is_embryo_file(path.name)
-        if own or parsed(path) is None:
-            sources.append(_from_file(path))
-        else:
-            named.append(path)
-    sources += map(_from_names, group_files(named))
-    if not sources:
-        raise NoImagesError(
-            f"the folder {folder} holds no images (TIFF, PNG, JPEG); give a folder that does"
-        )
-    return sources
+def _from_file(path: Path, naming: Naming) -> ImageSource:
+    named = named_image(path, naming)
+    return _alone(path) if named is None else named_sources([named])[0]
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    seen = Seen()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if not seen.is_new(Path(parent)):
-            folders.clear()
-            continue
-        kept = ((Path(parent, name).is_symlink(), name) for name in folders if not is_hidden(name))
-        folders[:] = [name for _, name in sorted(kept)]
-        for name in sorted(names):
-            if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(parent, name)
+def _alone(path: Path) -> ImageSource:
+    return ImageSource(str(path), read=partial(read_file, path))
 
 
-def _from_table(table: Path) -> list[ImageSource]:
+def _from_table(table: Path, naming: Naming) -> list[ImageSource]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             column = _path_column(table, list(reader.fieldnames or ()))
-            sources = list(_from_rows(reader, column, table.parent))
+            sources = list(_from_rows(reader, column, table.parent, naming))
     except UnicodeDecodeError as error:
         raise InputError(f"the table {table} is not UTF-8 text; save it as UTF-8") from error
     except (OSError, csv.Error) as error:
@@ -162,23 +164,25 @@ def _path_column(table: Path, columns: list[str]) -> str:
     )
 
 
-def _from_rows(rows: Iterable[dict[str, str]], column: str, folder: Path) -> Iterator[ImageSource]:
+def _from_rows(
+    rows: Iterable[dict[str, str]], column: str, folder: Path, naming: Naming
+) -> Iterator[ImageSource]:
     for row in rows:
         text = (row.pop(column) or "").strip()
         if not text:
             continue
-        source = _from_row(text, folder)
+        source = _from_row(text, folder, naming)
         # Without a name are values beyond the table's columns.
         extra = {key: _natural(value) for key, value in row.items() if key and value}
-        yield ImageSource(source.id, {**source.metadata, **extra}, read=source.read)
+        yield replace(source, metadata={**source.metadata, **extra})
 
 
-def _from_row(text: str, folder: Path) -> ImageSource:
+def _from_row(text: str, folder: Path, naming: Naming) -> ImageSource:
     name = text
     try:
         path = folder / local_path(text)
         name = str(path)
-        return _from_file(path)
+        return _from_file(path, naming)
     except (InputError, OSError, ValueError) as error:
         # Not the other rows' fault: this one is reported when its turn comes.
         return ImageSource(name, read=partial(_fail, _reason(name, error)))

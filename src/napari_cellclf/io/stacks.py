@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,79 +13,93 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, NoImagesError
-from napari_cellclf.io.drosophila import EmbryoName, find_frames, is_embryo_file, read_embryo
 from napari_cellclf.io.files import is_hidden, local_path, read_header
 from napari_cellclf.io.lazy import lazy_stack
-from napari_cellclf.io.planes import check_like
-from napari_cellclf.io.rxrx1 import (
-    STAINS,
-    SiteFiles,
-    find_sites,
-    is_site_file,
-    is_site_folder,
-    read_channel,
-    sites_metadata,
+from napari_cellclf.io.naming import (
+    NamedImage,
+    Naming,
+    NamingScheme,
+    find_images,
+    natural_key,
+    schemes_of,
 )
+from napari_cellclf.io.planes import check_like
+from napari_cellclf.io.read import read_alone, read_channel
 from napari_cellclf.io.tiff import TiffHeader
 
 T = TypeVar("T")
 
-#: Entries of folders that are looked at to tell whether a folder is ours.
+#: Entries of folders that are looked at to tell whether a folder is ours, and folders in folders.
 _MAX_LOOKED_AT = 1000
-#: Folders between a data set's root and its experiments.
+_MAX_DEPTH = 4
+#: Folders between a data set's root and its images.
 _ROOT_FOLDERS = frozenset({"images", "train", "test"})
+#: Where what is known of each plane goes, by the axis along which the planes are stacked.
+_ROWS = {"P": "sites", "T": "frames"}
 
 
-def read_stack(folder: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
-    """Open a folder of RxRx1 sites, or of an embryo's images, as one lazy stack.
+def read_stack(
+    folder: str | os.PathLike[str], *, naming: Naming = None, limit_bytes: int | None = None
+) -> Image:
+    """Open the images of a folder that are named by a scheme as one lazy stack.
 
     `limit_bytes`: bytes of decoded pixels allowed in each file.
     """
     path = local_path(folder)
     if not path.is_dir():
         raise NoImagesError(f"{path} is not a folder; give a plate, an experiment or a movie")
-    sites = find_sites(path)
-    if sites:
-        return _stack_sites(sites, path, limit_bytes)
-    frames = find_frames(path)
-    if frames:
-        return _stack_frames(frames, path, limit_bytes)
-    raise NoImagesError(
-        f"{path} holds no RxRx1 sites (Plate1/B02_s1_w1.png) and no embryo images "
-        "(Stage(060)-20230811-Cycle00-embryo03-3.tif); open its images one by one"
-    )
+    images = find_images(path, naming).named
+    if not images:
+        known = ", ".join(scheme.example for scheme in schemes_of(naming))
+        raise NoImagesError(
+            f"{path} holds no images named like {known}; open its images one by one"
+        )
+    # Several kinds are not one stack.
+    (scheme, _), *_ = Counter(image.scheme for image in images).most_common(1)
+    alike = [image for image in images if image.scheme == scheme]
+    stack = _stack_channels if alike[0].has_channels else _stack_files
+    return stack(alike, path, limit_bytes)
 
 
-def looks_like_ours(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds RxRx1 sites or embryo images, at a glance."""
-    return _glance(Path(folder), _MAX_LOOKED_AT)[0]
+def looks_named(folder: str | os.PathLike[str], naming: Naming = None) -> bool:
+    """Whether a folder holds images that a scheme names, at a glance."""
+    return _glance(Path(folder), schemes_of(naming), _MAX_LOOKED_AT, _MAX_DEPTH)[0]
 
 
-def _glance(folder: Path, budget: int) -> tuple[bool, int]:
+def _glance(
+    folder: Path, schemes: Sequence[NamingScheme], budget: int, depth: int
+) -> tuple[bool, int]:
     below = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 budget -= 1
-                if is_site_file(entry.name) or is_embryo_file(entry.name):
+                if is_hidden(entry.name):
+                    continue
+                path = folder / entry.name
+                if any(scheme.parse(path) for scheme in schemes):
                     return True, budget
                 if budget <= 0:
                     return False, 0
-                known = entry.name.lower() in _ROOT_FOLDERS or is_site_folder(entry.name)
-                if known and not is_hidden(entry.name) and entry.is_dir():
+                known = entry.name.lower() in _ROOT_FOLDERS or any(
+                    scheme.is_folder(entry.name) for scheme in schemes
+                )
+                if known and entry.is_dir():
                     below.append(entry.name)
     except OSError:
         return False, budget
-    for name in sorted(below):
-        found, budget = _glance(folder / name, budget)
+    for name in sorted(below) if depth else ():
+        found, budget = _glance(folder / name, schemes, budget, depth - 1)
         if found or budget <= 0:
             return found, budget
     return False, budget
 
 
-def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) -> Image:
-    present = [stain for stain in STAINS if any(stain.number in site.files for site in sites)]
-    paths = (path for site in sites for path in site.files.values())
+def _stack_channels(images: list[NamedImage], folder: Path, limit_bytes: int | None) -> Image:
+    """Stack images of a file for each channel; channels that one lacks are black there."""
+    scheme = images[0].scheme
+    present = sorted({channel for image in images for channel in image.files}, key=natural_key)
+    paths = (path for image in images for path in image.files.values())
     first, header = _first_readable(paths, partial(read_header, limit_bytes=limit_bytes))
     shape, dtype = header.shape[:2], header.dtype
 
@@ -94,18 +108,17 @@ def _stack_sites(sites: list[SiteFiles], folder: Path, limit_bytes: int | None) 
         check_like(path, plane.shape, plane.dtype, first, shape, dtype)
         return plane
 
-    files, numbers = [site.files for site in sites], [stain.number for stain in present]
     rows = [
-        row | {"path": str(site.first)}
-        for row, site in zip(sites_metadata(sites), sites, strict=True)
+        row | {"path": str(image.first)}
+        for row, image in zip(scheme.describe(images), images, strict=True)
     ]
-    missing = [stain.name for stain in STAINS if stain not in present]
+    missing = [scheme.channel_name(one) for one in scheme.channels if one not in present]
     return Image(
-        lazy_stack(files, numbers, read, shape, dtype),
-        "PCYX",
-        [stain.name for stain in present],
+        lazy_stack([image.files for image in images], present, read, shape, dtype),
+        scheme.stack_axis + "CYX",
+        [scheme.channel_name(channel) for channel in present],
         source=str(folder),
-        metadata={"sites": rows, "missing_channels": missing},
+        metadata={_ROWS[scheme.stack_axis]: rows, "missing_channels": missing},
     )
 
 
@@ -120,51 +133,56 @@ def _first_readable(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[P
     raise failed or NoImagesError("there is no image to read; give a folder that holds some")
 
 
-def _stack_frames(
-    frames: list[tuple[EmbryoName, Path]], folder: Path, limit_bytes: int | None
-) -> Image:
-    kept, dtypes = _alike(frames, limit_bytes)
-    paths = [path for _, path in kept]
-    stacked = set(paths)
-    first, example = _first_readable(paths, partial(read_embryo, limit_bytes=limit_bytes))
+def _stack_files(images: list[NamedImage], folder: Path, limit_bytes: int | None) -> Image:
+    """Stack images of one file each, of the most common size."""
+    kept, dtypes = _alike(images, limit_bytes)
+    scheme, of_path = kept[0].scheme, {image.first: image for image in kept}
+
+    def read_whole(path: Path) -> Image:
+        return read_alone(of_path[path], limit_bytes=limit_bytes)
+
+    first, example = _first_readable(of_path, read_whole)
     dtype = np.result_type(example.dtype, *dtypes)
 
     def read(path: Path) -> np.ndarray[Any, Any]:
-        image = read_embryo(path, limit_bytes=limit_bytes)
+        image = read_whole(path)
         check_like(path, image.shape, dtype, first, example.shape, dtype)
         return np.asarray(image.data)
 
-    files = [{0: path} for path in paths]
+    rows = [
+        row | {"path": str(image.first)}
+        for row, image in zip(scheme.describe(kept), kept, strict=True)
+    ]
     return Image(
-        lazy_stack(files, None, read, example.shape, dtype),
-        "T" + example.axes,
+        lazy_stack([image.files for image in kept], None, read, example.shape, dtype),
+        scheme.stack_axis + example.axes,
         example.channels,
         pixel_size=example.pixel_size,
         source=str(folder),
         metadata={
-            "frames": [name.metadata | {"path": str(path)} for name, path in kept],
-            "left_out": [path.name for _, path in frames if path not in stacked],
+            _ROWS[scheme.stack_axis]: rows,
+            "left_out": [image.first.name for image in images if image.first not in of_path],
         },
     )
 
 
 def _alike(
-    frames: list[tuple[EmbryoName, Path]], limit_bytes: int | None
-) -> tuple[list[tuple[EmbryoName, Path]], list[np.dtype[Any]]]:
-    """Choose the single planes of the most common size; the earliest where two are as common."""
+    images: list[NamedImage], limit_bytes: int | None
+) -> tuple[list[NamedImage], list[np.dtype[Any]]]:
+    """Choose the single planes of the most common size; the first where two are as common."""
     headers: dict[Path, TiffHeader] = {}
     failed: ImageError | None = None
-    for _, path in frames:
+    for image in images:
         try:
-            headers[path] = _plane_header(path, limit_bytes)
+            headers[image.first] = _plane_header(image.first, limit_bytes)
         except ImageError as error:
             failed = failed or error
     if failed and not headers:
         raise failed
     sizes = {path: _height_width(header) for path, header in headers.items()}
     (wanted, _), *_ = Counter(sizes.values()).most_common(1)
-    kept = [(name, path) for name, path in frames if sizes.get(path) == wanted]
-    return kept, [headers[path].dtype for _, path in kept]
+    kept = [image for image in images if sizes.get(image.first) == wanted]
+    return kept, [headers[image.first].dtype for image in kept]
 
 
 def _plane_header(path: Path, limit_bytes: int | None) -> TiffHeader:

@@ -36,6 +36,8 @@ KEY = "cellclf"
 #: Names that napari's sliders show.
 AXIS_NAMES = {"P": "site", "T": "time", "Z": "z", "C": "channel", "Y": "y", "X": "x"}
 
+#: Of channels whose names say nothing, in their order.
+_COLORMAPS = ("blue", "green", "red", "cyan", "magenta", "yellow")
 #: Percentiles that become black and white.
 _LOW, _HIGH = 0.5, 99.8
 #: Channels are added up on the screen: each further one leaves the others so much more room.
@@ -63,7 +65,7 @@ def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[
 def plane_rows(image: Image) -> list[dict[str, Any]]:
     """Return what is known of each plane of a stack.
 
-    `image`: with ``sites`` (RxRx1) or ``frames`` (Drosophila) in its metadata for stacks.
+    `image`: with ``sites`` or ``frames`` in its metadata for stacks.
     """
     rows = image.metadata.get("sites") or image.metadata.get("frames") or ()
     if not image.leading_axes:
@@ -122,10 +124,9 @@ def colormap_of(channel: str, index: int) -> str:
     >>> colormap_of("w3 Phalloidin", 0)
     'red'
     """
-    from napari_cellclf.io.rxrx1 import STAINS
+    from napari_cellclf.io.naming import channel_facts
 
-    named = {stain.name: stain.colormap for stain in STAINS}
-    return named.get(channel, STAINS[index % len(STAINS)].colormap)
+    return channel_facts(channel)[1] or _COLORMAPS[index % len(_COLORMAPS)]
 
 
 def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:

@@ -48,18 +48,15 @@ def read(path: PathOrPaths) -> list[LayerData]:
 
 def image_title(path: Path) -> str:
     """Say in a few words what is opened: the same for all files of one site."""
-    from napari_cellclf.errors import NameParseError
-    from napari_cellclf.io.rxrx1 import parse_path
+    from napari_cellclf.io.naming import CHANNEL, parse_name
 
     if path.is_dir():
         return path.resolve().name
-    try:
-        name = parse_path(path)
-    except NameParseError:
+    known = parse_name(path)
+    if known is None or CHANNEL not in known[1]:
         return path.stem
-    place = [] if name.experiment is None else [name.experiment]
-    place += [] if name.plate is None else [f"Plate{name.plate}"]
-    return " ".join([*place, name.well, f"s{name.site}"])
+    scheme, fields = known
+    return scheme.title({name: value for name, value in fields.items() if name != CHANNEL})
 
 
 def _read_one(path: Path, title: str) -> list[LayerData]:
@@ -137,18 +134,10 @@ def _notify(message: str) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    from napari_cellclf.errors import NameParseError
-    from napari_cellclf.io import drosophila, rxrx1, stacks
+    from napari_cellclf.io.naming import parse_name
+    from napari_cellclf.io.stacks import looks_named
 
-    if path.is_dir():
-        return stacks.looks_like_ours(path)
-    for parse in (rxrx1.parse_path, drosophila.parse_name):
-        try:
-            parse(path)
-        except NameParseError:
-            continue
-        return True
-    return False
+    return looks_named(path) if path.is_dir() else parse_name(path) is not None
 
 
 def _as_list(path: PathOrPaths) -> list[str]:

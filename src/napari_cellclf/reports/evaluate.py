@@ -100,7 +100,7 @@ def evaluate(
         raise NoImagesError("there is no image to evaluate on; choose another split of the data")
     answered, failed = _classify(
         classifier,
-        [_source(dataset.paths[row], row) for row in rows],
+        [_source(dataset.paths[row], row, dataset.naming) for row in rows],
         mapping=mapping,
         batch_size=batch_size,
         on_progress=on_progress,
@@ -124,7 +124,7 @@ def evaluate(
     )
 
 
-def read_evaluated(name: str) -> Image:
+def read_evaluated(name: str, naming: str | None = None) -> Image:
     """Read an image of an evaluation again, for a picture of it."""
     wanted: dict[str, int] = {}
     match = _POSITION.fullmatch(name)
@@ -132,7 +132,7 @@ def read_evaluated(name: str) -> Image:
         name = match[1]
         steps = (step.split("=") for step in match[2].split(","))
         wanted = {letter.upper(): int(number) for letter, number in steps}
-    planes = read_image(name).planes()
+    planes = read_image(name, naming=naming).planes()
     for index, plane in planes:
         if index == wanted or not wanted:
             return plane
@@ -153,8 +153,8 @@ def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
     return [("error", sentence)]
 
 
-def _source(path: str, row: int) -> ImageSource:
-    return ImageSource(path, {_ROW: row}, read=partial(read_image, path))
+def _source(path: str, row: int, naming: str | None) -> ImageSource:
+    return ImageSource(path, {_ROW: row}, read=partial(read_image, path, naming=naming))
 
 
 def _classify(

@@ -57,6 +57,7 @@ def create_run(
         group_reason=dataset.group_reason,
         source=dataset.source,
         leakage_allowed=dataset.leakage_allowed,
+        naming=dataset.naming,
         manifest_sha256=dataset.sha256,
         versions={"napari-cellclf": version("napari-cellclf")},
     )
@@ -82,7 +83,7 @@ def create_run(
 def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
     """Read the images of a run."""
     spec = run.spec()
-    return read_dataset_csv(
+    dataset = read_dataset_csv(
         run.dataset_file,
         root or spec.root,
         classes=spec.classes,
@@ -91,6 +92,7 @@ def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
         source=spec.source,
         leakage_allowed=spec.leakage_allowed,
     )
+    return replace(dataset, naming=spec.naming)
 
 
 def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:

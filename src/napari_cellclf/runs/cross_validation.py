@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def report_folds(folder: str | Path, role: str) -> Evaluation:
         Path(folder) / "report",
         [together, *parts],
         title=f"{Path(folder).name}: {len(parts)} folds",
-        read=read_image,
+        read=partial(read_image, naming=dataset.naming),
         warnings=warnings_of(dataset),
         facts=facts,
     )

@@ -48,6 +48,8 @@ class RunSpec(BaseModel):
     group_reason: str = ""
     source: str = ""
     leakage_allowed: bool = False
+    #: The naming scheme or pattern that the images were read by, if one was chosen.
+    naming: str | None = None
     #: Hash of names, labels and splits of all images.
     manifest_sha256: str
     #: Of the software that made the run.

@@ -1,8 +1,8 @@
 """Show what augmentation makes of images, exactly as the network will see it.
 
 Run as ``python -m napari_cellclf.runs.preview REQUEST.json OUT.npz`` beside a window, where Keras
-cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``, ``classes`` and
-``count``.
+cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``, ``naming``,
+``classes`` and ``count``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from napari_cellclf.models.training.config import TrainingConfig
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_cellclf.core.image import Image
     from napari_cellclf.core.preprocessing import Preprocessing
 
 
@@ -40,7 +41,7 @@ class Preview:
 
 
 def preview_augmentation(
-    paths: Sequence[str], config: TrainingConfig, *, count: int = 4
+    paths: Sequence[str], config: TrainingConfig, *, naming: str | None = None, count: int = 4
 ) -> Preview:
     """Prepare and vary some images as a training would."""
     import keras
@@ -48,13 +49,14 @@ def preview_augmentation(
     from napari_cellclf.models.augmentation.layers import build_augmenter
     from napari_cellclf.runs.resolve import resolve
 
-    config, preprocessing = resolve(paths, config)
-    prepared = _stack([preprocessing(read_image(path)) for path in paths])
+    config, preprocessing = resolve(paths, config, naming)
+    images = [read_image(path, naming=naming) for path in paths]
+    prepared = _stack([preprocessing(image) for image in images])
     augment = build_augmenter(config.augmentation, config.seed)
     random = np.random.default_rng(config.seed)
     variants = []
     for number in range(count):
-        turned = _turned(paths, preprocessing, config, number)
+        turned = _turned(images, preprocessing, config, number)
         cut = _crops(turned, config.crop, random)
         varied = augment(cut, training=True) if config.epochs else cut
         variants.append(np.asarray(keras.ops.convert_to_numpy(varied), np.float32))
@@ -63,16 +65,13 @@ def preview_augmentation(
 
 
 def _turned(
-    paths: Sequence[str], preprocessing: Preprocessing, config: TrainingConfig, number: int
+    images: Sequence[Image], preprocessing: Preprocessing, config: TrainingConfig, number: int
 ) -> NDArray[np.float32]:
     """Prepare images turned by one of the fixed angles, the first of which is none."""
     angles = (0.0, *config.fixed_rotations)
     degrees = angles[number % len(angles)]
     return _stack(
-        [
-            preprocessing(rotate_image(read_image(path), degrees, config.rotation_frame))
-            for path in paths
-        ]
+        [preprocessing(rotate_image(image, degrees, config.rotation_frame)) for image in images]
     )
 
 
@@ -97,7 +96,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         request = json.loads(Path(request_file).read_text(encoding="utf-8"))
         config = TrainingConfig.model_validate(request["config"])
-        found = preview_augmentation(request["paths"], config, count=int(request["count"]))
+        found = preview_augmentation(
+            request["paths"], config, naming=request.get("naming"), count=int(request["count"])
+        )
     except CellclfError as error:
         sys.stderr.write(f"{error}\n")
         return 1

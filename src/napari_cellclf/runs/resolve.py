@@ -12,8 +12,8 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
+from napari_cellclf.io.naming import channel_facts, named_image, natural_key
 from napari_cellclf.io.read import read_image
-from napari_cellclf.io.rxrx1 import is_site_file, site_of, stain_channels
 
 if TYPE_CHECKING:
     from napari_cellclf.models.augmentation.config import AugmentationConfig
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _TRIES = 100
 
 
-def resolve(paths: Sequence[str], config: TrainingConfig) -> tuple[TrainingConfig, Preprocessing]:
+def resolve(
+    paths: Sequence[str], config: TrainingConfig, naming: str | None = None
+) -> tuple[TrainingConfig, Preprocessing]:
     """Return the configuration that is trained on some images, and how their pixels are prepared.
 
     Nothing about pixels, the network's parameters or dropped channels is left open in it; resolving
@@ -37,7 +39,7 @@ def resolve(paths: Sequence[str], config: TrainingConfig) -> tuple[TrainingConfi
         preprocessing, built = bundle.input.preprocessing, bundle.architecture
         network = {"architecture": built.name, "parameters": built.parameters, "weights": None}
     else:
-        preprocessing = preprocessing_of(paths, config)
+        preprocessing = preprocessing_of(paths, config, naming)
         network = {"parameters": network_parameters(config, preprocessing)}
     channels = preprocessing.channels
     resolved = config.changed(
@@ -63,17 +65,19 @@ def _dropping(augmentation: AugmentationConfig, preprocessing: Preprocessing) ->
     )
 
 
-def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocessing:
+def preprocessing_of(
+    paths: Sequence[str], config: TrainingConfig, naming: str | None = None
+) -> Preprocessing:
     """Settle everything about pixels that the configuration leaves open."""
     from napari_cellclf.models.architectures.registry import default_preprocessing
 
-    specs = _channels(paths, config)
+    specs = _channels(paths, config, naming)
     settled = default_preprocessing(config.architecture, specs, weights=config.weights)
     changes: dict[str, object] = {"centre": config.centre}
     if config.size != "auto":
         changes["size"] = None if config.size == "own" else config.size
     if config.normalization == "fixed":
-        changes["normalization"] = _measured(paths, specs, config.centre)
+        changes["normalization"] = _measured(paths, specs, config.centre, naming)
     elif config.normalization != "auto":
         changes["normalization"] = config.normalization
     return Preprocessing.model_validate(
@@ -81,31 +85,28 @@ def preprocessing_of(paths: Sequence[str], config: TrainingConfig) -> Preprocess
     )
 
 
-def _channels(paths: Sequence[str], config: TrainingConfig) -> tuple[ChannelSpec, ...]:
-    found, in_all = _found_channels(paths)
-    known = {spec.name: spec for spec in stain_channels()}
+def _channels(
+    paths: Sequence[str], config: TrainingConfig, naming: str | None
+) -> tuple[ChannelSpec, ...]:
+    found, in_all = _found_channels(paths, naming)
     chosen = found
     if config.channels is not None:
         chosen = [_pick(name, found) for name in config.channels]
     optional = {_pick(name, found) for name in config.optional_channels}
     lacking = optional | (set(found) - in_all if config.channels is None else set())
-    aliases = {name: known[name].aliases if name in known else () for name in chosen}
-    return tuple(
-        ChannelSpec(name=name, aliases=aliases[name], required=name not in lacking)
-        for name in chosen
-    )
+    return tuple(_spec(name, required=name not in lacking) for name in chosen)
+
+
+def _spec(name: str, *, required: bool = True) -> ChannelSpec:
+    aliases, _ = channel_facts(name)
+    return ChannelSpec(name=name, aliases=aliases, required=required)
 
 
 def _pick(wanted: str, found: Sequence[str]) -> str:
     if wanted in found:
         return wanted
     spec = ChannelSpec(name=wanted)
-    stains = {stain.name: stain for stain in stain_channels()}
-    fits = [
-        name
-        for name in found
-        if spec.matches(name) or (name in stains and stains[name].matches(wanted))
-    ]
+    fits = [name for name in found if spec.matches(name) or _spec(name).matches(wanted)]
     if len(fits) != 1:
         raise DatasetError(
             f"the images have no one channel {wanted!r} (theirs: {', '.join(found)}); name one of "
@@ -114,22 +115,27 @@ def _pick(wanted: str, found: Sequence[str]) -> str:
     return fits[0]
 
 
-def _found_channels(paths: Sequence[str]) -> tuple[list[str], set[str]]:
+def _found_channels(paths: Sequence[str], naming: str | None) -> tuple[list[str], set[str]]:
     """Name the channels of the images in order, and those that all of them have."""
-    sites = [path for path in paths if is_site_file(Path(path).name)]
-    if sites and len(sites) == len(paths):
-        each = [site_of(path).channels for path in sites]
-        names = [spec.name for spec in stain_channels() if any(spec.name in one for one in each)]
-        return names, set(names).intersection(*each)
-    names = _channels_of_first(paths)
+    images = [named_image(Path(path), naming) for path in paths]
+    if images and all(image is not None and image.has_channels for image in images):
+        codes = {
+            image.scheme.channel_name(code): natural_key(code)
+            for image in images
+            if image is not None
+            for code in image.files
+        }
+        names = sorted(codes, key=codes.__getitem__)
+        return names, set(names).intersection(*(image.channels for image in images if image))
+    names = _channels_of_first(paths, naming)
     return names, set(names)
 
 
-def _channels_of_first(paths: Iterable[str]) -> list[str]:
+def _channels_of_first(paths: Iterable[str], naming: str | None) -> list[str]:
     reasons = []
     for path, _ in zip(paths, range(_TRIES), strict=False):
         try:
-            channels = read_image(path).channels
+            channels = read_image(path, naming=naming).channels
         except InputError as error:
             reasons.append(str(error))
             continue
@@ -139,7 +145,9 @@ def _channels_of_first(paths: Iterable[str]) -> list[str]:
     raise DatasetError(f"none of the training images can be read; the first: {reasons[0]}")
 
 
-def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...], centre: float) -> Fixed:
+def _measured(
+    paths: Sequence[str], specs: tuple[ChannelSpec, ...], centre: float, naming: str | None
+) -> Fixed:
     """Measure mean and deviation of each channel over all training images."""
     counts = np.zeros(len(specs))
     sums = np.zeros(len(specs))
@@ -147,7 +155,7 @@ def _measured(paths: Sequence[str], specs: tuple[ChannelSpec, ...], centre: floa
     plain = Preprocessing(channels=specs)
     for path in paths:
         try:
-            image = read_image(path)
+            image = read_image(path, naming=naming)
             sources = plain.match(image).sources
             pixels = central(np.moveaxis(image.to_cyx(), 0, -1), centre).astype(np.float64)
         except InputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,9 @@ class Session:
 
     def _resolve(self) -> Preprocessing:
         """Write down what is trained, once, before anything is."""
-        config, preprocessing = resolve(self._dataset.train.paths, self._config)
+        config, preprocessing = resolve(
+            self._dataset.train.paths, self._config, self._dataset.naming
+        )
         if config != self._config:
             self._config = config
             self._spec = self._spec.model_copy(update={"config": config})
@@ -214,6 +217,7 @@ class Session:
                 source=dataset.source,
                 counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},
                 group_column=dataset.group_column,
+                naming=dataset.naming,
                 manifest_sha256=self._spec.manifest_sha256,
                 seed=self._config.seed,
                 device=self._device[:200],
@@ -243,7 +247,7 @@ class Session:
             self._run.report,
             evaluations,
             title=self._spec.name,
-            read=read_image,
+            read=partial(read_image, naming=self._dataset.naming),
             history=history,
             dataset_counts=self._dataset.counts(),
             warnings=warnings_of(self._dataset),
@@ -280,7 +284,7 @@ class PreparedSplit:
 def items_of(split: Dataset, rotations: Sequence[float]) -> list[Item]:
     """List what is prepared of a split."""
     angles = (0.0, *rotations)
-    return [Item(path, degrees) for path in split.paths for degrees in angles]
+    return [Item(path, degrees, split.naming) for path in split.paths for degrees in angles]
 
 
 def prepare_split(

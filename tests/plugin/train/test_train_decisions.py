@@ -13,7 +13,7 @@ from napari_cellclf.cli.app import build_parser
 from napari_cellclf.models.training.presets import find_preset, load_preset
 from napari_cellclf.plugin.shared.background import Ticket
 from napari_cellclf.plugin.shared.refusal import Refusal
-from napari_cellclf.plugin.train.data import DataQuestion, FoundData, ask, find, inspect, kind_of
+from napari_cellclf.plugin.train.data import DataQuestion, FoundData, ask, find, inspect
 from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
 from napari_cellclf.plugin.train.settings import (
     ModelEntries,
@@ -49,7 +49,7 @@ def test_questions(tmp_path: Path, images: Path) -> None:
 
 def test_finds_classes_groups_and_files(found: FoundData) -> None:
     assert found.summary == "24 images, 2 classes"
-    assert found.kind == "folders"
+    assert not found.has_minutes
     assert found.groups[0] == "embryo"
     assert not found.given
     assert found.labels == ()
@@ -59,14 +59,12 @@ def test_finds_classes_groups_and_files(found: FoundData) -> None:
     assert "embryo" in text
 
 
-def test_kinds(images: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("path,label\n")
-    assert kind_of(tmp_path / "t.csv") == "table"
-    assert kind_of(images) == "folders"
+def test_only_classes_that_are_minutes_are_chosen_by_minute(images: Path, tmp_path: Path) -> None:
+    assert not find(DataQuestion(str(images))).has_minutes
     embryo = tmp_path / "e" / "Stage(060)-20230811-Cycle00-embryo03-3.tif"
     embryo.parent.mkdir()
     embryo.write_bytes(b"")
-    assert kind_of(embryo.parent) == "embryos"
+    assert find(DataQuestion(str(embryo.parent))).has_minutes
 
 
 def test_a_table_offers_its_columns(images: Path, tmp_path: Path) -> None:

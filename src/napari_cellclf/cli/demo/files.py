@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_cellclf.core.progress import OnProgress, Progress, ShouldStop
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.errors import CancelledError, InputError
-from napari_cellclf.io.rxrx1_table import COLUMNS
+from napari_cellclf.io.rxrx1 import COLUMNS
 
 if TYPE_CHECKING:
     from napari_cellclf.core.simulation.site import SimulatedSite

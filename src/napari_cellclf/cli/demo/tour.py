@@ -130,12 +130,12 @@ class _Tour:
 
     def classify_new_images(self) -> None:
         from napari_cellclf.inference.load import load_classifier
-        from napari_cellclf.io.rxrx1 import find_sites, read_site
+        from napari_cellclf.io.sources import collect_sources
         from napari_cellclf.io.tables import write_predictions
         from napari_cellclf.reports.plots import plot_montage
 
         classifier = load_classifier(self._out / MODEL)
-        images = [read_site(site) for site in find_sites(self._out / NEW_PLATE / "images")]
+        images = [one.read() for one in collect_sources([self._out / NEW_PLATE / "images"])]
         predictions = classifier.predict(
             images, on_progress=self._reporter, should_stop=self._should_stop
         )

@@ -11,6 +11,7 @@ from napari_cellclf.core.dataset import SPLITS, Dataset
 from napari_cellclf.errors import DatasetError, NoImagesError
 from napari_cellclf.io.datasets.rows import make_dataset, make_row
 from napari_cellclf.io.files import IMAGE_SUFFIXES, is_hidden
+from napari_cellclf.io.naming import Naming, NamingScheme
 from napari_cellclf.io.sources import collect_sources
 
 #: What people call the folders of a split.
@@ -42,44 +43,49 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def read_class_folders(folder: Path) -> Dataset:
+def read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read a folder with a folder for each class."""
-    rows, names = _labelled(folder, "")
+    rows, names, schemes = _labelled(folder, "", naming)
     _check_any(rows, folder)
     beside = _images_beside(folder)
     n_classes = len({row["label"] for row in rows})
     source = f"{len(rows)} images in {n_classes} folders of classes below {folder}"
     if beside:
         source += f"; {beside} images beside these folders have no class and are left out"
-    return make_dataset(rows, source, names=names)
+    return make_dataset(rows, source, names=names, schemes=schemes)
 
 
-def read_split_folders(folder: Path) -> Dataset:
+def read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read train, valid and test, each with a folder for each class."""
     rows: list[dict[str, Any]] = []
     names: list[str] = []
+    schemes: list[NamingScheme] = []
     parts = split_folders(folder)
     for split, below in parts.items():
-        more, more_names = _labelled(below, split)
-        rows, names = rows + more, names + more_names
+        more, more_names, more_schemes = _labelled(below, split, naming)
+        rows, names, schemes = rows + more, names + more_names, schemes + more_schemes
     _check_any(rows, folder)
     listed = ", ".join(below.name for below in parts.values())
-    return make_dataset(rows, f"{len(rows)} images in {listed} below {folder}", names=names)
+    source = f"{len(rows)} images in {listed} below {folder}"
+    return make_dataset(rows, source, names=names, schemes=schemes)
 
 
-def _labelled(folder: Path, split: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Make the rows of all folders of classes, and what is below these of each path."""
-    rows, names = [], []
+def _labelled(
+    folder: Path, split: str, naming: Naming
+) -> tuple[list[dict[str, Any]], list[str], list[NamingScheme]]:
+    """Make the rows of all folders of classes, what is below these of each path, and schemes."""
+    rows, names, schemes = [], [], []
     for below in _folders(folder):
         try:
-            sources = collect_sources([below])
+            sources = collect_sources([below], naming)
         except NoImagesError:
             # A folder of something else, such as masks or notes, is no class.
             continue
         for source in sources:
             rows.append(make_row(source, below.name, split))
             names.append(Path(source.id).relative_to(below).as_posix())
-    return rows, names
+            schemes += [source.scheme] if source.scheme else []
+    return rows, names, schemes
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -20,11 +20,10 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import decoding
-from napari_cellclf.io.drosophila import is_embryo_file, read_embryo
 from napari_cellclf.io.files import read_header
 from napari_cellclf.io.headers import jpeg_is_complete, png_is_complete, sniff
 from napari_cellclf.io.naming import NamedImage, named_image
-from napari_cellclf.io.rxrx1 import SiteFiles, is_site_file, site_of
+from napari_cellclf.io.read import read_alone
 from napari_cellclf.io.tiff import TiffHeader
 
 _BLOCK = 2**20
@@ -44,7 +43,7 @@ def inspect_dataset(
     embryo images in RGB, to see whether they are grey. Files that were cut short are found, those
     that were damaged in their middle are not.
     """
-    found = _Found()
+    found = _Found(dataset.naming)
     paths = list(dict.fromkeys(dataset.paths))
     for number, path in enumerate(paths):
         if should_stop():
@@ -66,6 +65,7 @@ def inspect_dataset(
 class _Found:
     """What was seen so far."""
 
+    naming: str | None
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     multi_plane: dict[str, str] = field(default_factory=dict)
     shapes: Counter[str] = field(default_factory=Counter)
@@ -75,18 +75,16 @@ class _Found:
 
     def look_at(self, path: str) -> None:
         """Read the headers and the hash of an image, which may be several files."""
-        site = site_of(path) if is_site_file(Path(path).name) else None
-        named = None if site else named_image(Path(path))
-        several = site or named
-        files = list(several.files.values()) if several else [Path(path)]
         digest = hashlib.sha256()
         try:
-            headers = [_header(file) for file in files]
+            named = named_image(Path(path), self.naming)
+            files = list(named.files.values()) if named else [Path(path)]
+            headers = [_header(file, named) for file in files]
             for file in files:
                 digest.update(_hash(file))
             if len({(header.shape, header.dtype) for header in headers}) > 1:
                 raise UnreadableImageError(
-                    f"{path}: the channels of this site differ in size or type; copy them again"
+                    f"{path}: the channels of this image differ in size or type; copy them again"
                 )
         except ImageError as error:
             self.unreadable.append((path, str(error)))
@@ -96,29 +94,25 @@ class _Found:
         sizes = dict(zip(header.axes, header.shape, strict=True))
         self.shapes[f"{sizes['Y']}x{sizes['X']}"] += 1
         self.dtypes[str(header.dtype)] += 1
-        channels = _site_channels(site) if site else _channels(header)
-        self.channels[_named_channels(named) if named else channels] += 1
+        channels = " + ".join(map(_short, named.channels)) if named else ""
+        self.channels[channels or _channels(header)] += 1
         if math.prod(size for axis, size in sizes.items() if axis not in _IN_A_PLANE) > 1:
             self.multi_plane[path] = " ".join(f"{axis}={size}" for axis, size in sizes.items())
 
 
-def _header(file: Path) -> TiffHeader:
+def _header(file: Path, named: NamedImage | None) -> TiffHeader:
     header = read_header(file)
-    if "S" not in header.axes or not is_embryo_file(file.name):
+    if "S" not in header.axes or named is None or not named.scheme.grey:
         return header
     # Grey or in colours: only its pixels say.
-    image = read_embryo(file)
+    image = read_alone(named)
     return TiffHeader(image.shape, image.axes, image.dtype)
 
 
-def _site_channels(site: SiteFiles) -> str:
-    """Name the stains of a site in short, such as ``w1 + w2``."""
-    return " + ".join(name.split()[0] for name in site.channels)
-
-
-def _named_channels(image: NamedImage) -> str:
-    """Name the channels of an image, such as ``channel 1 + channel 2``."""
-    return " + ".join(image.scheme.channel_name(channel) for channel in image.files)
+def _short(channel: str) -> str:
+    """Shorten the name of a channel: that of a stain of RxRx1 is ``w1``."""
+    number, _, stain = channel.partition(" ")
+    return number if stain and not stain.isdecimal() else channel
 
 
 def _channels(header: TiffHeader) -> str:

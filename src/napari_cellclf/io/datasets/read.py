@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, NoImagesError
-from napari_cellclf.io.datasets import embryos, folders, screens, tables
+from napari_cellclf.io.datasets import folders, named, tables
 from napari_cellclf.io.datasets.rows import with_group
 from napari_cellclf.io.files import local_path
+from napari_cellclf.io.naming import Naming, find_images, naming_text
 
-Kind = Literal["table", "rxrx1", "embryos", "splits", "folders"]
+Kind = Literal["table", "names", "splits", "folders"]
 
 
 def read_dataset(
@@ -21,8 +23,9 @@ def read_dataset(
     label: str | None = None,
     group: str | None = None,
     every: int = 1,
-    minutes: tuple[int, int] = (51, 204),
+    minutes: tuple[int, int] | None = None,
     kind: Kind | None = None,
+    naming: Naming = None,
 ) -> Dataset:
     """Find labelled images and say what is known of each; no image is opened.
 
@@ -34,24 +37,29 @@ def read_dataset(
         - a folder with a folder for each class (with any folders below);
         - a folder with ``train``, ``valid`` (or ``val``, ``validation``) and ``test``, each with a
           folder for each class: the split is in the column ``split``;
-        - an RxRx1 folder: the root, or a folder above the experiments; a row is a site;
-        - a folder of embryo images, ``Stage(060)-20230811-Cycle00-embryo03-3.tif``, in any
-          folders, with a class for each minute that is kept;
+        - a folder of images whose names say the class: an RxRx1 folder (the root, or one above
+          the experiments; a row is a site), or embryo images,
+          ``Stage(060)-20230811-Cycle00-embryo03-3.tif``, with a class for each minute that is
+          kept;
         - a CSV table with columns ``path`` (relative to the table) and ``label``, and perhaps
           ``group``, ``split`` and others.
 
     label : str, optional
-        The column to learn: of RxRx1 ``cell_type`` or any column of its ``metadata.csv``, of a
-        table ``label`` or any other.
+        The column to learn: of a table ``label`` or any other; of images whose names say the
+        class any field or column, of RxRx1 ``cell_type`` or another of its ``metadata.csv``.
     group : str, optional
         The column, or several joined by ``+``, that images are kept together by; guessed from
         names and tables if left out.
     every : int
         Of embryo images, keep every n-th minute, counted from the first of `minutes`.
-    minutes : tuple of 2 int
-        Of embryo images, keep those between these minutes, both included.
-    kind : {"table", "rxrx1", "embryos", "splits", "folders"}, optional
-        How it is laid out; found out if left out.
+    minutes : tuple of 2 int, optional
+        Of embryo images, keep those between these minutes, both included; by default 51 to 204.
+    kind : {"table", "names", "splits", "folders"}, optional
+        What says the classes; found out if left out.
+    naming : NamingScheme or str, optional
+        How files are named: a pattern such as ``"{plate}/{well}_s{site}_w{channel}.tif"``, whose
+        field ``{label}`` is the class if it has one, or the name of an installed scheme. Images in
+        folders that are named otherwise are left out. By default any scheme that is installed.
 
     Returns
     -------
@@ -83,18 +91,16 @@ def read_dataset(
     place = _existing(path)
     if kind is not None and kind not in get_args(Kind):
         raise DatasetError(f"there is no kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
-    found = kind or _kind_of(place)
+    found = kind or kind_of(place, naming, label)
     if found == "table":
-        data = tables.read_table(place, label or "label")
-    elif found == "rxrx1":
-        data = screens.read_screen(place, label or "cell_type")
-    elif found == "embryos":
-        data = embryos.read_embryos(place, every=every, minutes=minutes)
+        data = tables.read_table(place, label or "label", naming)
+    elif found == "names":
+        data = named.read_named(place, label, naming=naming, every=every, between=minutes)
     elif found == "splits":
-        data = folders.read_split_folders(place)
+        data = folders.read_split_folders(place, naming)
     else:
-        data = folders.read_class_folders(place)
-    return with_group(data, group)
+        data = folders.read_class_folders(place, naming)
+    return replace(with_group(data, group), naming=naming_text(naming))
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -105,11 +111,18 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return place
 
 
-def _kind_of(place: Path) -> Kind:
+def kind_of(place: Path, naming: Naming = None, label: str | None = None) -> Kind:
+    """Tell what says the classes of images."""
     if not place.is_dir():
         return "table"
-    if screens.is_screen(place):
-        return "rxrx1"
-    if embryos.holds_embryos(place):
-        return "embryos"
+    if named.labelling_scheme(find_images(place, naming), label) is not None:
+        return "names"
     return "splits" if folders.split_folders(place) else "folders"
+
+
+def usual_label(place: Path, naming: Naming = None) -> str | None:
+    """Return the column that is learnt unless another is chosen; None for folders of classes."""
+    if not place.is_dir():
+        return "label"
+    scheme = named.labelling_scheme(find_images(place, naming), None)
+    return None if scheme is None else scheme.label

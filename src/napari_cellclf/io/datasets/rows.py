@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
+from napari_cellclf.io.naming import NamingScheme
 from napari_cellclf.io.sources import ImageSource
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns that every data set has; what a name says cannot replace them. The group of an embryo's
-#: name is its date, cycle and number, which have columns of their own.
-_OWN = ("path", "label", "split", "group")
+#: Columns that every data set has; what a name says cannot replace them.
+_OWN = ("path", "label", "split")
 
 
 def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
     """Make the row of an image."""
+    # A group that its scheme does not split by is made of fields that have columns of their own.
+    own = _OWN if source.scheme and "group" in source.scheme.groups else (*_OWN, "group")
     says = {
         str(key): "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
         for key, value in source.metadata.items()
-        if key not in _OWN
+        if key not in own
     }
     return {"path": os.path.abspath(source.id), "label": label, "split": split, **says}  # noqa: PTH100
 
@@ -37,14 +39,22 @@ def make_dataset(
     classes: Iterable[ClassSpec] | None = None,
     names: Sequence[str] | None = None,
     of_table: Container[str] = (),
+    schemes: Iterable[NamingScheme] = (),
 ) -> Dataset:
-    """Make a data set and guess what its images are kept together by."""
+    """Make a data set and guess what its images are kept together by.
+
+    `names`: what may say more of each image, such as its path below the folder of its class.
+    `of_table`: columns that the user's own table has.
+    `schemes`: what the images are named by.
+    """
     table = make_frame(rows)
     said = {} if names is None else columns_from_names(names)
     new = {column: values for column, values in said.items() if column not in table.columns}
     table = table.assign(**new)
     known = [name for name in table.columns if name not in of_table]
-    column, reason = guess_group(table, known)
+    used = list(dict.fromkeys(schemes))
+    groups = used[0].groups if len(used) == 1 else ()
+    column, reason = guess_group(table, known, groups)
     if classes is None:
         classes = make_classes(table["label"])
     return Dataset(table, tuple(classes), column, reason, source)

@@ -17,8 +17,8 @@ from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.datasets.folders import SPLIT_NAMES
 from napari_cellclf.io.datasets.rows import make_dataset, make_frame, make_row
 from napari_cellclf.io.files import local_path
-from napari_cellclf.io.naming import parsed
-from napari_cellclf.io.sources import collect_sources
+from napari_cellclf.io.naming import Naming, NamingScheme, named_image
+from napari_cellclf.io.sources import named_sources
 from napari_cellclf.io.tables import safe_cell
 
 _NEEDED = ("path", "label", "split")
@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d{1,3})?|nan|-?inf")
 
 
-def read_table(path: Path, label: str) -> Dataset:
+def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     """Read a user's table of labelled images."""
     rows = [_tidy(row) for row in _read_rows(path)]
     columns = list(rows[0]) if rows else []
@@ -41,14 +41,17 @@ def read_table(path: Path, label: str) -> Dataset:
     if not filled:
         raise NoImagesError(f"the table {path} names no images; fill its column 'path'")
     typed = _typed_columns(filled, skip=("path", label.lower(), "split"))
-    made = [
-        _row(row, numbers, label.lower(), path) for row, numbers in zip(filled, typed, strict=True)
-    ]
+    schemes: list[NamingScheme] = []
+    made = []
+    for row, numbers in zip(filled, typed, strict=True):
+        file = Path(os.path.abspath(path.parent / local_path(row["path"])))  # noqa: PTH100
+        said = _said_by_name(file, naming, schemes)
+        made.append(said | _row(row, numbers, label.lower(), path))
     unique, names = _without_repeats(made, [row["path"] for row in filled])
     words = f"{len(unique)} images of the table {path}, labelled by {label}"
     if len(unique) < len(made):
         words += f"; {len(made) - len(unique)} rows name an image again and are left out"
-    return make_dataset(unique, words, names=names, of_table=columns)
+    return make_dataset(unique, words, names=names, of_table=columns, schemes=schemes)
 
 
 def write_dataset_csv(
@@ -148,19 +151,20 @@ def _row(
             f"{row['path']} has the split {row['split']!r} in the table {table}; call it train, "
             "validation or test, or leave it empty"
         )
-    file = Path(os.path.abspath(table.parent / local_path(row["path"])))  # noqa: PTH100
     # What the table says of an image goes before what its name says.
     extra = {key: cell for key, cell in typed.items() if key not in (*_NEEDED, label)}
     if label not in _NEEDED:
         extra[label] = name
-    own = {"path": str(file)} | _said_by_name(file)
-    return own | {"label": name, "split": SPLIT_NAMES.get(split, "")} | extra
+    return {"label": name, "split": SPLIT_NAMES.get(split, "")} | extra
 
 
-def _said_by_name(file: Path) -> dict[str, Any]:
-    if not file.is_file() or parsed(file) is None:
-        return {}
-    return make_row(collect_sources([file])[0], "")
+def _said_by_name(file: Path, naming: Naming, schemes: list[NamingScheme]) -> dict[str, Any]:
+    """Return what the name of a file says, and add its scheme to those that were met."""
+    image = named_image(file, naming) if file.is_file() else None
+    if image is None:
+        return {"path": str(file)}
+    schemes.append(image.scheme)
+    return make_row(named_sources([image])[0], "")
 
 
 def _without_repeats(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_cellclf.io.home import expanded
 from napari_cellclf.plugin.shared.refusal import Refusal
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset_report import DatasetReport
     from napari_cellclf.plugin.shared.background import Ticket
 
-Kind = Literal["table", "screen", "embryos", "folders"]
-
-#: The column that is learnt unless another one is chosen.
-USUAL_LABELS = {"table": "label", "screen": "cell_type"}
+#: The column that is learnt of a table unless another one is chosen.
+_USUAL_LABEL = "label"
 MINUTES = (51, 204)
 #: Columns with more different values than this part of all rows tell images apart, not groups.
 _MOST_GROUPS = 0.5
@@ -38,6 +36,8 @@ class DataQuestion:
     every: int = 1
     #: Of embryos, keep those between.
     minutes: tuple[int, int] = MINUTES
+    #: A naming scheme or pattern; None for any that is installed.
+    naming: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class FoundData:
     question: DataQuestion
     #: All of them.
     dataset: Dataset
-    #: How they are laid out.
-    kind: Kind
+    #: The column that is learnt unless another one is chosen.
+    usual_label: str
+    #: Whether the classes are minutes, of which some are kept.
+    has_minutes: bool
     #: Columns that could be learnt instead; empty if there is no choice.
     labels: tuple[str, ...]
     #: Columns that images could be kept together by, the guessed one first.
@@ -89,21 +91,30 @@ def ask(
 
 def find(question: DataQuestion) -> FoundData:
     """Read what is known of the images without opening them; to be done in a thread."""
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets.read import read_dataset, usual_label
 
-    kind = kind_of(Path(question.path))
-    columns = table_columns(Path(question.path)) if kind == "table" else ()
-    if columns and question.label is None and USUAL_LABELS["table"] not in columns:
+    place = Path(question.path)
+    columns = table_columns(place) if place.is_file() else ()
+    if columns and question.label is None and _USUAL_LABEL not in columns:
         # Any column to begin with; the form shows which, and offers the others.
         question = replace(question, label=columns[0])
     dataset = read_dataset(
-        question.path, label=question.label, every=question.every, minutes=question.minutes
+        question.path,
+        label=question.label,
+        every=question.every,
+        minutes=question.minutes,
+        naming=question.naming,
     )
+    usual = usual_label(place, question.naming)
+    has_minutes = usual == "minute" and dataset.is_ordered
+    if usual and not columns and not has_minutes:
+        columns = tuple(str(name) for name in dataset.table.columns if name not in _NOT_COLUMNS)
     return FoundData(
         question,
         dataset,
-        kind,
-        columns if kind == "table" else _label_columns(dataset, kind),
+        usual or "",
+        has_minutes,
+        columns[:_MOST_COLUMNS],
         group_columns(dataset),
         bool((dataset.table["split"] == "train").any()),
     )
@@ -118,18 +129,6 @@ def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
         dataset, on_progress=ticket.on_progress, should_stop=ticket.should_stop
     )
     return report, dataset_text(report)
-
-
-def kind_of(place: Path) -> Kind:
-    """Tell how images are laid out."""
-    from napari_cellclf.io.datasets.embryos import holds_embryos
-    from napari_cellclf.io.datasets.screens import is_screen
-
-    if not place.is_dir():
-        return "table"
-    if is_screen(place):
-        return "screen"
-    return "embryos" if holds_embryos(place) else "folders"
 
 
 def group_columns(dataset: Dataset) -> tuple[str, ...]:
@@ -154,10 +153,3 @@ def table_columns(table: Path) -> tuple[str, ...]:
         return ()
     names = [name.strip().lower() for name in header]
     return tuple(name for name in names if name and name not in ("path", "split"))
-
-
-def _label_columns(dataset: Dataset, kind: Kind) -> tuple[str, ...]:
-    if kind != "screen":
-        return ()
-    names = [str(name) for name in dataset.table.columns if name not in _NOT_COLUMNS]
-    return tuple(names[:_MOST_COLUMNS])

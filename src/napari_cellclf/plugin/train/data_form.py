@@ -17,7 +17,7 @@ from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide
 from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.shared.paths import PathField
 from napari_cellclf.plugin.train.count_table import CountTable
-from napari_cellclf.plugin.train.data import MINUTES, USUAL_LABELS, FoundData
+from napari_cellclf.plugin.train.data import MINUTES, FoundData
 
 _LAST_MINUTE = 1000
 
@@ -68,7 +68,7 @@ class DataForm(QWidget):
     def show_found(self, found: FoundData | None) -> None:
         """Show what was found."""
         self._show_labels(found)
-        self._rows.setRowVisible(self._minutes, found is not None and found.kind == "embryos")
+        self._rows.setRowVisible(self._minutes, found is not None and found.has_minutes)
         for widget in (self.summary, self.group, self._below):
             widget.setVisible(found is not None)
         self.show_inspection("", ())
@@ -95,7 +95,7 @@ class DataForm(QWidget):
             self.label.clear()
             if found is None:
                 return
-            usual = USUAL_LABELS.get(found.kind, "")
+            usual = found.usual_label
             for name in labels:
                 self.label.addItem(name, None if name == usual else name)
             current = self.label.findText(found.question.label or usual)

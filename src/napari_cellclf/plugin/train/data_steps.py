@@ -56,7 +56,7 @@ class DataSteps(QObject):
             return
         self._hint = every, minutes
         self._data.set_minutes(every, minutes)
-        if self.found is not None and self.found.kind == "embryos":
+        if self.found is not None and self.found.has_minutes:
             self.read()
 
     def read(self) -> None:

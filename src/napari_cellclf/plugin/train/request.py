@@ -99,7 +99,7 @@ def command_line(
     parts = ["cellclf", "train", question.path, "--out", str(folder), *settings.arguments]
     if question.label is not None:
         parts += ["--label", question.label]
-    if found.kind == "embryos":
+    if found.has_minutes:
         parts += ["--every", str(question.every)]
         if question.minutes != MINUTES:
             parts += ["--minutes", "{}-{}".format(*question.minutes)]

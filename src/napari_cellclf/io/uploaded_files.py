@@ -1,0 +1,136 @@
+"""Uploaded images: which files belong together, and what their names say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.errors import ImageTooLargeError, InputError
+from napari_cellclf.io.files import read_memory
+from napari_cellclf.io.limits import human_bytes
+from napari_cellclf.io.memory import MemoryFile
+from napari_cellclf.io.naming import CHANNEL, Fields, Naming, NamingScheme, natural_key, parse_name
+from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
+from napari_cellclf.io.sources import ImageSource
+
+
+def upload_sources(
+    files: Sequence[MemoryFile],
+    *,
+    channels: Sequence[str] = (),
+    naming: Naming = None,
+    limit_bytes: int | None = None,
+) -> list[ImageSource]:
+    """Say which images files are, as `collect_sources` does of those on a disk.
+
+    `channels`: of the one image that all files are; by default their names say what they are.
+    `limit_bytes`: bytes of decoded pixels allowed in each image.
+
+    Examples
+    --------
+    >>> files = [MemoryFile(f"B02_s1_w{channel}.png", b"") for channel in (2, 1)]
+    >>> [source.id for source in upload_sources([*files, MemoryFile("other.tif", b"")])]
+    ['B02_s1_w1.png', 'other.tif']
+    """
+    if channels:
+        return [_chosen(files, channels, limit_bytes)]
+    found: dict[tuple[Any, ...], _Upload] = {}
+    for number, file in enumerate(files):
+        known = parse_name(PurePath(file.name), naming)
+        scheme, fields = known or (None, {})
+        rest = {key: value for key, value in fields.items() if key != CHANNEL}
+        # Without a channel, a file is an image.
+        key = (scheme and scheme.name, *rest.items()) if CHANNEL in fields else (number,)
+        _add(found.setdefault(key, _Upload(scheme, rest)), fields.get(CHANNEL, ""), file)
+    expected = _expected_channels(found.values())
+    return [_source(upload, expected, limit_bytes) for upload in found.values()]
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """The files of one image."""
+
+    scheme: NamingScheme | None
+    #: Without the channel.
+    fields: Fields
+    files: dict[str | int, MemoryFile] = field(default_factory=dict)
+
+
+def _add(upload: _Upload, channel: str | int, file: MemoryFile) -> None:
+    if channel in upload.files:
+        raise InputError(
+            f"{file.name} was sent twice; send each channel of a site once, and sites of the same "
+            "well of several plates one after the other"
+        )
+    upload.files[channel] = file
+
+
+def _expected_channels(uploads: Iterable[_Upload]) -> dict[str, set[str | int]]:
+    """Collect the channels of a complete image of each scheme."""
+    expected: dict[str, set[str | int]] = {}
+    for upload in uploads:
+        if upload.scheme is not None:
+            known = upload.scheme.channels or upload.files
+            expected.setdefault(upload.scheme.name, set()).update(known)
+    return expected
+
+
+def _source(
+    upload: _Upload, expected: Mapping[str, set[str | int]], limit_bytes: int | None
+) -> ImageSource:
+    scheme, files = upload.scheme, upload.files
+    if scheme is None or "" in files:
+        (file,) = files.values()
+        grey = scheme is not None and scheme.grey
+        return ImageSource(file.name, upload.fields, read=partial(_read, file, grey, limit_bytes))
+    lacking = sorted(expected[scheme.name] - files.keys(), key=natural_key)
+    missing = [scheme.channel_name(channel) for channel in lacking]
+    says = dict(upload.fields) | ({"missing_channels": missing} if missing else {})
+    ordered = sorted(files, key=natural_key)
+    listed = [files[channel] for channel in ordered]
+    names = [scheme.channel_name(channel) for channel in ordered]
+    return ImageSource(listed[0].name, says, read=partial(_read_planes, listed, names, limit_bytes))
+
+
+def _read(file: MemoryFile, grey: bool, limit_bytes: int | None) -> Image:
+    found = read_memory(file, limit_bytes=limit_bytes)
+    return collapse_grey(found) if grey else found
+
+
+def _chosen(
+    files: Sequence[MemoryFile], channels: Sequence[str], limit_bytes: int | None
+) -> ImageSource:
+    if len(files) != len(channels):
+        raise InputError(
+            f"{len(channels)} channels ({', '.join(channels)}) were named for {len(files)} files; "
+            "name one for each file, in their order"
+        )
+    return ImageSource(files[0].name, read=partial(_read_planes, files, channels, limit_bytes))
+
+
+def _read_planes(
+    files: Sequence[MemoryFile], names: Sequence[str], limit_bytes: int | None
+) -> Image:
+    planes: list[np.ndarray[Any, Any]] = []
+    for file in files:
+        # Together they are one image, which may not be larger than one file.
+        taken = sum(plane.nbytes for plane in planes)
+        left = None if limit_bytes is None else max(1, limit_bytes - taken)
+        try:
+            planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
+        except ImageTooLargeError:
+            if limit_bytes is None or not planes:
+                raise
+            raise ImageTooLargeError(
+                f"{files[0]} and the others up to {file} are one image, of more than "
+                f"{human_bytes(limit_bytes)}; send smaller ones"
+            ) from None
+    for file, plane in zip(files, planes, strict=True):
+        check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
+    return Image(np.stack(planes), "CYX", tuple(names), source=files[0].name)
