@@ -14,7 +14,7 @@ import pytest
 from loopback import FAST, Server, serving
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, DownloadError, InputError
-from napari_cellclf.io.remote import partial, space
+from napari_cellclf.io.remote import transfer
 from napari_cellclf.io.remote.checksum import Checksum, was_checked
 from napari_cellclf.io.remote.fetch import fetch_file
 
@@ -85,7 +85,7 @@ def test_a_file_that_was_put_there_by_hand_is_checked_and_used(
         ("endless", "more than the 524288 bytes"),
         ("trickle", "too slow"),
         ("stall", "too slow"),
-        ("loop", "redirected again and again"),
+        ("loop", "redirects too often"),
         ("leave", "not an https address"),
         ("404", "answers 404 .* check the address"),
         ("403", "answers 403 .* not open to everyone"),
@@ -126,7 +126,7 @@ def test_a_broken_download_goes_on_where_it_broke(server: Server, tmp_path: Path
     assert server.ranges() == [None, f"bytes={len(BODY) // 2}-"]
 
 
-def test_without_a_tag_it_begins_anew(server: Server, tmp_path: Path) -> None:
+def test_without_a_tag_it_starts_from_the_beginning(server: Server, tmp_path: Path) -> None:
     server.tags = False
     server.fault, server.faulty = "short", 1
     assert fetch(server, tmp_path).read_bytes() == BODY
@@ -149,7 +149,7 @@ def test_what_another_process_left_is_continued_only_if_it_is_whole(
     server: Server, tmp_path: Path
 ) -> None:
     server.fault, server.faulty = "short", 1
-    begun = partial.PartialFile(tmp_path / "m.cellclf")
+    begun = transfer.PartialFile(tmp_path / "m.cellclf")
 
     def spoil(_: Progress) -> None:
         if len(server.requests) == 1:
@@ -198,7 +198,7 @@ def test_the_next_place_is_tried(server: Server, tmp_path: Path) -> None:
 
 def test_where_no_place_has_it_the_first_is_told(server: Server, tmp_path: Path) -> None:
     server.fault = "404"
-    with pytest.raises(DownloadError, match=r"none of 2 addresses gives m\.cellclf; .* 404"):
+    with pytest.raises(DownloadError, match=r"m\.cellclf could not be fetched from any of 2 addresses; the first: .* 404"):
         fetch(server, tmp_path, mirrors=["file:///nowhere/m.cellclf"])
     assert left(tmp_path) == []
 
@@ -233,7 +233,7 @@ def test_offline_says_what_to_do(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say: str
 ) -> None:
     monkeypatch.setenv("CELLCLF_OFFLINE", "1" if say == "environment" else "0")
-    with pytest.raises(DownloadError, match=r"connect once .* or copy the file there"):
+    with pytest.raises(DownloadError, match=r"fetch it once .* or copy it there"):
         fetch(server, tmp_path, offline=say == "argument")
     assert server.requests == []
     assert left(tmp_path) == []
@@ -252,7 +252,7 @@ def test_too_little_space_is_said_before_anything_is_written(
 ) -> None:
     nearly_full = os.statvfs(tmp_path)
     assert nearly_full.f_bavail > 0
-    monkeypatch.setattr(space, "_RESERVE", nearly_full.f_frsize * nearly_full.f_blocks)
+    monkeypatch.setattr(transfer, "_RESERVE", nearly_full.f_frsize * nearly_full.f_blocks)
     with pytest.raises(DownloadError, match=r"0\.5 MB are to be fetched .* CELLCLF_CACHE"):
         fetch(server, tmp_path)
     assert left(tmp_path) == []
@@ -265,7 +265,7 @@ def test_a_disk_that_fills_up_is_said(
     import signal
 
     # The system itself refuses to write further, as a full disk does.
-    monkeypatch.setattr(space, "_RESERVE", 0)
+    monkeypatch.setattr(transfer, "_RESERVE", 0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -285,8 +285,8 @@ def test_a_folder_that_cannot_be_made_is_said(server: Server, tmp_path: Path) ->
 
 
 def test_what_killed_processes_left_is_swept(server: Server, tmp_path: Path) -> None:
-    old = partial.PartialFile(tmp_path / "old.cellclf").path
-    young = partial.PartialFile(tmp_path / "young.cellclf").path
+    old = transfer.PartialFile(tmp_path / "old.cellclf").path
+    young = transfer.PartialFile(tmp_path / "young.cellclf").path
     for path in (old, young):
         path.write_bytes(b"begun")
     os.utime(old, (0, 0))
@@ -312,7 +312,7 @@ def test_a_file_that_is_not_there_and_a_share_offline_are_said(tmp_path: Path) -
     options: dict[str, Any] = {"checksum": SHA256, "max_bytes": 9}
     with pytest.raises(DownloadError, match="there is no file"):
         fetch_file(tmp_path / "x", tmp_path, **options)
-    with pytest.raises(DownloadError, match="network is not to be used"):
+    with pytest.raises(DownloadError, match="network must not be used"):
         fetch_file("file://server/share/x", tmp_path, offline=True, **options)
 
 

@@ -116,7 +116,7 @@ def test_a_cancel_leaves_nothing(bucket: Any, tmp_path: Path) -> None:
 
 
 def test_offline_asks_nobody(bucket: Any, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="network is not to be used"):
+    with pytest.raises(DownloadError, match="network must not be used"):
         fetch("open/m.cellclf", tmp_path / "got", offline=True)
 
 
@@ -144,7 +144,7 @@ def test_a_fault_of_the_store_is_named(
 
 
 @pytest.mark.usefixtures("bucket")
-def test_a_broken_download_begins_anew_or_goes_on(
+def test_a_broken_download_starts_again_or_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving() as server:

@@ -205,7 +205,7 @@ def test_a_stop_leaves_nothing(server: Server, tmp_path: Path, when: str) -> Non
 
 
 def test_offline_says_what_to_do(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="connect once"):
+    with pytest.raises(DownloadError, match="fetch it once"):
         fetch_model("the-good", offline=True)
     with pytest.raises(RegistryError, match=r"'nothing' can be fetched; .* list --available"):
         fetch_model("nothing")
@@ -347,5 +347,5 @@ def test_offline_also_keeps_keras_from_the_network(
     monkeypatch.setenv("CELLCLF_OFFLINE", "1")
     with pytest.raises(DownloadError, match="CELLCLF_OFFLINE forbids the network"):
         fetch_imagenet_weights("mobilenetv2")
-    with pytest.raises(DownloadError, match="the network is not to be used"):
+    with pytest.raises(DownloadError, match="the network must not be used"):
         fetch_imagenet_weights("resnet50")

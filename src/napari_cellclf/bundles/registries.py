@@ -23,8 +23,7 @@ from napari_cellclf.bundles.registry import (
 from napari_cellclf.errors import CellclfError, ModelError, RegistryError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.remote.addresses import FileAddress, WebAddress, parse_address
-from napari_cellclf.io.remote.rules import Rules, is_offline
-from napari_cellclf.io.remote.sources import PassingFault
+from napari_cellclf.io.remote.sources import PassingFault, Rules, is_offline
 from napari_cellclf.io.remote.web import read_text
 
 #: Environment variable that names further lists, separated as in PATH.

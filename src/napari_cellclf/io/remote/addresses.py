@@ -131,7 +131,7 @@ def parse_address(uri: str | Path) -> Address:
         return FileAddress(expanded(text))
     kind = scheme.group(1).lower()
     if kind not in _PARSERS:
-        raise DownloadError(f"{text!r} is of no kind that can be fetched; use {_KINDS}")
+        raise DownloadError(f"{text!r} cannot be fetched; use {_KINDS}")
     return _PARSERS[kind](text)
 
 

@@ -1,4 +1,4 @@
-"""Fetch one file from anywhere, once, and keep it only if it is the one that was expected."""
+"""Fetch one file from anywhere, once, and keep it only if its checksum is right."""
 
 from __future__ import annotations
 
@@ -20,15 +20,11 @@ from napari_cellclf.io.remote.addresses import (
     check_name,
     parse_address,
 )
-from napari_cellclf.io.remote.archives import ZenodoSource, hub_url
 from napari_cellclf.io.remote.checksum import Checksum, note_checked, note_path, was_checked
-from napari_cellclf.io.remote.local import FileSource
 from napari_cellclf.io.remote.object_store import ObjectSource
-from napari_cellclf.io.remote.partial import PartialFile, sweep
-from napari_cellclf.io.remote.rules import OFFLINE_VARIABLE, Rules, is_offline
-from napari_cellclf.io.remote.sources import Source
-from napari_cellclf.io.remote.transfer import Transfer
-from napari_cellclf.io.remote.web import WebSource
+from napari_cellclf.io.remote.sources import OFFLINE_VARIABLE, FileSource, Rules, Source, is_offline
+from napari_cellclf.io.remote.transfer import PartialFile, Transfer, sweep
+from napari_cellclf.io.remote.web import WebSource, ZenodoSource, hub_url
 
 #: Seconds between two questions whether to go on waiting for another process.
 _PATIENCE = 0.2
@@ -128,7 +124,8 @@ class _Job:
         if len(failed) == 1:
             raise failed[0]
         raise DownloadError(
-            f"none of {len(failed)} addresses gives {self.target.name}; of the first: {failed[0]}"
+            f"{self.target.name} could not be fetched from any of {len(failed)} addresses; the "
+            f"first: {failed[0]}"
         ) from failed[0]
 
     def _fetch(self, address: Address) -> None:
@@ -184,8 +181,8 @@ def _allowed(addresses: Sequence[Address], target: Path, offline: bool) -> list[
     here = [a for a in addresses if isinstance(a, FileAddress) and not a.is_share]
     if not here:
         raise DownloadError(
-            f"{target.name} is not in {target.parent} and the network is not to be used; connect "
-            f"once without --offline and {OFFLINE_VARIABLE}, or copy the file there"
+            f"{target.name} is not in {target.parent} and the network must not be used; fetch it "
+            f"once without --offline and {OFFLINE_VARIABLE}, or copy it there"
         )
     return list(here)
 

@@ -11,9 +11,7 @@ from typing import Any
 from napari_cellclf.errors import DownloadError
 from napari_cellclf.io.remote.addresses import ObjectAddress, check_web
 from napari_cellclf.io.remote.checksum import Checksum
-from napari_cellclf.io.remote.rules import Rules
-from napari_cellclf.io.remote.sources import Answer, PassingFault
-from napari_cellclf.io.remote.web import too_slow
+from napari_cellclf.io.remote.sources import OpenFile, PassingFault, Rules, too_slow
 
 _CHANGED = (412, 416)
 
@@ -27,7 +25,7 @@ class ObjectSource:
         self._signed = False
 
     @contextmanager
-    def open(self, start: int, tag: str | None) -> Iterator[Answer]:
+    def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
         """Ask for the object, or for its rest where `tag` still names it."""
         try:
             from botocore.exceptions import BotoCoreError, ClientError
@@ -101,7 +99,7 @@ class ObjectSource:
                 DownloadError(f"the connection to {self.address} broke ({error}); try again")
             )
         return DownloadError(
-            f"{self.address} cannot be asked for ({error}); check the connection to the internet "
+            f"{self.address} cannot be reached ({error}); check the connection to the internet "
             "and the settings of AWS"
         )
 
@@ -116,7 +114,7 @@ class ObjectSource:
             return DownloadError(f"{self.address} does not exist ({reason}); check bucket and key")
         told = DownloadError(f"{self.address} answers {status} ({reason}); try again later")
         if status in _CHANGED:
-            return PassingFault(told, anew=True)
+            return PassingFault(told, from_start=True)
         return PassingFault(told) if status == 429 or status >= 500 else told
 
 
@@ -124,9 +122,10 @@ def _status(response: dict[str, Any]) -> int:
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def _describe(found: dict[str, Any], body: Any, asked: int) -> Answer:
+def _describe(found: dict[str, Any], body: Any, asked: int) -> OpenFile:
     part = re.fullmatch(r"bytes (\d+)-\d+/\d+", found.get("ContentRange", ""))
     start = 0 if part is None else int(part.group(1))
     if start not in (0, asked):
-        raise PassingFault(DownloadError("the store sends another part; try again"), anew=True)
-    return Answer(body.read, start, start + int(found["ContentLength"]), found.get("ETag"))
+        told = DownloadError("the store sent another part than requested; try again")
+        raise PassingFault(told, from_start=True)
+    return OpenFile(body.read, start, start + int(found["ContentLength"]), found.get("ETag"))

@@ -1,4 +1,4 @@
-"""Fetch over HTTPS: with the system's certificates and proxies, and never off encryption.
+"""Fetch over HTTPS, also from Zenodo and Hugging Face: with the system's certificates and proxies.
 
 The standard library's client is used, since it honours ``SSL_CERT_FILE`` and the system's own
 certificates, on which institutes put theirs, and ``HTTPS_PROXY`` and its like.
@@ -7,6 +7,8 @@ certificates, on which institutes put theirs, and ``HTTPS_PROXY`` and its like.
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import re
 import ssl
 import time
@@ -16,13 +18,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from napari_cellclf.errors import DownloadError
-from napari_cellclf.io.remote.addresses import LOOPBACK, WebAddress, check_web
+from napari_cellclf.errors import DownloadError, InputError
+from napari_cellclf.io.remote.addresses import (
+    LOOPBACK,
+    HubAddress,
+    WebAddress,
+    ZenodoAddress,
+    check_name,
+    check_web,
+)
 from napari_cellclf.io.remote.checksum import Checksum
-from napari_cellclf.io.remote.rules import Rules
-from napari_cellclf.io.remote.sources import Answer, PassingFault
+from napari_cellclf.io.remote.sources import OpenFile, PassingFault, Rules, too_slow
 
 # What servers say when they are busy (RFC 9110, RFC 6585).
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -32,19 +40,20 @@ _LONGEST_WAIT = 30.0
 _BLOCK = 1 << 16
 # Bytes as they are: a packed body would be counted and compared wrongly.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "napari-cellclf"}
+#: Environment variables that name an institute's mirror; the second is Hugging Face's own.
+ZENODO_VARIABLE, HUB_VARIABLE = "CELLCLF_ZENODO", "HF_ENDPOINT"
+_LARGEST_RECORD = 1 << 22
 
 
 @dataclass(frozen=True)
 class WebSource:
     """A file behind an https address."""
 
-    #: Its address.
     url: str
-    #: How patient to be.
     rules: Rules
 
     @contextmanager
-    def open(self, start: int, tag: str | None) -> Iterator[Answer]:
+    def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
         """Ask for the file, or for its rest where `tag` still names it."""
         headers = dict(_HEADERS)
         if start and tag:
@@ -53,8 +62,86 @@ class WebSource:
             yield _describe(answer, start)
 
     def published(self) -> Checksum | None:
-        """Return None: an address alone says nothing of what lies there."""
+        """Return None: an address states no checksum."""
         return None
+
+
+class ZenodoSource:
+    """A file of a record of Zenodo."""
+
+    def __init__(self, address: ZenodoAddress, rules: Rules) -> None:
+        self.address = address
+        self.rules = rules
+        self._found: WebSource | None = None
+        self._published: Checksum | None = None
+
+    @contextmanager
+    def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
+        """Ask the record where the file is, once, and then for the file."""
+        if self._found is None:
+            self._found = self._resolve()
+        with self._found.open(start, tag) as answer:
+            yield answer
+
+    def published(self) -> Checksum | None:
+        """Return the MD5 that the record states."""
+        return self._published
+
+    def _resolve(self) -> WebSource:
+        base = os.environ.get(ZENODO_VARIABLE, "").rstrip("/") or "https://zenodo.org"
+        record = self._record(f"{base}/api/records/{self.address.record}")
+        file = self._choose(record)
+        self._published = _stated_checksum(file.get("checksum"))
+        # The DOI of all versions of a record leads to its latest, which has another number. Its
+        # own links are not followed: they lead away from a mirror.
+        number = record.get("id", self.address.record)
+        url = (
+            f"{base}/api/records/{quote(str(number), safe='')}/files/{quote(file['key'], safe='')}"
+        )
+        return WebSource(f"{url}/content", self.rules)
+
+    def _record(self, url: str) -> dict[str, Any]:
+        text = read_text(url, _LARGEST_RECORD, self.rules)
+        try:
+            record = json.loads(text)
+            if all(isinstance(file["key"], str) for file in record["files"]):
+                return dict(record)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._strange() from error
+        raise self._strange()
+
+    def _choose(self, record: dict[str, Any]) -> dict[str, Any]:
+        files = {file["key"]: file for file in record["files"]}
+        wanted = self.address.file
+        if wanted is None and len(files) == 1:
+            wanted = next(iter(files))
+        if wanted is None or wanted not in files:
+            names = ", ".join(sorted(files)[:10]) or "none"
+            raise DownloadError(
+                f"{self.address} does not say which file of the record; write it behind a slash, "
+                f"one of: {names}"
+            )
+        check_name(wanted.rpartition("/")[2], str(self.address))
+        return dict(files[wanted])
+
+    def _strange(self) -> DownloadError:
+        return DownloadError(
+            f"{self.address} leads to no record with files; check the number, and "
+            f"{ZENODO_VARIABLE} where it is set"
+        )
+
+
+def hub_url(address: HubAddress) -> str:
+    """Return where Hugging Face gives a file at a commit.
+
+    Examples
+    --------
+    >>> hub_url(HubAddress("me", "cells", "0" * 40, "a b.cellclf"))[-20:]
+    '000000/a%20b.cellclf'
+    """
+    base = os.environ.get(HUB_VARIABLE, "").rstrip("/") or "https://huggingface.co"
+    where = f"{address.owner}/{address.repository}/resolve/{address.commit}"
+    return f"{base}/{where}/{quote(address.path)}"
 
 
 @contextmanager
@@ -103,15 +190,10 @@ def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
     return text
 
 
-def too_slow(where: str) -> DownloadError:
-    """Return what to tell of a server that says nothing, or too little."""
-    return DownloadError(f"{where} is too slow to answer; try again on a better connection")
-
-
 def _refused(shown: str, error: urllib.error.HTTPError) -> Exception:
     told = DownloadError(f"{shown} answers {error.code} {error.reason}; {_advice(error.code)}")
     if error.code == _NOT_SATISFIABLE:
-        return PassingFault(told, anew=True)
+        return PassingFault(told, from_start=True)
     if error.code in _BUSY:
         asked = error.headers.get("Retry-After", "")
         return PassingFault(told, min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else 0.0)
@@ -139,7 +221,7 @@ def _unreachable(shown: str, reason: Any) -> Exception:
     )
 
 
-def _describe(answer: http.client.HTTPResponse, asked: int) -> Answer:
+def _describe(answer: http.client.HTTPResponse, asked: int) -> OpenFile:
     length = answer.headers.get("Content-Length", "")
     size = int(length) if length.isdecimal() else None
     start = 0
@@ -149,8 +231,8 @@ def _describe(answer: http.client.HTTPResponse, asked: int) -> Answer:
         )
         if match is None or int(match.group(1)) != asked:
             raise PassingFault(
-                DownloadError("the server sends another part than was asked for; try again"),
-                anew=True,
+                DownloadError("the server sent another part than requested; try again"),
+                from_start=True,
             )
         start = asked
     total = None if size is None else start + size
@@ -158,7 +240,7 @@ def _describe(answer: http.client.HTTPResponse, asked: int) -> Answer:
     # A weak tag names what looks alike, not what is the same byte for byte (RFC 9110, 8.8.3).
     strong = tag if tag.startswith('"') else None
     # read1 returns what has arrived, so that progress is seen and a trickle is noticed.
-    return Answer(answer.read1, start, total, strong)
+    return OpenFile(answer.read1, start, total, strong)
 
 
 def _opener(url: str, max_redirects: int) -> urllib.request.OpenerDirector:
@@ -186,10 +268,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         try:
             if self._left < 0:
                 raise DownloadError(
-                    f"{WebAddress(self._first)} is redirected again and again; try again later"
+                    f"{WebAddress(self._first)} redirects too often; try again later"
                 )
             check_web(newurl, first=self._first)
         except DownloadError:
             fp.close()
             raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _stated_checksum(stated: Any) -> Checksum | None:
+    algorithm, _, digest = str(stated or "").partition(":")
+    if algorithm not in ("md5", "sha256"):
+        return None
+    try:
+        return Checksum("md5" if algorithm == "md5" else "sha256", digest)
+    except InputError:
+        return None

@@ -19,7 +19,7 @@ from napari_cellclf.bundles.registry import WeightsEntry
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.inference.rebuild import UNFILLED
 from napari_cellclf.io.cache import keras_models_folder
-from napari_cellclf.io.remote.rules import OFFLINE_VARIABLE, is_offline
+from napari_cellclf.io.remote.sources import OFFLINE_VARIABLE, is_offline
 from napari_cellclf.models.fetching import fetch_entry_file
 
 #: The files, by Keras's own names, whose checksum nobody publishes.
