@@ -136,7 +136,7 @@ def test_a_network_by_its_address_says_what_comes_next(
         (("https://a.org/m.cellclf", "--sha256", "12"), "not a SHA-256"),
         (("lab-tiny", "--sha256", "12"), "leave --sha256 and --name out"),
         (("nothing",), "cellclf models list --available"),
-        (("lab-tiny", "--offline"), "connect once"),
+        (("lab-tiny", "--offline"), "fetch it once"),
     ],
 )
 def test_a_refusal_is_one_line(
