@@ -198,7 +198,10 @@ def test_the_next_place_is_tried(server: Server, tmp_path: Path) -> None:
 
 def test_where_no_place_has_it_the_first_is_told(server: Server, tmp_path: Path) -> None:
     server.fault = "404"
-    with pytest.raises(DownloadError, match=r"m\.cellclf could not be fetched from any of 2 addresses; the first: .* 404"):
+    with pytest.raises(
+        DownloadError,
+        match=r"m\.cellclf could not be fetched from any of 2 addresses; the first: .* 404",
+    ):
         fetch(server, tmp_path, mirrors=["file:///nowhere/m.cellclf"])
     assert left(tmp_path) == []
 

@@ -66,10 +66,9 @@ def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
 
 
 def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
-    from napari_cellclf.cluster.extra import distributed_library
+    from napari_cellclf.cluster.classifier import connect_cluster, distributed_library
 
     distributed_library()
-    from napari_cellclf.cluster.classifier import connect_cluster
 
     if not args.verbose:
         # It sets its levels when it is imported, and tells of every worker that comes and goes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections import deque
@@ -11,12 +12,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.cluster.chunk import Chunk, WantedModel
-from napari_cellclf.cluster.extra import distributed_library
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -24,7 +24,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, ImageError, ServerError
+from napari_cellclf.errors import CancelledError, ImageError, InputError, ServerError
 from napari_cellclf.inference.batches import Delivered
 from napari_cellclf.inference.prepare import BadImage
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.inference.engine import EngineChoice, Precision
     from napari_cellclf.io.sources import ImageSource
+
 
 #: Batches in a chunk at most: seconds of work, so that neither sending nor losing one counts.
 _BATCHES = 4
@@ -287,3 +288,14 @@ def _ended_its_workers(name: str) -> Delivered:
         f"{name} ended every worker that tried it, perhaps for lack of memory; look at it alone"
     )
     return Delivered(BadImage(name, reason, ImageError(reason)), 1, True)
+
+
+def distributed_library() -> Any:
+    """Import `distributed`."""
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        raise InputError(
+            f"a cluster needs dask's distributed, which cannot be imported ({error}); install it "
+            'with pip install "napari-cellclf[distributed]"'
+        ) from error
