@@ -62,6 +62,11 @@ def _elsewhere(path: str) -> bytes:
     return message(13, message(1, "location"), message(2, path))
 
 
+def _nested(depth: int) -> bytes:
+    inside = graph(node("If", ["image"], "x", _nested(depth - 1))) if depth else b""
+    return message(1, "then_branch") + message(6, inside)
+
+
 def _kernel(*sides: int) -> bytes:
     return tensor("k", np.zeros(sides, np.float32))
 
@@ -96,11 +101,12 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "with 3 numbers",
     ),
     "tensor-of-a-terabyte": (
-        _one(tensors=(whole(1, 1 << 40) + whole(2, 1) + message(8, "x") + message(9, bytes(8)),)),
+        _one(tensors=(whole(1, 1 << 20) * 2 + whole(2, 1) + message(8, "x")
+                      + message(9, bytes(8)),)),
         "with 2 numbers",
     ),
     "tensor-without-data": (
-        _one(tensors=(whole(1, 1 << 40) + whole(2, 1) + message(8, "x"),)), "with 0 numbers",
+        _one(tensors=(whole(1, 1 << 20) * 2 + whole(2, 1) + message(8, "x"),)), "with 0 numbers",
     ),
     "negative-side": (
         _one(tensors=(whole(1, -4) + whole(2, 1) + message(8, "x"),)), "no plain array",
@@ -282,6 +288,101 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "format-of-tomorrow": (model(graph(*NODES, tensors=TENSORS), ir=99), "format 99"),
     "many-nodes": (model(message(1) * (MAX_NODES + 1)), f"over {MAX_NODES} nodes"),
     "many-fields": (_one(more=whole(2, 0) * MAX_FIELDS), f"over {MAX_FIELDS} fields"),
+    "external-above": (
+        _one(tensors=(tensor("x", np.ones(2, np.float32), _elsewhere("../../secret")),)),
+        "another file",
+    ),
+    "data-twice": (
+        _one(tensors=(whole(1, 1 << 10) + whole(2, 1) + message(8, "x")
+                      + message(9, bytes(1 << 11)) * 2,)),
+        "data of a tensor twice",
+    ),
+    "data-in-two-forms": (
+        _one(tensors=(tensor("x", np.ones(2, np.float32), message(4, bytes(8))),)),
+        "with 4 numbers",
+    ),
+    "data-in-two-forms-one-large": (
+        _one(tensors=(tensor("x", np.ones(1 << 12, np.float32), message(9, bytes(8))),)),
+        "with 4098 numbers",
+    ),
+    "sides-that-wrap-to-nothing": (
+        _one(tensors=(whole(1, 1 << 62) + whole(1, 4) + whole(2, 1) + message(8, "x"),)),
+        "no plain array",
+    ),
+    "nothing-of-a-huge-side": (
+        _one(tensors=(whole(1, 0) + whole(1, 1 << 62) + whole(2, 1) + message(8, "x"),)),
+        "no plain array",
+    ),
+    "many-sides": (
+        _one(tensors=(whole(1, 1) * 9 + whole(2, 1) + message(8, "x") + message(9, bytes(4)),)),
+        "no plain array",
+    ),
+    "complex-numbers": (
+        _one(tensors=(whole(1, 1) + whole(2, 14) + message(8, "x") + message(9, bytes(8)),)),
+        "no plain array",
+    ),
+    "float-of-eight-bits": (
+        _one(tensors=(whole(1, 1) + whole(2, 17) + message(8, "x") + message(9, bytes(1)),)),
+        "no plain array",
+    ),
+    "cast-to-texts": (_one(node("Cast", ["image"], "x", number("to", 8))), "else than plain"),
+    "constant-of-shape": (
+        _one(node("ConstantOfShape", ["s"], "x"), tensors=(_constant("s", 1 << 20, 1 << 20),)),
+        "ConstantOfShape",
+    ),
+    "range": (
+        _one(node("Range", ["a", "b", "c"], "x"),
+             tensors=(_constant("a", 0), _constant("b", 1 << 50), _constant("c", 1))),
+        "'Range'",
+    ),
+    "quantised-convolution": (_one(node("QLinearConv", ["image"] * 8, "x")), "QLinearConv"),
+    "if-with-both-branches": (
+        _one(node("If", ["image"], "x", message(1, "then_branch") + message(6, graph(*NODES)),
+                  message(1, "else_branch") + message(6, graph(*NODES)))),
+        "a graph inside a node",
+    ),
+    "graphs-inside-each-other": (_one(node("If", ["image"], "x", _nested(30))), "a graph"),
+    "function-that-calls-itself": (
+        model(graph(node("F", ["image"], "answer") + message(7, "own")),
+              message(25, message(1, "F"), message(4, "a"), message(5, "b"), message(10, "own"),
+                      message(7, node("F", ["a"], "b") + message(7, "own")))),
+        "functions of its own",
+    ),
+    "overload": (_one(node("Relu", ["image"], "x") + message(8, "mine")), "'overload'"),
+    "two-versions": (
+        model(graph(*NODES, tensors=TENSORS), message(8, message(1, ""), whole(2, 7))), "version 7",
+    ),
+    "metadata": (
+        model(graph(*NODES, tensors=TENSORS), message(14, message(1, "ort_config"))), "metadata",
+    ),
+    "field-of-tomorrow": (model(graph(*NODES, tensors=TENSORS), message(99, "x")), "not known"),
+    "field-of-another-kind": (_one(more=whole(1, 5)), "not known here"),
+    "axes-that-double": (
+        _one(*_chain(40, "Gather", start="s", twice=True),
+             tensors=(tensor("s", np.zeros((1, 1), np.int64)),)),
+        "axes",
+    ),
+    "lists-that-double": (
+        _one(node("Shape", ["image"], "x0"),
+             *(node("Concat", [f"x{i}"] * 2, f"x{i + 1}", number("axis", 0)) for i in range(60))),
+        "by Concat",
+    ),
+    "repeats-that-wrap": (
+        _one(node("Tile", ["image", "s"], "x"),
+             tensors=(_constant("s", 1, (1 << 61) + 1, 1, 1),)),
+        "cannot be told",
+    ),
+    "no-groups": (
+        _one(node("Conv", ["image", "k"], "x", number("group", 0)), tensors=(_kernel(4, 8, 1, 1),)),
+        "'group' of 0",
+    ),
+    "huge-image": (
+        _one(inputs=[port("image", 1, 1 << 40, 1 << 40, 1)]), "takes 1.2",
+    ),
+    "large-structure": (
+        _one(node("Relu", ["image"], "x", *[b""] * (1 << 20))), "bytes besides its weights",
+    ),
+    "many-attributes": (_one(node("Relu", ["image"], "x", *[b""] * 900_000)), "fields"),
     "long-name": (_one(node("Relu", ["image"], "x" * 2000)), "longer than names are"),
     "long-list": (
         _one(node("Relu", ["image"], "x", message(1, "a") + message(8, bytes(9000)))),
@@ -304,6 +405,10 @@ def test_hostile_files_are_refused(kind: str) -> None:
         b"",
         b"<html>not found</html>",
         WHOLE[:-1],
+        WHOLE.replace(b"flat", b"fl\xff\xfe"),
+        WHOLE.replace(b"by hand", b"by h\xff\xfed"),
+        _one(tensors=(tensor("x", np.ones(2, np.float32), message(13, "/etc/passwd")),)),
+        model(graph(*NODES, tensors=TENSORS)[:-9]),
         b"\x80\x04K\x01.",
         b"\xff" * 50,
         varint(7 << 3 | 2) + b"\xff" * 9 + b"\x7f",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from napari_cellclf.errors import (
     UnsafeModelError,
 )
 from napari_cellclf.inference.load import load_classifier
-from napari_cellclf.models import importing
+from napari_cellclf.models import import_child, importing
 from napari_cellclf.models.importing import Limits, import_network
 
 L = keras.layers
@@ -260,6 +262,73 @@ def test_the_caller_needs_no_keras(file: Path, tmp_path: Path) -> None:
     assert ModelBundle.load(made).spec.class_names == ("a", "b", "c")
 
 
+def _swap(h5: h5py.File) -> None:
+    """Put the shape of the kernel of the convolution the other way round: as many numbers."""
+    kernel = h5["layers/conv2d/vars/0"][()].reshape(3, 3, 4, 2)
+    del h5["layers/conv2d/vars/0"]
+    h5["layers/conv2d/vars/0"] = kernel
+
+
+def _cut(h5: h5py.File) -> None:
+    del h5["layers/dense/vars/1"]
+
+
+def _cut_but_as_many(h5: h5py.File) -> None:
+    _cut(h5)
+    h5["layers/more/vars/0"] = np.zeros(3, np.float32)
+
+
+def _lengthen(h5: h5py.File) -> None:
+    del h5["layers/dense/vars/0"]
+    h5["layers/dense/vars/0"] = np.zeros((5, 3), np.float32)
+
+
+def _rename(h5: h5py.File) -> None:
+    h5.move("layers/conv2d", "layers/conv")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_swap, "do not fit its layers"),
+        (_cut, "asks for 91 weights, but its file holds 88"),
+        (_cut_but_as_many, "do not fit its layers"),
+        (_lengthen, "do not fit its layers"),
+        (_rename, "do not fit its layers"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    spoil: Callable[[h5py.File], None], told: str, file: Path
+) -> None:
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    stream = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(stream, "r+") as h5:
+        spoil(h5)
+    # Written again, since what was deleted leaves a gap.
+    whole = io.BytesIO()
+    with h5py.File(stream, "r") as h5, h5py.File(whole, "w") as again:
+        for name in h5:
+            h5.copy(name, again)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (members | {"model.weights.h5": whole.getvalue()}).items():
+            archive.writestr(name, content)
+    _check_refusal(file, told, through_child=spoil is _swap)
+
+
+def _check_refusal(path: Path, told: str, through_child: bool) -> None:
+    def load() -> None:
+        if through_child:
+            import_network(path, _said(), path=path.with_suffix(".cellclf"))
+        else:
+            import_child._network(path, path.name, (12, 12), n_outputs=3)
+
+    with pytest.raises(ModelError, match=told) as caught:
+        load()
+    assert "\n" not in str(caught.value)
+    assert not path.with_suffix(".cellclf").exists()
+
+
 def _keras2(path: Path, network: keras.Model, config: dict[str, Any]) -> Path:
     """Write a network as Keras 2 wrote it."""
     with h5py.File(path, "w") as file:
@@ -279,7 +348,8 @@ def _old(kind: str, **config: Any) -> dict[str, Any]:
     return {"class_name": kind, "config": {"trainable": True, "dtype": "float32", **config}}
 
 
-def test_a_functional_network_of_keras_2(tmp_path: Path) -> None:
+def _old_network(path: Path) -> keras.Model:
+    """Write a functional network as Keras 2 wrote it, and return the same of Keras 3."""
     keras.utils.set_random_seed(1)
     begin = keras.Input((12, 12, 2), name="input_1")
     conv = L.Conv2D(4, 3, padding="same", name="conv")(begin)
@@ -315,11 +385,77 @@ def test_a_functional_network_of_keras_2(tmp_path: Path) -> None:
             "output_layers": [["out", 0, 0]],
         },
     }
-    path = _keras2(tmp_path / "old.keras", network, config)
-    found = look_at(path)
-    assert (found.kind, found.keras_version, found.n_outputs) == ("Keras 2", "2.9.0", 3)
-    bundle = import_network(path, _said(), path=tmp_path / "old.cellclf")
+    _keras2(path, network, config)
+    return network
+
+
+def _import_old(path: Path, network: keras.Model) -> None:
+    """Import a network of Keras 2, which then predicts what it did."""
+    bundle = import_network(path, _said(), path=path.with_suffix(".cellclf"))
     pixels = bundle.spec.input.preprocessing(IMAGES)
     expected = np.asarray(network(pixels[np.newaxis]))
     answer = load_classifier(bundle.path, precision="float32").predict(IMAGES)
     np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+
+
+def test_a_functional_network_of_keras_2(tmp_path: Path) -> None:
+    network = _old_network(tmp_path / "old.keras")
+    found = look_at(tmp_path / "old.keras")
+    assert (found.kind, found.keras_version, found.n_outputs) == ("Keras 2", "2.9.0", 3)
+    _import_old(tmp_path / "old.keras", network)
+
+
+def test_weights_of_keras_2_are_told_apart_by_name(tmp_path: Path) -> None:
+    network = _old_network(tmp_path / "old.keras")
+    with h5py.File(tmp_path / "old.keras", "r+") as file:
+        attributes = file["model_weights/bn"].attrs
+        attributes["weight_names"] = attributes["weight_names"][::-1]
+    _import_old(tmp_path / "old.keras", network)
+
+
+def _remove_array(h5: h5py.File) -> None:
+    del h5["model_weights/out/out/bias:0"]
+
+
+def _remove_layer(h5: h5py.File) -> None:
+    h5.move("model_weights/bn", "model_weights/another")
+
+
+def _name_twice(h5: h5py.File) -> None:
+    h5["model_weights/out"].attrs["weight_names"] = np.array(["out/kernel:0"] * 2, "S")
+
+
+def _name_by_numbers(h5: h5py.File) -> None:
+    h5["model_weights/out"].attrs["weight_names"] = np.arange(2)
+
+
+def _name_more(h5: h5py.File) -> None:
+    h5["model_weights/out/out/more:0"] = np.zeros(3, np.float32)
+    names = [b"out/kernel:0", b"out/bias:0", b"out/more:0"]
+    h5["model_weights/out"].attrs["weight_names"] = np.array(names)
+
+
+def _turn_kernel(h5: h5py.File) -> None:
+    kernel = h5["model_weights/out/out/kernel:0"][()].T
+    del h5["model_weights/out/out/kernel:0"]
+    h5["model_weights/out/out/kernel:0"] = kernel
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_remove_array, "asks for 107 weights, but its file holds 104"),
+        (_remove_layer, "do not fit its layers"),
+        (_name_twice, "do not fit its layers"),
+        (_name_by_numbers, "do not fit its layers"),
+        (_name_more, "do not fit its layers"),
+        (_turn_kernel, "do not fit its layers"),
+    ],
+)
+def test_weights_of_another_network_of_keras_2_are_refused(
+    spoil: Callable[[h5py.File], None], told: str, tmp_path: Path
+) -> None:
+    _old_network(tmp_path / "old.keras")
+    with h5py.File(tmp_path / "old.keras", "r+") as file:
+        spoil(file)
+    _check_refusal(tmp_path / "old.keras", told, through_child=spoil is _turn_kernel)

@@ -136,7 +136,6 @@ def check_onnx(
     """
     try:
         _Check(name).model(content, inputs, n_classes)
-    # Names that are not UTF-8 are noticed only when they are read.
     except (DecodeError, UnicodeDecodeError) as error:
         raise BundleError(
             f"{name} is not a complete ONNX file (truncated download?); get it again"
@@ -186,6 +185,8 @@ class _Check:
             self.add(tensor.name, self.constant(tensor, left_out))
         fed = self.ports(graph, inputs)
         self.add(fed.name, _Tensor(_FLOAT, _fed_sides(fed, inputs or ())))
+        if self.known[fed.name].count > MAX_NUMBERS:
+            self.refuse(f"takes {self.known[fed.name].count:g} numbers; limit {MAX_NUMBERS}")
         for node in graph.node:
             self.node(node)
         self.result(graph.output[0], n_classes)
@@ -218,6 +219,9 @@ class _Check:
             for one in values:
                 if isinstance(one, Message):
                     self.message(one)
+                elif isinstance(one, bytes) and field.type == field.TYPE_STRING:
+                    # What is not UTF-8 comes as it is.
+                    raise DecodeError
                 elif len(one) > _MAX_TEXT:
                     self.refuse("holds a name that is longer than names are")
 
@@ -245,7 +249,7 @@ class _Check:
         if tensor.data_location != onnx.TensorProto.DEFAULT:
             self.refuse("keeps a tensor in another file; save it as one file")
         plain = tensor.data_type in _TYPES and len(sides) <= MAX_DIMENSIONS
-        if not plain or any(side < 0 for side in sides):
+        if not plain or not all(0 <= side <= _LARGEST for side in sides):
             self.refuse(f"holds a tensor {tensor.name[:80]!r} that is no plain array of numbers")
         dtype = np.dtype(_TYPES[tensor.data_type])
         lists = [listed for key in _LISTS if (listed := getattr(tensor, key))]
@@ -330,6 +334,9 @@ class _Check:
                 self.refuse(
                     f"has an attribute {one.name[:80]!r} of {largest}; limit {MAX_ATTRIBUTE}"
                 )
+            # Not refused by ONNX, and engines divide by it.
+            if one.name == "group" and one.i < 1:
+                self.refuse(f"has an attribute 'group' of {one.i}")
 
     def infer(self, node: onnx.NodeProto) -> dict[str, _Tensor]:
         """Infer the size of each result of a node, with a batch of one image."""
@@ -372,6 +379,8 @@ class _Check:
         kind = found.tensor_type.elem_type if found is not None else 0
         if found is None or not found.tensor_type.HasField("shape"):
             self.unknown(node)
+        if kind not in _TYPES:
+            self.refuse(f"makes something else than plain numbers by {node.op_type}")
         if len(found.tensor_type.shape.dim) > MAX_RANK:
             self.refuse(f"makes something of {len(found.tensor_type.shape.dim)} axes")
         sides = tuple(side.dim_value for side in found.tensor_type.shape.dim)

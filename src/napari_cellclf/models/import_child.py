@@ -94,7 +94,6 @@ def _make(folder: Path) -> None:
 def _network(copy: Path, name: str, size: tuple[int, int] | None, n_outputs: int) -> keras.Model:
     """Build the network from what was checked, and give it its weights."""
     from napari_cellclf.inference.rebuild import (
-        build_error,
         built,
         check_extent,
         layers_builder,
@@ -121,7 +120,10 @@ def _network(copy: Path, name: str, size: tuple[int, int] | None, n_outputs: int
             warnings.simplefilter("error", UserWarning)
             _fill(network, copy, file.kind)
     except (UserWarning, ValueError, KeyError, TypeError, IndexError, OSError) as error:
-        raise build_error(name, error) from error
+        raise BundleError(
+            f"the weights in {name} do not fit its layers (some are missing, or have another "
+            "shape); save it again with Keras"
+        ) from error
     return network
 
 
@@ -142,11 +144,25 @@ def _fill(network: keras.Model, copy: Path, kind: Kind) -> None:
             if not layer.weights:
                 continue
             group = file["model_weights"][layer.name]
-            layer.set_weights([group[_name(one)][()] for one in group.attrs["weight_names"]])
+            paths = [_text(one) for one in group.attrs["weight_names"]]
+            # By name, since several of a layer have the same shape.
+            stored = {_variable(path, layer): group[path][()] for path in paths}
+            layer.set_weights([stored.pop(variable.name) for variable in layer.weights])
+            if stored or len(paths) != len(layer.weights):
+                raise ValueError("there are more weights than the layer has")
 
 
-def _name(stored: str | bytes) -> str:
+def _text(stored: Any) -> str:
+    if not isinstance(stored, str | bytes):
+        raise TypeError("the name of a weight is no text")
     return stored.decode("utf-8") if isinstance(stored, bytes) else stored
+
+
+def _variable(path: str, layer: keras.layers.Layer) -> str:
+    """Return what Keras 3 calls a variable of Keras 2, such as ``conv/kernel:0``."""
+    name = path.rsplit("/", 1)[-1].removesuffix(":0")
+    depthwise = type(layer).__name__ == "DepthwiseConv2D" and name == "depthwise_kernel"
+    return "kernel" if depthwise else name
 
 
 def _with_both_classes(network: keras.Model) -> keras.Model:
