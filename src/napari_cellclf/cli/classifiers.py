@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from napari_cellclf.cli.labelled import chosen_naming
 from napari_cellclf.cli.options import Mappings
 from napari_cellclf.errors import InputError
 
@@ -21,22 +22,33 @@ if TYPE_CHECKING:
     AnyClassifier: TypeAlias = Classifier | ClusterClassifier
 
 
-def collect(args: argparse.Namespace) -> list[ImageSource]:
-    """List what is to be classified, and refuse a model that is not there."""
+def collect(args: argparse.Namespace) -> tuple[list[ImageSource], list[str]]:
+    """List what is to be classified, with notes, and refuse a model that is not there."""
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
 
+    naming = args.naming
     if not is_server(args.model):
-        find_model(args.model)
+        naming = chosen_naming(naming, find_model(args.model), args.inputs)
     elif args.scheduler is not None:
         raise InputError("--scheduler wants a model that its workers load, not a server's address")
     elif (args.engine, args.precision) != ("auto", "auto"):
         raise InputError("--engine and --precision are for a model that is loaded, not a server's")
-    sources = collect_sources(args.inputs)
+    notes = []
+    if naming != args.naming:
+        notes.append(f"file names are read as in training: {naming} (change it with --naming)")
+
+    def leave_out(paths: Sequence[Path]) -> None:
+        count = "1 image is" if len(paths) == 1 else f"{len(paths)} images are"
+        notes.append(f"{count} not named like {naming} and left out, such as {paths[0]}")
+
+    sources = collect_sources(args.inputs, naming, on_left_out=leave_out)
     if args.scheduler is None:
-        return sources
-    absolute = collect_sources(_absolute(args.inputs))
-    return [replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)]
+        return sources, notes
+    absolute = collect_sources(_absolute(args.inputs), naming)
+    return [
+        replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)
+    ], notes
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.options import positive
+from napari_cellclf.cli.options import add_naming, positive
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.text import printable
 from napari_cellclf.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="parts of the images to train, to validate and to test with, as nearly as whole "
         "groups allow (default 0.7,0.15,0.15)",
     )
+    add_naming(parser, default="a field {label} is the class; any installed scheme by default")
     add("--seed", type=int, default=0, metavar="S", help="of the split (default 0)")
     add(
         "--allow-leakage",
@@ -98,7 +100,6 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--minutes",
         type=_minutes,
-        default=(51, 204),
         metavar="A-B",
         help="of embryo images, keep those of these minutes (default 51-204)",
     )
@@ -120,13 +121,17 @@ def run(args: argparse.Namespace) -> int:
         stop_on_interrupt() as should_stop,
     ):
         reporter.begin(f"reading {args.data}")
+        names = _names_text(args)
+        reporter.hide()
+        # Before anything that may go wrong because of it.
+        print(names, end="")
         dataset, refused = _read(args)
         report = inspect_dataset(dataset, on_progress=reporter, should_stop=should_stop)
         report = replace(report, warnings=(*report.warnings, *refused, *_refused_files(report)))
         reporter.hide()
         print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
         if args.out is not None:
-            _write(dataset, report, args)
+            _write(dataset, report, names, args)
             reporter.note(f"the report is in {args.out}")
     return ExitCode.SOME_FAILED if report.unreadable else ExitCode.OK
 
@@ -141,8 +146,23 @@ def read_only(args: argparse.Namespace) -> Dataset:
     from napari_cellclf.io.datasets.read import read_dataset
 
     return read_dataset(
-        args.data, label=args.label, group=args.group_by, every=args.every, minutes=args.minutes
+        args.data,
+        label=args.label,
+        group=args.group_by,
+        every=args.every,
+        minutes=args.minutes,
+        naming=args.naming,
     )
+
+
+def _names_text(args: argparse.Namespace) -> str:
+    """Say how the first names are read, where the user said how they are made."""
+    from napari_cellclf.io.naming import understood_below
+
+    folder = Path(args.data)
+    if args.naming is None or not folder.is_dir():
+        return ""
+    return "\n".join(map(printable, understood_below(folder, args.naming).summary)) + "\n\n"
 
 
 def _split(dataset: Dataset, args: argparse.Namespace) -> Dataset:
@@ -191,13 +211,13 @@ def _check_out(folder: Path, *, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _write(dataset: Dataset, report: DatasetReport, args: argparse.Namespace) -> None:
+def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.Namespace) -> None:
     from napari_cellclf.cli.tables import write_bad_files
     from napari_cellclf.io.datasets.tables import write_dataset_csv
     from napari_cellclf.reports.dataset import dataset_text, plot_class_counts
 
     folder = args.out
-    folder.joinpath("report.txt").write_text(dataset_text(report), encoding="utf-8")
+    folder.joinpath("report.txt").write_text(names + dataset_text(report), encoding="utf-8")
     # Relative to the table itself, so that it is data that can be read again.
     write_dataset_csv(dataset, folder / "dataset.csv", folder)
     plot_class_counts(report, folder / "classes-before.png", title="before augmentation")

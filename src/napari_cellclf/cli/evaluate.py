@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,14 @@ from napari_cellclf.cli.labelled import (
     read_labelled,
     seen_in_training,
 )
-from napari_cellclf.cli.options import add_batch_size, add_channels, add_engine, channel_mapping
+from napari_cellclf.cli.options import (
+    NAMING_OF_MODEL,
+    add_batch_size,
+    add_channels,
+    add_engine,
+    add_naming,
+    channel_mapping,
+)
 from napari_cellclf.cli.progress import ProgressReporter, choose_style
 from napari_cellclf.cli.text import printable
 from napari_cellclf.errors import InputError
@@ -73,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images of classes that the model does not know",
     )
+    add_naming(parser, default=NAMING_OF_MODEL)
     add_channels(parser)
     add_batch_size(parser)
     add_engine(parser)
@@ -87,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     mapping = channel_mapping(args.channels)
     _check_out(args.out, overwrite=args.overwrite)
     model = find_trained(args.model)
-    dataset = read_labelled(args.data, label=args.label, group=args.group_by)
+    dataset = read_labelled(
+        args.data, label=args.label, group=args.group_by, naming=args.naming, model=model
+    )
     split = args.split or default_split(dataset)
     part = part_of(dataset, split)
     style = choose_style(
@@ -133,7 +144,7 @@ def _conclude(
         args.out,
         [evaluation],
         title=f"{classifier.bundle.spec.title or classifier.name}: {evaluation.name}",
-        read=read_evaluated,
+        read=partial(read_evaluated, naming=dataset.naming),
         dataset_counts=part.counts(),
         warnings=warnings,
         facts=_facts(classifier, dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,21 @@ def find_trained(model: str) -> Path:
     return find_model(run.bundle if run.is_run else model)
 
 
-def read_labelled(data: str, *, label: str | None, group: str | None) -> Dataset:
+def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
+    """Return how names are read: as asked, else as in training, if that fits any of them."""
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.io.naming import any_named
+
+    if asked is not None:
+        return asked
+    recorded = read_spec(model).training.naming
+    fits = recorded is not None and any_named(map(Path, inputs), recorded)
+    return recorded if fits else None
+
+
+def read_labelled(
+    data: str, *, label: str | None, group: str | None, naming: str | None, model: Path
+) -> Dataset:
     """Read labelled images, or those of a training run."""
     from dataclasses import replace
 
@@ -33,7 +48,10 @@ def read_labelled(data: str, *, label: str | None, group: str | None) -> Dataset
 
     run = RunFolder(Path(data))
     if not run.is_run:
-        return read_dataset(data, label=label, group=group)
+        chosen = chosen_naming(naming, model, [data])
+        return read_dataset(data, label=label, group=group, naming=chosen)
+    if naming is not None:
+        raise InputError("--naming is for new data; a training run says how its files are named")
     if label is not None:
         raise InputError("--label is for new data; a training run says what its classes are")
     dataset = load_dataset(run)

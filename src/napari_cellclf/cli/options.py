@@ -10,6 +10,12 @@ from napari_cellclf.inference.engine import ENGINE_CHOICES, PRECISIONS
 
 Mappings = Mapping[str, str | None]
 
+#: What commands that load a model do without ``--naming``.
+NAMING_OF_MODEL = (
+    "by default the one that the model was trained with, if it fits any of the names, else any "
+    "installed scheme"
+)
+
 
 def add_channels(parser: argparse.ArgumentParser) -> None:
     """Declare ``--channels``."""
@@ -51,6 +57,17 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="float32 computes exactly, fast as the processor does fastest, auto in the way that "
         "the model was shown to bear (default auto)",
+    )
+
+
+def add_naming(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Declare ``--naming``; `default` says what is done without it."""
+    parser.add_argument(
+        "--naming",
+        metavar="PATTERN",
+        help="how files are named: a pattern such as {plate}/{well}_s{site}_w{channel}.tif, where "
+        "{channel} tells the files of one image apart, or the name of an installed scheme; "
+        f"{default}",
     )
 
 

@@ -23,10 +23,12 @@ from napari_cellclf.cli.exit_codes import ExitCode
 from napari_cellclf.cli.failures import Failures, describe_order
 from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.options import (
+    NAMING_OF_MODEL,
     Mappings,
     add_batch_size,
     add_channels,
     add_engine,
+    add_naming,
     channel_mapping,
     positive,
 )
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model and images under the same paths",
     )
     _add_output_arguments(parser)
+    add_naming(parser, default=NAMING_OF_MODEL)
     add_channels(parser)
     add_batch_size(parser)
     add_engine(parser)
@@ -104,12 +107,14 @@ def run(args: argparse.Namespace) -> int:
     mapping = channel_mapping(args.channels)
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
-    sources = collect(args)
+    sources, notes = collect(args)
     on_terminal = sys.stdout.isatty()
     style = choose_style(
         stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=args.json
     )
     with ProgressReporter(style) as reporter:
+        for note in notes:
+            reporter.note(note)
         reporter.begin(f"loading {args.model}")
         with opened(args, mapping) as classifier:
             if on_terminal and (args.json or args.out is None):

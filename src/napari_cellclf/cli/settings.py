@@ -41,7 +41,8 @@ def chosen_settings(args: argparse.Namespace) -> Settings:
             overrides[prefix + name] = getattr(args, name)
     overrides |= dict(args.set)
     args.every = args.every or preset.data.get("every", 1)
-    args.minutes = args.minutes or tuple(preset.data.get("minutes", (51, 204)))
+    # Without a range of the preset's, the naming scheme has one.
+    args.minutes = args.minutes or (tuple(preset.data.get("minutes", ())) or None)
     return Settings(preset.name, make_config(fields, overrides))
 
 

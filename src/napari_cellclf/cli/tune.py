@@ -125,7 +125,7 @@ def _create(args: argparse.Namespace) -> TuningFolder:
     from napari_cellclf.runs.tuning.folder import create_search
 
     settings = chosen_settings(args)
-    kept = {"every": args.every, "minutes": list(args.minutes)}
+    kept = {"every": args.every, "minutes": list(args.minutes or (51, 204))}
     return create_search(
         read_and_split(args),
         settings.config,

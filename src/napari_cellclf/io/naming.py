@@ -348,6 +348,14 @@ def find_images(folder: Path, naming: Naming = None) -> FoundImages:
     return FoundImages(tuple(_in_order(_grouped(named))), tuple(others))
 
 
+def any_named(inputs: Iterable[Path], naming: Naming) -> bool:
+    """Whether a file, or one below a folder, is named as a scheme says."""
+    return any(
+        bool(find_images(path, naming).named) if path.is_dir() else bool(parse_name(path, naming))
+        for path in inputs
+    )
+
+
 def _image_files(folder: Path) -> Iterator[Path]:
     seen = Seen()
     # Absolute for the sake of names of folders above; the walk keeps the path as it was given.
@@ -474,6 +482,15 @@ class UnderstoodNames:
     lines: tuple[str, ...]
     #: Names of the files that no scheme knows.
     unknown: tuple[str, ...]
+
+    @property
+    def summary(self) -> list[str]:
+        """All of it in a few lines."""
+        known = self.total - len(self.unknown)
+        lines = [f"{known} of {self.total} file names are understood"]
+        if self.unknown:
+            lines[0] += f"; {len(self.unknown)} are not, such as {self.unknown[0]}"
+        return [*lines, *self.lines]
 
 
 def understand(paths: Sequence[Path], root: Path, naming: Naming = None) -> UnderstoodNames:
