@@ -325,6 +325,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         _one(tensors=(whole(1, 1) + whole(2, 17) + message(8, "x") + message(9, bytes(1)),)),
         "no plain array",
     ),
+    "split-into-other-numbers": (
+        _one(node("Split", ["image"], "x", number("num_outputs", 2)) + message(2, "y") * 3),
+        "operator 'Split'",
+    ),
+    "cast-to-nothing": (_one(node("Cast", ["image"], "x", number("to", 0))), "cannot be computed"),
     "cast-to-texts": (_one(node("Cast", ["image"], "x", number("to", 8))), "else than plain"),
     "constant-of-shape": (
         _one(node("ConstantOfShape", ["s"], "x"), tensors=(_constant("s", 1 << 20, 1 << 20),)),
