@@ -1,4 +1,4 @@
-"""What may be given to Keras, and seventy files that may not."""
+"""What may be given to Keras, and a hundred files that may not."""
 
 from __future__ import annotations
 
@@ -152,6 +152,82 @@ def _deep_groups(file: h5py.File) -> None:
     file.create_group("/".join("g" * 60))
 
 
+def _endless(file: h5py.File) -> None:
+    file.create_dataset("h", (1 << 40,), "f4", maxshape=(None,), chunks=(1 << 29,))
+
+
+def _filtered(file: h5py.File) -> None:
+    """Ask for a filter that HDF5 would load as a plugin."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((4,))
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple((4,))
+    h5py.h5d.create(file.id, b"p", h5py.h5t.IEEE_F32LE, space, properties)
+
+
+def _arrays_of_arrays(file: h5py.File) -> None:
+    file.create_dataset("a", (2,), np.dtype(("f4", (1 << 14,))))
+
+
+def _long_doubles(file: h5py.File) -> None:
+    file["l"] = np.zeros(4, np.longdouble)
+
+
+def _around(before: bytes = b"", after: bytes = b"") -> Make:
+    def make(folder: Path) -> Path:
+        path = write(folder / "model.keras")
+        path.write_bytes(before + path.read_bytes() + after)
+        return path
+
+    return make
+
+
+def _comment(folder: Path) -> Path:
+    path = write(folder / "model.keras")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"PK"
+    return path
+
+
+def _same_bytes_twice(folder: Path) -> Path:
+    """Let the metadata be where the configuration is, as zip bombs do."""
+    path = write(folder / "model.keras", metadata=CONFIG)
+    content = bytearray(path.read_bytes())
+    first = content.index(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", first + 1)
+    content[second + 42 : second + 46] = content[first + 42 : first + 46]
+    path.write_bytes(content)
+    return path
+
+
+def _keras2(config: object) -> Make:
+    """Write an HDF5 file of Keras 2 under the name .keras."""
+
+    def make(folder: Path) -> Path:
+        text = config if isinstance(config, str) else json.dumps(config)
+
+        def describe(file: h5py.File) -> None:
+            # Too long for the header of an object.
+            file.attrs.create("model_config", text, dtype=h5py.string_dtype())
+
+        path = folder / "model.keras"
+        path.write_bytes(weights(describe))
+        return path
+
+    return make
+
+
+def _old(class_name: str, **config: object) -> dict[str, object]:
+    layers = [
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_input_shape": [None, 4, 4, 1], "name": "in"},
+        },
+        {"class_name": class_name, "config": {"name": "evil", **config}},
+    ]
+    return {"class_name": "Sequential", "config": {"layers": layers}}
+
+
 def _deep_json() -> bytes:
     return b'{"a":' * 80 + b"1" + b"}" * 80
 
@@ -193,6 +269,14 @@ HOSTILE: dict[str, tuple[Make, type[ModelError], str]] = {
     "declares-too-much": (_declares_too_much, UnsafeModelError, "something else"),
     "crc-of-weights": (_flipped(b"model.weights.h5"), BundleError, "damaged"),
     "crc-of-config": (_flipped(b"config.json"), BundleError, "damaged"),
+    "dotted": (_extra("./config.json"), UnsafeModelError, "does not belong"),
+    "backslashes": (_extra("..\\evil.py"), UnsafeModelError, "does not belong"),
+    "a-folder": (_extra("model.weights.h5/"), UnsafeModelError, "does not belong"),
+    "a-device": (_extra("evil", mode=stat.S_IFCHR), UnsafeModelError, "does not belong"),
+    "bytes-before": (_around(before=b"PK\x03\x04"), UnsafeModelError, "declares more|begin"),
+    "bytes-behind": (_around(after=b"#!/bin/sh"), BundleError, TRUNCATED),
+    "comment": (_comment, BundleError, TRUNCATED),
+    "same-bytes-twice": (_same_bytes_twice, UnsafeModelError, "does not begin"),
     # the JSON
     "deep": (_config(_deep_json()), UnsafeModelError, "nested deeper"),
     "no-json": (_config(b"{"), UnsafeModelError, "not readable JSON"),
@@ -201,7 +285,35 @@ HOSTILE: dict[str, tuple[Make, type[ModelError], str]] = {
     "twice": (_config(b'{"class_name": 1, "class_name": 2}'), UnsafeModelError, "a key twice"),
     "nan": (_config(b'{"a": NaN}'), UnsafeModelError, "NaN"),
     "infinity": (_config(b'{"a": -Infinity}'), UnsafeModelError, "-Infinity"),
+    "utf-16": (_config(json.dumps(CONFIG).encode("utf-16")), UnsafeModelError, "not readable"),
+    "byte-order-mark": (_config(b"\xef\xbb\xbf{}"), UnsafeModelError, "not readable"),
+    "half-a-character": (_config(b'{"a": "\\ud800"}'), UnsafeModelError, "not readable"),
+    "a-number-of-5000-digits": (
+        _config(b'{"a": 1' + b"0" * 5000 + b"}"),
+        UnsafeModelError,
+        "not readable",
+    ),
+    "a-large-float": (_config(b'{"a": 1e999}'), UnsafeModelError, "1e999"),
+    "twice-inside": (_config(b'{"a": [{"b": 1, "b": 2}]}'), UnsafeModelError, "a key twice"),
+    "two-million-brackets": (_config(b"[" * (1 << 21)), UnsafeModelError, "holds more"),
     # the configuration
+    "wrapped-lambda": (
+        _layer("TimeDistributed", layer=layer("Lambda", function="x")),
+        UnsafeModelError,
+        PLAIN,
+    ),
+    "functional-elsewhere": (
+        _config(config_with({**CONFIG, "class_name": "Functional", "module": "evil"})),
+        UnsafeModelError,
+        "only Functional",
+    ),
+    "names-by-number": (_layer("Flatten", name=7), UnsafeModelError, "a short text"),
+    "keras-2-lambda": (_keras2(_old("Lambda", function="x")), UnsafeModelError, PLAIN),
+    "keras-2-unknown": (_keras2(_old("os.system", command="x")), UnsafeModelError, PLAIN),
+    "keras-2-nested": (_keras2(_old("Sequential", layers=[])), UnsafeModelError, "inside another"),
+    "keras-2-no-json": (_keras2("{"), UnsafeModelError, "not readable JSON"),
+    "keras-2-deep": (_keras2(_deep_json().decode()), UnsafeModelError, "nested deeper"),
+    "keras-2-huge": (_keras2(" " * (5 << 20)), BundleError, "without a network"),
     "lambda": (_layer("Lambda", function="x"), UnsafeModelError, PLAIN),
     "python-lambda": (_layer("__lambda__", None, value="x"), UnsafeModelError, PLAIN),
     "tfsm": (_layer("TFSMLayer", filepath="/tmp/x"), UnsafeModelError, PLAIN),
@@ -250,6 +362,10 @@ HOSTILE: dict[str, tuple[Make, type[ModelError], str]] = {
     "external-data": (_weights(_external), UnsafeModelError, "another file"),
     "virtual-data": (_weights(_virtual), UnsafeModelError, "another file"),
     "chunked": (_weights(_chunked), UnsafeModelError, "not stored plainly"),
+    "endless": (_weights(_endless), UnsafeModelError, "not stored plainly"),
+    "filter-of-a-plugin": (_weights(_filtered), UnsafeModelError, "not stored plainly"),
+    "arrays-of-arrays": (_weights(_arrays_of_arrays), UnsafeModelError, "instead of numbers"),
+    "long-doubles": (_weights(_long_doubles), UnsafeModelError, "instead of numbers"),
     "gzip": (_weights(_compressed), UnsafeModelError, "not stored plainly"),
     "never-written": (_weights(_never_written), UnsafeModelError, "does not hold"),
     "strings": (
