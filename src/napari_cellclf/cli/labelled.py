@@ -26,13 +26,11 @@ def find_trained(model: str) -> Path:
 def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
     """Return how names are read: as asked, else as in training, if that fits any of them."""
     from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.io.naming import any_named
+    from napari_cellclf.io.naming import fitting_naming
 
     if asked is not None:
         return asked
-    recorded = read_spec(model).training.naming
-    fits = recorded is not None and any_named(map(Path, inputs), recorded)
-    return recorded if fits else None
+    return fitting_naming(read_spec(model).training.naming, map(Path, inputs))
 
 
 def read_labelled(

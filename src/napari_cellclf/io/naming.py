@@ -256,6 +256,24 @@ def _found(text: str) -> NamingScheme:
     return NAMING.get(text)
 
 
+def usable_naming(naming: str | None) -> str | None:
+    """Return a naming that was written down, None if it is no good or not installed here."""
+    try:
+        return naming_text(naming)
+    except NameParseError:
+        return None
+
+
+def fitting_naming(recorded: str | None, inputs: Iterable[Path]) -> str | None:
+    """Return the naming that was written down if it fits any of the files and folders."""
+    naming = usable_naming(recorded)
+    fits = naming is not None and any(
+        bool(find_images(path, naming).named) if path.is_dir() else bool(parse_name(path, naming))
+        for path in inputs
+    )
+    return naming if fits else None
+
+
 def naming_text(naming: Naming) -> str | None:
     """Return what a run or a model keeps of a naming scheme: its name, or the pattern."""
     return None if naming is None else find_scheme(naming).name
@@ -346,14 +364,6 @@ def find_images(folder: Path, naming: Naming = None) -> FoundImages:
         else:
             named.append((path, *known))
     return FoundImages(tuple(_in_order(_grouped(named))), tuple(others))
-
-
-def any_named(inputs: Iterable[Path], naming: Naming) -> bool:
-    """Whether a file, or one below a folder, is named as a scheme says."""
-    return any(
-        bool(find_images(path, naming).named) if path.is_dir() else bool(parse_name(path, naming))
-        for path in inputs
-    )
 
 
 def _image_files(folder: Path) -> Iterator[Path]:

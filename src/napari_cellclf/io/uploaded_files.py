@@ -15,7 +15,7 @@ from napari_cellclf.errors import ImageTooLargeError, InputError
 from napari_cellclf.io.files import read_memory
 from napari_cellclf.io.limits import human_bytes
 from napari_cellclf.io.memory import MemoryFile
-from napari_cellclf.io.naming import CHANNEL, Fields, Naming, NamingScheme, natural_key, parse_name
+from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme, natural_key, parse_name
 from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
 from napari_cellclf.io.sources import ImageSource
 
@@ -24,12 +24,13 @@ def upload_sources(
     files: Sequence[MemoryFile],
     *,
     channels: Sequence[str] = (),
-    naming: Naming = None,
+    naming: str | None = None,
     limit_bytes: int | None = None,
 ) -> list[ImageSource]:
     """Say which images files are, as `collect_sources` does of those on a disk.
 
     `channels`: of the one image that all files are; by default their names say what they are.
+    `naming`: tried before the installed schemes.
     `limit_bytes`: bytes of decoded pixels allowed in each image.
 
     Examples
@@ -42,7 +43,7 @@ def upload_sources(
         return [_chosen(files, channels, limit_bytes)]
     found: dict[tuple[Any, ...], _Upload] = {}
     for number, file in enumerate(files):
-        known = parse_name(PurePath(file.name), naming)
+        known = _known(PurePath(file.name), naming)
         scheme, fields = known or (None, {})
         rest = {key: value for key, value in fields.items() if key != CHANNEL}
         # Without a channel, a file is an image.
@@ -50,6 +51,10 @@ def upload_sources(
         _add(found.setdefault(key, _Upload(scheme, rest)), fields.get(CHANNEL, ""), file)
     expected = _expected_channels(found.values())
     return [_source(upload, expected, limit_bytes) for upload in found.values()]
+
+
+def _known(path: PurePath, naming: str | None) -> tuple[NamingScheme, Fields] | None:
+    return (parse_name(path, naming) if naming is not None else None) or parse_name(path)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ Every layer carries the plain dict ``layer.metadata["cellclf"]``:
     What the image is called.
 ``path``
     The file or folder it came from; None for simulated images.
+``naming``
+    The naming pattern by which its files were found, None for installed schemes.
 ``channel``
     The name of the layer's channel; empty where it has none.
 ``axes``
@@ -48,12 +50,15 @@ _SAMPLED_PIXELS = 16_384
 _groups = count(1)
 
 
-def to_layer_data(image: Image, *, title: str, path: str | None = None) -> list[LayerData]:
+def to_layer_data(
+    image: Image, *, title: str, path: str | None = None, naming: str | None = None
+) -> list[LayerData]:
     """Turn an image into layers for napari."""
     shared = {
         "group": next(_groups),
         "title": title,
         "path": path,
+        "naming": naming,
         "planes": plane_rows(image),
     }
     if "S" in image.axes:

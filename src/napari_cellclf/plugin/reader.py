@@ -1,4 +1,4 @@
-"""napari's reader: RxRx1 sites, plates and experiments, and Drosophila embryos.
+"""napari's reader: files and folders that a naming scheme knows, such as RxRx1's.
 
 The manifest's patterns are narrow and this module looks again, so that plain files and folders stay
 with napari's own reader.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.plugin.layers import to_layer_data
+from napari_cellclf.plugin.shared.file_names import naming_of
 
 if TYPE_CHECKING:
     from napari.types import LayerData
@@ -52,7 +53,7 @@ def image_title(path: Path) -> str:
 
     if path.is_dir():
         return path.resolve().name
-    known = parse_name(path)
+    known = parse_name(path, naming_of(path))
     if known is None or CHANNEL not in known[1]:
         return path.stem
     scheme, fields = known
@@ -62,19 +63,20 @@ def image_title(path: Path) -> str:
 def _read_one(path: Path, title: str) -> list[LayerData]:
     if _already_open(path, title):
         return []
-    image = _read_image(path)
+    naming = naming_of(path)
+    image = _read_image(path, naming)
     message = what_is_missing(image, title)
     if message:
         _notify(message)
     source = Path(image.source or path).resolve()
-    return to_layer_data(image, title=title, path=str(source))
+    return to_layer_data(image, title=title, path=str(source), naming=naming)
 
 
-def _read_image(path: Path) -> Image:
+def _read_image(path: Path, naming: str | None) -> Image:
     from napari_cellclf.io.read import read_image
     from napari_cellclf.io.stacks import read_stack
 
-    return read_stack(path) if path.is_dir() else read_image(path)
+    return read_stack(path, naming=naming) if path.is_dir() else read_image(path, naming=naming)
 
 
 def what_is_missing(image: Image, title: str) -> str:
@@ -137,6 +139,8 @@ def _is_ours(path: Path) -> bool:
     from napari_cellclf.io.naming import parse_name
     from napari_cellclf.io.stacks import looks_named
 
+    if naming_of(path) is not None:
+        return True
     return looks_named(path) if path.is_dir() else parse_name(path) is not None
 
 

@@ -15,6 +15,7 @@ from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.core.channels import name_overrides
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
 from napari_cellclf.inference.prepare import BadImage, Item, Row, distinct, prepared_rows
+from napari_cellclf.io.naming import usable_naming
 from napari_cellclf.io.uploaded_files import upload_sources
 from napari_cellclf.server.request_errors import RequestError, of_image
 from napari_cellclf.server.schemas import Answer, ImageAnswer, ImageFailure, ModelName, PredictQuery
@@ -56,7 +57,10 @@ async def classify(
     try:
         name_overrides(served.classifier.preprocessing.channels, options.mapping or {})
         sources = upload_sources(
-            files, channels=options.channels, limit_bytes=service.limits.pixel_bytes
+            files,
+            channels=options.channels,
+            naming=usable_naming(served.spec.training.naming),
+            limit_bytes=service.limits.pixel_bytes,
         )
     except InputError as error:
         raise of_image(error) from error

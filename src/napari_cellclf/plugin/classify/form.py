@@ -32,6 +32,7 @@ from napari_cellclf.plugin.shared.controls import (
     small_label,
     wide_combo,
 )
+from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.paths import PathField
 from napari_cellclf.plugin.shared.section import Section
 
@@ -51,6 +52,7 @@ class ClassifyForm(QWidget):
         self.axis = wide_combo("Which axis of the layer holds the channels.")
         self.channels = ChannelForm()
         self.folder = PathField("folder, or CSV table with a path column", "Choose a folder")
+        self.naming = NamingField()
         self.tabs = QTabWidget()
         self.message = MessageLine()
         self.classify = QPushButton("Classify")
@@ -99,7 +101,9 @@ class ClassifyForm(QWidget):
         self._layers_form.addRow("Channel axis", self.axis)
         self._layers_form.addRow(self.channels)
         folder_form = QFormLayout(folder)
+        folder_form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         folder_form.addRow("Folder", self.folder)
+        folder_form.addRow("File names", self.naming)
         self.tabs.addTab(layers, "Open image")
         self.tabs.addTab(folder, "Folder")
         self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)

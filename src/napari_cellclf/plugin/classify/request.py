@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
-from napari_cellclf.errors import ChannelMismatchError
+from napari_cellclf.errors import ChannelMismatchError, NameParseError
 from napari_cellclf.io.home import expanded
+from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.shared.refusal import Refusal
 
 #: For each channel of the model the index of the image's channel that feeds it.
@@ -61,6 +63,8 @@ class ClassifyRequest:
     image: ImageChoice | None = None
     #: Or the folder (or table) whose images to classify.
     folder: str | None = None
+    #: How the files in it are named; None for any installed scheme.
+    naming: str | None = None
     #: The channel mapping of `image`.
     sources: Sources = field(default=())
     #: The command line that does the same; empty if there is none.
@@ -122,10 +126,12 @@ def plan(
         names = ", ".join(lacking or [spec.name for spec in model.channels])
         return Refusal(f"The model needs {names}; choose which channels of the image to use.")
     command = _layer_command(model, image, sources, proposed)
-    return ClassifyRequest(model, image, None, sources, command)
+    return ClassifyRequest(model, image, sources=sources, command=command)
 
 
-def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Refusal:
+def plan_folder(
+    model: ModelChoice | None, folder: str, naming: str | None = None
+) -> ClassifyRequest | Refusal:
     """Decide what a click on *Classify* will do with a folder."""
     if model is None:
         return Refusal("No model is chosen; choose one above.")
@@ -134,10 +140,17 @@ def plan_folder(model: ModelChoice | None, folder: str) -> ClassifyRequest | Ref
     path = expanded(folder.strip())
     if not path.exists():
         return Refusal(f"There is nothing at {path}; choose a folder that exists.")
-    return ClassifyRequest(model, None, str(path), (), command_line(model, str(path)))
+    try:
+        chosen = naming_text(naming)
+    except NameParseError as error:
+        return Refusal(sentence(str(error)))
+    command = command_line(model, str(path), naming=chosen)
+    return ClassifyRequest(model, folder=str(path), naming=chosen, command=command)
 
 
-def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) -> str:
+def command_line(
+    model: ModelChoice, path: str, channels: Sequence[str] = (), naming: str | None = None
+) -> str:
     """Return the command line that classifies a file or folder.
 
     Examples
@@ -149,6 +162,8 @@ def command_line(model: ModelChoice, path: str, channels: Sequence[str] = ()) ->
     if model.token is not None:
         # A secret on a command line can be read by everybody on that computer.
         parts += ["--token-file", "token.txt"]
+    if naming is not None:
+        parts += ["--naming", naming]
     return shlex.join([*parts, "--channels", *channels] if channels else parts)
 
 
@@ -165,7 +180,7 @@ def _layer_command(
     # By hand, the command line can only be told of channels that have names in the file itself.
     if changed and not image.named_by_reader:
         return ""
-    return command_line(model, image.path, changed)
+    return command_line(model, image.path, changed, image.layers[0].known("naming"))
 
 
 def _find_one(spec: ChannelSpec, available: Sequence[str]) -> int | None:

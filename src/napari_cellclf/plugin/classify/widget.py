@@ -28,6 +28,7 @@ from napari_cellclf.plugin.classify.results import (
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.classify.worker import Job, JobRunner, ModelProcess, Row, Status, Summary
 from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.paths import ask_for_path
 from napari_cellclf.plugin.shared.refusal import Refusal
 from napari_cellclf.plugin.shared.registries import share_registries
@@ -65,6 +66,7 @@ class ClassifyWidget(DockedWidget):
         self.destroyed.connect(link.disconnect)
         self.destroyed.connect(self._model.shut_down)
         share_registries()
+        offer_to_read()
         self.refresh()
 
     def refresh(self) -> None:
@@ -117,6 +119,7 @@ class ClassifyWidget(DockedWidget):
         """Stop working and let go of the viewer: the widget was closed."""
         self.runner.stop()
         self.form.models.shut_down()
+        self.form.naming.shut_down()
         self._model.shut_down()
         self._soon.stop()
         if self._link is not None:
@@ -132,7 +135,8 @@ class ClassifyWidget(DockedWidget):
         form.models.listed.connect(form.models_section.summarise)
         form.models_section.unfolded.connect(self._on_models_unfolded)
         form.tabs.currentChanged.connect(self._on_form)
-        form.folder.changed.connect(self._on_form)
+        form.folder.changed.connect(self._on_folder)
+        form.naming.changed.connect(self._on_form)
         form.classify.clicked.connect(self.classify)
         form.cancel.clicked.connect(self._on_cancel)
         form.results.row_clicked.connect(self._on_row_clicked)
@@ -144,10 +148,14 @@ class ClassifyWidget(DockedWidget):
         runner.ended.connect(self._on_ended)
         runner.failed.connect(self._on_failed)
 
+    def _on_folder(self) -> None:
+        self.form.naming.show_folder(self.form.folder.path())
+        self._on_form()
+
     def _plan(self) -> ClassifyRequest | Refusal:
         model = self.form.model.current()
         if self.form.tabs.currentIndex() == FOLDER_TAB:
-            return plan_folder(model, self.form.folder.path())
+            return plan_folder(model, self.form.folder.path(), self.form.naming.naming())
         image = self._image
         return plan(model, image.choice(), image.sources(), image.proposed())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -86,7 +87,7 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     yield Status(LOADING)
     classifier = job.model.get(job.request.model, job.stop.is_set)
     yield Status("Listing the images…")
-    sources = _sources(job)
+    sources = _sources(job, classifier.bundle.spec.training.naming)
     total = len(sources)
     threshold = classifier.bundle.spec.unsure_threshold
     yield Status(f"Classifying {total} image{'s' * (total != 1)} on {classifier.device}…")
@@ -120,11 +121,15 @@ def to_rows(answer: Predictions | BadImage, unsure_below: float | None = None) -
     ]
 
 
-def _sources(job: Job) -> Sequence[ImageSource]:
+def _sources(job: Job, recorded: str | None) -> Sequence[ImageSource]:
     if job.request.folder is not None:
+        from napari_cellclf.io.naming import fitting_naming
         from napari_cellclf.io.sources import collect_sources
 
-        return collect_sources([job.request.folder])
+        folder, naming = job.request.folder, job.request.naming
+        if naming is None:
+            naming = fitting_naming(recorded, [Path(folder)])
+        return collect_sources([folder], naming)
     from napari_cellclf.plugin.classify.pixels import plane_sources
 
     return plane_sources(job.request, job.arrays)

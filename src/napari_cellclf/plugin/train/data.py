@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.errors import NameParseError
 from napari_cellclf.io.home import expanded
+from napari_cellclf.io.naming import naming_text
+from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.shared.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -74,6 +77,7 @@ def ask(
     label: str | None = None,
     every: int = 1,
     minutes: tuple[int, int] = MINUTES,
+    naming: str | None = None,
 ) -> DataQuestion | Refusal:
     """Make a question of what stands in the form."""
     if not path.strip():
@@ -86,7 +90,11 @@ def ask(
         return Refusal(f"{place} does not exist; choose a folder or a CSV table.")
     if minutes[0] > minutes[1]:
         return Refusal(f"The minutes {minutes[0]} to {minutes[1]} are none; put them in order.")
-    return DataQuestion(str(place), label, every, minutes)
+    try:
+        chosen = naming_text(naming)
+    except NameParseError as error:
+        return Refusal(sentence(str(error)))
+    return DataQuestion(str(place), label, every, minutes, chosen)
 
 
 def find(question: DataQuestion) -> FoundData:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.paths import PathField
 from napari_cellclf.plugin.train.count_table import CountTable
 from napari_cellclf.plugin.train.data import MINUTES, FoundData
@@ -33,6 +34,7 @@ class DataForm(QWidget):
         self.path = PathField(
             "folder of images, or a CSV table", "Choose labelled images", file="CSV table"
         )
+        self.naming = NamingField()
         self.label = wide_combo("Which column the classifier learns to tell.")
         self.first, self.last = _spin(MINUTES[0], "from this minute"), _spin(MINUTES[1], "to")
         self.every = _spin(1, "every n-th minute is a class", lowest=1)
@@ -45,7 +47,8 @@ class DataForm(QWidget):
         self.details = QPushButton("Details…")
         self.details.setToolTip("The full report on the images: files, groups, duplicates.")
         self._lay_out()
-        self.path.changed.connect(self.changed)
+        self.path.changed.connect(self._on_path)
+        self.naming.changed.connect(self.changed)
         self.label.currentIndexChanged.connect(self.changed)
         for spin in (self.first, self.last, self.every):
             spin.valueChanged.connect(self.changed)
@@ -88,6 +91,10 @@ class DataForm(QWidget):
         self.warnings.setText("\n".join(f"⚠ {sentence(warning)}" for warning in warnings))
         self.warnings.setVisible(bool(warnings))
 
+    def _on_path(self) -> None:
+        self.naming.show_folder(self.path.path())
+        self.changed.emit()
+
     def _show_labels(self, found: FoundData | None) -> None:
         labels = () if found is None else found.labels
         self._rows.setRowVisible(self.label, bool(labels))
@@ -111,6 +118,7 @@ class DataForm(QWidget):
         self._rows = QFormLayout()
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._rows.addRow("Images", self.path)
+        self._rows.addRow("File names", self.naming)
         self._rows.addRow("Learn", self.label)
         self._rows.addRow("Minutes", self._minutes)
         self._below = QWidget()

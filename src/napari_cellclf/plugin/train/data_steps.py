@@ -65,7 +65,11 @@ class DataSteps(QObject):
         data = self._data
         label = data.chosen_label() if self._same_path() else None
         question = ask(
-            data.path.path(), label=label, every=data.every.value(), minutes=data.minutes()
+            data.path.path(),
+            label=label,
+            every=data.every.value(),
+            minutes=data.minutes(),
+            naming=data.naming.naming(),
         )
         if isinstance(question, Refusal):
             self._forget()
@@ -83,6 +87,7 @@ class DataSteps(QObject):
         for task in (self._finding, self._dividing, self._inspecting):
             task.stop()
         self._pause.stop()
+        self._data.naming.shut_down()
 
     def _connect(self) -> None:
         self._data.changed.connect(self._on_data)

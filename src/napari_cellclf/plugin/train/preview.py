@@ -48,6 +48,7 @@ def make_preview(dataset: Dataset, config: TrainingConfig, ticket: Ticket) -> Pr
     asked = {
         "config": config.model_dump(mode="json"),
         "paths": paths,
+        "naming": dataset.naming,
         "classes": labels,
         "count": COUNT,
     }

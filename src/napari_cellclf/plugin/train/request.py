@@ -99,6 +99,8 @@ def command_line(
     parts = ["cellclf", "train", question.path, "--out", str(folder), *settings.arguments]
     if question.label is not None:
         parts += ["--label", question.label]
+    if question.naming is not None:
+        parts += ["--naming", question.naming]
     if found.has_minutes:
         parts += ["--every", str(question.every)]
         if question.minutes != MINUTES:

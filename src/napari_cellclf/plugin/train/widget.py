@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.refusal import Refusal
 from napari_cellclf.plugin.shared.text_window import show_text
 from napari_cellclf.plugin.train.closing import CloseGuard
@@ -49,6 +50,7 @@ class TrainWidget(DockedWidget):
         self._soon.setInterval(_PAUSE_MS)
         self._soon.timeout.connect(self.refresh)
         self.guard = CloseGuard(self._folder_of_run, self.run.stop, self._let_go, self)
+        offer_to_read()
         self._connect()
         self._on_preset()
         self.refresh()

@@ -1,0 +1,115 @@
+"""Asks how files are named, and shows how the first names are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_cellclf.plugin.shared.background import LatestTask
+from napari_cellclf.plugin.shared.controls import small_label
+from napari_cellclf.plugin.shared.file_names import preferred_naming
+
+if TYPE_CHECKING:
+    from napari_cellclf.io.naming import UnderstoodNames
+
+_HINT = (
+    "How files are named, such as {plate}/{well}_s{site}_w{channel}.tif: {channel} tells the files "
+    "of one image apart, {label} is the class, other fields become columns. Empty: RxRx1, "
+    "Drosophila and whatever is installed."
+)
+#: So long nothing is typed before names are read.
+_PAUSE_MS = 350
+
+
+class NamingField(QWidget):
+    """A line for a pattern or the name of a scheme, and below it the first names as understood."""
+
+    #: Another pattern stands in the field.
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._folder = ""
+        self.box = QComboBox()
+        self.box.setEditable(True)
+        self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.box.setToolTip(_HINT)
+        line = self.box.lineEdit()
+        if line is not None:
+            line.setPlaceholderText("as RxRx1 or Drosophila, or {well}_s{site}_w{channel}.tif")
+        self._fill()
+        self.preview = small_label()
+        self.preview.setVisible(False)
+        self._task = LatestTask(self)
+        self._task.done.connect(self._show)
+        self._task.failed.connect(self._on_failed)
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(_PAUSE_MS)
+        self._pause.timeout.connect(self._read)
+        self.box.editTextChanged.connect(self._on_text)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.box)
+        column.addWidget(self.preview)
+
+    def naming(self) -> str | None:
+        """Return the pattern or the name of a scheme; None for any that is installed."""
+        return str(self.box.currentText()).strip() or None
+
+    def set_naming(self, naming: str) -> None:
+        """Put a pattern into the field."""
+        self.box.setEditText(naming)
+
+    def show_folder(self, folder: str) -> None:
+        """Show how the names in a folder are read."""
+        self._folder = folder
+        self._pause.start()
+
+    def shut_down(self) -> None:
+        """Begin nothing more."""
+        self._pause.stop()
+        self._task.stop()
+
+    def _fill(self) -> None:
+        from napari_cellclf.io.naming import NAMING
+
+        preferred = preferred_naming()
+        known = dict.fromkeys(["", *([] if preferred is None else [preferred]), *NAMING.names()])
+        with QSignalBlocker(self.box):
+            self.box.addItems(list(known))
+            self.box.setEditText(preferred or "")
+
+    def _on_text(self) -> None:
+        self._pause.start()
+        self.changed.emit()
+
+    def _read(self) -> None:
+        from napari_cellclf.io.home import expanded
+
+        folder, naming = expanded(self._folder.strip()), self.naming()
+        if not self._folder.strip() or not folder.is_dir():
+            self._task.stop()
+            self.preview.setVisible(False)
+            return
+        self._task.start(lambda ticket: _understood(folder, naming))
+
+    def _show(self, said: UnderstoodNames) -> None:
+        # Names that nobody said anything about, and nobody understands, are no news.
+        silent = self.naming() is None and not said.lines
+        self.preview.setText("\n".join(said.summary))
+        self.preview.setVisible(not silent and said.total > 0)
+
+    def _on_failed(self, message: str) -> None:
+        self.preview.setText(message)
+        self.preview.setVisible(True)
+
+
+def _understood(folder: Path, naming: str | None) -> UnderstoodNames:
+    from napari_cellclf.io.naming import understood_below
+
+    return understood_below(folder, naming)
