@@ -64,8 +64,7 @@ def write_site(folder: Path) -> Path:
 
 def write_bare(folder: Path) -> None:
     """Write the bundled model without ``model.onnx``, so that only Keras can compute it."""
-    from napari_cellclf.bundles.bundle import ModelBundle
-    from napari_cellclf.bundles.bundle_files import REQUIRED, members_of, read_all
+    from napari_cellclf.bundles.bundle import REQUIRED, ModelBundle, members_of, read_all
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.bundles.write import write_bundle
 

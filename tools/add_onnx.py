@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.bundle_files import GRAPH, REQUIRED, members_of, read_all
+from napari_cellclf.bundles.bundle import GRAPH, REQUIRED, ModelBundle, members_of, read_all
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.load import load_classifier

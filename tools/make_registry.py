@@ -16,7 +16,7 @@ from typing import Any
 import keras
 from keras.src.utils import file_utils
 
-from napari_cellclf.bundles.registry import REGISTRY_FILE, parse_registry
+from napari_cellclf.bundles.model_lists import REGISTRY_FILE, parse_registry
 from napari_cellclf.models.architectures.applications import application_names, default_size
 
 _BYTES_PER_WEIGHT = 4

@@ -8,10 +8,9 @@ from typing import Any
 import hostile
 import numpy as np
 
-from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.arrays import dump_array, dump_weights
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
-from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 
 WEIGHTS = {

@@ -12,8 +12,7 @@ import samples
 from onnx_bytes import graph, model, node, whole_file
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.share import copy_bundle
-from napari_cellclf.bundles.write import write_bundle
+from napari_cellclf.bundles.write import copy_bundle, write_bundle
 from napari_cellclf.errors import BundleError, IntegrityError, UnsafeModelError
 
 GRAPH = whole_file()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles import keras_file
 from napari_cellclf.bundles.foreign import look_at
 from napari_cellclf.bundles.hdf5 import check_hdf5
-from napari_cellclf.bundles.keras2 import translate
+from napari_cellclf.bundles.keras_file import translate
 from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 

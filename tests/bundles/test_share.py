@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import samples
 
-from napari_cellclf.bundles import catalogue, share
+from napari_cellclf.bundles import catalogue, write
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model, list_models, origin_note
-from napari_cellclf.bundles.share import copy_bundle, remove_model, share_model
+from napari_cellclf.bundles.write import copy_bundle, remove_model, share_model
 from napari_cellclf.errors import (
     BundleError,
     IntegrityError,
@@ -27,7 +27,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     bundled.mkdir()
     monkeypatch.setenv("CELLCLF_MODELS", str(folder))
-    for module in (catalogue, share):
+    for module in (catalogue, write):
         monkeypatch.setattr(module, "bundled_folder", lambda: bundled)
     samples.bundle(bundled, "theirs")
     return folder

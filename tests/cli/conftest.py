@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from napari_cellclf.bundles.arrays import dump_weights
 from napari_cellclf.bundles.schema import BundleSpec
-from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image

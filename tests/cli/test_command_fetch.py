@@ -14,7 +14,7 @@ import pytest
 from loopback import Server, serving
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.bundles.share import share_model
+from napari_cellclf.bundles.write import share_model
 from napari_cellclf.cli.fetched import reference_of
 from napari_cellclf.errors import CellclfError, DownloadError
 

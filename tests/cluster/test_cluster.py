@@ -18,8 +18,7 @@ import pandas as pd
 import pytest
 import trustme
 
-from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.bundle_files import REQUIRED, members_of, read_all
+from napari_cellclf.bundles.bundle import REQUIRED, ModelBundle, members_of, read_all
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.cluster import classifier as module

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.bundles.arrays import dump_array
-from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.bundle_files import REQUIRED, members_of, read_all
+from napari_cellclf.bundles.bundle import REQUIRED, ModelBundle, members_of, read_all
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.simulation import simulate_site

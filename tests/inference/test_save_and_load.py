@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.arrays import dump_array, dump_weights
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import ArchitectureSpec, TrainingSpec, seal_of
-from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from napari_cellclf.bundles.bundle_files import GRAPH
+from napari_cellclf.bundles.bundle import GRAPH
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError
 from napari_cellclf.models import bundle_onnx

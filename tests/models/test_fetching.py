@@ -15,14 +15,11 @@ import numpy as np
 import pytest
 
 from loopback import FAST, Server, serving
-from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.arrays import dump_array, dump_weights
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model, is_here
-from napari_cellclf.bundles.registries import find_entry, read_registries
-from napari_cellclf.bundles.registry import WeightsEntry
-from napari_cellclf.bundles.share import remove_model, share_model
-from napari_cellclf.bundles.weights import dump_weights
-from napari_cellclf.bundles.write import write_bundle
+from napari_cellclf.bundles.model_lists import WeightsEntry, find_entry, read_registries
+from napari_cellclf.bundles.write import remove_model, share_model, write_bundle
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import Progress

@@ -121,7 +121,7 @@ def test_cells_of_the_field_are_of_all_three_phases(
 
 
 def test_it_survives_being_shared(bundle: ModelBundle, cells: list[Image], tmp_path: Path) -> None:
-    from napari_cellclf.bundles.bundle_files import OPTIONAL, REQUIRED
+    from napari_cellclf.bundles.bundle import OPTIONAL, REQUIRED
     from napari_cellclf.bundles.write import write_bundle
 
     members = (*REQUIRED, *OPTIONAL)

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_cellclf.bundles.share import share_model
+from napari_cellclf.bundles.write import share_model
 from napari_cellclf.plugin.classify.models.forms import Answers, describe
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.work import list_shelf

@@ -1,39 +1,52 @@
-"""A trained model on disk, opened: what it says of itself and the way to its network."""
+"""A trained model on disk, opened: its files, what it says of itself, and its network."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from napari_cellclf.bundles.arrays import parse_array
-from napari_cellclf.bundles.bundle_files import (
-    GRAPH,
-    LIMITS,
-    REQUIRED,
-    SPEC,
-    TEST_INPUT,
-    TEST_OUTPUT,
-    WEIGHTS,
-    Members,
-    copy_and_hash,
-    members_of,
-    read_all,
-)
+from napari_cellclf.bundles.archive import open_archive
+from napari_cellclf.bundles.arrays import parse_array, parse_weights
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.paths import checked_path
+from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
-from napari_cellclf.bundles.weights import parse_weights
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import BundleError, InputError, IntegrityError
+from napari_cellclf.errors import BundleError, InputError, IntegrityError, UnsafeModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+SPEC = "bundle.json"
+WEIGHTS = "weights.safetensors"
+GRAPH = "model.onnx"
+TEST_INPUT = "test_input.npy"
+TEST_OUTPUT = "test_output.npy"
+CARD = "README.md"
+
+#: Every file a bundle may have, with its largest size in bytes.
+LIMITS = {
+    SPEC: 1 << 22,
+    WEIGHTS: (1 << 31) - (1 << 22),
+    # It holds the same weights again: where they are more than this (67 million), the smaller
+    # bundle is worth more than the faster start. A zip with both stays below 2 GB so, too.
+    GRAPH: 1 << 28,
+    TEST_INPUT: 1 << 26,
+    TEST_OUTPUT: 1 << 20,
+    CARD: 1 << 20,
+}
+REQUIRED = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
+OPTIONAL = (GRAPH,)
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -267,3 +280,87 @@ def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(step) for step in problem["loc"]) or "the whole"
     return f"{where}: {problem['msg']}"
+
+
+class Members(Protocol):
+    """Read access to the files of a bundle."""
+
+    def open(self, member: str) -> AbstractContextManager[Span]:
+        """Open one file for reading."""
+        ...
+
+    def total_size(self) -> int:
+        """Bytes of all files."""
+        ...
+
+
+class _FolderMembers:
+    """The files of a bundle that is a folder; others in it are not looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def open(self, member: str) -> Iterator[Span]:
+        """Open one file for reading."""
+        path = self.folder / member
+        try:
+            path.lstat()
+        except OSError as error:
+            raise BundleError(f"{self.folder.name} lacks {member}: it {TRUNCATED}") from error
+        with open_plain(path, follow=False) as handle:
+            span = Span.whole(handle, f"{member} of {self.folder.name}")
+            if span.size > LIMITS[member]:
+                raise UnsafeModelError(f"{span.name} has {span.size} bytes; limit {LIMITS[member]}")
+            yield span
+
+    def total_size(self) -> int:
+        """Bytes of all files."""
+        paths = (self.folder / member for member in LIMITS)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+class _ZipMembers:
+    """The files of a bundle that is one zip."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def open(self, member: str) -> Iterator[Span]:
+        """Open one file for reading."""
+        with open_plain(self.path) as handle:
+            archive = open_archive(handle, self.path.name, LIMITS)
+            if member == SPEC:
+                # The one file that no hash in another stands for.
+                archive.read(member)
+            yield archive.span(member)
+
+    def total_size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
+
+
+def members_of(path: Path) -> Members:
+    """Return access to the files of a bundle."""
+    return _FolderMembers(path) if path.is_dir() else _ZipMembers(path)
+
+
+def read_all(members: Members, member: str) -> bytes:
+    """Read one file whole.
+
+    Returns its content, within its limit.
+    """
+    with members.open(member) as span:
+        return span.read(0, span.size)
+
+
+def copy_and_hash(source: Span, target: IO[bytes] | None = None) -> str:
+    """Read a file through, optionally into another, and hash what was read."""
+    digest = hashlib.sha256()
+    for place in range(0, source.size, _CHUNK):
+        chunk = source.read(place, min(_CHUNK, source.size - place))
+        digest.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    return digest.hexdigest()

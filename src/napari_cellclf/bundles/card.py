@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from napari_cellclf.bundles.catalogue import is_here, place_of
-from napari_cellclf.bundles.registry import RegistryEntry, WeightsEntry
+from napari_cellclf.bundles.model_lists import RegistryEntry, WeightsEntry
 from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, TrainingSpec
 from napari_cellclf.core.classes import ClassSpec
 

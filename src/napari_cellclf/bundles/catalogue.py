@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_cellclf.bundles.bundle import read_spec
-from napari_cellclf.bundles.bundle_files import members_of
+from napari_cellclf.bundles.bundle import members_of, read_spec
 from napari_cellclf.bundles.paths import (
     SUFFIX,
     checked_path,
@@ -26,7 +25,7 @@ from napari_cellclf.io.cache import keras_models_folder
 from napari_cellclf.io.home import expanded
 
 if TYPE_CHECKING:
-    from napari_cellclf.bundles.registry import RegistryEntry
+    from napari_cellclf.bundles.model_lists import RegistryEntry
 
 Where = Literal["bundled", "mine"]
 
@@ -175,7 +174,7 @@ def _read_origin(path: Path) -> str | None:
 
 def _way_to(wanted: str) -> str:
     # Where there is a way to it, the names of the others are of no use. No network is asked.
-    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.model_lists import read_registries
 
     known = {entry.name: entry.kind for entry in read_registries().entries}
     if known.get(wanted, "weights") != "weights":

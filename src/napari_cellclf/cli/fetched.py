@@ -43,7 +43,7 @@ def checked_sha256(model: str, sha256: str | None) -> str:
 def reference_of(model: str, sha256: str | None) -> str:
     """Return what `load_classifier` takes for a model, fetching it where it is not here."""
     from napari_cellclf.bundles.catalogue import find_model
-    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.model_lists import read_registries
     from napari_cellclf.models.fetching import fetch_address_file, fetch_model
 
     if is_address(model):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.bundles.bundle_files import GRAPH, LIMITS
+from napari_cellclf.bundles.bundle import GRAPH, LIMITS
 from napari_cellclf.bundles.onnx_file import check_onnx
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError, ModelError

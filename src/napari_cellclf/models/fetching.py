@@ -12,11 +12,10 @@ from pathlib import Path
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import is_here, models_folder, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
+from napari_cellclf.bundles.model_lists import NetworkEntry, RegistryEntry, WeightsEntry, find_entry
 from napari_cellclf.bundles.paths import SUFFIX
-from napari_cellclf.bundles.registries import find_entry
-from napari_cellclf.bundles.registry import NetworkEntry, RegistryEntry, WeightsEntry
 from napari_cellclf.bundles.schema import NAME_PATTERN
-from napari_cellclf.bundles.share import copy_bundle
+from napari_cellclf.bundles.write import copy_bundle
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,

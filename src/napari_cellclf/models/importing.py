@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_cellclf import errors
-from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.bundle_files import OPTIONAL, REQUIRED, copy_and_hash
+from napari_cellclf.bundles.bundle import OPTIONAL, REQUIRED, ModelBundle, copy_and_hash
 from napari_cellclf.bundles.catalogue import models_folder
 from napari_cellclf.bundles.foreign import (
     ForeignFile,

@@ -14,9 +14,8 @@ import keras
 import numpy as np
 from pydantic import ValidationError
 
-from napari_cellclf.bundles.arrays import dump_array
-from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.bundles.bundle_files import GRAPH, TEST_INPUT, TEST_OUTPUT, WEIGHTS
+from napari_cellclf.bundles.arrays import dump_array, dump_weights
+from napari_cellclf.bundles.bundle import GRAPH, TEST_INPUT, TEST_OUTPUT, WEIGHTS, ModelBundle
 from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
@@ -25,7 +24,6 @@ from napari_cellclf.bundles.schema import (
     TestImageSpec,
     TrainingSpec,
 )
-from napari_cellclf.bundles.weights import dump_weights
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image

@@ -102,8 +102,7 @@ class _Tour:
 
     def _train(self, dataset: Dataset) -> Evaluation:
         """Train as everybody does, and keep model and report of the run."""
-        from napari_cellclf.bundles.bundle import ModelBundle
-        from napari_cellclf.bundles.bundle_files import OPTIONAL, REQUIRED
+        from napari_cellclf.bundles.bundle import OPTIONAL, REQUIRED, ModelBundle
         from napari_cellclf.bundles.write import write_bundle
         from napari_cellclf.runs.api import train
 

@@ -79,7 +79,7 @@ def _list(args: argparse.Namespace) -> None:
 def _list_available(args: argparse.Namespace) -> None:
     from napari_cellclf.bundles.card import size_in_words
     from napari_cellclf.bundles.catalogue import is_here
-    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.model_lists import read_registries
 
     registry = read_registries(refresh=True)
     for problem in registry.problems:
@@ -146,7 +146,7 @@ def _show(args: argparse.Namespace) -> None:
 def _show_entry(args: argparse.Namespace, not_here: ModelNotFoundError) -> None:
     """Show what a list says of what is not here; no network is asked for it."""
     from napari_cellclf.bundles.card import entry_card
-    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.model_lists import read_registries
 
     found = [entry for entry in read_registries().entries if entry.name == args.model]
     if not found:

@@ -40,7 +40,7 @@ def add_arguments(actions: Actions) -> None:
 
 
 def _share(args: argparse.Namespace) -> None:
-    from napari_cellclf.bundles.share import share_model
+    from napari_cellclf.bundles.write import share_model
 
     copy = share_model(args.model, args.file, overwrite=args.overwrite)
     print(f"{copy.spec.name}: {printable(str(copy.path))} ({copy.size_bytes / 1e6:.1f} MB)")
@@ -49,7 +49,7 @@ def _share(args: argparse.Namespace) -> None:
 
 
 def _remove(args: argparse.Namespace) -> None:
-    from napari_cellclf.bundles.share import find_own_model, remove_model
+    from napari_cellclf.bundles.write import find_own_model, remove_model
 
     # What cannot be removed is said before anybody is asked.
     find_own_model(args.model)

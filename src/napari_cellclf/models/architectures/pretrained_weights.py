@@ -14,8 +14,7 @@ from pathlib import Path
 import keras
 
 from napari_cellclf.bundles.keras_file import check_weights
-from napari_cellclf.bundles.registries import read_registries
-from napari_cellclf.bundles.registry import WeightsEntry
+from napari_cellclf.bundles.model_lists import WeightsEntry, read_registries
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.inference.rebuild import UNFILLED
 from napari_cellclf.io.cache import keras_models_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from napari_cellclf.bundles.registries import settings_files, split_places
+from napari_cellclf.bundles.model_lists import settings_files, split_places
 
 _HEADER = "# Written by napari from its preferences (Cell Classifier, Models); change it there.\n"
 

@@ -15,7 +15,7 @@ from napari_cellclf.plugin.shared.background import Ticket, run_command
 if TYPE_CHECKING:
     from napari_cellclf.bundles.catalogue import ModelInfo
     from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
-    from napari_cellclf.bundles.registry import RegistryEntry
+    from napari_cellclf.bundles.model_lists import RegistryEntry
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Arrived:
 def list_shelf() -> list[ShelfEntry]:
     """List what is here and what can be fetched, using no network."""
     from napari_cellclf.bundles.catalogue import is_here, list_models
-    from napari_cellclf.bundles.registries import read_registries
+    from napari_cellclf.bundles.model_lists import read_registries
 
     entries = [_of_model(model) for model in list_models()]
     known = {entry.name for entry in entries}
@@ -91,7 +91,7 @@ def ask_server(address: str, token: str) -> ModelChoice:
 
 def share(entry: ShelfEntry, target: Path) -> Path:
     """Pack a model into one file."""
-    from napari_cellclf.bundles.share import share_model
+    from napari_cellclf.bundles.write import share_model
 
     return share_model(_reference(entry), target, overwrite=True).path
 
@@ -111,7 +111,7 @@ def export(entry: ShelfEntry, options: ExportOptions, target: Path, ticket: Tick
 
 def remove(entry: ShelfEntry) -> None:
     """Delete one of the user's own models."""
-    from napari_cellclf.bundles.share import remove_model
+    from napari_cellclf.bundles.write import remove_model
 
     remove_model(entry.name)
 
@@ -120,7 +120,7 @@ def card(entry: ShelfEntry) -> str:
     """Write down all that is known of a model."""
     from napari_cellclf.bundles.bundle import read_spec
     from napari_cellclf.bundles.card import entry_card, model_card
-    from napari_cellclf.bundles.registries import find_entry
+    from napari_cellclf.bundles.model_lists import find_entry
 
     if entry.path is not None:
         return model_card(read_spec(entry.path))

@@ -13,22 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback import Server, serving
-from napari_cellclf.bundles import registries
+from napari_cellclf.bundles import model_lists
 from napari_cellclf.bundles.card import entry_card
 from napari_cellclf.bundles.catalogue import is_here, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
-from napari_cellclf.bundles.registries import (
+from napari_cellclf.bundles.model_lists import (
+    REGISTRY_FILE,
+    NetworkEntry,
+    WeightsEntry,
     find_entry,
+    parse_registry,
     read_registries,
     registry_places,
     settings_files,
     split_places,
-)
-from napari_cellclf.bundles.registry import (
-    REGISTRY_FILE,
-    NetworkEntry,
-    WeightsEntry,
-    parse_registry,
 )
 from napari_cellclf.errors import RegistryError
 
@@ -54,7 +52,7 @@ def document(*entries: Any, **fields: Any) -> bytes:
 @pytest.fixture(autouse=True)
 def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = tmp_path / "registries.txt", tmp_path / "registries.napari.txt"
-    monkeypatch.setattr(registries, "settings_files", lambda: files)
+    monkeypatch.setattr(model_lists, "settings_files", lambda: files)
     monkeypatch.delenv("CELLCLF_REGISTRY", raising=False)
     monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "models"))
@@ -181,7 +179,7 @@ def test_places_are_taken_apart_as_path_is(places: list[str]) -> None:
 
 def test_the_settings_lie_in_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert "napari-cellclf" in str(registries.settings_files()[0])
+    assert "napari-cellclf" in str(model_lists.settings_files()[0])
     assert settings_files()[0].name == "registries.txt"
 
 
