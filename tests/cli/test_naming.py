@@ -51,7 +51,7 @@ def test_data_shows_how_names_are_read(cellclf: Run, screen: Path, tmp_path: Pat
     done = cellclf("data", screen, "--naming", PATTERN, "--out", tmp_path / "report")
     assert done.code == 0
     assert done.lines[:2] == [
-        "24 of 25 file names are understood; 1 are not, such as control/overview.tif",
+        "24 of 25 file names are understood; 1 is not, such as control/overview.tif",
         "control/plate1/B02_s1_w1.tif -> plate plate1, well B02, site 1, channel 1",
     ]
     assert "12 images in 2 folders of classes" in done.out

@@ -49,6 +49,28 @@ def test_a_broken_extension_is_one_line(monkeypatch: pytest.MonkeyPatch, value: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["math:pi", "collections:OrderedDict"])
+def test_something_else_than_an_instance_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    points = ExtensionPoint[Any](POINTS.group, "thing", InputError, dict)
+    _offer(monkeypatch, wrong=value, right="sys:modules")
+    assert points.get("right")
+    with pytest.raises(InputError, match=r"'wrong' \(.*\) is not an instance of dict; correct"):
+        points.get("wrong")
+
+
+@pytest.mark.parametrize("value", ["math:pi", "sys:modules", "collections:deque"])
+def test_something_else_than_a_class_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    points = ExtensionPoint[Any](POINTS.group, "thing", InputError, dict, of_classes=True)
+    _offer(monkeypatch, wrong=value, right="collections:OrderedDict")
+    assert points.get("right")
+    with pytest.raises(InputError, match="is not a class derived from dict"):
+        points.get("wrong")
+
+
 def test_nobody_replaces_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [
         EntryPoint("image", "math:pi", POINTS.group),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,18 @@ from napari_cellclf.core import extensions
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "extending"
 
 Install = Callable[[str, str, str], Path]
+
+
+def pytest_collection_modifyitems() -> None:
+    """Refuse to test the doors where the metadata of the installation is older than the code."""
+    declared = tomllib.loads((EXAMPLES.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    for group, ours in declared["project"]["entry-points"].items():
+        installed = {point.name for point in entry_points(group=group)}
+        missing = sorted(set(ours) - installed)
+        if missing:
+            raise pytest.UsageError(
+                f"{group} lacks {', '.join(missing)}: install the package again (pip install -e .)"
+            )
 
 
 @pytest.fixture

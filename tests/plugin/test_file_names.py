@@ -84,6 +84,18 @@ def test_a_dropped_file_opens_its_image(
     assert len(told) == 1
 
 
+def test_a_changed_preference_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari.settings import get_plugin_settings
+
+    PluginManager.instance().discover()
+    files = get_plugin_settings("napari-cellclf").files
+    file_names.offer_to_read()
+    for pattern, expected in (("{x}-{channel}.tif", {"napari-cellclf"}), ("", set())):
+        monkeypatch.setattr(files, "naming", pattern)
+        found = {one for one in readers_of("B02-1.tif") if one.startswith("napari-cellclf")}
+        assert found == expected
+
+
 @pytest.mark.usefixtures("preferred")
 def test_a_dropped_folder_opens_as_a_stack(
     make_napari_viewer: Any, screen: Path, told: list[str]

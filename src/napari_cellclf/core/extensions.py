@@ -49,12 +49,18 @@ class ExtensionPoint(Generic[T]):
     kind : str
         What an extension is called in messages, such as ``"metric"``.
     error : type of CellclfError
-        Raised where an extension is missing or cannot be loaded.
+        Raised where an extension is missing, cannot be loaded, or is not what it should be.
+    base : type, optional
+        What every extension is an instance of, or with `of_classes` a subclass.
+    of_classes : bool
+        Whether extensions are classes.
     """
 
     group: str
     kind: str
     error: type[CellclfError]
+    base: type | None = None
+    of_classes: bool = False
 
     def names(self) -> tuple[str, ...]:
         """List what is installed, ours first, without importing any of it."""
@@ -70,7 +76,8 @@ class ExtensionPoint(Generic[T]):
         Raises
         ------
         CellclfError
-            Of the type `error`, if none of that name is installed, or its import fails.
+            Of the type `error`, if none of that name is installed, its import fails, or it is
+            something else.
         """
         point = _declared(self.group).get(name)
         if point is None:
@@ -85,7 +92,18 @@ class ExtensionPoint(Generic[T]):
                 f"the {self.kind} {name!r} ({point.value}) cannot be imported ({error}); "
                 "reinstall or uninstall the package that offers it"
             ) from error
+        if self.base is not None and not self._is_one(extension, self.base):
+            wanted = "a class derived from" if self.of_classes else "an instance of"
+            raise self.error(
+                f"the {self.kind} {name!r} ({point.value}) is not {wanted} {self.base.__name__}; "
+                "correct or uninstall the package that offers it"
+            )
         return extension
+
+    def _is_one(self, extension: object, base: type) -> bool:
+        if self.of_classes:
+            return isinstance(extension, type) and issubclass(extension, base)
+        return isinstance(extension, base)
 
     def all(self) -> dict[str, T]:
         """Import every extension, by name."""

@@ -239,7 +239,9 @@ class Metric:
 
 
 #: Every metric that is installed, ours first.
-METRICS: ExtensionPoint[Metric] = ExtensionPoint("napari_cellclf.metrics", "metric", InputError)
+METRICS: ExtensionPoint[Metric] = ExtensionPoint(
+    "napari_cellclf.metrics", "metric", InputError, Metric
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,7 +166,11 @@ class Normalization(BaseModel):
 
 #: Every normalisation that is installed, ours first.
 NORMALIZATIONS: ExtensionPoint[type[Normalization]] = ExtensionPoint(
-    "napari_cellclf.normalizations", "normalisation", NormalizationError
+    "napari_cellclf.normalizations",
+    "normalisation",
+    NormalizationError,
+    Normalization,
+    of_classes=True,
 )
 
 

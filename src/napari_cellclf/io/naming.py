@@ -227,7 +227,9 @@ class NamingScheme(ABC):
         ]
 
 
-NAMING = ExtensionPoint[NamingScheme]("napari_cellclf.naming", "naming scheme", NameParseError)
+NAMING = ExtensionPoint[NamingScheme](
+    "napari_cellclf.naming", "naming scheme", NameParseError, NamingScheme
+)
 
 #: A scheme, the name of one that is installed, or a pattern; None for all that are installed.
 Naming: TypeAlias = NamingScheme | str | None
@@ -499,7 +501,8 @@ class UnderstoodNames:
         known = self.total - len(self.unknown)
         lines = [f"{known} of {self.total} file names are understood"]
         if self.unknown:
-            lines[0] += f"; {len(self.unknown)} are not, such as {self.unknown[0]}"
+            verb = "is" if len(self.unknown) == 1 else "are"
+            lines[0] += f"; {len(self.unknown)} {verb} not, such as {self.unknown[0]}"
         return [*lines, *self.lines]
 
 

@@ -142,5 +142,5 @@ class Architecture(ABC):
 
 
 ARCHITECTURES = ExtensionPoint[Architecture](
-    "napari_cellclf.architectures", "architecture", ArchitectureError
+    "napari_cellclf.architectures", "architecture", ArchitectureError, Architecture
 )

@@ -228,5 +228,5 @@ class Augmentation:
 
 
 AUGMENTATIONS = ExtensionPoint[Augmentation](
-    "napari_cellclf.augmentations", "augmentation", TrainingError
+    "napari_cellclf.augmentations", "augmentation", TrainingError, Augmentation
 )

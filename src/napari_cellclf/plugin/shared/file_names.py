@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from napari_cellclf.errors import NameParseError
 
@@ -14,13 +15,18 @@ def preferred_naming() -> str | None:
     """Return the pattern or scheme that napari's preferences name; None if it is of no use."""
     from napari_cellclf.io.naming import usable_naming
 
+    files = _preferences()
+    return None if files is None else usable_naming(files.naming.strip() or None)
+
+
+def _preferences() -> Any:
     try:
         from napari.settings import get_plugin_settings
     except ImportError:
         # Before 0.9, napari keeps no settings for plugins.
         return None
     settings = get_plugin_settings().get(_PLUGIN)
-    return None if settings is None else usable_naming(settings.files.naming.strip() or None)
+    return None if settings is None else settings.files
 
 
 def naming_of(path: Path) -> str | None:
@@ -52,6 +58,10 @@ def offer_to_read() -> None:
         # Shown by a program that did not find the manifest; nothing is dropped on it.
         return
     there = manifest.contributions
+    preferences = _preferences()
+    if preferences is not None:
+        # Known by it already, this function is not connected again.
+        preferences.events.naming.connect(offer_to_read)
     patterns = list(_patterns())
     before = [one for one in there.readers or () if one.command == _COMMAND]
     if patterns == [pattern for one in before for pattern in one.filename_patterns]:

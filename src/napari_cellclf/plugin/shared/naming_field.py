@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.controls import small_label
 from napari_cellclf.plugin.shared.file_names import preferred_naming
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class NamingField(QWidget):
         if line is not None:
             line.setPlaceholderText("as RxRx1 or Drosophila, or {well}_s{site}_w{channel}.tif")
         self._fill()
-        self.preview = small_label()
+        self.preview = _WholeText()
         self.preview.setVisible(False)
         self._task = LatestTask(self)
         self._task.done.connect(self._show)
@@ -107,6 +107,29 @@ class NamingField(QWidget):
     def _on_failed(self, message: str) -> None:
         self.preview.setText(message)
         self.preview.setVisible(True)
+
+
+class _WholeText(QLabel):
+    """Wrapped text that is never cut, also in a layout that knows nothing of its height."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    def setText(self, text: str | None) -> None:
+        """Show a text."""
+        super().setText(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Keep all of it in view."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 def _understood(folder: Path, naming: str | None) -> UnderstoodNames:
