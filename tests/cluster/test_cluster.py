@@ -103,7 +103,7 @@ def test_an_image_that_ends_its_workers_does_not_lose_the_others(
     found = _rows(remote.stream(sources))
     assert [name for name, _ in found] == [source.id for source in sources]
     assert [isinstance(answer, str) for _, answer in found] == [False, False, True, False]
-    assert found[2][1].startswith("deadly ended every worker that tried it")
+    assert found[2][1].startswith("deadly crashed every worker that tried it")
 
 
 def test_channels_are_chosen_there_as_here(
@@ -150,7 +150,7 @@ def test_another_model_of_that_name_is_refused(
     monkeypatch.setattr(module, "WantedModel", other)
     with (
         connect_cluster(cluster.scheduler_address, model) as remote,
-        pytest.raises(ServerError, match="has another model under the name of tiny"),
+        pytest.raises(ServerError, match="has another model named tiny"),
     ):
         list(remote.stream(collect_sources([folder])))
 

@@ -56,7 +56,7 @@ def test_a_share_is_the_name_of_a_server_and_a_path() -> None:
         ("http://example.org/m.cellclf", "not an https address"),
         ("https:///m.cellclf", "not an https address"),
         ("https://[::1/m.cellclf", "not a valid address"),
-        ("https://me:secret@example.org/m.cellclf", "holds a password"),
+        ("https://me:secret@example.org/m.cellclf", "contains a password"),
         ("ftp://example.org/m.cellclf", "cannot be fetched; use"),
         ("javascript:alert(1)", "cannot be fetched; use"),
         ("s3://bucket", "s3://bucket/key"),

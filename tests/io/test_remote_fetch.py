@@ -88,7 +88,7 @@ def test_a_file_that_was_put_there_by_hand_is_checked_and_used(
         ("loop", "redirects too often"),
         ("leave", "not an https address"),
         ("404", "answers 404 .* check the address"),
-        ("403", "answers 403 .* not open to everyone"),
+        ("403", "answers 403 .* not public"),
         ("500", "answers 500"),
         ("503", "answers 503"),
     ],
@@ -256,7 +256,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     nearly_full = os.statvfs(tmp_path)
     assert nearly_full.f_bavail > 0
     monkeypatch.setattr(transfer, "_RESERVE", nearly_full.f_frsize * nearly_full.f_blocks)
-    with pytest.raises(DownloadError, match=r"0\.5 MB are to be fetched .* CELLCLF_CACHE"):
+    with pytest.raises(DownloadError, match=r"0\.5 MB are needed .* CELLCLF_CACHE"):
         fetch(server, tmp_path)
     assert left(tmp_path) == []
 

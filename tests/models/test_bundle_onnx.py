@@ -55,7 +55,7 @@ def test_not_without_an_engine_to_try_it(
     monkeypatch.setattr(bundle_onnx, "find_spec", lambda name: None)
     with caplog.at_level("INFO"):
         assert _write(network, tmp_path) is None
-    assert "mine has no model.onnx, so that only Keras computes it: there is no engine" in (
+    assert "mine has no model.onnx, so only Keras can run it: no engine is installed" in (
         caplog.text
     )
 

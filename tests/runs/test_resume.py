@@ -68,7 +68,7 @@ def same(found, expected) -> None:
 @pytest.mark.parametrize("question", range(QUESTIONS))
 def test_stopped_at_any_batch_of_training_or_validation(tmp_path, whole, question):
     folder = tmp_path / "checkpoints"
-    with pytest.raises(CancelledError, match="start the run again to go on"):
+    with pytest.raises(CancelledError, match="start the run again to resume"):
         train(folder, should_stop=stop_at(question))
     same(train(folder), whole)
 
@@ -288,7 +288,9 @@ class TestNoNumber:
     def test_twice_ends_the_run_and_keeps_numbers_only(self, tmp_path, loss):
         told, folder = Notes(), tmp_path / "checkpoints"
         bad = Trainer(lambda size, taken, rate: loss if taken == 5 else None)
-        with pytest.raises(TrainingError, match=r"no number again in epoch 2.*learning rate 0.1"):
+        with pytest.raises(
+            TrainingError, match=r"the loss became NaN again in epoch 2.*learning rate 0.1"
+        ):
             train(folder, trainer=bad, reporter=told)
         assert len(told.notes) == 1
         for file in folder.rglob("arrays.npz"):
@@ -328,7 +330,9 @@ class TestMemory:
         assert sizes[:3] == [4, 2, 1]
         assert set(sizes[2:]) == {1}
         assert state.batch_size == 1
-        assert ["goes on with 2" in told.notes[0], "goes on with 1" in told.notes[1]] == [True] * 2
+        assert ["continues with 2" in told.notes[0], "continues with 1" in told.notes[1]] == [
+            True
+        ] * 2
         # All images of each epoch, none twice.
         assert len(sizes[2:]) == 12 * EPOCHS
 
@@ -336,7 +340,7 @@ class TestMemory:
         def never(size, taken, rate):
             raise MemoryError
 
-        with pytest.raises(TrainingError, match="not even one image at a time fits"):
+        with pytest.raises(TrainingError, match="not even a batch of one image fits"):
             train(tmp_path / "checkpoints", trainer=Trainer(never))
 
     def test_other_errors_are_no_want_of_memory(self, tmp_path):
@@ -369,7 +373,7 @@ class TestMemory:
             return np.nan if taken == 3 else None
 
         config, told = CONFIG.changed(checkpoint_seconds=1000), Notes()
-        with pytest.raises(TrainingError, match="no number again"):
+        with pytest.raises(TrainingError, match="the loss became NaN again"):
             train(tmp_path / "checkpoints", trainer=Trainer(both), reporter=told, config=config)
         assert len(told.notes) == 2
 

@@ -363,13 +363,13 @@ def test_a_trial_with_damaged_checkpoints_begins_anew(begin, monkeypatch):
 def test_what_cannot_be_trained_fails_and_others_go_on(begin, monkeypatch):
     def train(path, **more):
         if Path(path).name == "0000":
-            raise TrainingError("the loss became no number again")
+            raise TrainingError("the loss became NaN again")
         return pretend_training(path, **more)
 
     monkeypatch.setattr("napari_cellclf.runs.api.run_training", train)
     result = run_search(begin().path, trials=2)
     assert [trial.state for trial in result.trials] == ["failed", "complete"]
-    assert result.trials[0].reason == "the loss became no number again"
+    assert result.trials[0].reason == "the loss became NaN again"
 
 
 def test_if_none_can_be_trained_the_first_says_why(begin, monkeypatch):

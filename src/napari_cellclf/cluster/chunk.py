@@ -1,4 +1,4 @@
-"""What travels to a worker: some images, and which model is meant."""
+"""What is sent to a worker: some images, and which model to use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class WantedModel:
     """A model that workers load for themselves."""
 
-    #: Where it lies here, absolute; workers look there first.
+    #: Its absolute path here; workers look there first.
     path: str
     #: Its name, for workers that have it elsewhere.
     name: str
-    #: Which model it is, wherever it lies.
+    #: Its hash.
     fingerprint: str
     #: Of this package, which prepares the pixels.
     version: str
@@ -31,9 +31,9 @@ class WantedModel:
 class Chunk:
     """Images that one worker classifies at a time."""
 
-    #: With paths that the worker sees, too.
+    #: With paths that the worker can read as well.
     sources: tuple[ImageSource, ...]
-    #: Files and folders that must be there; if not, the disks are not shared.
+    #: Files and folders that must exist on the worker; if not, the disks are not shared.
     inputs: tuple[str, ...]
     #: Channels chosen by the user.
     mapping: Mapping[str, str | None] | None

@@ -119,11 +119,11 @@ class ClusterClassifier:
                 return
 
     def close(self) -> None:
-        """Leave the cluster, whose workers let go of the model."""
+        """Leave the cluster, whose workers then release the model."""
         try:
             self._client.unregister_worker_plugin(self._plugin)
         except (OSError, TimeoutError):
-            # Nothing is left to be told.
+            # The cluster is gone already.
             pass
         finally:
             self._client.close()
@@ -180,8 +180,8 @@ class ClusterClassifier:
         answers = self._result(sent, should_stop)
         if answers is not None:
             return answers
-        # An image of this chunk ended the workers, or one that they had under way beside it. Each
-        # by itself, with nothing beside it, the innocent need not suffer.
+        # An image of this chunk crashed the workers, or one that they had in progress with it: try
+        # each image by itself, with nothing else in progress.
         for other in others:
             self._wait(other.future, should_stop)
         answers = []
@@ -192,7 +192,7 @@ class ClusterClassifier:
         return answers
 
     def _result(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered] | None:
-        """Return the answers to a chunk; None if workers ended whenever they had it."""
+        """Return the predictions of a chunk; None if it crashed every worker."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -216,7 +216,7 @@ class ClusterClassifier:
         seen = time.monotonic()
         while True:
             if should_stop():
-                raise CancelledError("the classification was stopped as asked; start it again")
+                raise CancelledError("the classification was stopped; start it again")
             try:
                 with self._client.as_current():
                     wait(future, timeout=_LOOK)
@@ -226,7 +226,7 @@ class ClusterClassifier:
                 if now - seen > _PATIENCE:
                     raise ServerError(
                         f"the scheduler at {self._address} has had no worker for {_PATIENCE:g} s; "
-                        "start some, and the same command again"
+                        "start some, and run the same command again"
                     ) from None
             else:
                 return
@@ -241,7 +241,8 @@ class ClusterClassifier:
 
     def _lost(self) -> ServerError:
         return ServerError(
-            f"the scheduler at {self._address} is gone; start it, and the same command again"
+            f"the scheduler at {self._address} cannot be reached any more; start it, and run the "
+            "same command again"
         )
 
 
@@ -254,14 +255,13 @@ def connect_cluster(
     precision: Precision = "auto",
     timeout: float = 30.0,
 ) -> ClusterClassifier:
-    """Take part in a dask cluster.
+    """Connect to a dask cluster.
 
-    Anyone who reaches the scheduler can run any code on it, on its workers, and here: dask's
-    messages are pickles. Use TLS, which dask's own configuration sets up, or a network that you
-    trust.
+    Anyone who can reach the scheduler can run any code on it, on its workers, and here: dask's
+    messages are pickles. Use TLS, set up in dask's own configuration, or a network that you trust.
 
     `engine`, `precision`: what computes on the workers, as for `load_classifier`. With
-    ``precision="float32"`` workers with different processors answer alike, to 1e-4.
+    ``precision="float32"`` the predictions of different processors agree to 1e-4.
     """
     library = distributed_library()
     bundle = ModelBundle.load(find_model(model))
@@ -284,9 +284,7 @@ def connect_cluster(
 
 
 def _ended_its_workers(name: str) -> Delivered:
-    reason = (
-        f"{name} ended every worker that tried it, perhaps for lack of memory; look at it alone"
-    )
+    reason = f"{name} crashed every worker that tried it, perhaps for lack of memory; try it alone"
     return Delivered(BadImage(name, reason, ImageError(reason)), 1, True)
 
 

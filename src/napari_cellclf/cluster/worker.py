@@ -73,8 +73,8 @@ class ModelPlugin(WorkerPlugin):
         )
         if loaded.bundle.spec.fingerprint != self._wanted.fingerprint:
             raise ServerError(
-                f"the worker {self._address} has another model under the name of "
-                f"{self._wanted.name}; put the same one there, or on a disk that both see"
+                f"the worker {self._address} has another model named {self._wanted.name}; copy "
+                "this one there, or to a disk that both see"
             )
         return Classifier(loaded.bundle, _OneAtATime(loaded.engine))
 
@@ -85,8 +85,8 @@ class ModelPlugin(WorkerPlugin):
             return find_model(self._wanted.name)
         except ModelNotFoundError as error:
             raise ServerError(
-                f"the worker {self._address} has no model at {self._wanted.path}, and none of the "
-                f"name {self._wanted.name}; put it on a disk that all workers see"
+                f"the worker {self._address} has no model at {self._wanted.path}, and none named "
+                f"{self._wanted.name}; put it on a disk that all workers see"
             ) from error
 
 

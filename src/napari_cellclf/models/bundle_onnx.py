@@ -1,4 +1,4 @@
-"""The network of a bundle once more as ``model.onnx``, for engines that do without Keras."""
+"""A copy of a bundle's network as ``model.onnx``, for engines other than Keras."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def write_graph(
     pixels: NDArray[np.float32],
     expected: NDArray[Any],
 ) -> Path | None:
-    """Write a network as ``model.onnx``, if an engine then answers as Keras does.
+    """Write a network as ``model.onnx``, if an engine then predicts the same as Keras.
 
     `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. `pixels`: ndarray, shape (N, Y, X,
-    C), float32; prepared images. `expected`: ndarray, shape (N, K); what Keras answers to them.
+    C), float32; prepared images. `expected`: ndarray, shape (N, K); Keras's predictions of them.
     """
     file = folder / GRAPH
     try:
@@ -55,7 +55,7 @@ def write_graph(
         _compare(file, pixels, expected)
     # An engine's own errors are RuntimeErrors; none of them may cost a network that was trained.
     except (ModelError, RuntimeError, MemoryError) as error:
-        _log.info("%s has no %s, so that only Keras computes it: %s", name, GRAPH, error)
+        _log.info("%s has no %s, so only Keras can run it: %s", name, GRAPH, error)
         return None
     return file
 
@@ -63,7 +63,7 @@ def write_graph(
 def measure_rounding(
     network: keras.Model, graph: Path, images: Sequence[NDArray[np.float32]]
 ) -> RoundingSpec | None:
-    """Find out what rounding to 16 bits between the layers does to the answers.
+    """Measure how rounding to 16 bits between the layers changes the predictions.
 
     `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out, in float32. `images`: sequence of
     ndarray, shape (Y, X, C), float32; prepared images of the kind that the model is for.
@@ -79,7 +79,7 @@ def measure_rounding(
             return None
         away = [np.abs(rounded(one[np.newaxis]) - exact(one[np.newaxis])).max() for one in images]
     except (EngineError, ImageTooLargeError) as error:
-        _log.info("rounding was not tried: %s", error)
+        _log.info("rounding was not measured: %s", error)
         return None
     # NaN is as far away as can be.
     return RoundingSpec(n=len(images), largest=float(np.nan_to_num(away, nan=1.0).max()))
@@ -98,7 +98,11 @@ def _write(network: keras.Model, file: Path) -> None:
 def _compare(file: Path, pixels: NDArray[np.float32], expected: NDArray[Any]) -> None:
     compute = next((run for name, run in _RUNTIMES.items() if find_spec(name)), None)
     if compute is None:
-        raise ExportError(f"there is no engine to try it: {' and '.join(_RUNTIMES)} are missing")
+        raise ExportError(
+            f"no engine is installed to test it: {' and '.join(_RUNTIMES)} are missing"
+        )
     difference = largest_difference(compute(file, pixels), expected)
     if not difference <= TOLERANCE:
-        raise ExportError(f"its answer is {difference:.2g} away from Keras's (limit {TOLERANCE:g})")
+        raise ExportError(
+            f"its predictions are {difference:.2g} away from Keras's (limit {TOLERANCE:g})"
+        )

@@ -1,4 +1,4 @@
-"""The machine as Keras sees it: backend, devices, why no GPU, and how they are set up."""
+"""Keras's backend and its devices: which there are, why no GPU, and how to set them up."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def find_devices(backend: str) -> Devices:
 
 
 def describe_device(devices: Devices) -> str:
-    """Say in one line what a training runs on, and why not on a GPU."""
+    """Describe in one line what a run computes on, and why not on a GPU."""
     gpus = [name for name in devices.names if name != "CPU"]
     if gpus:
         return ", ".join(gpus)
@@ -73,7 +73,7 @@ def describe_device(devices: Devices) -> str:
 
 
 def set_up(*, reproducible: bool) -> None:
-    """Prepare the backend for a training; to be called before it has computed anything.
+    """Prepare the backend for a run; call it before anything is computed.
 
     GPU memory is taken as it is needed, so that other programs keep theirs.
     """
@@ -171,7 +171,7 @@ def explain_no_gpu(
         "jax": "pip install 'jax[cuda12]'",
         "torch": "install the build of PyTorch for your CUDA version",
     }[backend]
-    return f"an NVIDIA driver is here, but {backend} found no GPU it can use; {remedy}"
+    return f"an NVIDIA driver is installed, but {backend} found no GPU it can use; {remedy}"
 
 
 def _configured(environment: Mapping[str, str]) -> str | None:
@@ -179,7 +179,7 @@ def _configured(environment: Mapping[str, str]) -> str | None:
     try:
         found = json.loads((folder / "keras.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # Keras, too, goes on without a file that it cannot read.
+        # Keras ignores a file that it cannot read as well.
         return None
     backend = found.get("backend") if isinstance(found, dict) else None
     return backend if isinstance(backend, str) else None

@@ -1,4 +1,4 @@
-"""Save a trained network as a bundle that has proved it can be loaded."""
+"""Save a trained network as a bundle, which is loaded and tested before it is moved into place."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def save_bundle(
     as_zip: bool = False,
     **described: Any,
 ) -> ModelBundle:
-    """Write a network with all it takes to use it, and load it once before it takes its place.
+    """Write a network with everything needed to use it, and test it before it is moved into place.
 
     It is written for Keras and, where it can be, as ``model.onnx`` for other engines.
 
@@ -86,15 +86,15 @@ def save_bundle(
     architecture : str or ArchitectureSpec
         Its name in the registry, with parameters where there are any.
     test_image : Image
-        One raw plane, stored with the answer to it. It travels with the bundle: take one that
-        may be passed on.
+        One raw plane, stored with its prediction. It is part of the bundle: take one that may be
+        passed on.
     typical : sequence of ndarray, shape (Y, X, C), float32
         Prepared images of the kind that it is for, preferably not those that it was trained on.
-        They are not stored: on them it is found out whether it bears to be computed in 16 bits.
+        They are not stored; they show whether the network can be computed in 16 bits.
     training : TrainingSpec, optional
         What it was trained on; the versions of the software are filled in.
     views : {'one', 'flips', 'all'}
-        From how many sides each image is looked at.
+        How many mirrored and transposed views of each image are averaged.
     overwrite, as_zip : bool
         As for `write_bundle`.
     **described
@@ -111,7 +111,7 @@ def save_bundle(
     BundleError
         If a field is wrong, or the network does not fit its description.
     SelfTestError
-        If the network, loaded again, answers something else.
+        If the network, loaded again, predicts something else.
     AxesError
         If the test image has several planes.
 
@@ -146,7 +146,7 @@ def save_bundle(
         "training": _with_versions(training or TrainingSpec()),
         "test_image": TestImageSpec(axes=test_image.axes, channels=tuple(test_image.channels)),
     }
-    # Said first, since rebuilding the network takes a moment.
+    # Checked first, since rebuilding the network takes a moment.
     spec = _spec(fields | described)
     how, again = _rebuilt(architecture, network, len(spec.classes), spec.name)
     spec = spec.model_copy(update={"architecture": how})
@@ -169,7 +169,7 @@ def save_bundle(
 
 
 def make_test_image(preprocessing: Preprocessing, sides: Sequence[int] = ()) -> Image:
-    """Make an image to test a bundle with, so that no image of anybody's is distributed with it.
+    """Make an image to test a bundle with, so that no real image is distributed with it.
 
     Bright blobs on a dark background, others in each channel: where an engine rounds to 16 bits,
     they show it better than smooth noise does. `sides`: height and width of a prepared image,
@@ -210,7 +210,7 @@ def _spec(fields: dict[str, Any]) -> BundleSpec:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in problem["loc"])
-        raise BundleError(f"a bundle cannot say {where}: {problem['msg']}") from error
+        raise BundleError(f"invalid {where} for a bundle: {problem['msg']}") from error
 
 
 def _rebuilt(

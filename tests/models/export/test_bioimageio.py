@@ -163,7 +163,7 @@ def test_authors_are_asked_for(save: Save, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("author", ["", ", Nowhere", "a/b"])
 def test_names_that_are_none(author: str) -> None:
-    with pytest.raises(ExportError, match="names no author"):
+    with pytest.raises(ExportError, match="does not name an author"):
         written_authors((author,))
 
 

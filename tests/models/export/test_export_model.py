@@ -86,7 +86,7 @@ def test_what_differs_never_takes_its_place(
 ) -> None:
     bundle = save()
     monkeypatch.setattr(formats, "TOLERANCE", -1.0)
-    with pytest.raises(ExportError, match="away from the stored answer"):
+    with pytest.raises(ExportError, match="differs from the stored prediction"):
         export_model(bundle, format, tmp_path / "new" / PLAIN[format])
     assert list((tmp_path / "new").iterdir()) == []
 

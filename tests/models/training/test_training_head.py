@@ -85,7 +85,7 @@ def test_features_are_those_of_keras(tmp_path, engine):
     expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     (note,) = notes
-    assert note.startswith(f"features of the backbone are computed by {engine} ")
+    assert note.startswith(f"the features of the backbone are computed on {engine} ")
     rounded = compute(images, tmp_path, backbone)
     np.testing.assert_allclose(rounded, expected, atol=2e-2 * np.linalg.norm(expected))
 
@@ -156,8 +156,8 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     images, notes, backbone = pixels(3), [], split_head(tiny())[0]
     found = compute(images, tmp_path, backbone, note=notes.append)
     assert len(notes) == 3
-    assert "away from Keras's (limit -1); another way is taken" in notes[0]
-    assert notes[2] == f"features of the backbone are computed by {Way('keras').identity}"
+    assert "away from Keras's (limit -1); falling back to another engine" in notes[0]
+    assert notes[2] == f"the features of the backbone are computed on {Way('keras').identity}"
     expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     # Next time nothing is tried again.

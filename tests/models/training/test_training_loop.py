@@ -137,7 +137,7 @@ def test_a_loss_that_is_no_number_is_undone_once_at_a_lower_rate(monkeypatch):
 def test_a_loss_that_is_no_number_twice_ends_the_training(monkeypatch):
     not_finite_at(monkeypatch, 2, 4)
     keeper = MemoryKeeper()
-    with pytest.raises(TrainingError, match="no number again in epoch 1"):
+    with pytest.raises(TrainingError, match="the loss became NaN again in epoch 1"):
         train_network(small(), material(), config(), keeper=keeper)
     _, arrays = keeper.load("network")
     assert all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     told = Told()
     train_network(small(), material(), config(epochs=1), reporter=told)
     assert sizes == [4, 2, 2, 2, 2]
-    assert "goes on with 2" in told.notes[0]
+    assert "continues with 2" in told.notes[0]
 
 
 def test_not_even_one_image_fits(monkeypatch):
@@ -164,7 +164,7 @@ def test_not_even_one_image_fits(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Trainer, "step", step)
-    with pytest.raises(TrainingError, match="not even one image"):
+    with pytest.raises(TrainingError, match="not even a batch of one image"):
         train_network(small(), material(), config())
 
 

@@ -156,7 +156,7 @@ def check_web(url: str, *, first: str | None = None) -> None:
     if not (parts.scheme == "https" and parts.hostname) and not (parts.scheme == "http" and local):
         raise DownloadError(f"{shown} is not an https address; use one that is")
     if parts.username is not None:
-        raise DownloadError(f"the address at {parts.hostname} holds a password; use one without")
+        raise DownloadError(f"the address at {parts.hostname} contains a password; use one without")
 
 
 def _web(text: str) -> Address:

@@ -97,7 +97,7 @@ def fetch_file(
                 job.run(_allowed(addresses, target, offline))
     except OSError as error:
         raise DownloadError(
-            f"{target.name} cannot be kept in {folder} ({error.strerror or error}); free some "
+            f"{target.name} cannot be written to {folder} ({error.strerror or error}); free some "
             "space, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to a folder that has it"
         ) from error
     return target
@@ -157,7 +157,7 @@ class _Job:
             if checksum is not None and not checksum.fits(path, self.should_stop):
                 raise DownloadError(
                     f"{address} is not the file that was {whose} (its {checksum.title} differs); "
-                    "try again, or fetch it by another connection"
+                    "try again, or use another connection"
                 )
 
 

@@ -147,8 +147,8 @@ class Transfer:
 
     def _too_large(self) -> DownloadError:
         return DownloadError(
-            f"{self.where} sends more than the {self.max_bytes} bytes that were expected, so it "
-            "is another file; check the address"
+            f"{self.where} is larger than the {self.max_bytes} bytes expected, so it is another "
+            "file; check the address"
         )
 
 
@@ -262,6 +262,6 @@ def check_space(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < n_bytes + _RESERVE:
         raise DownloadError(
-            f"{n_bytes / 1e6:.1f} MB are to be fetched and {folder} has {free / 1e6:.1f} MB left; "
-            "free some, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to another disk"
+            f"{n_bytes / 1e6:.1f} MB are needed and {folder} has {free / 1e6:.1f} MB free; free "
+            "some space, or set CELLCLF_CACHE (for ImageNet weights KERAS_HOME) to another disk"
         )

@@ -118,8 +118,7 @@ class ZenodoSource:
         if wanted is None or wanted not in files:
             names = ", ".join(sorted(files)[:10]) or "none"
             raise DownloadError(
-                f"{self.address} does not say which file of the record; write it behind a slash, "
-                f"one of: {names}"
+                f"{self.address} does not name a file of the record; add one after a slash: {names}"
             )
         check_name(wanted.rpartition("/")[2], str(self.address))
         return dict(files[wanted])
@@ -202,7 +201,7 @@ def _refused(shown: str, error: urllib.error.HTTPError) -> Exception:
 
 def _advice(code: int) -> str:
     if code in (401, 403):
-        return "it is not open to everyone; ask its owner, or use another address"
+        return "it is not public; ask its owner, or use another address"
     return "check the address" if code in (404, 410) else "try again later"
 
 
@@ -211,9 +210,8 @@ def _unreachable(shown: str, reason: Any) -> Exception:
         return PassingFault(too_slow(shown))
     if isinstance(reason, ssl.SSLCertVerificationError):
         return DownloadError(
-            f"the certificate of {shown} is not one that this computer trusts "
-            f"({reason.verify_message}); if your institute has its own, name its file in "
-            "SSL_CERT_FILE"
+            f"this computer does not trust the certificate of {shown} ({reason.verify_message}); "
+            "if your institute has its own, name its file in SSL_CERT_FILE"
         )
     # A name that is not known and a door that is shut stay so for longer than one would wait.
     return DownloadError(

@@ -194,8 +194,8 @@ def _refuse_learnt_scaling(backbone: keras.Model, name: str) -> None:
     scaling = [layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization)]
     if any(layer.get_config()["mean"] is None for layer in scaling):
         raise ArchitectureError(
-            f"{name} is built differently for its ImageNet weights, so that a file of weights does "
-            "not say all; give 'imagenet' (Keras looks into its own cache first) or None"
+            f"{name} is built differently for its ImageNet weights, which a file of weights does "
+            "not tell; give 'imagenet' (Keras looks into its own cache first) or None"
         )
 
 

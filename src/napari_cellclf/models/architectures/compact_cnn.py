@@ -80,7 +80,7 @@ COMPACT_CNN = CompactCnn()
 
 
 def _mean(networks: Sequence[keras.Model]) -> keras.Model:
-    """Join networks into one that answers the mean of their probabilities."""
+    """Join networks into one that returns the mean of their probabilities."""
     inputs = keras.Input(networks[0].input_shape[1:], name="image", dtype="float32")
     answers = []
     for number, network in enumerate(networks, start=1):

@@ -41,7 +41,7 @@ def fetch_imagenet_weights(name: str) -> Path | None:
             except DownloadError as error:
                 raise DownloadError(
                     f"the ImageNet weights of {name} could not be fetched: {error}; "
-                    "efficientnet-lite0 needs no fetching, its weights are in this package"
+                    "the weights of efficientnet-lite0 come with this package"
                 ) from error
     if is_offline() and not any(keras_models_folder().glob(_UNCHECKED.get(name, "unknown"))):
         raise DownloadError(

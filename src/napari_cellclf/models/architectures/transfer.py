@@ -55,8 +55,8 @@ def assemble(
     and unit variance.
     """
     channels = input_shape[2]
-    # Photographs with their own numbers go in as they are. Everything else comes standardised, or
-    # in 0 to 1, which a network that knows photographs, or scales pixels itself, must first undo.
+    # Photographs go in as they are. Everything else comes standardised, or in 0 to 1, which must be
+    # undone first for a network pretrained on photographs, or one that scales pixels itself.
     standardised = channels != 3 if pretrained else has_rescaling(source)
     if standardised or channels != 3:
         rescale = photograph_range(normalization, unit_range) if standardised else None

@@ -1,6 +1,6 @@
-"""How strongly training images are varied, and what can vary them.
+"""Which augmentations there are, and how strong each is.
 
-There is no Keras here, so that presets load at once.
+This does not import Keras, so that presets load quickly.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ Strength = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(BaseModel):
-    """How strongly each thing is varied; 0 turns one off.
+    """The strength of each augmentation; 0 turns it off.
 
     Units are those of prepared pixels, that is standard deviations of a channel.
 
     Parameters
     ----------
     flips : bool or {'horizontal', 'vertical'}
-        Mirror at random; True along both axes. Leave it off where left and right differ, as in
-        embryos whose criteria sit at fixed places.
+        Random flips; True along both axes. Turn it off where left and right differ, as in embryos
+        whose criteria are at fixed positions.
     rotation : float
-        Largest angle as a part of a full turn, either way; 0.5 is any angle.
+        Largest angle as a fraction of a full turn, in both directions; 0.5 is any angle.
     shift : float
-        Largest shift along each axis as a part of the field.
+        Largest shift along each axis as a fraction of the image.
     zoom : float
         Largest logarithm of the magnification; 0.22 is 0.8 to 1.25.
     gaps : float
-        Probability that patches of a crop are emptied to the background, as if fewer cells grew.
+        Probability that patches of a crop are set to the background, as if fewer cells grew there.
     bleed_through : float
-        Largest part of one other channel that is added to a channel.
+        Largest fraction of a neighbouring channel that is added to a channel.
     sharpness : float
-        Largest part of a 5x5 blur that is added (out of focus) or subtracted (sharper).
+        Largest fraction of a 5x5 blur that is added (out of focus) or subtracted (sharper).
     illumination : float
-        Deviation of the logarithm of a smooth uneven illumination.
+        Standard deviation of the logarithm of a smooth uneven illumination.
     haze : float
-        Deviation of a smooth additive background.
+        Standard deviation of a smooth additive background.
     gamma : float
         Largest logarithm of the exponent of the intensity curve.
     gain : float
-        Deviation of the logarithm of a channel's contrast.
+        Standard deviation of the logarithm of a channel's contrast.
     offset : float
-        Deviation of a channel's brightness.
+        Standard deviation of a channel's brightness.
     noise : float
-        Largest deviation of pixel noise.
+        Largest standard deviation of pixel noise.
     grey_steps : float
-        Largest distance of neighbouring grey levels: dim images in 8 bits have few of them.
+        Largest distance between grey levels: dim 8-bit images have few of them.
     channel_dropout : float
         Probability that one channel, any but those of `drop_together`, is blanked.
     cutout : float
         Probability that a rectangle is blanked (random erasing, Zhong et al., AAAI 2020).
     cutout_area : float
-        Largest part of the crop that such a rectangle covers.
+        Largest fraction of the crop that such a rectangle covers.
     drop_together : tuple of int
         Channels that are often missing together.
     drop_together_probability : float
-        Probability that those are blanked.
+        Probability that these are blanked.
     extra : mapping of str to float
-        Strengths, 0 to 1, of augmentations of other packages, by name.
+        Strengths, from 0 to 1, of augmentations of other packages, by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Export a bundle: written beside its place, tried by the other program, then renamed."""
+"""Export a bundle: written to a temporary folder, tested by the other program, then renamed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def export_model(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Write a model in the format of other programs, and see that they answer the same.
+    """Write a model in the format of other programs, and check that they predict the same.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def export_model(
     Raises
     ------
     ExportError
-        If it cannot be written in that format, or another program answers something else; what
-        lay at `path` is untouched then.
+        If it cannot be written in that format, or another program predicts something else; what
+        was at `path` is untouched then.
     ModelError
         If the model cannot be loaded.
     CancelledError
@@ -108,15 +108,17 @@ def export_model(
 
     def step(done: int, message: str) -> None:
         if should_stop():
-            raise CancelledError(f"the export of {bundle.spec.name} was stopped; nothing is left")
+            raise CancelledError(
+                f"the export of {bundle.spec.name} was stopped; nothing was written"
+            )
         on_progress(Progress(done, _STEPS, message))
 
     step(0, f"loading {bundle.spec.name}")
     source = ExportSource(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
-    step(1, f"writing {target.name} and comparing its answer")
+    step(1, f"writing and testing {target.name}")
     with _beside(target) as folder:
         _WRITERS[name](source, folder / target.name)
-        step(2, f"putting {target.name} in its place")
+        step(2, f"moving {target.name} into place")
         # A second file before the one that names the model.
         for part in sorted(folder.iterdir(), key=lambda part: part.name == target.name):
             exchange(part, target.with_name(part.name))
@@ -149,7 +151,7 @@ def _target(path: str | Path, chosen: Format, overwrite: bool) -> Path:
 def _may_replace(place: Path, chosen: Format) -> bool:
     if chosen.suffix:
         return place.is_file()
-    # A folder of other things is not thrown away, whatever was asked for.
+    # A folder of other things is never replaced.
     return (place / "saved_model.pb").is_file()
 
 

@@ -44,7 +44,7 @@ _LONGEST_DESCRIPTION = 1024
 def write_package(source: ExportSource, path: Path) -> None:
     """Write a bioimage.io package and test it as the model zoo does."""
     spec = source.bundle.spec
-    # Said before the seconds that the rest takes.
+    # Refused before the seconds that the rest takes.
     licence = spdx_licence(spec.licence, source.licence)
     authors = written_authors(source.authors)
     with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
@@ -100,12 +100,12 @@ def _classifier_steps(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Classifier
     views, size = spec.input.views, spec.input.preprocessing.size
     square = raw.shape[0] == raw.shape[1]
     if views == "all" and not square:
-        # What the classifier does with images that are not square.
+        # As the classifier does for images that are not square.
         if size is None:
             raise ExportError(
-                f"{spec.name} looks at square images from eight sides and at others from four, "
-                "which a bioimage.io package cannot say, and its test image is not square; save "
-                "the model with a square test image, or with views='flips'"
+                f"{spec.name} averages eight views of square images and four of others, which a "
+                "bioimage.io package cannot describe, and its test image is not square; save the "
+                "model with a square test image, or with views='flips'"
             )
         views = "flips"
     return ClassifierSteps(
@@ -125,7 +125,7 @@ def _compare(source: ExportSource, steps: ClassifierSteps, answer: np.ndarray[An
     difference = largest_difference(found, answer)
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"{spec.name}, exported and computed by ONNX Runtime, answers its test image "
+            f"{spec.name}, exported and computed by ONNX Runtime, predicts its test image "
             f"{difference:.2g} away from the classifier (limit {TOLERANCE:g}); train it in float32"
         )
 
@@ -209,7 +209,7 @@ def _pack(content: dict[str, Any], root: Path, path: Path) -> None:
         description = spec.build_description(content, context=context)
         if isinstance(description, spec.InvalidDescr):
             raise ExportError(
-                f"{content['name']} cannot be described as a bioimage.io model "
+                f"{content['name']} is not a valid bioimage.io model "
                 f"({_reason(description.validation_summary)}); correct that in the bundle"
             )
         spec.save_bioimageio_package(description, output_path=path)
@@ -220,8 +220,8 @@ def _test(path: Path, name: str) -> None:
         summary = export_library("bioimageio.core").test_model(path, weight_format="onnx")
     if summary.status != "passed":
         raise ExportError(
-            f"the bioimage.io package of {name} does not pass its test ({_reason(summary)}); "
-            "export it as onnx instead, and report this"
+            f"the bioimage.io package of {name} failed its test ({_reason(summary)}); "
+            "export it as onnx instead, and report this error"
         )
 
 

@@ -39,7 +39,7 @@ def spdx_licence(stated: str, given: str | None) -> str:
     received = repr(said[:80]) if said else "nothing"
     raise ExportError(
         f"a bioimage.io package needs the SPDX identifier of its licence, but {received} was "
-        "found; say it with licence='CC-BY-4.0' or the like (--licence on the command line)"
+        "found; give it with licence='CC-BY-4.0' or another (--licence on the command line)"
     )
 
 
@@ -47,14 +47,14 @@ def written_authors(lines: tuple[str, ...]) -> list[dict[str, str]]:
     """Write authors as the specification wants them."""
     if not lines:
         raise ExportError(
-            "a bioimage.io package names its authors; say them with authors=['Name, Affiliation'] "
+            "a bioimage.io package needs its authors; give them with authors=['Name, Affiliation'] "
             "(--author on the command line)"
         )
     made = []
     for line in lines:
         name, _, affiliation = (part.strip() for part in line.partition(","))
         if not name or "/" in name or "\\" in name:
-            raise ExportError(f"{line!r} names no author; write it as 'Name, Affiliation'")
+            raise ExportError(f"{line!r} does not name an author; write it as 'Name, Affiliation'")
         made.append({"name": name} | ({"affiliation": affiliation} if affiliation else {}))
     return made
 
@@ -81,7 +81,7 @@ def citations(text: str) -> list[dict[str, str]]:
 
 
 def documentation(spec: BundleSpec, neutral: list[float], full: float) -> str:
-    """Write the model card, and what the specification has no words for."""
+    """Write the model card, and what the specification cannot express."""
     return model_card(spec) + "\n" + "\n".join(_lines(spec, neutral, full)) + "\n"
 
 
@@ -110,27 +110,26 @@ def cover(pixels: NDArray[np.float32]) -> bytes:
 
 def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]:
     preprocessing = spec.input.preprocessing
-    yield from ("## What this package takes", "")
+    yield from ("## Input", "")
     yield (
         "One array for each image, axes batch, y, x, channel, float32, in the units of the camera. "
         "The channels are " + ", ".join(spec.input.channels) + ", in this order."
     )
     if preprocessing.centre < 1:
         yield (
-            f"It must be the middle of an image, {preprocessing.centre:g} of its height and width: "
-            "cut it out before anything else. The package cannot say this, and does not do it."
+            f"It must be the centre of an image, {preprocessing.centre:g} of its height and width: "
+            "crop first. The package does not do this."
         )
     if preprocessing.size is not None:
         height, width = preprocessing.size
         yield (
             f"It must already be {height} x {width} pixels (height x width): resize it with linear "
-            "interpolation, smoothed first when shrinking. The package cannot say this, and does "
-            "not do it."
+            "interpolation, with smoothing when shrinking. The package does not do this."
         )
     elif spec.input.views == "all":
-        yield "Images must be square: they are also looked at transposed."
+        yield "Images must be square, since they are also predicted transposed."
     if preprocessing.normalization.needs_white:
-        yield f"White is {full:g}: images of another type have to be brought to it."
+        yield f"White is {full:g}: rescale images of other types."
     optional = [
         f"{channel.name} with {value:g}"
         for channel, value in zip(preprocessing.channels, neutral, strict=True)
@@ -138,15 +137,15 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
     ]
     if optional:
         yield f"A channel that is missing is filled: {', '.join(optional)}."
-    yield from ("", "## What it answers", "")
+    yield from ("", "## Output", "")
     yield "The probability of each class. Inside the ONNX file, besides the network:"
     yield f"the mean over views of the image ({spec.input.views}), and the temperature"
     yield f"{spec.temperature:g}."
     yield from ("", "## Validation", "")
     yield (
-        "The test tensors reproduce the answer of the original model to its test image. How well "
-        "the model does, and on which images, is told above; validate it on images whose class "
-        "you know, from your own microscope, before you believe it."
+        "The test tensors reproduce the original model's prediction of its test image. Its "
+        "evaluations are listed above; validate it on images of known class from your own "
+        "microscope before you rely on it."
     )
 
 

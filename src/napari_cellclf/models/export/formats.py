@@ -49,14 +49,14 @@ class ExportSource:
     authors: tuple[str, ...] = ()
 
     def check(self, runtime: str, compute: Compute) -> None:
-        """Compare another runtime's answer to the stored test image with the stored one."""
+        """Compare another runtime's prediction of the test image with the stored one."""
         pixels = self.bundle.spec.input.preprocessing(self.bundle.test_image)
         difference = largest_difference(compute(pixels[np.newaxis]), self.bundle.test_output)
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"{self.bundle.spec.name}, exported and computed by {runtime}, answers its test "
-                f"image {difference:.2g} away from the stored answer (limit {TOLERANCE:g}); train "
-                "it in float32, or export it to another format"
+                f"{self.bundle.spec.name}, exported and computed by {runtime}, differs from the "
+                f"stored prediction of its test image by {difference:.2g} (limit {TOLERANCE:g}); "
+                "train it in float32, or export it to another format"
             )
 
 

@@ -1,4 +1,4 @@
-"""Compute an exported network with the program it was exported for, and compare its answer."""
+"""Run an exported network with the program it was exported for, and compare its predictions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run_onnx(model: bytes | Path, images: NDArray[np.float32]) -> NDArray[np.flo
 
 def run_openvino(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Compute with OpenVINO on the processor."""
-    # Processors that can compute in bfloat16 would, unless told otherwise.
+    # Processors with bfloat16 use it by default.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     export_library("openvino")
     compiled = openvino_core().compile_model(str(path), "CPU", exact)

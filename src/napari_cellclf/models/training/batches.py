@@ -1,7 +1,7 @@
-"""Batches of training: which images when, decided by seed, epoch and step alone.
+"""Training batches and their targets, which depend on seed, epoch and step only.
 
-Nothing here keeps a state, so that a training that was stopped anywhere goes on with the very batch
-that would have come next.
+Nothing here has a state, so a run that was stopped anywhere resumes with exactly the batch that
+would have come next.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ class Arrays(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's worth of training."""
+    """The data of one training step."""
 
     #: Number within the epoch, from 0.
     step: int
-    #: What the network is fed.
     inputs: NDArray[np.float32]
-    #: What it should answer.
     targets: NDArray[np.float32]
 
 
@@ -46,8 +44,8 @@ class Batches:
     """Draws the batches of each epoch.
 
     `arrays`: prepared images ``(Y, X, C)`` or features ``(F,)``. `labels`: ndarray of int, shape
-    (N,); the class of each. `targets`: ndarray, shape (K, K), float32; what the network should
-    answer to each class, from `soft_targets`.
+    (N,); the class of each. `targets`: ndarray, shape (K, K), float32; the target of
+    each class, from `soft_targets`.
 
     Examples
     --------
@@ -88,7 +86,7 @@ class Batches:
         return shape if self._crop is None else (self._crop, self._crop, shape[-1])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Go over the batches of an epoch, each made while the one before is used."""
+        """Yield the batches of an epoch, each made while the one before is used."""
         rows = self._rows(epoch)
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(self._batch, epoch, start, rows)
@@ -138,8 +136,9 @@ def soft_targets(
 ) -> NDArray[np.float32]:
     """Make the target of each true class.
 
-    `class_weights`: ndarray, shape (K,), optional; what a row weighs; cross-entropy is linear in
-    its target. Returns one row a true class; rows sum to 1, or to the class's weight.
+    `class_weights`: ndarray, shape (K,), optional; each row is multiplied by its weight, since
+    cross-entropy is linear in its target. Returns one row per true class, which sums to 1 or to
+    the class's weight.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How a classifier is trained: every choice, with its default, in one record."""
+"""The configuration of a run: every setting with its default."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Scalar = bool | int | float | str | None
 
 
 class TrainingConfig(BaseModel):
-    """Every choice of a training.
+    """All settings of a run.
 
-    A training has up to two stages. In the first, `head_epochs`, the backbone is frozen: each
-    image goes through it once, and only the last layers learn. In the second, `epochs`, the whole
-    network learns from augmented images.
+    Training has up to two stages. In the first, `head_epochs`, the backbone is frozen: its features
+    of each image are computed once, and only the last layers are trained. In the second, `epochs`,
+    the whole network is trained on augmented images.
 
     Parameters
     ----------
     architecture : str
         Name in the registry of architectures.
     parameters : mapping
-        What the architecture is built with, such as ``{"dropout": 0.3}``.
+        Parameters of the architecture, such as ``{"dropout": 0.3}``.
     weights : str, optional
         ``"imagenet"``, a file of the backbone's weights, or None to start from random ones.
     continue_from : str, optional
-        A bundle whose network is trained on; classes that it does not know are added. Takes the
-        place of `architecture`, `parameters`, `weights` and everything about pixels.
+        A bundle whose network is trained further; new classes are added. Replaces `architecture`,
+        `parameters`, `weights` and everything about pixels.
     channels : tuple of str, optional
-        Which channels the network sees, in order; all that the images have if left out.
+        The channels that the network uses, in order; all channels of the images by default.
     optional_channels : tuple of str
-        Those that an image may lack. The network must learn to do without them: augmentation
-        blanks them together.
+        Channels that an image may lack. Augmentation blanks them together, so that the network
+        learns to work without them.
     centre : float
-        Part of each image's height and width, in its middle, that is looked at; 1 is all of it.
-        Less is for images cut around one cell each: the same number of pixels shows more of it.
+        Fraction of each image's height and width, in its centre, that is used; 1 is all of it. Less
+        is for images cropped to one cell each, which then fills more of the network's pixels.
     size : tuple of int, {'auto', 'own'}
         Height and width that images are resized to, in pixels; ``auto`` is the architecture's,
         ``own`` keeps each image's own.
@@ -49,26 +49,26 @@ class TrainingConfig(BaseModel):
         How pixels are brought to the network's range; ``auto`` is the architecture's, ``fixed``
         takes mean and deviation of the training images.
     fixed_rotations : tuple of float
-        Degrees by which each training image is also seen, turned before it is resized.
+        Angles in degrees; each training image is also used rotated by each of them.
     rotation_frame : {'keep', 'grow'}
-        Whether corners are cut off, or the frame grows until it holds the turned image.
+        Whether rotated corners are cut off, or the frame grows to hold the whole image.
     augmentation : AugmentationConfig
-        How training images are varied in the second stage.
+        How training images are augmented in the second stage.
     crop : int, optional
         Side of random crops in pixels in the second stage; None trains on whole images.
     balance : {'none', 'class-weights', 'oversample', 'equal-numbers'}
-        What is done where classes have different numbers of images: nothing; rare classes weigh
-        more; their images are seen more often; or only as many of each as of the rarest are used.
+        What to do where classes have different numbers of images: nothing; give rare classes more
+        weight; use their images more often; or use only as many of each as of the rarest.
     head_epochs : int
-        Epochs of the first stage; 0 leaves it out.
+        Epochs of the first stage; 0 skips it.
     head_learning_rate : float
         Its largest learning rate.
     epochs : int
-        Epochs of the second stage; 0 leaves it out.
+        Epochs of the second stage; 0 skips it.
     learning_rate : float
         Its largest learning rate.
     steps_per_epoch : int, optional
-        Batches in an epoch of the second stage; None for as many as see each image once.
+        Batches per epoch of the second stage; None for as many as use each image once.
     batch_size : int
         Images in a batch.
     optimizer : {'adamw', 'adam', 'sgd'}
@@ -78,42 +78,42 @@ class TrainingConfig(BaseModel):
     schedule : {'cosine', 'constant'}
         What the learning rate does after its warm-up.
     warmup : float
-        Part of a stage's steps in which the rate rises from a hundredth.
+        Fraction of a stage's steps in which the learning rate rises from a hundredth.
     label_smoothing : float
-        Part of the truth that is shared among all classes, against overconfidence.
+        Fraction of the label that is spread over all classes, against overconfidence.
     ordinal_smoothing : float
-        For ordered classes: deviation, in classes, of the bell over which the truth is spread,
-        since neighbouring stages look alike. 0 is off.
+        For ordered classes: standard deviation, in classes, of the Gaussian over which the label is
+        spread, since neighbouring stages look alike. 0 is off.
     mixup : float
         Strength of mixing pairs of images and their labels (Zhang et al., ICLR 2018). 0 is off.
     ema : float
-        The weights that are judged and kept are a running mean with this momentum; 0 is off.
+        Momentum of a running mean of the weights, which is validated and kept; 0 is off.
     finetune_depth : float
-        Part of the backbone, counted from its end, that the second stage changes.
+        Fraction of the backbone, counted from its end, that the second stage trains.
     finetune_statistics : bool
-        Whether its batch normalisations follow the new images.
+        Whether its batch normalisations adapt to the new images.
     early_stopping : int
-        Epochs without a better validation after which a stage ends; 0 never does. The best
-        weights are kept in any case, where there is a validation.
+        Epochs without improvement on the validation images after which a stage ends; 0 is off. The
+        best weights are kept in any case, if there are validation images.
     monitor : str
-        What "better" means, on the validation images: any installed metric that needs nothing but
-        predictions, such as ``"loss"`` or ``"balanced_accuracy"``.
+        The metric that chooses the best weights on the validation images: any installed one that
+        needs only predictions, such as ``"loss"`` or ``"balanced_accuracy"``.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
         Of the computations; ``auto`` is bfloat16 on GPUs that have it.
     views : {'one', 'flips', 'all'}
-        From how many sides the finished model looks at each image: as it is, also mirrored (4), or
-        also transposed (8). The answers are averaged; each side costs one prediction.
+        How many views of each image the finished model averages: the image itself, also flipped
+        (4), or also transposed (8). Each view costs one prediction.
     devices : {'one', 'all'}
-        Whether a batch is shared among all GPUs.
+        Whether each batch is distributed over all GPUs.
     top_k : tuple of int
-        Which "among the k most probable" the report counts.
+        The values of k for which the report gives the top-k accuracy.
     seed : int
         Start of all random numbers.
     reproducible : bool
-        Makes the same seed give the same weights, also through stops and kills; some operations
-        are slower then.
+        Makes the same seed give the same weights, even if the run is stopped or killed in between;
+        some operations are slower then.
     checkpoint_seconds : float
-        At least so often the state of the training is written; also where a stage begins and ends.
+        Longest time between two checkpoints; one is also written where a stage begins and ends.
 
     Examples
     --------
@@ -185,7 +185,7 @@ class TrainingConfig(BaseModel):
         return self
 
     def changed(self, **fields: Any) -> TrainingConfig:
-        """Return a configuration with other values, checked again.
+        """Return a validated copy with other values.
 
         Parameters
         ----------

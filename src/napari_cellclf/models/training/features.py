@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.training.batches import Arrays
 
-#: Features that were not used for longest go first when all together would take more, in bytes.
+#: The least recently used features are deleted when all together would take more bytes.
 MOST_BYTES = 10 * 2**30
 #: Images by which an engine is compared with Keras.
 _COMPARED = 8
 #: Batches that are read ahead.
 _AHEAD = 2
 #: Largest length of a difference to Keras's features, as a part of their own length. In bfloat16
-#: EfficientNet-Lite0 is 0.09 to 0.42 away on real images, and heads that learnt from that lose up
-#: to half of their correct answers once the network is used in float32.
+#: EfficientNet-Lite0 is 0.09 to 0.42 away on real images, and heads trained on that lose up to
+#: half of their correct predictions once the network is used in float32.
 TOLERANCE = 1e-3
 ROUNDED_TOLERANCE = 2e-2
 #: Prepared images to features.
@@ -72,10 +72,10 @@ def cached_features(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> NDArray[np.float32]:
-    """Send images through a backbone, but for those that went through it before.
+    """Compute the features of images, except those that are in the cache.
 
-    All features that are returned were computed in the same way: by the fastest engine that agrees
-    with Keras on some of the images.
+    All features returned were computed by the same engine: the fastest that agrees with Keras on
+    some of the images.
 
     `backbone`: images to features ``(N, F)``. Returns in order.
     """
@@ -85,7 +85,7 @@ def cached_features(
     for cache in caches:
         found = cache.find(keys)
         if not found.missing:
-            on_progress(Progress(len(arrays), len(arrays), "features were computed before"))
+            on_progress(Progress(len(arrays), len(arrays), "loaded the features computed before"))
             return _stacked(found)
     work = Backbone(backbone)
     for way, cache in zip(ways, caches, strict=True):
@@ -96,16 +96,16 @@ def cached_features(
         try:
             compute, device = work.load(way, _some(arrays, found.missing))
         except (EngineError, ExportError) as error:
-            note(f"{error}; another way is taken")
+            note(f"{error}; falling back to another engine")
             continue
-        note(f"features of the backbone are computed by {device}")
+        note(f"the features of the backbone are computed on {device}")
         _compute_missing(compute, arrays, found, cache, batch_size, on_progress, should_stop)
         break
     return _stacked(cache.find_all(keys))
 
 
 def pixel_keys(arrays: Arrays) -> tuple[str, ...]:
-    """Name images that are in memory after their pixels."""
+    """Identify images in memory by their pixels."""
     return tuple(_pixel_key(arrays[number]) for number in range(len(arrays)))
 
 
@@ -187,7 +187,7 @@ class Backbone:
 
 
 def fingerprint(backbone: keras.Model) -> str:
-    """Name a backbone after its graph and its weights."""
+    """Identify a backbone by its graph and its weights."""
     names = {name: str(number) for number, name in enumerate(_names(backbone))}
     graph = json.dumps(_anonymous(backbone.get_config(), names), sort_keys=True, default=str)
     digest = hashlib.sha256(graph.encode())
@@ -238,8 +238,8 @@ def _batches(
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Read full batches ahead of what computes them.
 
-    What is missing in the last is filled up, and images of several sizes go one by one: what an
-    image comes to must not depend on how many others were computed with it.
+    The last batch is padded, and images of several sizes are computed one by one: the features of
+    an image must not depend on how many others were computed with it.
     """
     same = len({arrays[number].shape for number in numbers}) == 1
     size = batch_size if same else 1

@@ -48,8 +48,8 @@ def is_small_head(head: keras.Model) -> bool:
 class HeadTrainer:
     """Trains a small head as `Trainer` does, at a tenth of the time.
 
-    Dropout draws from the seed and the number of the step, so that a training that goes on draws
-    what it would have drawn.
+    Dropout depends on the seed and the number of the step only, so that a resumed run draws the
+    same numbers.
     """
 
     def __init__(self, head: keras.Model, config: TrainingConfig) -> None:
@@ -67,7 +67,7 @@ class HeadTrainer:
         """Train on one batch.
 
         `inputs`: ndarray, shape (N, F), float32; features. `targets`: ndarray, shape (N, K),
-        float32; what to answer.
+        float32.
         """
         # Products this small are a hundred times slower where threads of BLAS wait for each other
         # on busy cores. A loss that is NaN is for the loop to notice.
@@ -96,7 +96,7 @@ class HeadTrainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Return a context in which the head has the weights that are judged and kept."""
+        """Return a context in which the head has the averaged weights, to validate and save."""
         self.network.set_weights(self._optimizer.averages)
         yield
 
@@ -129,7 +129,7 @@ class HeadTrainer:
 
 
 class _HeadOptimizer:
-    """Changes weights along gradients; all it remembers can be written down.
+    """Updates weights along gradients, with a state that can be saved.
 
     `weights`: list of ndarray of float32; changed in place.
     """
@@ -199,7 +199,7 @@ class _HeadOptimizer:
 
 
 def _is_restrained(layer: keras.layers.Dense) -> bool:
-    """Whether something besides the loss acts on its weights; an imported network may have that."""
+    """Whether regularizers or constraints act on its weights; an imported network may have some."""
     return any(
         restraint is not None
         for restraint in (

@@ -1,4 +1,4 @@
-"""One stage of a training: epochs of steps, judged, kept, stopped and taken up again anywhere."""
+"""One stage of a run: epochs of steps, validated and saved; stopped and resumed at any step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOWERED = 0.1
 
 @dataclass
 class LoopState:
-    """Where a stage stands; with the trainer's arrays, all that the next step depends on."""
+    """The progress of a stage; with the trainer's arrays, everything the next step depends on."""
 
     #: Which.
     stage: str
@@ -97,7 +97,7 @@ class TrainingLoop:
         self._saved_at = 0.0
 
     def run(self) -> LoopState:
-        """Train until the stage is finished, from wherever its last state stands."""
+        """Train until the stage is finished, resuming from its last saved state."""
         if not self._restore():
             self._save()
         while not self._state.finished:
@@ -110,7 +110,7 @@ class TrainingLoop:
                     raise
                 self._halve_batch(error)
         if self._best is None:
-            # Only if they were damaged since: the last weights are the next best.
+            # Only if they were damaged meanwhile: the last weights are the next best.
             with self._trainer.averaged():
                 self._best = _weights(self._trainer.network)
         set_weights(self._trainer.network, self._best)
@@ -132,12 +132,12 @@ class TrainingLoop:
             state.accuracy_sum += accuracy
             self._reporter.step(self._report(done + 1, total))
             self._stop_or_save()
-        self._judge(rate=self._rate_at(batches))
+        self._finish_epoch(rate=self._rate_at(batches))
         if time.monotonic() - self._saved_at > self._config.checkpoint_seconds or state.finished:
             self._save()
 
-    def _judge(self, rate: float) -> None:
-        """Close the epoch: validate, compare, record."""
+    def _finish_epoch(self, rate: float) -> None:
+        """Validate, compare with the best epoch, and record."""
         state = self._state
         record: dict[str, Any] = {
             "stage": state.stage,
@@ -155,7 +155,7 @@ class TrainingLoop:
         state.loss_sum = state.accuracy_sum = 0.0
         state.finished = state.epoch >= self._stage.epochs or self._has_waited_enough()
         if state.finished and self._best is None:
-            # Nothing judged them: the last weights are kept.
+            # Without validation the last weights are kept.
             with self._trainer.averaged():
                 self._best, self._best_is_new = _weights(self._trainer.network), True
             state.best_epoch = state.epoch
@@ -165,7 +165,7 @@ class TrainingLoop:
         state, network = self._state, self._trainer.network
         with self._trainer.averaged():
             try:
-                # What was too large a batch to learn from may be too large to judge by.
+                # A batch that is too large for training may be too large for validation.
                 if state.batch_size < self._config.batch_size:
                     validation = replace(validation, batch_size=state.batch_size)
                 values = validation.measure(network, self._config.monitor, self._should_stop)
@@ -182,7 +182,7 @@ class TrainingLoop:
                     state.best, state.best_epoch = value, state.epoch + 1
                     self._best, self._best_is_new = _weights(network), True
         if stopped:
-            # With the trained weights, not their means; the epoch is judged when it goes on.
+            # With the trained weights, not their means; a resumed run validates the epoch.
             self._stop()
         return {f"validation_{name}": value for name, value in values.items()}
 
@@ -202,7 +202,7 @@ class TrainingLoop:
         self._save()
         raise CancelledError(
             f"stopped in epoch {self._state.epoch + 1} of {self._stage.epochs}, after step "
-            f"{self._state.step}; start the run again to go on"
+            f"{self._state.step}; start the run again to resume"
         )
 
     def _save(self) -> None:
@@ -224,7 +224,8 @@ class TrainingLoop:
         except ValueError as error:
             # An earlier version may have trained the same network in another way.
             self._reporter.note(
-                f"the state that was kept is of another kind ({error}); the stage begins anew"
+                f"the saved state does not fit this network ({error}); the stage starts from the "
+                "beginning"
             )
             return False
         self._state = LoopState(**state)
@@ -245,30 +246,30 @@ class TrainingLoop:
         rate = self._stage.learning_rate
         if lowered:
             raise TrainingError(
-                f"the loss became no number again in {where}, at a tenth of the learning rate "
-                f"{rate:g}; lower it further, and look at the images for pixels that stand out"
+                f"the loss became NaN again in {where}, at a tenth of the learning rate {rate:g}; "
+                "lower it further, and look for images with extreme pixels"
             )
         self._reporter.note(
-            f"the loss became no number in {where}; the run went back to epoch "
-            f"{self._state.epoch + 1}, step {self._state.step}, and goes on at a tenth of the "
-            f"learning rate ({rate * _LOWERED:g})"
+            f"the loss became NaN in {where}; the run went back to epoch {self._state.epoch + 1}, "
+            f"step {self._state.step}, and continues at a tenth of the learning rate "
+            f"({rate * _LOWERED:g})"
         )
 
     def _halve_batch(self, error: BaseException) -> None:
         size = self._state.batch_size
         if size == 1:
             raise TrainingError(
-                "not even one image at a time fits into the memory; choose a smaller size or crop, "
+                "not even a batch of one image fits into memory; choose a smaller size or crop, "
                 "or a smaller architecture"
             ) from error
         self._go_back(size // 2, self._state.rate_factor)
         self._reporter.note(
-            f"a batch of {size} images does not fit into the memory; the run goes on with "
+            f"a batch of {size} images does not fit into memory; the run continues with "
             f"{self._state.batch_size}"
         )
 
     def _go_back(self, batch_size: int, rate_factor: float) -> None:
-        """Return to the last state that was kept, but not to what was found too large there."""
+        """Return to the last saved state, with a smaller batch or rate."""
         self._restore()
         state = self._state
         state.rate_factor = rate_factor
@@ -299,7 +300,7 @@ class TrainingLoop:
 
 
 def set_weights(network: Any, kept: Mapping[str, NDArray[Any]]) -> None:
-    """Give a network weights that a loop kept."""
+    """Give a network the weights that a loop saved."""
     network.set_weights([kept[name] for name in sorted(kept)])
 
 

@@ -99,7 +99,7 @@ def head_layers(network: keras.Model) -> list[keras.layers.Layer]:
 
 
 def thaw(network: keras.Model, depth: float) -> int:
-    """Let training change the last part of a network."""
+    """Make the last layers of a network trainable."""
     layers = [layer for layer in _leaves(network) if layer.weights]
     first = len(layers) - math.ceil(depth * len(layers))
     for number, layer in enumerate(layers):
@@ -108,9 +108,9 @@ def thaw(network: keras.Model, depth: float) -> int:
 
 
 def with_learnt_statistics(network: keras.Model) -> keras.Model:
-    """Return a network whose batch normalisations use the statistics they learnt, in training too.
+    """Return a network whose batch normalisations use the learned statistics also in training.
 
-    Small batches need it: their own statistics are too rough. Scale and shift still learn.
+    For small batches, whose own statistics are too rough. Scale and shift are still trained.
     """
     try:
         backbone, head = split_head(network)
@@ -121,10 +121,10 @@ def with_learnt_statistics(network: keras.Model) -> keras.Model:
 
 
 def extend_classes(network: keras.Model, old: Sequence[str], new: Sequence[str]) -> keras.Model:
-    """Give a network other classes, keeping what it knows of those it has."""
+    """Give a network other classes, keeping the weights of those it has."""
     if list(old) == list(new):
         return network
-    ends = {id(layer) for layer in _leaves(network) if _answers(layer, len(old))}
+    ends = {id(layer) for layer in _leaves(network) if _is_output(layer, len(old))}
     if not ends:
         raise ArchitectureError(
             f"{network.name} does not end in a dense layer with softmax, so that classes cannot be "
@@ -148,9 +148,9 @@ def extend_classes(network: keras.Model, old: Sequence[str], new: Sequence[str])
 
 
 def restart_random(network: keras.Model) -> None:
-    """Let the random numbers of a network's dropout start again.
+    """Restart the random numbers of a network's dropout.
 
-    A stage then draws the same ones whether the stage before ran in this process or an earlier one.
+    A stage then draws the same numbers if the stage before ran in an earlier process.
     """
     for variable in network.variables:
         if variable.path.endswith("seed_generator_state"):
@@ -239,7 +239,7 @@ class _AsLearnt(keras.layers.Layer):
         return self._network.compute_output_spec(inputs)
 
 
-def _answers(layer: keras.layers.Layer, units: int) -> bool:
+def _is_output(layer: keras.layers.Layer, units: int) -> bool:
     dense = isinstance(layer, keras.layers.Dense)
     return dense and layer.units == units and layer.activation is keras.activations.softmax
 

@@ -19,7 +19,7 @@ from napari_cellclf.models.training.config import TrainingConfig
 
 _SUFFIX = ".toml"
 DEFAULT_PRESET = "fluorescence"
-#: How to train a network that knows photographs.
+#: How to train a network that was pretrained on photographs.
 _TRANSFER = "brightfield-rgb"
 
 

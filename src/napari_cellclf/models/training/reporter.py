@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and where it keeps its states: two small protocols."""
+"""How a run reports its progress, and where it keeps its states: two protocols."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ Arrays = Mapping[str, "NDArray[Any]"]
 
 @dataclass(frozen=True)
 class StepReport:
-    """A step that was taken."""
+    """A training step."""
 
-    #: Which part of the training.
     stage: str
     epoch: int
     epochs: int
@@ -30,26 +29,26 @@ class StepReport:
 
 
 class Reporter(Protocol):
-    """Is told what happens."""
+    """Receives the events of a run."""
 
     def stage(self, name: str) -> None:
-        """Take note that a part of the run begins."""
+        """Report that a part of the run begins."""
 
     def progress(self, progress: Progress) -> None:
-        """Take note of how far a part other than epochs has come."""
+        """Report the progress of a part other than epochs."""
 
     def step(self, report: StepReport) -> None:
-        """Take note of a step."""
+        """Report a step."""
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Take note of an epoch: stage, epoch, epochs, losses, accuracies, learning rate."""
+        """Report an epoch: stage, epoch, epochs, losses, accuracies, learning rate."""
 
     def note(self, message: str) -> None:
-        """Take note of something unusual, one sentence."""
+        """Report something unusual, in one sentence."""
 
 
 class Keeper(Protocol):
-    """Keeps the last states of a training, and its best weights."""
+    """Keeps the last states of a run, and its best weights."""
 
     def save(self, state: State, arrays: Arrays, best: Arrays | None) -> None:
         """Keep a state; `best` are weights if they are newer than those kept before."""
@@ -62,7 +61,7 @@ class Keeper(Protocol):
 
 
 class Silent:
-    """A reporter that takes no notice."""
+    """A reporter that ignores everything."""
 
     def stage(self, name: str) -> None:
         """Ignore a stage."""
@@ -82,7 +81,7 @@ class Silent:
 
 @dataclass
 class MemoryKeeper:
-    """Keeps states in memory only, for trainings that need not survive their process."""
+    """Keeps states in memory only, for runs that need not survive their process."""
 
     _states: dict[str, tuple[State, dict[str, NDArray[Any]]]] = field(default_factory=dict)
     _best: dict[tuple[str, int], dict[str, NDArray[Any]]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A training from its network to the weights that are kept: first the head, then the whole."""
+"""The stages of a run: first the head on cached features, then the whole network."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
 
-#: Features that are judged at once: a call of Keras takes as long for one as for so many.
-_JUDGED = 1024
+#: Batch size of features in validation: a call of Keras takes as long for one as for this many.
+_VALIDATION_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,18 @@ class LabelledArrays:
     arrays: Arrays
     #: Class numbers.
     labels: NDArray[np.intp]
-    #: Names each image after everything that its numbers depend on; by default, its pixels.
+    #: Identifies each image by everything that its pixels depend on; by default, the pixels.
     keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a network learns from, and is judged by."""
+    """What a network is trained and validated on."""
 
-    #: To learn from; each fixed rotation is an image of its own.
+    #: Each fixed rotation is an image of its own.
     train: LabelledArrays
-    #: To judge each epoch by.
     validation: LabelledArrays | None = None
-    #: Whether the classes lie on a scale.
+    #: Whether the classes are ordered.
     ordered: bool = False
 
 
@@ -103,17 +102,19 @@ class _Stages:
 
     def head(self, folder: Path) -> list[dict[str, Any]]:
         backbone, head = split_head(self._network)
-        finished = self._take_up("head", head)
+        finished = self._finished("head", head)
         if finished is not None:
             return finished
         for layer in head.layers:
             layer.trainable = True
         self._reporter.stage("features")
-        features, judged = self._features(backbone, folder)
+        features, held_out = self._features(backbone, folder)
         validation = None
         if self._data.validation is not None:
             labels = self._data.validation.labels
-            validation = Validation(judged, labels, max(self._config.batch_size, _JUDGED))
+            validation = Validation(
+                held_out, labels, max(self._config.batch_size, _VALIDATION_BATCH)
+            )
         stage = Stage("head", self._config.head_epochs, self._config.head_learning_rate)
         return self._run(stage, head, features, validation)
 
@@ -139,10 +140,10 @@ class _Stages:
     def whole(self) -> list[dict[str, Any]]:
         config = self._config
         network = self._network
-        knows = config.weights is not None or config.continue_from is not None
-        if knows or config.head_epochs:
+        pretrained = config.weights is not None or config.continue_from is not None
+        if pretrained or config.head_epochs:
             thaw(network, config.finetune_depth)
-        finished = self._take_up("network", network)
+        finished = self._finished("network", network)
         if finished is not None:
             return finished
         restart_random(network)
@@ -159,11 +160,11 @@ class _Stages:
             steps=config.steps_per_epoch,
             crop=config.crop,
             augmentation=config.augmentation,
-            learnt_statistics=knows and not config.finetune_statistics,
+            learnt_statistics=pretrained and not config.finetune_statistics,
         )
 
-    def _take_up(self, stage: str, network: keras.Model) -> list[dict[str, Any]] | None:
-        """Give a network the weights of a stage that was finished before, if it was."""
+    def _finished(self, stage: str, network: keras.Model) -> list[dict[str, Any]] | None:
+        """Restore a stage that was finished before, and return its history; None if it was not."""
         found = self._keeper.load(stage)
         if found is None or not found[0]["finished"]:
             return None

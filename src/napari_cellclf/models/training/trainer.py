@@ -1,4 +1,4 @@
-"""The model that is trained: augmentation in front, the network, and a loss that softens labels."""
+"""The model that is trained: augmentation, the network, and cross-entropy with soft targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TINY = 1e-7
 
 
 class Trainer:
-    """Trains a network one batch at a time, and can write its whole state down.
+    """Trains a network one batch at a time, with a state that can be saved.
 
     `network`: inputs to probabilities ``(N, K)``; trained in place.
     """
@@ -57,7 +57,7 @@ class Trainer:
         """Train on one batch.
 
         `inputs`: ndarray, shape (N, ...), float32; images or features. `targets`: ndarray, shape
-        (N, K), float32; what to answer.
+        (N, K), float32.
         """
         self._model.optimizer.learning_rate = rate
         unused = np.zeros((len(inputs), 1), np.float32)
@@ -82,7 +82,7 @@ class Trainer:
             variable.assign(state[name])
 
     def averaged(self) -> AveragedWeights:
-        """Return a context in which the network has the weights that are judged and kept."""
+        """Return a context in which the network has the averaged weights, to validate and save."""
         return AveragedWeights(self._model, self._averages)
 
     def _variables(self) -> list[tuple[str, keras.Variable]]:
@@ -92,7 +92,7 @@ class Trainer:
 
 
 def check_state(own: Mapping[str, Any], state: Mapping[str, NDArray[Any]], what: str) -> None:
-    """Refuse a state that was not taken of the same network and optimizer."""
+    """Refuse the state of another network or optimizer."""
     wrong = set(own) ^ set(state)
     wrong |= {name for name in set(own) & set(state) if own[name].shape != state[name].shape}
     if wrong:
@@ -138,7 +138,7 @@ def _with_targets(
     input_shape: tuple[int, ...],
     augmentation: AugmentationConfig | None,
 ) -> keras.Model:
-    """Let targets travel beside the inputs, so that mixing can change both on the device."""
+    """Make targets an input as well, so that mixup can change both on the device."""
     inputs = keras.Input(input_shape, name="inputs", dtype="float32")
     targets = keras.Input((int(network.output_shape[-1]),), name="targets", dtype="float32")
     tensor, mixed = inputs, targets

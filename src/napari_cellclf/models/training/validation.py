@@ -1,4 +1,4 @@
-"""How good a network is on images it does not learn from, computed in batches."""
+"""Predictions of a network on the validation images, and its metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_cellclf.models.training.batches import Arrays
 
-#: Measured after every epoch, whatever metric chooses the weights.
+#: Measured after every epoch, besides the metric that chooses the weights.
 RECORDED = ("loss", "accuracy", "balanced_accuracy")
 
 
@@ -54,7 +54,7 @@ def predict(
     should_stop: ShouldStop = never_stop,
     views: Views = "one",
 ) -> NDArray[np.float32]:
-    """Compute a network's answers.
+    """Predict in batches of one shape.
 
     `network`: arrays to outputs ``(N, K)``. Returns in order.
     """
@@ -72,12 +72,12 @@ def predict(
 
 
 def compute_batch(network: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute a network's answers to one batch.
+    """Predict one batch.
 
     `batch`: ndarray, shape (N, ...), float32; what it is fed. Returns in order.
     """
     with without_retracing_advice():
-        # Each of TensorFlow's replicas answers the whole batch: the first answers are all.
+        # Each of TensorFlow's replicas predicts the whole batch: the first rows are all.
         return np.asarray(network.predict_on_batch(batch)[: len(batch)], np.float32)
 
 
@@ -88,5 +88,5 @@ def _compute(
     views: Views,
 ) -> NDArray[np.float32]:
     if should_stop():
-        raise CancelledError("stopped as asked")
+        raise CancelledError("the run was stopped")
     return mean_over_views(partial(compute_batch, network), np.stack(batch), views)

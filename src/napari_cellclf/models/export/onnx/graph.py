@@ -1,7 +1,7 @@
 """An ONNX graph while it grows: nodes, constants, and where each image keeps its channels.
 
-Keras keeps channels last, ONNX convolutions want them second. A `Value` knows which of the two it
-is, every layer says what it needs, and an image is turned at most once for all who need it.
+Keras has channels last, ONNX convolutions need them second. A `Value` knows its order, every layer
+asks for the one it needs, and an image is transposed at most once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Value:
     channels_first: bool = False
 
     def axis(self, keras_axis: int) -> int:
-        """Return where one of Keras's axes lies in the graph."""
+        """Return the position of one of Keras's axes in the graph."""
         forward = keras_axis % len(self.shape)
         return _PLACE[forward] if self.channels_first else forward
 
@@ -130,7 +130,7 @@ class Scope:
         return Value(name, tuple(shape), channels_first)
 
     def each(self, kind: str, value: Value, *others: Value | str, **attributes: Any) -> Value:
-        """Add an operator that answers for each number of a tensor.
+        """Add an elementwise operator.
 
         `value`: its first input, whose shape and order the output has.
         """

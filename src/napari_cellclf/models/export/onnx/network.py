@@ -1,4 +1,4 @@
-"""From a Keras network to a graph, layer by layer, along what its configuration says."""
+"""Write a Keras network into a graph, layer by layer, in the order of its configuration."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def layer_normalization(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     value = scope.last(inputs[0])
     rank = len(value.shape)
     axes = sorted(axis % rank for axis in np.atleast_1d(layer.axis).tolist())
-    require(layer, axes == list(range(axes[0], rank)), f"axis {layer.axis}, not the last ones")
+    require(
+        layer, axes == list(range(axes[0], rank)), f"axis {layer.axis}, which are not the last ones"
+    )
     sides = [side for side in value.shape[axes[0] :] if side is not None]
     require(layer, len(sides) == len(axes), f"axis {layer.axis} of open size")
     gamma = scope.constant("gamma", _optional(layer.gamma, np.ones(sides)))
