@@ -69,7 +69,7 @@ def test_after_a_kill_no_row_is_lost_and_none_is_there_twice(
 
     result = cellclf(*command)
     assert result.code == 3
-    assert f"going on after {done} of 2000 images in {tmp_path / 'p.partial.csv'}" in result.err
+    assert f"resuming: {done} of 2000 images done in {tmp_path / 'p.partial.csv'}" in result.err
     assert "1999 images classified" in result.err
     assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.bad_files.csv", "p.csv"]
     assert cellclf(*command[:-1], tmp_path / "whole.csv").code == 3
@@ -108,7 +108,7 @@ def test_after_a_stop_the_same_command_goes_on(
     result = cellclf("predict", bundle, plate, "--out", stopped)
     assert (result.code, result.err.splitlines()[0]) == (
         0,
-        f"cellclf: going on after 1 of 2 images in {stopped.with_name('p.partial.csv')}",
+        f"cellclf: resuming: 1 of 2 images done in {stopped.with_name('p.partial.csv')}",
     )
     assert [row["well"] for row in _rows(stopped)] == ["B02", "B03"]
 
@@ -125,7 +125,7 @@ def test_other_work_does_not_replace_it(
         journal.write_text(heading.replace('"work": "', '"work": "0') + "".join(lines))
     before = stopped.with_name("p.partial.csv").read_bytes()
     refused = cellclf("predict", bundle, *inputs, "--out", stopped, *channels)
-    assert (refused.code, "add --overwrite to begin anew" in refused.err) == (1, True)
+    assert (refused.code, "add --overwrite to start again" in refused.err) == (1, True)
     assert stopped.with_name("p.partial.csv").read_bytes() == before
     anew = cellclf("predict", bundle, *inputs, "--out", stopped, "--overwrite", *channels)
     assert anew.code == 0
@@ -158,7 +158,7 @@ def test_a_stack_that_was_not_finished_is_not_there_twice(
         patch.setattr(PredictionWriter, "write", fill)
         assert cellclf(*command, "--batch-size", "1").code == 1
     assert len(_rows(tmp_path / "p.partial.csv")) == 7
-    assert "going on after 1 of 2 images" in cellclf(*command).err
+    assert "resuming: 1 of 2 images" in cellclf(*command).err
     ids = [row["image"] for row in _rows(tmp_path / "p.csv")]
     assert ids == [f"{tmp_path / name}.tif[t={t}]" for name in "ab" for t in range(5)]
 

@@ -82,7 +82,7 @@ def test_a_file_that_was_put_there_by_hand_is_checked_and_used(
     [
         ("short", "ended after 262144 of 524288 bytes"),
         ("wrong", "not the file that was expected .its SHA-256 differs"),
-        ("endless", "more than the 524288 bytes"),
+        ("endless", "larger than the 524288 bytes"),
         ("trickle", "too slow"),
         ("stall", "too slow"),
         ("loop", "redirects too often"),
@@ -164,7 +164,7 @@ def test_what_another_process_left_is_continued_only_if_it_is_whole(
 def test_a_size_above_the_cap_is_refused_before_a_byte_of_it_is_kept(
     server: Server, tmp_path: Path
 ) -> None:
-    with pytest.raises(DownloadError, match="more than the 1000 bytes"):
+    with pytest.raises(DownloadError, match="larger than the 1000 bytes"):
         fetch(server, tmp_path, max_bytes=1000)
     assert left(tmp_path) == []
 

@@ -73,7 +73,7 @@ def test_a_certificate_is_checked(running: Any, served_site: ServedModel, tmp_pa
 
 @pytest.mark.parametrize("token", [None, "another-token-altogether"])
 def test_another_token(live: Any, token: str | None) -> None:
-    with pytest.raises(ServerError, match="asks for another token"):
+    with pytest.raises(ServerError, match="requires another token"):
         connect(live.url, token)
 
 
@@ -101,7 +101,7 @@ def test_images_are_not_sent_readable_through_a_network() -> None:
 def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with pytest.raises(ServerError, match="cannot be asked"):
+    with pytest.raises(ServerError, match="cannot be reached"):
         connect(f"http://127.0.0.1:{port}")
 
 
@@ -132,7 +132,7 @@ def _http(status: str, body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot be asked"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "cannot be reached"),
         (_http("200 OK", b"<html>"), "does not answer as cellclf serve does"),
         (_http("200 OK", b"[]"), "does not answer as cellclf serve does"),
         (_http("200 OK", b'{"spec": {}}'), "same version on both sides"),
@@ -140,7 +140,7 @@ def _http(status: str, body: bytes) -> bytes:
         (_http("500 Oh", 60_000 * b"["), "status 500"),
         (_http("502 Bad Gateway", b"<html>"), "status 502"),
         (_http("503 Busy", b'{"detail": "too\\nmuch to do"}'), "refuses: toomuch to do"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "does not answer|cannot be asked"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "does not answer|cannot be reached"),
     ],
 )
 def test_other_servers(answer: bytes, says: str) -> None:
@@ -236,4 +236,4 @@ def test_the_command_line_asks_a_server_by_its_address(
     here = json.loads(capsys.readouterr().out)
     assert there["probabilities"] == pytest.approx(here["probabilities"], abs=1e-6)
     assert main(["predict", live.url, image]) == 1
-    assert "asks for another token" in capsys.readouterr().err
+    assert "requires another token" in capsys.readouterr().err

@@ -17,8 +17,8 @@ from napari_cellclf.models.devices import chosen_backend
 
 _EXIT_CODES = """\
 exit codes:
-  0    all well
-  1    nothing could be done; one line on standard error says why
+  0    success
+  1    failed; one line on standard error says why
   2    the command line is wrong
   3    some images could not be read or classified, all others were
   130  interrupted by Ctrl-C
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("models", models, "list, show, fetch, import, share, export and remove models"),
         ("serve", serve, "answer over HTTP, with a page to drop images on"),
         ("info", info, "show versions, devices and folders"),
-        ("demo", demo, "the whole way on simulated images, in under two minutes"),
+        ("demo", demo, "end-to-end demo on simulated images, in under two minutes"),
     ):
         command = commands.add_parser(
             name,

@@ -172,14 +172,14 @@ def _warnings(
     seen = seen_in_training(model, part)
     if evaluation.role == "train" or seen == len(part):
         warnings.append(
-            ("error", "The model was trained on these very images, and knows them by heart.")
+            ("error", "The model was trained on these images, so its accuracy on them is too high.")
         )
     elif seen:
         warnings.append(
             (
                 "error",
-                f"The model was trained on {seen} of these {len(part)} images, and knows those by "
-                "heart.",
+                f"The model was trained on {seen} of these {len(part)} images, so its accuracy is "
+                "too high.",
             )
         )
     elif evaluation.role == "validation":

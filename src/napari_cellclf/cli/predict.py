@@ -223,7 +223,7 @@ def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], No
 
     earlier = journal.earlier(count_rows(partial_path(table)))
     if earlier.done:
-        note(f"going on after {earlier.done} of {total} images in {partial_path(table)}")
+        note(f"resuming: {earlier.done} of {total} images done in {partial_path(table)}")
     return earlier
 
 

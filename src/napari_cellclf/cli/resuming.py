@@ -86,7 +86,7 @@ class Journal:
         if first != self._heading():
             raise InputError(
                 f"{self.path} is about another model or engine, other channels or other images; "
-                "add --overwrite to begin anew, or choose another --out"
+                "add --overwrite to start again, or choose another --out"
             )
         found, bad = Earlier(), []
         for line in lines:

@@ -206,7 +206,7 @@ class RemoteEngine:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise ServerError(
-                f"{self._address} cannot be asked ({reason}); check that the server runs and can "
+                f"{self._address} cannot be reached ({reason}); check that the server runs and can "
                 "be reached from here"
             ) from error
         finally:
@@ -214,7 +214,7 @@ class RemoteEngine:
         if answer.status != 200:
             raise self._refusal(answer.status, content)
         if len(content) > most:
-            raise ServerError(f"{self._address} answers more than it should; check the address")
+            raise ServerError(f"{self._address} sends more than expected; check the address")
         return content
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -225,9 +225,9 @@ class RemoteEngine:
 
     def _refusal(self, status: int, content: bytes) -> ServerError:
         if status == 401:
-            return ServerError(f"{self._address} asks for another token; give the right one")
+            return ServerError(f"{self._address} requires another token; give the right one")
         if status == 412:
-            return ServerError(f"{self._address} has taken up another model; connect again")
+            return ServerError(f"{self._address} has another model now; connect again")
         try:
             said = json.loads(content)["detail"]
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -312,5 +312,5 @@ def _takes(network: keras.Model, side: int, channels: int) -> bool:
         network.compute_output_spec(keras.KerasTensor(shape))
     except ValueError:
         return False
-    # Pooling an image away entirely is no error, but its mean is no number.
+    # Pooling an image away entirely is no error, but its mean is NaN.
     return bool(keras.ops.all(keras.ops.isfinite(network(np.zeros(shape, np.float32)))))

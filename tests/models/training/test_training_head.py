@@ -85,7 +85,7 @@ def test_features_are_those_of_keras(tmp_path, engine):
     expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     (note,) = notes
-    assert note.startswith(f"the features of the backbone are computed on {engine} ")
+    assert note.startswith(f"the features of the backbone are computed by {engine} ")
     rounded = compute(images, tmp_path, backbone)
     np.testing.assert_allclose(rounded, expected, atol=2e-2 * np.linalg.norm(expected))
 
@@ -157,7 +157,7 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     found = compute(images, tmp_path, backbone, note=notes.append)
     assert len(notes) == 3
     assert "away from Keras's (limit -1); falling back to another engine" in notes[0]
-    assert notes[2] == f"the features of the backbone are computed on {Way('keras').identity}"
+    assert notes[2] == f"the features of the backbone are computed by {Way('keras').identity}"
     expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     # Next time nothing is tried again.
@@ -249,7 +249,7 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_head_that_another_version_trained_in_another_way_begins_anew(tmp_path, monkeypatch):
+def test_a_head_that_another_version_trained_in_another_way_starts_again(tmp_path, monkeypatch):
     settings, keeper, notes, asked = config(**HEAD, epochs=0), MemoryKeeper(), [], []
     expected = train_network(tiny(), material(), settings, features_folder=tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_head_that_another_version_trained_in_another_way_begins_anew(tmp_path
             train(should_stop=lambda: asked.append(1) or len(asked) >= 3)
     monkeypatch.setattr(Silent, "note", lambda self, message: notes.append(message))
     assert train() == expected
-    assert "the stage begins anew" in notes[0]
+    assert "the stage starts from the beginning" in notes[0]
 
 
 def test_features_before_a_stop_are_kept(tmp_path, computed):

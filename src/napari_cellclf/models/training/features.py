@@ -98,7 +98,7 @@ def cached_features(
         except (EngineError, ExportError) as error:
             note(f"{error}; falling back to another engine")
             continue
-        note(f"the features of the backbone are computed on {device}")
+        note(f"the features of the backbone are computed by {device}")
         _compute_missing(compute, arrays, found, cache, batch_size, on_progress, should_stop)
         break
     return _stacked(cache.find_all(keys))
