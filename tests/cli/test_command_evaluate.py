@@ -75,7 +75,7 @@ def test_training_images_are_told_in_red(
     out = tmp_path / "report"
     result = cellclf("evaluate", bundle, screen, "--out", out, "--split", "train")
     assert result.code == 0
-    assert "warning: The model was trained on these very images" in result.err
+    assert "warning: The model was trained on these images" in result.err
     assert 'class="banner error"' in (out / "report.html").read_text(encoding="utf-8")
 
 
