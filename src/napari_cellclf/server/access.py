@@ -36,7 +36,7 @@ _HEADERS = (
 CLIENT_GONE = 499
 
 
-class Watch:
+class RequestLog:
     """Counts and logs each request, in one line without text that the client chose."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Iterable[str]) -> None:
@@ -46,11 +46,11 @@ class Watch:
         self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # What a failure of ours ends in, outside of this.
+        # For an exception that escapes the application.
         began, status, started = time.perf_counter(), 500, False
 
         async def sending(message: Message) -> None:
@@ -63,7 +63,7 @@ class Watch:
         try:
             await self._app(scope, receive, sending)
         except asyncio.CancelledError:
-            # Told to stop, and the time for finishing is over.
+            # Shutting down, and the time for finishing requests is over.
             if started:
                 raise
             await failure_response(busy("the server is shutting down"))(scope, receive, sending)
@@ -76,7 +76,7 @@ class Watch:
             _log.info("%s %s %d %.0f ms", client, one_line(asked), status, seconds * 1000)
 
 
-class Door:
+class AccessControl:
     """Refuses requests that name another host, come from other web pages, or lack the token."""
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Iterable[str]) -> None:
@@ -88,7 +88,7 @@ class Door:
         self._token = None if settings.token is None else settings.token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handle a request."""
         if scope["type"] == "http":
             request = Request(scope)
             try:
@@ -101,7 +101,7 @@ class Door:
         await self._app(scope, receive, send)
 
     def _check_host(self, request: Request) -> None:
-        """Refuse a name that is not ours: a web page may have let its own name point here."""
+        """Refuse an unknown name: a web page may have made its own name point here."""
         host = _host_name(request.headers.get("host", ""))
         # Addresses cannot be made to point elsewhere.
         if not (_is_address(host) or host in self._hosts):
@@ -137,13 +137,13 @@ class Door:
 
 
 def failure_response(error: RequestError) -> Response:
-    """Make the answer to a request that cannot be answered."""
+    """Make the response for an error."""
     content = Failure(error=error.code, detail=error.detail).model_dump()
     return JSONResponse(content, error.status, error.headers)
 
 
 def _host_name(header: str) -> str:
-    """Take the port off a Host header."""
+    """Remove the port from a Host header."""
     try:
         return (urlsplit(f"//{header}").hostname or "").rstrip(".")
     except ValueError:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from napari_cellclf.bundles.card import model_card
-from napari_cellclf.server.access import CLIENT_GONE, Door, Watch, failure_response
+from napari_cellclf.server.access import CLIENT_GONE, AccessControl, RequestLog, failure_response
 from napari_cellclf.server.metrics import CONTENT_TYPE
 from napari_cellclf.server.page import page
 from napari_cellclf.server.predict import compute, predict
@@ -155,7 +155,9 @@ def make_app(service: Service) -> Starlette:
     """Make the application that serves a model."""
     settings = service.settings
     public = [one.path for one in ENDPOINTS if one.public]
-    around = [Middleware(Watch, metrics=service.metrics, paths=[one.path for one in ENDPOINTS])]
+    around = [
+        Middleware(RequestLog, metrics=service.metrics, paths=[one.path for one in ENDPOINTS])
+    ]
     if settings.allow_origins:
         around.append(
             Middleware(
@@ -165,7 +167,7 @@ def make_app(service: Service) -> Starlette:
                 allow_headers=_HEADERS,
             )
         )
-    around.append(Middleware(Door, settings=settings, public=public))
+    around.append(Middleware(AccessControl, settings=settings, public=public))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -194,7 +196,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    # Nobody reads it; the log and the metrics do.
+    # Only the log and the metrics see this.
     return Response(status_code=CLIENT_GONE)
 
 

@@ -1,4 +1,4 @@
-"""Images of requests that wait together are computed together, one batch at a time."""
+"""Compute the images that wait at the same time in one batch."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class _Job:
 
 
 class Batcher:
-    """Computes images in the order they come, those of equal shape together.
+    """Computes images in the order of arrival, those of equal shape together.
 
-    Nothing waits for company: an image that comes while the network is idle is computed at once,
-    and what comes meanwhile is the next batch.
+    An image that arrives while the network is idle is computed at once; those that arrive meanwhile
+    are the next batch.
     """
 
     def __init__(self, on_batch: OnBatch) -> None:
@@ -46,7 +46,7 @@ class Batcher:
         self._queues: dict[_Key, tuple[Compute, deque[_Job]]] = {}
         self._numbers = count()
         self._wake = asyncio.Event()
-        # One thread: Keras's network is not made to be called from several at a time.
+        # One thread: Keras networks are not thread-safe.
         self._thread: Executor = ThreadPoolExecutor(1, "cellclf-network")
 
     @property
@@ -71,7 +71,7 @@ class Batcher:
         return await answer
 
     async def run(self) -> None:
-        """Compute whatever comes, until this is cancelled."""
+        """Compute incoming images until this is cancelled."""
         try:
             while True:
                 await self._wake.wait()
@@ -82,7 +82,7 @@ class Batcher:
             self._thread.shutdown(wait=False)
 
     def _next_batch(self) -> tuple[Compute, list[_Job]] | None:
-        """Take the oldest job that is still wanted, and those that can go with it."""
+        """Take the oldest job and those that can be computed with it."""
         self._drop_unwanted()
         if not self._queues:
             return None
@@ -95,7 +95,7 @@ class Batcher:
         return compute, jobs
 
     def _drop_unwanted(self) -> None:
-        """Forget images whose requests are over: answered late, or by a client that went away."""
+        """Drop images whose requests have timed out, or whose clients have gone."""
         for key, (compute, queue) in list(self._queues.items()):
             wanted = deque(job for job in queue if not job.answer.done())
             if wanted:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class IdleConnections:
-    """The connections of a server that ask for nothing, the oldest first."""
+    """The idle connections of a server, the oldest first."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -31,7 +31,7 @@ class IdleConnections:
         self._peers: dict[str, OrderedDict[GuardedProtocol, None]] = {}
 
     def add(self, connection: GuardedProtocol) -> None:
-        """Count a connection in, and close the oldest if there are too many."""
+        """Add a connection, and close the oldest if there are too many."""
         self.discard(connection)
         mine = self._peers.setdefault(connection.peer, OrderedDict())
         mine[connection] = self._all[connection] = None
@@ -41,7 +41,7 @@ class IdleConnections:
             self._close(next(iter(self._all)))
 
     def discard(self, connection: GuardedProtocol) -> None:
-        """Count a connection out."""
+        """Remove a connection."""
         self._all.pop(connection, None)
         mine = self._peers.get(connection.peer)
         if mine is not None:
@@ -55,19 +55,7 @@ class IdleConnections:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits.
-
-    Parameters
-    ----------
-    config : Config
-        Of uvicorn.
-    server_state : ServerState
-        Of uvicorn.
-    app_state : dict
-        Of the lifespan.
-    _loop : event loop, optional
-        To run in.
-    """
+    """uvicorn's protocol, with limits."""
 
     limits: Limits
     idle: IdleConnections
@@ -88,9 +76,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._answered = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first header."""
+        """Start waiting for the first header."""
         super().connection_made(transport)
-        # To be told of whatever is not sent yet, not only of 64 kB; with 0 TLS never goes on.
+        # To notice any unsent byte, not only 64 kB; with 0, TLS connections never resume.
         transport.set_write_buffer_limits(1)
         self.peer = self.client[0] if self.client else ""
         self.idle.add(self)
@@ -104,20 +92,20 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless a header, or what follows a body like one, grows without end."""
+        """Parse incoming data, unless a header, or a trailer after a body, grows too large."""
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > self.limits.header_bytes:
             self._refuse(431, "header_too_large", "the header is too large; send a smaller one")
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the header of a request."""
+        """Start waiting for the header of a request."""
         super().on_message_begin()
         if self._header_timer is None:
             self._expect_header()
 
     def on_headers_complete(self) -> None:
-        """Let the request be answered."""
+        """Pass the request to the application."""
         self._header_is_there()
         self._header_bytes = 0
         self.idle.discard(self)
@@ -125,32 +113,32 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._answered = False
         if self.parser.should_upgrade() and self._brings_body():
-            # The parser takes the body for the other protocol, and none would be read.
+            # The parser would treat the body as the other protocol, and never read it.
             self._refuse(400, "upgrade", "this server speaks HTTP/1.1; ask without Upgrade")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body, which is bounded where it is read."""
+        """Pass on a part of a body, whose size is limited where it is read."""
         self._header_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Let the next header come."""
+        """Wait for the next header."""
         self._header_bytes = 0
         self._in_body = False
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """Wait for a client to take its answer, but not for ever."""
+        """Wait for a client to read its answer, for a limited time."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self.limits.write_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on with a client that took its answer."""
+        """Continue with a client that has read its answer."""
         self._answer_is_taken()
         super().resume_writing()
 
     def on_response_complete(self) -> None:
-        """Let the connection wait for another request."""
+        """Wait for another request on this connection."""
         super().on_response_complete()
         # Another request may have come already, and be next.
         self._answered = self.cycle.response_complete
@@ -188,12 +176,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Answer without the application, which has not been asked, and close."""
+        """Answer without calling the application, and close."""
         self._header_is_there()
         if self.transport.is_closing():
             return
         if self._answered == self._in_body:
-            # The client would take it for the answer to another request.
+            # The client would mistake it for the answer to another request.
             self.transport.close()
             return
         content = json.dumps({"error": code, "detail": detail}).encode()
@@ -207,5 +195,5 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def guarded(limits: Limits) -> type[GuardedProtocol]:
-    """Make the protocol of one server, whose connections count together."""
+    """Make the protocol class of one server, whose connections are counted together."""
     return type("Guarded", (GuardedProtocol,), {"limits": limits, "idle": IdleConnections(limits)})

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus: what was asked, how long it took, which model answers."""
+"""Metrics for Prometheus: requests, their duration, and the model that is served."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """What one server counts; several in one process do not mix."""
+    """The metrics of one server; several servers in one process do not share them."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -43,9 +43,9 @@ class Metrics:
             "cellclf_running_requests", "Requests being answered.", registry=registry
         )
         self._reloads = Counter(
-            "cellclf_model_reloads", "New models, taken or refused.", ["result"], registry=registry
+            "cellclf_model_reloads", "New models, loaded or refused.", ["result"], registry=registry
         )
-        self._model = Info("cellclf_model", "The model that answers.", registry=registry)
+        self._model = Info("cellclf_model", "The model that is served.", registry=registry)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -58,17 +58,17 @@ class Metrics:
         self._waiting.set(waiting)
 
     def running(self, requests: int) -> None:
-        """Say how many requests are being answered."""
+        """Set the number of requests being answered."""
         self._running.set(requests)
 
     def reload(self, result: str) -> None:
-        """Count a new model."""
+        """Count a reload."""
         self._reloads.labels(result).inc()
 
     def model(self, name: str, sha256: str) -> None:
-        """Say which model answers."""
+        """Set the model that is served."""
         self._model.info({"name": name, "sha256": sha256})
 
     def text(self) -> bytes:
-        """Return all numbers in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)

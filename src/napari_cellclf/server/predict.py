@@ -83,7 +83,7 @@ async def classify(
 
 
 def as_text(answer: Answer) -> str:
-    """Write answers as the first version of this service did."""
+    """Format predictions as the first version of this service did."""
     lines = [(one.image, _line(one)) for one in answer.predictions]
     if len(lines) == 1:
         return lines[0][1]
@@ -94,16 +94,16 @@ def as_text(answer: Answer) -> str:
 class PredictOptions:
     """What a request asks for besides its images."""
 
-    #: The model's channels to those of the images.
+    #: From the model's channels to those of the images.
     mapping: Mapping[str, str | None] | None
-    #: What each file shows.
+    #: The channel that each file shows.
     channels: tuple[str, ...]
-    #: Whether the answer is lines of text.
+    #: Whether to answer with lines of text.
     as_text: bool
 
 
 def read_options(request: Request) -> PredictOptions:
-    """Read what the address and the header ask for."""
+    """Read the query parameters and the Accept header."""
     unknown = set(request.query_params) - set(PredictQuery.model_fields)
     if unknown:
         raise RequestError(
@@ -149,7 +149,7 @@ def _rows(images: Sequence[UploadedImage], spec: BundleSpec) -> Iterator[_Prepar
 
 
 def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
-    """Prepare some of a request's images, not all: a stack would fill the memory."""
+    """Prepare some of a request's images, not all: a stack could fill the memory."""
     taken: list[_Prepared] = []
     size = 0
     try:

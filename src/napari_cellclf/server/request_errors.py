@@ -1,4 +1,4 @@
-"""What goes wrong, as clients are told: a status, a code, and one line without paths."""
+"""Errors for clients: a status, a code, and one line without paths of the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_cellclf.errors import (
 )
 from napari_cellclf.io.limits import LIMIT_VARIABLE
 
-#: Codes of what is wrong with an image; the first that fits.
+#: Status and code of errors about images; the first that matches.
 _CODES: tuple[tuple[type[InputError], int, str], ...] = (
     (ImageTooLargeError, 413, "image_too_large"),
     (UnreadableImageError, 422, "unreadable_image"),
@@ -40,19 +40,19 @@ class RequestError(Exception):
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected."""
 
 
 def busy(why: str, seconds: int = 1) -> RequestError:
-    """Make the answer to a request that came when there was too much to do."""
+    """Make the error for a busy server."""
     detail = f"{why}; try again after {seconds} s"
     return RequestError(503, "busy", detail, {"Retry-After": str(seconds)})
 
 
 def of_image(error: InputError) -> RequestError:
-    """Say what is wrong with an image."""
+    """Turn an error about an image into one for clients."""
     status, code = next((status, code) for kind, status, code in _CODES if isinstance(error, kind))
-    # A variable of the server's environment is no remedy for its clients.
+    # Clients cannot set an environment variable of the server.
     detail = str(error).partition(f", set {LIMIT_VARIABLE}")[0]
     if code == "channel_mismatch":
         detail = detail.partition(_REMEDY)[0] + _CHANNELS
@@ -60,7 +60,7 @@ def of_image(error: InputError) -> RequestError:
 
 
 def one_line(text: str) -> str:
-    r"""Make text that a client may have had a hand in fit for one line of an answer or a log.
+    r"""Make text that may come from a client safe for one line of an answer or a log.
 
     Examples
     --------

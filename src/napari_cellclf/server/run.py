@@ -92,9 +92,9 @@ class Server(uvicorn.Server):
 
 
 def allow_many_connections() -> None:
-    """Let the process have as many open files as the system allows it, where it asks for fewer.
+    """Raise the limit of open files of this process to the system's maximum.
 
-    A connection is one, from before its first byte, and TLS waits a minute for that.
+    Each connection is one, even before its first byte, for which TLS waits a minute.
     """
     if sys.platform == "win32":
         return

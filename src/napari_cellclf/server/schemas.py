@@ -34,41 +34,41 @@ class _Answer(BaseModel):
 
 
 class Failure(_Answer):
-    """Why there is no answer."""
+    """An error."""
 
     error: str = Field(description="a code for programs", examples=["channel_mismatch"])
     detail: str = Field(description="one sentence: what was received, and what to do")
 
 
 class ModelName(_Answer):
-    """Which model answered."""
+    """The model that predicted."""
 
     name: str
-    sha256: Sha256 = Field(description="of all that its bundle says, its network included")
+    sha256: Sha256 = Field(description="of the bundle's description, with the hashes of its files")
 
 
 class ImageAnswer(_Answer):
-    """The class of one image, or of one plane of a stack."""
+    """The prediction of one image, or of one plane of a stack."""
 
     image: str = Field(description="the file's name; planes add their position")
     label: str = Field(description="the most probable class")
     confidence: float = Field(ge=0, le=1, description="its probability")
     unsure: bool | None = Field(
-        default=None, description="whether that is below the model's threshold, if it has one"
+        default=None, description="whether it is below the model's threshold, if there is one"
     )
     probabilities: dict[str, float] = Field(description="of all classes, in the model's order")
     warnings: tuple[str, ...] = ()
-    metadata: dict[str, Any] = Field(default={}, description="what the file's name says")
+    metadata: dict[str, Any] = Field(default={}, description="fields of the file's name")
 
 
 class ImageFailure(Failure):
-    """Why one of several images has no class."""
+    """The error of one of several images."""
 
     image: str
 
 
 class Answer(_Answer):
-    """The classes of all images of a request, in order."""
+    """The predictions of all images of a request, in order."""
 
     model: ModelName
     predictions: tuple[ImageAnswer | ImageFailure, ...]
@@ -85,7 +85,7 @@ class RequestLimits(_Answer):
 
 
 class ModelAnswer(ModelName):
-    """The model, its card, and all it takes to prepare images for it."""
+    """The model, its card, and everything needed to prepare images for it."""
 
     device: str
     version: str = Field(description="of napari-cellclf on the server")
@@ -95,7 +95,7 @@ class ModelAnswer(ModelName):
 
 
 class State(_Answer):
-    """Whether the server is alive, or ready to be asked."""
+    """Whether the server is alive, or ready for requests."""
 
     status: str = Field(examples=["ok"])
 
@@ -126,11 +126,11 @@ class ComputeHeaders(BaseModel):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address of the server: what answers there, and how it is described."""
+    """An address of the server, its handler and its description."""
 
     path: str
     handler: Callable[[Request], Awaitable[Response]]
-    #: One sentence; an address without is not described.
+    #: One sentence; without it, the address is not described.
     summary: str = ""
     methods: tuple[str, ...] = ("GET",)
     #: The content types of a body, if it takes one, and of its answer: models or schemas.
@@ -139,7 +139,7 @@ class Endpoint:
     query: type[BaseModel] | None = None
     headers: type[BaseModel] | None = None
     statuses: tuple[int, ...] = ()
-    #: Whether it needs no token: nothing of it is about the model or costs anything.
+    #: Whether it needs no token, since it reveals nothing of the model and costs nothing.
     public: bool = False
 
 

@@ -83,7 +83,7 @@ def _seconds_each(classifier: Classifier, size: int) -> float:
 
 
 def _warm_other_sizes(classifier: Classifier) -> None:
-    """Show a network for any size of image two more: TensorFlow then lets go of the dimension."""
+    """Compute two other sizes if any is allowed: TensorFlow then compiles for all."""
     if classifier.preprocessing.size is not None:
         return
     plane = classifier.preprocessing(classifier.bundle.test_image)
@@ -131,7 +131,7 @@ class Models:
             before = await self._run(self._fingerprint)
             loading = asyncio.ensure_future(self._run(self._load))
             await asyncio.wait([loading])
-            # Whatever went wrong with it, it must not end the watch.
+            # No error of the new model may end the watch.
             error = loading.exception()
             if error is not None:
                 self._refuse(_sentence(error), before)

@@ -1,4 +1,4 @@
-"""What the handlers of requests share: the model, the network's queue, the decoders, the limits."""
+"""What request handlers share: the model, the queue of the network, the decoders, the limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Service:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Compute batches, and watch the model if asked to, for as long as the block lasts."""
+        """Compute batches, and watch the model if configured, while the block runs."""
         work: list[Coroutine[Any, Any, None]] = [self.batcher.run()]
         if self.settings.reload_seconds is not None:
             work.append(self.models.watch(self.settings.reload_seconds))
@@ -55,11 +55,11 @@ class Service:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def decode(self, work: Callable[[], T]) -> T:
-        """Do work in one of the threads that decode images."""
+        """Run work in one of the threads that decode images."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
     async def answer(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work for a request whose body has been read, as long as someone waits for it."""
+        """Run the work of a request whose body has been read, until the client disconnects."""
         if self._running >= self.limits.requests:
             work.close()
             raise busy(f"{self._running} requests are being answered already")

@@ -1,4 +1,4 @@
-"""How a server is run: where it listens, who may ask, and how much one request may take."""
+"""Settings of a server: where it listens, who may connect, and its limits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+")
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken from clients before they are refused."""
+    """Limits of what clients can send."""
 
     #: Of one request.
     body_bytes: int = 64 * _MIB
     #: Of the decoded pixels of one image, of one file or several, as their headers declare them.
     pixel_bytes: int = 64 * _MIB
-    #: Of one prepared image; a network that takes any size is busy with it for seconds.
+    #: Of one prepared image; a network for any size would compute it for seconds.
     plane_bytes: int = 64 * _MIB
     files: int = 64
     planes: int = 256
@@ -36,13 +36,13 @@ class Limits:
     idle: int = 512
     header_seconds: float = 10.0
     body_seconds: float = 30.0
-    #: Of the header of a request, and of what follows its body.
+    #: Of the header of a request, and of the trailer after its body.
     header_bytes: int = 64 * 1024
-    #: For a client to take what was sent.
+    #: For a client to read its answer.
     write_seconds: float = 30.0
-    #: From the whole request to its answer.
+    #: From the complete request to its answer.
     answer_seconds: float = 30.0
-    #: For finishing what has begun when the server is told to stop.
+    #: For finishing requests when the server shuts down.
     stop_seconds: float = 30.0
     #: Images that are computed together, at most.
     batch: int = 16
@@ -50,11 +50,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is run."""
+    """Settings of a server."""
 
-    #: Address to listen at.
+    #: Address to listen on.
     host: str = "127.0.0.1"
-    #: To listen at; 0 takes a free one.
+    #: To listen on; 0 takes a free one.
     port: int = 8080
     #: Clients must send it; None only where nobody but this computer can connect.
     token: str | None = field(default=None, repr=False)
@@ -72,7 +72,7 @@ class Settings:
     drain_seconds: float = 0.0
     engine: EngineChoice = "auto"
     precision: Precision = "auto"
-    #: How much is taken from clients.
+    #: Of what clients can send.
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""``/``: one page that asks the server, without anything from elsewhere."""
+"""``/``: a web page to classify images, which loads nothing from other sites."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def page(request: Request) -> Response:
 
 @cache
 def _page() -> tuple[bytes, str]:
-    """Put the page together, and allow in it exactly its own style and script."""
+    """Assemble the page, with a policy that allows only its own style and script."""
     folder = files(__name__)
     style = folder.joinpath("style.css").read_text(encoding="utf-8")
     script = folder.joinpath("script.js").read_text(encoding="utf-8")
