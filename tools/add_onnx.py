@@ -19,7 +19,7 @@ from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.sources import collect_sources
-from napari_cellclf.models.bundle_onnx import measure_rounding, write_graph
+from napari_cellclf.models.save import measure_rounding, write_graph
 
 
 def main() -> None:

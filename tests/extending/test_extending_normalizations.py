@@ -157,8 +157,7 @@ def test_the_median_is_exported(tmp_path):
 def test_the_graph_computes_the_median_of_any_size(sides):
     import keras
 
-    from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
-    from napari_cellclf.models.export.onnx.convert import to_onnx
+    from napari_cellclf.models.export.onnx.convert import ClassifierSteps, to_onnx
     from napari_cellclf.models.export.runtimes import run_onnx
 
     form = NORMALIZATIONS.get("median")()

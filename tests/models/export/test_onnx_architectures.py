@@ -13,8 +13,7 @@ from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.architectures.registry import build_network, list_architectures
 from napari_cellclf.models.export.onnx import convert
-from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
-from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
+from napari_cellclf.models.export.onnx.convert import OPSET, ClassifierSteps, to_onnx
 
 Difference = Callable[..., float]
 

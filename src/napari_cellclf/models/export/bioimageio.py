@@ -28,8 +28,7 @@ from napari_cellclf.models.export.card_text import (
     written_authors,
 )
 from napari_cellclf.models.export.formats import ExportSource, metadata
-from napari_cellclf.models.export.onnx.classifier_steps import ClassifierSteps
-from napari_cellclf.models.export.onnx.convert import OPSET, to_onnx
+from napari_cellclf.models.export.onnx.convert import OPSET, ClassifierSteps, to_onnx
 from napari_cellclf.models.export.runtimes import (
     TOLERANCE,
     export_library,

@@ -14,8 +14,8 @@ import pytest
 from napari_cellclf.bundles.bundle import GRAPH
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError
-from napari_cellclf.models import bundle_onnx
-from napari_cellclf.models.bundle_onnx import measure_rounding, write_graph
+from napari_cellclf.models import save
+from napari_cellclf.models.save import measure_rounding, write_graph
 
 PIXELS = np.random.default_rng(0).normal(size=(1, 12, 12, 2)).astype(np.float32)
 
@@ -44,7 +44,7 @@ def test_either_engine_can_try_it(
 ) -> None:
     if not find_spec(runtime):
         pytest.skip(f"{runtime} is not installed")
-    monkeypatch.setattr(bundle_onnx, "find_spec", lambda name: name == runtime or None)
+    monkeypatch.setattr(save, "find_spec", lambda name: name == runtime or None)
     assert _write(network, tmp_path) == tmp_path / GRAPH
 
 
@@ -52,7 +52,7 @@ def test_not_without_an_engine_to_try_it(
     network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(bundle_onnx, "find_spec", lambda name: None)
+    monkeypatch.setattr(save, "find_spec", lambda name: None)
     with caplog.at_level("INFO"):
         assert _write(network, tmp_path) is None
     assert "mine has no model.onnx, so only Keras can run it: no engine is installed" in (
@@ -74,7 +74,7 @@ def test_not_if_it_would_double_a_large_bundle(
     network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setitem(bundle_onnx.LIMITS, GRAPH, 4 * network.count_params() - 1)
+    monkeypatch.setitem(save.LIMITS, GRAPH, 4 * network.count_params() - 1)
     with caplog.at_level("INFO"):
         assert _write(network, tmp_path) is None
     assert "would double a large bundle" in caplog.text
@@ -89,7 +89,7 @@ def test_whatever_goes_wrong_costs_no_network(
     def fail(network: keras.Model) -> bytes:
         raise error
 
-    monkeypatch.setattr(bundle_onnx, "to_onnx", fail)
+    monkeypatch.setattr(save, "to_onnx", fail)
     with caplog.at_level("INFO"):
         assert _write(network, tmp_path) is None
     assert str(error) in caplog.text
@@ -127,7 +127,7 @@ def test_what_cannot_be_rounded_costs_no_network(
 ) -> None:
     graph = _write(network, tmp_path)
     assert graph is not None
-    monkeypatch.setattr(bundle_onnx, "load_graph_engine", lambda *_: _Failing(error))
+    monkeypatch.setattr(save, "load_graph_engine", lambda *_: _Failing(error))
     found = measure_rounding(network, graph, [PIXELS[0], PIXELS[0]])
     assert found == (None if error is not None else RoundingSpec(n=2, largest=1.0))
 
@@ -140,7 +140,7 @@ def test_the_worst_of_typical_images_tells_what_rounding_does(
     graph = _write(network, tmp_path)
     assert graph is not None
     engine = _Rounding(network, dtype)
-    monkeypatch.setattr(bundle_onnx, "load_graph_engine", lambda *_: engine)
+    monkeypatch.setattr(save, "load_graph_engine", lambda *_: engine)
     images = [np.full((12, 12, 2), level, np.float32) for level in (0.1, 0.4, 0.2)]
     found = measure_rounding(network, graph, images)
     if dtype == "float32":
