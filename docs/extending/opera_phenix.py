@@ -20,6 +20,8 @@ class OperaPhenix(NamingScheme):
 
     name = "opera-phenix"
     example = "Images/r01c02f03p01-ch4sk1fk1fl1.tiff"
+    globs = ("r*c*f*p*-ch*.tif", "r*c*f*p*-ch*.tiff")
+    groups = ("well",)
 
     def parse(self, path: PurePath) -> Fields | None:
         """Read well (such as ``A02``), site, plane, time and channel."""

@@ -76,7 +76,7 @@ class RxRx1Names(NamingScheme):
             return None
         well, site, channel = match.groups()
         own = {"well": well.upper(), "site": int(site), CHANNEL: int(channel)}
-        return {**_parse_folder(path.parent), **own}
+        return {**_parse_folders(*path.parts[-3:-1]), **own}
 
     def channel_name(self, channel: str | int) -> str:
         """Name the published stain."""
@@ -133,9 +133,11 @@ def stain_channels(optional: Collection[int] = ()) -> tuple[ChannelSpec, ...]:
 
 
 @lru_cache(maxsize=256)
-def _parse_folder(folder: PurePath) -> dict[str, str | int]:
+def _parse_folders(*names: str) -> dict[str, str | int]:
     """Read experiment and plate; the experiment's number gets two digits, as published."""
-    plate, experiment = _PLATE.fullmatch(folder.name), _EXPERIMENT.fullmatch(folder.parent.name)
+    if len(names) < 2:
+        return {}
+    experiment, plate = _EXPERIMENT.fullmatch(names[0]), _PLATE.fullmatch(names[1])
     if plate is None or experiment is None:
         return {}
     return {"experiment": f"{experiment[1]}-{int(experiment[2]):02d}", "plate": int(plate[1])}
