@@ -150,7 +150,7 @@ class TestRefused:
         ("option", "sentence"),
         [
             (("--preset", "no"), "there is no preset 'no'"),
-            (("--set", "epoch=3"), "epoch is no setting"),
+            (("--set", "epoch=3"), "epoch is not a setting"),
             (("--set", "learning_rate=nan"), "learning_rate cannot be nan"),
             (("--continue-from", "no"), "no"),
             (("--architecture", "no"), "no"),

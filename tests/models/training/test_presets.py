@@ -88,8 +88,8 @@ def test_changes_leave_the_preset_as_it_is():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("epoch", 3, "epoch is no setting"),
-        ("augmentation.rotations", 0.1, "rotations is no setting"),
+        ("epoch", 3, "epoch is not a setting"),
+        ("augmentation.rotations", 0.1, "rotations is not a setting"),
         ("epochs", -1, "epochs cannot be -1"),
         ("learning_rate", float("nan"), "learning_rate cannot be nan"),
         ("learning_rate", "fast", "learning_rate cannot be 'fast'"),

@@ -156,7 +156,7 @@ def test_another_architecture_leaves_the_parameters_of_the_first() -> None:
         ({"epochs": "0"}, "train for at least one epoch"),
         ({"learning_rate": "-1"}, "learning_rate"),
         ({"architecture": "resnet-fifty"}, "resnet"),
-        ({"advanced": (("augmentation.flps", "1"),)}, "augmentation.flps is no setting"),
+        ({"advanced": (("augmentation.flps", "1"),)}, "augmentation.flps is not a setting"),
         ({"advanced": (("warmup", "just words"),)}, "Warmup cannot be 'just words'"),
     ],
 )

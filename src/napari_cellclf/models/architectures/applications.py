@@ -1,4 +1,4 @@
-"""Every classifier of `keras.applications`, through one mechanism, by name.
+"""Every classifier of `keras.applications`, by name.
 
 Nothing is listed here: default sizes and normalisations are found in Keras itself. A network that
 Keras adds needs one more line among the entry points in ``pyproject.toml``.
@@ -105,7 +105,7 @@ def application_names() -> list[str]:
 
 @cache
 def imagenet_normalization(name: str) -> ImageNet:
-    """Find what a network's ``preprocess_input`` does, and state it as numbers.
+    """Measure what a network's ``preprocess_input`` does, as numbers.
 
     It is tried on a few pixels; it is affine for each channel, and some swap red and blue.
 
@@ -200,7 +200,7 @@ def _refuse_learnt_scaling(backbone: keras.Model, name: str) -> None:
 
 
 class _DownloadExplained:
-    """Turn what Keras raises when it cannot fetch a file, a bare Exception, into one of ours."""
+    """Turn the bare Exception of a failed download in Keras into an error of ours."""
 
     def __init__(self, name: str) -> None:
         self.name = name

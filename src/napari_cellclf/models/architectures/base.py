@@ -1,4 +1,4 @@
-"""What an architecture is, for ours and for those of other packages."""
+"""The interface of architectures, ours and those of other packages."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def build_network(
 
 
 def architecture_version(name: str) -> int:
-    """Return the version of an architecture: another one may build another network."""
+    """Return the version of an architecture; it changes when `build` makes another network."""
     return find_architecture(name).version
 
 
@@ -165,7 +165,7 @@ def default_preprocessing(
 
 
 def weights_origin(architecture: str, weights: str | Path | None, channels: int) -> str | None:
-    """Say where a network's first weights came from, for the record that a bundle keeps.
+    """Describe the origin of a network's initial weights, for the record in a bundle.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Backbones fitted to images of any number of channels, and given a head for these classes.
+"""Adapt pretrained backbones to any number of channels, and add a head for the classes.
 
 A pretrained network wants three channels. `widen` makes the same network for `n` channels: every
 layer is cloned, every weight copied, and the kernel of the first convolution becomes the mean over
@@ -49,7 +49,7 @@ def assemble(
     train_backbone: bool | None = None,
     unit_range: bool = False,
 ) -> keras.Model:
-    """Fit a backbone of three channels to the images at hand and give it a head.
+    """Adapt a backbone of three channels to the images, and add a head.
 
     `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
     and unit variance.
@@ -103,7 +103,7 @@ def add_head(
 
 
 def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
-    """Find what brings prepared pixels to what a network saw in training.
+    """Find the scale and offset from prepared pixels to those that a network was pretrained on.
 
     `unit_range`: whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
 

@@ -61,7 +61,7 @@ def continued_bundle(name_or_path: str) -> ModelBundle:
 def network_parameters(
     config: TrainingConfig, preprocessing: Preprocessing
 ) -> dict[str, Scalar | list[Scalar]]:
-    """Return the parameters of the network: those configured, and those that follow from them."""
+    """Return the parameters of the network: as configured, with seed and pixel range if used."""
     accepted = find_architecture(config.architecture).parameters()
     parameters = dict(config.parameters)
     if "seed" in accepted:
@@ -207,7 +207,7 @@ def _continued(name_or_path: str, classes: Sequence[str]) -> InitialNetwork:
 
 @contextmanager
 def _precision(config: TrainingConfig) -> Iterator[None]:
-    """Let networks that are built inside compute as configured."""
+    """Build networks inside with the configured precision."""
     wanted = config.precision
     if wanted == "auto":
         wanted = "bfloat16" if has_fast_bfloat16() else "float32"
@@ -235,7 +235,7 @@ class _AsLearnt(keras.layers.Layer):
         return self._network(inputs, training=False)
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        """Tell the shape without computing."""
+        """Return the shape without computing."""
         return self._network.compute_output_spec(inputs)
 
 

@@ -1,4 +1,4 @@
-"""Ready-made configurations, each a readable file that says why; no Keras needed."""
+"""Ready-made configurations, each a readable file with reasons; imports no Keras."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRANSFER = "brightfield-rgb"
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration with a name."""
+    """A named configuration."""
 
     #: What `load_preset` takes.
     name: str
@@ -33,7 +33,7 @@ class Preset:
     description: str
     #: The fields of `TrainingConfig` that it sets.
     config: Mapping[str, Any]
-    #: What it keeps of the images: `every` and `minutes`, as for `read_dataset`.
+    #: Which images it uses: `every` and `minutes`, as for `read_dataset`.
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def fields_for(self, architecture: str | None) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def find_preset(name: str) -> Preset:
 
 
 def choose_preset(name: str | None, architecture: str | None) -> Preset:
-    """Find the preset that is meant where only one of both, or neither, is named.
+    """Choose the preset for a preset's or an architecture's name; the default if neither is given.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def choose_preset(name: str | None, architecture: str | None) -> Preset:
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:
-    """Make a configuration of a preset.
+    """Make the configuration of a preset.
 
     Parameters
     ----------
@@ -123,12 +123,12 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
     Returns
     -------
     TrainingConfig
-        Checked.
+        Validated.
 
     Raises
     ------
     InputError
-        If there is no such preset, or a field or value cannot be.
+        If there is no such preset, or a field or value is invalid.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Traini
 def make_config(
     config: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
-    """Make a configuration of fields and changes to them."""
+    """Make a configuration from fields and overrides."""
     fields: dict[str, Any] = {key: _copied(value) for key, value in config.items()}
     for path, value in (overrides or {}).items():
         _put(fields, path, value)
@@ -153,7 +153,8 @@ def make_config(
         steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
         where = ".".join(steps) or "the configuration"
         unknown = problem["type"] == "extra_forbidden"
-        what = "is no setting" if unknown else f"cannot be {problem['input']!r}: {problem['msg']}"
+        invalid = f"cannot be {problem['input']!r}: {problem['msg']}"
+        what = "is not a setting" if unknown else invalid
         raise InputError(f"{where} {what}; see the settings in the documentation") from error
 
 

@@ -24,7 +24,7 @@
     try {
       answer = await fetch(path, { ...options, headers, credentials: "omit" });
     } catch {
-      throw { error: "unreachable", detail: "The server does not answer; check that it still runs." };
+      throw { error: "unreachable", detail: "The server does not answer; check that it is running." };
     }
     const body = await answer.json().catch(() => null);
     if (!answer.ok || body === null) {
@@ -52,7 +52,7 @@
     const channels = spec.input.preprocessing.channels;
     const names = channels.map((one) => (one.required ? one.name : `${one.name} (optional)`));
     const classes = spec.classes.map((one) => one.display_name || one.name);
-    get("about").textContent = `Tells apart ${classes.join(", ")}. It looks at ${names.join(", ")}.`;
+    get("about").textContent = `Classes: ${classes.join(", ")}. Channels: ${names.join(", ")}.`;
     get("model").textContent =
       `${model.name} ${model.sha256.slice(0, 12)} on ${model.device}, napari-cellclf ${model.version}`;
   };
@@ -181,7 +181,7 @@
     if (canvas) entry.querySelector("canvas").getContext("2d").drawImage(canvas, 0, 0);
     const said = make("div");
     if (prediction.error) {
-      said.append(make("h2", "No answer"), make("p", prediction.image, "name"));
+      said.append(make("h2", "No prediction"), make("p", prediction.image, "name"));
       said.append(make("p", prediction.detail));
     } else {
       const unsure = prediction.unsure ? " (unsure)" : "";
