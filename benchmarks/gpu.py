@@ -37,7 +37,6 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from engines import medians
-from napari_cellclf.io.rxrx1_stains import stain_channels
 
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
@@ -49,8 +48,10 @@ from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.onnx_engines import OnnxRuntimeEngine
 from napari_cellclf.inference.prepare import BadImage, Item, prepared_ahead
+from napari_cellclf.io.kept_arrays import KeptArrays
 from napari_cellclf.io.prepared import Item as CacheItem
-from napari_cellclf.io.prepared import PreparedImages, prepare_images
+from napari_cellclf.io.prepared import prepare_images
+from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.models.devices import chosen_backend, describe_device, find_devices, set_up
 from napari_cellclf.models.training.batches import Batches, Subset
@@ -86,7 +87,7 @@ class Material:
     """The images of a case: as files, and prepared on disk."""
 
     sources: list[ImageSource]
-    prepared: PreparedImages
+    prepared: KeptArrays
 
 
 def cases(quick: bool, batch_size: int | None) -> list[Case]:
