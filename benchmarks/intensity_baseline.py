@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from napari_cellclf.core.sampling import class_weights
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.io.read import read_image
 
 FEATURES = {"sums": 1, "sums, means, deviations": 3, "all seven": 7}

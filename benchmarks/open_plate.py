@@ -70,7 +70,7 @@ def main() -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_cellclf.io.naming import find_images
+    from napari_cellclf.io.named_images import find_images
     from napari_cellclf.plugin.reader import read
 
     viewer = napari.Viewer()

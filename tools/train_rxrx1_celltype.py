@@ -35,7 +35,7 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.io.naming import find_images
+from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.read import read_named
 from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.models.architectures.compact_cnn import COMPACT_CNN

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.simulation import simulate_embryo, simulate_site
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.load import load_classifier
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
     from napari_cellclf.io.read import read_image
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.reports.evaluate import evaluate
@@ -46,7 +46,7 @@ _HOME = {
     "evaluate": "reports.evaluate",
     "list_models": "bundles.catalogue",
     "load_classifier": "inference.load",
-    "read_dataset": "io.datasets.read",
+    "read_dataset": "io.datasets",
     "read_image": "io.read",
     "simulate_embryo": "core.simulation",
     "simulate_site": "core.simulation",

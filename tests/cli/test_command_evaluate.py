@@ -162,7 +162,7 @@ def run_folder(screen: Path, bundle: Path, tmp_path: Path) -> Path:
     """A finished run, as if the model had been trained on the first plate of the table."""
     import shutil
 
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.runs.create import create_run
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from imagecodecs import png_encode
 
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import api, cross_validation
 from napari_cellclf.runs.create import create_run, load_dataset

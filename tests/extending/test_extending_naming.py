@@ -17,8 +17,8 @@ import napari_cellclf as cc
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import ImageError, NameParseError
-from napari_cellclf.io.datasets.inspection import inspect_dataset
-from napari_cellclf.io.items import Item, item_keys
+from napari_cellclf.io.dataset_inspection import inspect_dataset
+from napari_cellclf.io.prepared import Item, item_keys
 from napari_cellclf.io.sources import collect_sources
 
 #: Channel 10 comes last, though not in the order of letters.

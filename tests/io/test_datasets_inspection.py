@@ -16,8 +16,8 @@ from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, check_bad_files, without_bad_files
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, DatasetError
-from napari_cellclf.io.datasets.inspection import inspect_dataset
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.dataset_inspection import inspect_dataset
+from napari_cellclf.io.datasets import read_dataset
 
 
 def save(

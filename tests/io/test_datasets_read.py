@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 
 
 def touch(root: Path, *names: str) -> Path:

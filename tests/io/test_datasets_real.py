@@ -9,8 +9,8 @@ import pytest
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import check_bad_files
 from napari_cellclf.errors import DatasetError
-from napari_cellclf.io.datasets.inspection import inspect_dataset
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.dataset_inspection import inspect_dataset
+from napari_cellclf.io.datasets import read_dataset
 
 
 def test_rxrx1_is_split_by_the_plates_of_each_experiment(real_data: Path) -> None:

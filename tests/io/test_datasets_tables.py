@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.datasets.read import read_dataset
-from napari_cellclf.io.datasets.rows import make_frame
-from napari_cellclf.io.datasets.tables import read_dataset_csv, write_dataset_csv
+from napari_cellclf.io.dataset_tables import make_frame, read_dataset_csv, write_dataset_csv
+from napari_cellclf.io.datasets import read_dataset
 
 
 def write(folder: Path, text: str, name: str = "table.csv") -> Path:

@@ -14,8 +14,8 @@ import pytest
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, ImageTooLargeError, UnreadableImageError
+from napari_cellclf.io.decoding import silenced
 from napari_cellclf.io.files import read_file, read_header
-from napari_cellclf.io.quiet import silenced
 from napari_cellclf.io.read import read_image
 
 Row = dict[str, str]

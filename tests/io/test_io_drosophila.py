@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import napari_cellclf as cc
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.drosophila import DROSOPHILA
-from napari_cellclf.io.naming import find_images, parse_name
-from napari_cellclf.io.planes import collapse_grey
+from napari_cellclf.io.named_images import find_images
+from napari_cellclf.io.naming import parse_name
+from napari_cellclf.io.read import collapse_grey
 
 NAME = "Stage(060)-20230811-Cycle00-embryo03-3"
 

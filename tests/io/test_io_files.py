@@ -10,8 +10,8 @@ import tifffile
 
 import napari_cellclf as cc
 from napari_cellclf.errors import ImageError, InputError, UnreadableImageError
-from napari_cellclf.io.files import is_hidden, read_file
-from napari_cellclf.io.limits import human_bytes, limit_or_default
+from napari_cellclf.io.decoding import human_bytes, limit_or_default
+from napari_cellclf.io.files import expanded, is_hidden, read_file
 
 PIXELS = np.arange(72, dtype=np.uint8).reshape(9, 8)
 
@@ -126,3 +126,10 @@ def test_an_image_may_take_a_gibibyte_unless_more_is_allowed(
     assert limit_or_default(None) == 2**30
     monkeypatch.setenv("CELLCLF_MAX_IMAGE_BYTES", str(2**33))
     assert limit_or_default(None) == 2**33
+
+
+def test_a_home_that_nobody_has_is_left_as_it_was_typed() -> None:
+    assert expanded("~") == Path.home()
+    assert expanded("~/models") == Path.home() / "models"
+    assert expanded("~nobody-of-that-name/x.keras") == Path("~nobody-of-that-name/x.keras")
+    assert expanded(Path("plain")) == Path("plain")

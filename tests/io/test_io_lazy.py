@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_cellclf.io import lazy
-from napari_cellclf.io.lazy import lazy_stack
+from napari_cellclf.io import stacks
+from napari_cellclf.io.stacks import lazy_stack
 
 U8 = np.dtype(np.uint8)
 
@@ -61,7 +61,7 @@ def test_what_is_done_to_a_plane_stays_with_who_did_it(paths: list[Path]) -> Non
 
 
 def test_few_planes_are_kept(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy, "_KEPT_PLANES", 2)
+    monkeypatch.setattr(stacks, "_KEPT_PLANES", 2)
     read = Reader()
     stack = lazy_stack([{0: path} for path in paths], None, read, (2, 3), U8)
     for index in (0, 1, 0, 2, 0, 1):
@@ -70,7 +70,7 @@ def test_few_planes_are_kept(paths: list[Path], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_large_planes_are_not_kept(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy, "_KEPT_BYTES", 5)
+    monkeypatch.setattr(stacks, "_KEPT_BYTES", 5)
     read = Reader()
     stack = lazy_stack([{0: paths[1]}], None, read, (2, 3), U8)
     assert all(np.asarray(stack).max() == 1 for _ in range(2))

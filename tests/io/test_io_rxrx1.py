@@ -13,7 +13,8 @@ import napari_cellclf as cc
 from napari_cellclf.core.channels import match_channels
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.errors import ImageError, UnreadableImageError
-from napari_cellclf.io.naming import find_images, named_image, parse_name
+from napari_cellclf.io.named_images import find_images, named_image
+from napari_cellclf.io.naming import parse_name
 from napari_cellclf.io.rxrx1 import RXRX1, stain_channels
 
 MakeSite = Callable[..., Path]

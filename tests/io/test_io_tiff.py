@@ -371,7 +371,7 @@ def test_values_that_cannot_be_classified_are_refused(
 def test_other_threads_may_go_on_logging(caplog: pytest.LogCaptureFixture) -> None:
     import threading
 
-    from napari_cellclf.io.quiet import silenced
+    from napari_cellclf.io.decoding import silenced
 
     logger = logging.getLogger("tifffile")
     with silenced("tifffile"):

@@ -12,7 +12,8 @@ import tifffile
 
 import napari_cellclf as cc
 from napari_cellclf.errors import DatasetError, NameParseError, NoImagesError
-from napari_cellclf.io.naming import find_images, find_scheme, understood_below
+from napari_cellclf.io.named_images import find_images, understood_below
+from napari_cellclf.io.naming import find_scheme
 from napari_cellclf.io.patterns import NamePattern
 from napari_cellclf.io.sources import collect_sources
 from napari_cellclf.io.stacks import looks_named, read_stack

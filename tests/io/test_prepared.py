@@ -22,11 +22,10 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import CancelledError, DatasetError, UnreadableImageError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module
-from napari_cellclf.io.items import Item, item_keys
-from napari_cellclf.io.kept_arrays import KeptArrays
-from napari_cellclf.io.prepared import prepare_images
+from napari_cellclf.io.array_cache import KeptArrays
+from napari_cellclf.io.cache import remove_abandoned
+from napari_cellclf.io.prepared import Item, item_keys, prepare_images
 from napari_cellclf.io.read import read_image
-from napari_cellclf.io.room import remove_abandoned
 from napari_cellclf.models.training.presets import find_preset
 
 GREY = Preprocessing(channels=[{"name": "grey"}], normalization={"kind": "scale_linear"})

@@ -9,7 +9,7 @@ from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.errors import ChannelMismatchError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.rebuild import weight_names
-from napari_cellclf.io.naming import find_images
+from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.read import read_named
 from napari_cellclf.models.architectures.registry import build_network
 

@@ -15,7 +15,7 @@ import pytest
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, LeakageError, RunError, RunLockedError
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import create
 from napari_cellclf.runs.api import run_training

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from napari_cellclf.errors import RunError
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import load_dataset

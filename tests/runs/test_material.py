@@ -12,7 +12,7 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import ignore_progress, never_stop
 from napari_cellclf.errors import CancelledError, DatasetError
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset

@@ -10,7 +10,7 @@ import pytest
 from imagecodecs import png_encode
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import training
 from napari_cellclf.runs.api import run_training

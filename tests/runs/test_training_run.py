@@ -18,7 +18,7 @@ from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import CancelledError, CheckpointError, DatasetError
 from napari_cellclf.inference.load import load_classifier
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig

@@ -23,7 +23,7 @@ from napari_cellclf.errors import (
     RunError,
     TrainingError,
 )
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset

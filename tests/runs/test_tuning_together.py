@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from napari_cellclf.io.datasets.read import read_dataset
+from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.tuning.folder import create_search
 from napari_cellclf.runs.tuning.search import run_search

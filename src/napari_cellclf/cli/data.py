@@ -107,7 +107,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report, and write it with the table and the plots if asked to."""
-    from napari_cellclf.io.datasets.inspection import inspect_dataset
+    from napari_cellclf.io.dataset_inspection import inspect_dataset
     from napari_cellclf.reports.dataset import dataset_text
 
     if args.out is not None:
@@ -143,7 +143,7 @@ def read_and_split(args: argparse.Namespace) -> Dataset:
 
 def read_only(args: argparse.Namespace) -> Dataset:
     """Read labelled images as the arguments say, and leave them as they are."""
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
 
     return read_dataset(
         args.data,
@@ -157,7 +157,7 @@ def read_only(args: argparse.Namespace) -> Dataset:
 
 def _names_text(args: argparse.Namespace) -> str:
     """Say how the first names are read, where the user said how they are made."""
-    from napari_cellclf.io.naming import understood_below
+    from napari_cellclf.io.named_images import understood_below
 
     folder = Path(args.data)
     if args.naming is None or not folder.is_dir():
@@ -213,7 +213,7 @@ def _check_out(folder: Path, *, overwrite: bool) -> None:
 
 def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.Namespace) -> None:
     from napari_cellclf.cli.tables import write_bad_files
-    from napari_cellclf.io.datasets.tables import write_dataset_csv
+    from napari_cellclf.io.dataset_tables import write_dataset_csv
     from napari_cellclf.reports.dataset import dataset_text, plot_class_counts
 
     folder = args.out

@@ -26,7 +26,7 @@ def find_trained(model: str) -> Path:
 def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
     """Return how names are read: as asked, else as in training, if that fits any of them."""
     from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.io.naming import fitting_naming
+    from napari_cellclf.io.named_images import fitting_naming
 
     if asked is not None:
         return asked
@@ -40,7 +40,7 @@ def read_labelled(
     from dataclasses import replace
 
     from napari_cellclf.core.grouping import group_keys
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
     from napari_cellclf.runs.create import load_dataset
     from napari_cellclf.runs.folder import RunFolder
 

@@ -13,8 +13,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.room import delete_oldest, remove_abandoned
+from napari_cellclf.io.cache import cache_folder, delete_oldest, remove_abandoned
 
 #: Above this much, in bytes, those that were not used for longest are deleted.
 MAX_BYTES = 1 << 30

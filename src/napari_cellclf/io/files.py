@@ -8,11 +8,9 @@ from pathlib import Path
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, UnreadableImageError
-from napari_cellclf.io.decoding import decoding
-from napari_cellclf.io.headers import sniff
-from napari_cellclf.io.limits import limit_or_default
+from napari_cellclf.io.decoding import decoding, limit_or_default
 from napari_cellclf.io.memory import MemoryFile, read_head
-from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header
+from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header, sniff
 from napari_cellclf.io.tiff import TiffHeader, read_tiff, read_tiff_header
 
 #: Endings by which folders are searched for images; a file that is named is read whatever its
@@ -62,6 +60,11 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if "\0" in text or not text:
         raise ImageError(f"{text!r} is not a path; give the path of an image")
     return Path(text)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Put the home folder in the place of a leading ``~``, as people type it."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - a ~ without a home stays as it is
 
 
 def is_hidden(name: str) -> bool:

@@ -7,11 +7,14 @@ changed image is prepared again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,9 +29,9 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
+from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.items import Item, item_keys, way_key
-from napari_cellclf.io.kept_arrays import ArrayCache, KeptArrays
+from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.read import read_image
 
 if TYPE_CHECKING:
@@ -37,12 +40,15 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.image import Image
 
+
 #: Images that were not used for longest go first when all together would take more, in bytes.
 MOST_BYTES = 50 * 2**30
 #: Images that are decoded ahead of the one being written.
 _AHEAD = 8
 #: Images that stay decoded, since turns of one image follow one another.
 _DECODED = 2
+
+_FORMAT = 2
 
 
 def prepare_images(
@@ -133,3 +139,52 @@ def _check_room(folder: Path, needed: int) -> None:
             f"{free / 2**30:.1f} GiB are free; free some space, set CELLCLF_CACHE to a larger "
             "disk, or choose a smaller size"
         )
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image as training sees it: a file, and by how much it is turned."""
+
+    #: What `read_image` takes.
+    path: str
+    #: Counter-clockwise; 0 leaves the image as it is.
+    degrees: float = 0.0
+    #: How its file is named, as `read_image` takes it.
+    naming: str | None = None
+
+
+def way_key(preprocessing: Preprocessing, frame: str) -> str:
+    """Name a way to prepare images."""
+    made_by = f"{_FORMAT} {version('napari-cellclf')}"
+    return _digest(f"{made_by}\n{preprocessing.model_dump_json()}\n{frame}")
+
+
+def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -> tuple[str, ...]:
+    """Name prepared images after everything that their numbers depend on, each by itself."""
+    way = way_key(preprocessing, frame)
+    stamped = cache(_stamped)
+    return tuple(
+        _digest(f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}") for item in items
+    )
+
+
+def _stamped(path: str, naming: str | None) -> str:
+    # Absolute: another folder may have a file of the same name, size and time.
+    return "".join(f"\t{os.path.abspath(file)}\t{_stamp(file)}" for file in _files_of(path, naming))  # noqa: PTH100
+
+
+def _files_of(path: str, naming: str | None) -> list[str]:
+    named = named_image(Path(path), naming)
+    return [path] if named is None else [str(file) for file in named.files.values()]
+
+
+def _stamp(file: str) -> str:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - half the time of Path.stat, for many files
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]

@@ -1,23 +1,46 @@
-"""Read PNG and JPEG files, exactly: 16-bit RGB keeps its 16 bits."""
+"""PNG and JPEG files: what their headers declare, whether they are complete, and their pixels."""
 
 from __future__ import annotations
 
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
-from napari_cellclf.io import headers
-from napari_cellclf.io.decoding import decoding
-from napari_cellclf.io.limits import check_declared
+from napari_cellclf.io.decoding import check_declared, decoding
 from napari_cellclf.io.memory import AnyFile, read_head, size_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
 # Pillow is not used: it decodes 16-bit RGB PNG to 8 bits, and its guard against huge images is
 # one global number for the whole process.
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+JPEG_MAGIC = b"\xff\xd8\xff"
+TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+# A marker inside entropy-coded data is 0xFF and a byte other than 0 (a stuffed 0xFF), a restart
+# (D0..D7) or another 0xFF (fill), ITU-T T.81 section B.1.1.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+_START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+#: Each scan is a walk over all pixels, though it may take ten bytes only; the longest progressive
+#: scripts in use have a dozen.
+_MOST_SCANS = 100
+#: A colour profile and an extended preview take a few hundred.
+_MOST_SEGMENTS = 10_000
+# Colour types of PNG (ISO/IEC 15948 table 11.1) and the samples a decoder gives for each.
+_PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+#: Chunks from which pixels are decoded. Others are texts and profiles, compressed ones among them,
+#: which a decoder would inflate a thousand times over.
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
 
 def read_png(path: AnyFile, limit_bytes: int) -> Image:
@@ -31,7 +54,7 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
 
         header = read_raster_header(path, "png", limit_bytes)
         data = path.read_bytes()
-        needed = headers.png_pixels(data)
+        needed = png_pixels(data)
         if needed is None:
             raise _cut_short(path, len(data))
         pixels = imagecodecs.png_decode(needed)
@@ -54,13 +77,13 @@ def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
                 "convert it to RGB"
             )
         data = path.read_bytes()
-        if not headers.jpeg_is_complete(data):
+        if not jpeg_is_complete(data):
             raise _cut_short(path, len(data))
         pixels = imagecodecs.jpeg8_decode(data)
     return _image(pixels, header, path)
 
 
-def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> headers.RasterHeader:
+def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> RasterHeader:
     """Read the declared size of a PNG or JPEG file and hold it against the limit.
 
     `limit_bytes`: bytes of decoded pixels allowed.
@@ -68,7 +91,7 @@ def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> headers.Ra
     with decoding(path):
         # A JPEG's size may stand behind an embedded preview and colour profiles.
         head = read_head(path, 33 if kind == "png" else 2**20)
-        header = headers.png_header(head) if kind == "png" else headers.jpeg_header(head)
+        header = png_header(head) if kind == "png" else jpeg_header(head)
         check_declared(path, header.shape, header.dtype, limit_bytes)
         check_declared(path, (size_of(path),), np.dtype(np.uint8), limit_bytes)
         if 0 in header.shape:
@@ -83,7 +106,7 @@ def _cut_short(path: AnyFile, size: int) -> UnreadableImageError:
     )
 
 
-def _image(pixels: NDArray[Any], header: headers.RasterHeader, path: AnyFile) -> Image:
+def _image(pixels: NDArray[Any], header: RasterHeader, path: AnyFile) -> Image:
     if pixels.shape[:2] != (header.height, header.width):
         raise UnreadableImageError(
             f"{path}: declares {header.height}x{header.width} pixels, but holds "
@@ -92,3 +115,129 @@ def _image(pixels: NDArray[Any], header: headers.RasterHeader, path: AnyFile) ->
     axes = "YX" if pixels.ndim == 2 else "YXS"
     names = ("grey", "alpha") if pixels.shape[2:] == (2,) else ()
     return Image(pixels, axes, names, source=str(path))
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """Size of a PNG or JPEG image as its header declares it.
+
+    `height`, `width`: in pixels.
+    """
+
+    height: int
+    width: int
+    #: Values for each pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA or (JPEG) CMYK.
+    samples: int
+    #: Of each value.
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the decoded array, grey without an axis of samples."""
+        plane = (self.height, self.width)
+        return plane if self.samples == 1 else (*plane, self.samples)
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """Type of the decoded array."""
+        return np.dtype(np.uint16) if self.bits > 8 else np.dtype(np.uint8)
+
+
+def sniff(head: bytes) -> str | None:
+    """Tell an image format by its first bytes, whatever the file is called.
+
+    `head`: bytes; at least the first 8 bytes of a file.
+    """
+    if head.startswith(PNG_MAGIC):
+        return "png"
+    if head.startswith(JPEG_MAGIC):
+        return "jpeg"
+    return "tiff" if head[:4] in TIFF_MAGICS else None
+
+
+def png_header(data: bytes) -> RasterHeader:
+    """Read the size of a PNG image.
+
+    `data`: bytes; the file, or at least its first 33 bytes.
+    """
+    if len(data) < 33 or not data.startswith(PNG_MAGIC) or data[12:16] != b"IHDR":
+        raise ValueError("the PNG header is incomplete")
+    width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+    if colour not in _PNG_SAMPLES:
+        raise ValueError(f"the PNG header names colour type {colour}, which does not exist")
+    depth = 8 if colour == 3 else bits
+    return RasterHeader(height, width, _PNG_SAMPLES[colour], depth)
+
+
+def png_is_complete(data: bytes) -> bool:
+    """Whether the chunks of a PNG file go on to its end mark.
+
+    `data`: bytes; the file.
+    """
+    return png_pixels(data) is not None
+
+
+def png_pixels(data: bytes) -> bytes | None:
+    """Leave out of a PNG file whatever its pixels do not need.
+
+    `data`: bytes; the file. Returns the same file without texts, profiles and the like; None where
+    it was cut short.
+    """
+    kept = []
+    start, position = 0, len(PNG_MAGIC)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + int(length)
+        if kind not in _PNG_PIXELS:
+            kept.append(data[start:position])
+            start = end
+        if kind == b"IEND":
+            return b"".join((*kept, data[start:end])) if end <= len(data) else None
+        position = end
+    return None
+
+
+def jpeg_header(data: bytes) -> RasterHeader:
+    """Read the size of a JPEG image.
+
+    `data`: bytes; the file, or a JPEG stream from inside a TIFF.
+    """
+    for marker, start, _ in _jpeg_segments(data):
+        if marker in _START_OF_FRAME:
+            bits, height, width, samples = struct.unpack(">BHHB", data[start : start + 6])
+            return RasterHeader(height, width, samples, bits)
+        if marker == _START_OF_SCAN:
+            break
+    raise ValueError("the JPEG header is incomplete")
+
+
+def jpeg_is_complete(data: bytes) -> bool:
+    """Whether a JPEG file goes on to its end mark.
+
+    Decoders fill what is missing with grey, so that a file cut short looks like an image.
+
+    `data`: bytes; the file.
+    """
+    return any(marker == _END_OF_IMAGE for marker, _, _ in _jpeg_segments(data))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Go over marker, start and end of the segments of a JPEG stream, as far as it goes."""
+    segments = scans = 0
+    position = 2
+    while (match := _NEXT_MARKER.search(data, position)) is not None:
+        marker, start = match.group(1)[0], match.end()
+        if marker == _END_OF_IMAGE:
+            yield marker, start, start
+            return
+        if start + 2 > len(data):
+            return
+        end = start + int.from_bytes(data[start : start + 2], "big")
+        if end > len(data):
+            return
+        segments += 1
+        scans += marker == _START_OF_SCAN
+        if segments > _MOST_SEGMENTS or scans > _MOST_SCANS:
+            raise ValueError(f"over {_MOST_SCANS} scans or {_MOST_SEGMENTS} segments, too many")
+        yield marker, start + 2, end
+        position = end

@@ -17,7 +17,8 @@ from typing import Any
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.stains import STAINS
-from napari_cellclf.io.naming import CHANNEL, Fields, NamedImage, NamingScheme
+from napari_cellclf.io.named_images import NamedImage
+from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 
 #: The columns of ``metadata.csv`` as published.
 COLUMNS = (

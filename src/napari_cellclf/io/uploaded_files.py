@@ -12,11 +12,11 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageTooLargeError, InputError
+from napari_cellclf.io.decoding import human_bytes
 from napari_cellclf.io.files import read_memory
-from napari_cellclf.io.limits import human_bytes
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme, natural_key, parse_name
-from napari_cellclf.io.planes import check_like, collapse_grey, grey_plane
+from napari_cellclf.io.read import check_like, collapse_grey, grey_plane
 from napari_cellclf.io.sources import ImageSource
 
 

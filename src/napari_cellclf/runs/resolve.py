@@ -12,7 +12,8 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
-from napari_cellclf.io.naming import channel_facts, named_image, natural_key
+from napari_cellclf.io.named_images import named_image
+from napari_cellclf.io.naming import channel_facts, natural_key
 from napari_cellclf.io.read import read_image
 
 if TYPE_CHECKING:

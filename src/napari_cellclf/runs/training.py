@@ -19,8 +19,7 @@ from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.errors import DatasetError
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.items import Item
-from napari_cellclf.io.prepared import prepare_images
+from napari_cellclf.io.prepared import Item, prepare_images
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle

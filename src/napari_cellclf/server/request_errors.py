@@ -8,7 +8,7 @@ from napari_cellclf.errors import (
     InputError,
     UnreadableImageError,
 )
-from napari_cellclf.io.limits import LIMIT_VARIABLE
+from napari_cellclf.io.decoding import LIMIT_VARIABLE
 
 #: Status and code of errors about images; the first that matches.
 _CODES: tuple[tuple[type[InputError], int, str], ...] = (

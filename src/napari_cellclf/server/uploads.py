@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from napari_cellclf.core.channels import missing_message, order_warning, taken_in_order
 from napari_cellclf.errors import ImageTooLargeError
-from napari_cellclf.io.headers import sniff
 from napari_cellclf.io.memory import MemoryFile
-from napari_cellclf.io.planes import collapse_grey
+from napari_cellclf.io.raster import sniff
+from napari_cellclf.io.read import collapse_grey
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy, one_line
 from napari_cellclf.server.settings import Limits
 

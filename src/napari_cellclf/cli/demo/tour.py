@@ -171,7 +171,7 @@ class _Tour:
 
 def read_plate(folder: Path) -> Dataset:
     """Read a plate as data to train on, a quarter of the wells of each cell type set aside."""
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
 
     dataset = read_dataset(folder, label="cell_type")
     return dataset.split("well_id", fractions=(1 - HELD_OUT, 0, HELD_OUT))

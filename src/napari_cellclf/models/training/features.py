@@ -35,7 +35,7 @@ from napari_cellclf.inference.engine import (
 )
 from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
 from napari_cellclf.inference.prepare import in_order
-from napari_cellclf.io.kept_arrays import ArrayCache, KeptArrays
+from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.training.network import in_float32
 from napari_cellclf.models.training.validation import compute_batch

@@ -123,7 +123,7 @@ def to_rows(answer: Predictions | BadImage, unsure_below: float | None = None) -
 
 def _sources(job: Job, recorded: str | None) -> Sequence[ImageSource]:
     if job.request.folder is not None:
-        from napari_cellclf.io.naming import fitting_naming
+        from napari_cellclf.io.named_images import fitting_naming
         from napari_cellclf.io.sources import collect_sources
 
         folder, naming = job.request.folder, job.request.naming

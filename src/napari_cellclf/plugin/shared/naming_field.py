@@ -13,7 +13,7 @@ from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.file_names import preferred_naming
 
 if TYPE_CHECKING:
-    from napari_cellclf.io.naming import UnderstoodNames
+    from napari_cellclf.io.named_images import UnderstoodNames
 
 _HINT = (
     "How files are named, such as {plate}/{well}_s{site}_w{channel}.tif: {channel} tells the files "
@@ -89,7 +89,7 @@ class NamingField(QWidget):
         self.changed.emit()
 
     def _read(self) -> None:
-        from napari_cellclf.io.home import expanded
+        from napari_cellclf.io.files import expanded
 
         folder, naming = expanded(self._folder.strip()), self.naming()
         if not self._folder.strip() or not folder.is_dir():
@@ -133,6 +133,6 @@ class _WholeText(QLabel):
 
 
 def _understood(folder: Path, naming: str | None) -> UnderstoodNames:
-    from napari_cellclf.io.naming import understood_below
+    from napari_cellclf.io.named_images import understood_below
 
     return understood_below(folder, naming)

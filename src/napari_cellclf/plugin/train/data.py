@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_cellclf.errors import NameParseError
-from napari_cellclf.io.home import expanded
+from napari_cellclf.io.files import expanded
 from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.shared.explain import sentence
 from napari_cellclf.plugin.shared.refusal import Refusal
@@ -99,7 +99,7 @@ def ask(
 
 def find(question: DataQuestion) -> FoundData:
     """Read what is known of the images without opening them; to be done in a thread."""
-    from napari_cellclf.io.datasets.read import read_dataset, usual_label
+    from napari_cellclf.io.datasets import read_dataset, usual_label
 
     place = Path(question.path)
     columns = table_columns(place) if place.is_file() else ()
@@ -130,7 +130,7 @@ def find(question: DataQuestion) -> FoundData:
 
 def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
     """Look at every file; to be done in a thread."""
-    from napari_cellclf.io.datasets.inspection import inspect_dataset
+    from napari_cellclf.io.dataset_inspection import inspect_dataset
     from napari_cellclf.reports.dataset import dataset_text
 
     report = inspect_dataset(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.io.home import expanded
+from napari_cellclf.io.files import expanded
 from napari_cellclf.plugin.shared.refusal import Refusal
 from napari_cellclf.plugin.train.data import MINUTES, DataQuestion, FoundData
 from napari_cellclf.plugin.train.settings import ModelSettings

@@ -5,26 +5,101 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.datasets.folders import SPLIT_NAMES
-from napari_cellclf.io.datasets.rows import make_dataset, make_frame, make_row
 from napari_cellclf.io.files import local_path
-from napari_cellclf.io.naming import Naming, NamingScheme, named_image
-from napari_cellclf.io.sources import named_sources
+from napari_cellclf.io.named_images import named_image
+from napari_cellclf.io.naming import Naming, NamingScheme
+from napari_cellclf.io.sources import ImageSource, named_sources
 from napari_cellclf.io.tables import safe_cell
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+#: What people call the folders of a split.
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+#: Columns that every data set has; what a name says cannot replace them.
 _NEEDED = ("path", "label", "split")
 # Numbers as Python writes them; 007 is a code, and 1e400 is no number that could be kept.
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d{1,3})?|nan|-?inf")
+
+
+def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
+    """Make the row of an image."""
+    # A group that its scheme does not split by is made of fields that have columns of their own.
+    own = _NEEDED if source.scheme and "group" in source.scheme.groups else (*_NEEDED, "group")
+    says = {
+        str(key): "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        for key, value in source.metadata.items()
+        if key not in own
+    }
+    return {"path": os.path.abspath(source.id), "label": label, "split": split, **says}  # noqa: PTH100
+
+
+def make_dataset(
+    rows: Sequence[Mapping[str, Any]],
+    source: str,
+    *,
+    classes: Iterable[ClassSpec] | None = None,
+    names: Sequence[str] | None = None,
+    of_table: Container[str] = (),
+    schemes: Iterable[NamingScheme] = (),
+) -> Dataset:
+    """Make a data set and guess what its images are kept together by.
+
+    `names`: what may say more of each image, such as its path below the folder of its class.
+    `of_table`: columns that the user's own table has.
+    `schemes`: what the images are named by.
+    """
+    table = make_frame(rows)
+    said = {} if names is None else columns_from_names(names)
+    new = {column: values for column, values in said.items() if column not in table.columns}
+    table = table.assign(**new)
+    known = [name for name in table.columns if name not in of_table]
+    used = list(dict.fromkeys(schemes))
+    groups = used[0].groups if len(used) == 1 else ()
+    column, reason = guess_group(table, known, groups)
+    if classes is None:
+        classes = make_classes(table["label"])
+    return Dataset(table, tuple(classes), column, reason, source)
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a table in which a cell of text is never missing, but empty."""
+    import pandas as pd
+
+    table = pd.DataFrame(list(rows))
+    for name in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            table[name] = table[name].astype(object).fillna("").astype(str)
+    return table
+
+
+def with_group(data: Dataset, group: str | None) -> Dataset:
+    """Keep images together by a column that the user names."""
+    if group is None:
+        return data
+    group_keys(data.table, group)
+    return replace(data, group_column=group, group_reason=f"the group was chosen: {group}")
 
 
 def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:

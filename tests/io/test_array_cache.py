@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_cellclf.errors import CancelledError, DatasetError
-from napari_cellclf.io import kept_arrays
-from napari_cellclf.io.kept_arrays import ArrayCache
+from napari_cellclf.io import array_cache
+from napari_cellclf.io.array_cache import ArrayCache
 
 MOST = 1 << 20
 
@@ -70,7 +70,7 @@ def test_what_another_process_took_away_is_not_mistaken_for_something_else(tmp_p
 
 
 def test_a_part_is_closed_now_and_then(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_arrays, "_SECONDS", 0.0)
+    monkeypatch.setattr(array_cache, "_SECONDS", 0.0)
     cache = ArrayCache(tmp_path, "group", MOST)
     with pytest.raises(ZeroDivisionError):
         add(cache, 0, 1, 2, error=ZeroDivisionError)
@@ -113,11 +113,11 @@ def test_a_killed_process_leaves_whole_parts_alone(tmp_path):
 import os, signal
 import numpy as np
 from pathlib import Path
-from napari_cellclf.io import kept_arrays
-cache = kept_arrays.ArrayCache(Path({str(tmp_path)!r}), "group", 1 << 20)
+from napari_cellclf.io import array_cache
+cache = array_cache.ArrayCache(Path({str(tmp_path)!r}), "group", 1 << 20)
 with cache.adding(cache.find([])) as adder:
     for number in range(100):
-        kept_arrays._SECONDS = 0.0 if number == 49 else 1e9
+        array_cache._SECONDS = 0.0 if number == 49 else 1e9
         adder.add(str(number), np.full(1000, number, np.float32))
     os.kill(os.getpid(), signal.SIGKILL)
 """

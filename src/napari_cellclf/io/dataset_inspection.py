@@ -21,8 +21,8 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import decoding
 from napari_cellclf.io.files import read_header
-from napari_cellclf.io.headers import jpeg_is_complete, png_is_complete, sniff
-from napari_cellclf.io.naming import NamedImage, named_image
+from napari_cellclf.io.named_images import NamedImage, named_image
+from napari_cellclf.io.raster import jpeg_is_complete, png_is_complete, sniff
 from napari_cellclf.io.read import read_alone
 from napari_cellclf.io.tiff import TiffHeader
 

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from napari_cellclf.errors import CancelledError, DatasetError
-from napari_cellclf.io.room import delete_oldest, remove_abandoned
+from napari_cellclf.io.cache import delete_oldest, remove_abandoned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 _FORMAT = 2
 _FLOAT = 4
