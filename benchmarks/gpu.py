@@ -48,7 +48,7 @@ from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.onnx_engines import OnnxRuntimeEngine
 from napari_cellclf.inference.prepare import BadImage, Item, prepared_ahead
-from napari_cellclf.io.kept_arrays import KeptArrays
+from napari_cellclf.io.array_cache import KeptArrays
 from napari_cellclf.io.prepared import Item as CacheItem
 from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.io.rxrx1 import stain_channels
