@@ -1,4 +1,4 @@
-"""Files from elsewhere, kept only if they are those that were expected.
+"""Downloads, kept only if their checksum is right.
 
-Nothing is imported here, so that asking for one module does not load the others.
+Nothing is imported here, so that importing one module does not load the others.
 """

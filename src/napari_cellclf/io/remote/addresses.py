@@ -1,4 +1,4 @@
-"""What an address of a file may look like, told apart before anything is asked of it."""
+"""The kinds of addresses of files, parsed before anything is requested."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class FileAddress:
 
     @property
     def is_share(self) -> bool:
-        """Whether it begins with the name of a server."""
+        """Whether it starts with the name of a server."""
         return str(self.path).startswith(("\\\\", "//"))
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ Address = WebAddress | ObjectAddress | ZenodoAddress | HubAddress | FileAddress
 
 
 def parse_address(uri: str | Path) -> Address:
-    """Tell what kind of address it is.
+    """Parse an address of any kind.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def parse_address(uri: str | Path) -> Address:
 
 
 def check_name(name: str, where: str) -> str:
-    """Refuse what is not the plain name of a file."""
+    """Refuse a name that is not a plain file name."""
     if not name or name.startswith(".") or len(name) > 200 or _NOT_IN_NAMES.search(name):
         raise DownloadError(
             f"{where} gives {name[:80]!r} as the name of its file; give an address that ends in a "
@@ -146,7 +146,7 @@ def check_name(name: str, where: str) -> str:
 
 
 def check_web(url: str, *, first: str | None = None) -> None:
-    """Refuse an address that leaves encryption."""
+    """Refuse an address without encryption."""
     shown = str(WebAddress(url))
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The number that says that a file is the one expected, and a note that it was looked at."""
+"""Checksums of files, and the note beside a file that records its check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Checksum:
     Parameters
     ----------
     algorithm : {'sha256', 'md5'}
-        MD5 finds damage, but not somebody who means harm: only for publishers who state no other.
+        MD5 detects damage but not manipulation: only for publishers who state no other.
     digest : str
         In hexadecimal.
 
@@ -49,11 +49,11 @@ class Checksum:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its usual name."""
         return {"sha256": "SHA-256", "md5": "MD5"}[self.algorithm]
 
     def fits(self, path: Path, should_stop: ShouldStop = never_stop) -> bool:
-        """Read a file and compare.
+        """Compare a file with the checksum.
 
         Parameters
         ----------
@@ -83,14 +83,14 @@ class Checksum:
 
 
 def note_checked(path: Path, checksum: Checksum) -> None:
-    """Write down beside a file that it was read and is the one expected."""
+    """Record beside a file that its checksum was compared."""
     found = path.stat()
     note = {"checksum": str(checksum), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
     note_path(path).write_text(json.dumps(note), encoding="utf-8")
 
 
 def was_checked(path: Path, checksum: Checksum) -> bool:
-    """Whether a file was compared with a checksum before, and has not been written to since."""
+    """Whether a file was compared with a checksum before and is unchanged since."""
     try:
         found = path.stat()
         note = json.loads(note_path(path).read_text(encoding="utf-8"))
@@ -102,5 +102,5 @@ def was_checked(path: Path, checksum: Checksum) -> bool:
 
 
 def note_path(path: Path) -> Path:
-    """Return where the note about a file lies."""
+    """Return the path of the note about a file."""
     return path.with_name(f".{path.name}.checked.json")

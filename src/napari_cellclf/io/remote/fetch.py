@@ -43,7 +43,7 @@ def fetch_file(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Fetch a file that is not in a folder yet.
+    """Fetch a file into a folder, unless it is there already.
 
     A file that is there is not read again if the note beside it says that it was compared with
     `checksum` and neither its size nor its time of change is another since; else it is.
@@ -54,19 +54,19 @@ def fetch_file(
         ``https://``, ``s3://bucket/key``, ``doi:10.5281/zenodo.N[/file]``,
         ``hf:owner/name@commit/path``, ``file://`` or a path; plain HTTP to this computer only.
     folder : Path
-        Where it is kept; made if need be.
+        Where it is kept; created if needed.
     checksum : Checksum
-        What it must have.
+        The checksum it must have.
     max_bytes : int
-        Size above which it is given up.
+        Larger files are refused.
     mirrors : sequence of str
         Other addresses of the same file, tried in turn.
     name : str, optional
-        What it is called there; by default as at its address.
+        Its name there; by default that of its address.
     offline : bool
-        Use no network; ``CELLCLF_OFFLINE=1`` says so for everything.
+        Use no network; ``CELLCLF_OFFLINE=1`` sets this for everything.
     rules : Rules, optional
-        How patient to be.
+        Limits of the download.
     on_progress : callable
         Told bytes done and in all, ten times a second.
     should_stop : callable
@@ -105,7 +105,7 @@ def fetch_file(
 
 @dataclass(frozen=True)
 class _Job:
-    """One file, from the first of several places that has it."""
+    """The download of one file, from the first of several addresses that has it."""
 
     target: Path
     checksum: Checksum
@@ -162,7 +162,7 @@ class _Job:
 
 
 def _is_here(target: Path, checksum: Checksum, should_stop: ShouldStop) -> bool:
-    """Whether a file is the one expected; another of that name is no longer taken for checked."""
+    """Whether the expected file is there; the note of another file is removed."""
     if not target.is_file():
         return False
     if was_checked(target, checksum):
@@ -175,7 +175,7 @@ def _is_here(target: Path, checksum: Checksum, should_stop: ShouldStop) -> bool:
 
 
 def _allowed(addresses: Sequence[Address], target: Path, offline: bool) -> list[Address]:
-    """Leave out what needs a network where none may be used."""
+    """Leave out addresses that need the network if it must not be used."""
     if not is_offline(offline):
         return list(addresses)
     here = [a for a in addresses if isinstance(a, FileAddress) and not a.is_share]
@@ -203,7 +203,7 @@ def _source(address: Address, rules: Rules) -> Source:
 
 @contextmanager
 def _alone(target: Path, should_stop: ShouldStop) -> Iterator[None]:
-    """Let one process at a time fetch a file; the others wait, and then have it."""
+    """Let one process at a time fetch a file, while the others wait for it."""
     lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
     while True:
         if should_stop():

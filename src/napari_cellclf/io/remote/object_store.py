@@ -1,4 +1,4 @@
-"""Fetch from S3 and what speaks like it, through boto3 (the extra ``s3``)."""
+"""Fetch from S3 and compatible stores with boto3 (the extra ``s3``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CHANGED = (412, 416)
 
 
 class ObjectSource:
-    """One object of a bucket: asked for without a signature first, then with one."""
+    """One object of a bucket, requested without a signature first, then with one."""
 
     def __init__(self, address: ObjectAddress, rules: Rules) -> None:
         self.address = address
@@ -26,7 +26,7 @@ class ObjectSource:
 
     @contextmanager
     def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
-        """Ask for the object, or for its rest where `tag` still names it."""
+        """Request the object, or its rest if `tag` still identifies it."""
         try:
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError as error:
@@ -56,7 +56,7 @@ class ObjectSource:
             except ClientError as error:
                 if _status(error.response) not in (401, 403):
                     raise
-        # Not for everyone: perhaps for us.
+        # Not public, but perhaps readable with credentials.
         found = self._ask(part, signed=True)
         self._signed = True
         return found

@@ -59,7 +59,7 @@ class Source(Protocol):
     """A place that a file can be fetched from."""
 
     def open(self, start: int, tag: str | None) -> AbstractContextManager[OpenFile]:
-        """Ask for the file from a byte on, if it is still the version that `tag` names."""
+        """Request the file from a byte on, if it is still the version of `tag`."""
         ...
 
     def published(self) -> Checksum | None:

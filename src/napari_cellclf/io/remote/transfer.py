@@ -32,17 +32,15 @@ _RESERVE = 32 << 20
 
 @dataclass
 class Transfer:
-    """One attempt after the other at one file from one source."""
+    """The attempts to fetch one file from one source."""
 
-    #: Where from.
     source: Source
     #: Its address, for messages.
     where: str
-    #: Size above which it is given up.
+    #: Larger files are refused.
     max_bytes: int
-    #: How patient to be.
     rules: Rules
-    #: Told how many bytes of how many have arrived.
+    #: Receives bytes done and in all.
     on_progress: OnProgress
     #: Asked before every block, and while waiting.
     should_stop: ShouldStop
@@ -52,7 +50,7 @@ class Transfer:
         self._deadline = time.monotonic() + self.rules.total_seconds
 
     def run(self, partial: PartialFile) -> None:
-        """Fetch the file, going on where a connection broke."""
+        """Fetch the file, resuming where a connection broke."""
         wait = self.rules.first_wait
         for attempt in range(1, self.rules.attempts + 1):
             try:
@@ -188,12 +186,12 @@ class _Reader:
         return self._items.get(timeout=_TICK)
 
     def abandon(self) -> None:
-        """Take nothing more."""
+        """Stop reading."""
         self._abandoned.set()
 
 
 class _Pace:
-    """Judges a server's speed over each stretch of as long as it may be silent."""
+    """Measures a server's speed over periods of `stall_seconds`."""
 
     def __init__(self, rules: Rules) -> None:
         self._seconds = rules.stall_seconds
@@ -211,7 +209,7 @@ class _Pace:
 
 
 class PartialFile:
-    """What has arrived of a file so far, hidden beside its place."""
+    """The downloaded part of a file, hidden beside its target."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -219,7 +217,7 @@ class PartialFile:
         self._note = target.with_name(f".{target.name}{_MARK}.json")
 
     def resume_at(self, origin: str) -> tuple[int, str | None]:
-        """Say from which byte on the rest is wanted."""
+        """Return the byte and the tag to resume at."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             size = self.path.stat().st_size
@@ -230,7 +228,7 @@ class PartialFile:
         return size, str(note.get("tag"))
 
     def remember(self, origin: str, tag: str | None) -> None:
-        """Note which version of the file is about to arrive; without a tag, that none is known."""
+        """Record the version of the file being fetched; without a tag, remove the record."""
         if tag is None:
             self._note.unlink(missing_ok=True)
         else:
@@ -238,18 +236,18 @@ class PartialFile:
             self._note.write_text(text, encoding="utf-8")
 
     def remove(self) -> None:
-        """Leave nothing."""
+        """Delete the file and its note."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Put the whole file in its place at once."""
+        """Move the complete file into place."""
         self.path.replace(self.target)
         self._note.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder."""
+    """Remove what killed processes have left in a folder."""
     long_ago = time.time() - _ABANDONED_SECONDS
     for path in folder.glob(f".*{_MARK}*"):
         # Another process may have finished it between listing and looking.
@@ -258,7 +256,7 @@ def sweep(folder: Path) -> None:
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
-    """Refuse what a folder has no room for."""
+    """Refuse a file that is larger than the free space."""
     free = shutil.disk_usage(folder).free
     if free < n_bytes + _RESERVE:
         raise DownloadError(

@@ -54,7 +54,7 @@ class WebSource:
 
     @contextmanager
     def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
-        """Ask for the file, or for its rest where `tag` still names it."""
+        """Request the file, or its rest if `tag` still identifies it."""
         headers = dict(_HEADERS)
         if start and tag:
             headers |= {"Range": f"bytes={start}-", "If-Range": tag}
@@ -77,7 +77,7 @@ class ZenodoSource:
 
     @contextmanager
     def open(self, start: int, tag: str | None) -> Iterator[OpenFile]:
-        """Ask the record where the file is, once, and then for the file."""
+        """Request the record once to find the file, then the file."""
         if self._found is None:
             self._found = self._resolve()
         with self._found.open(start, tag) as answer:
@@ -145,7 +145,7 @@ def hub_url(address: HubAddress) -> str:
 
 @contextmanager
 def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.client.HTTPResponse]:
-    """Open an address and explain what goes wrong with it, while it is read as well."""
+    """Open an address, and explain errors, also while it is read."""
     check_web(url)
     shown = str(WebAddress(url))
     try:
@@ -168,10 +168,7 @@ def opened(url: str, headers: dict[str, str], rules: Rules) -> Iterator[http.cli
 
 
 def read_text(url: str, max_bytes: int, rules: Rules) -> bytes:
-    """Read something short, such as what an archive says of a record.
-
-    Returns the whole.
-    """
+    """Read a short text, such as the description of a record."""
     shown, text = str(WebAddress(url)), b""
     deadline = time.monotonic() + rules.total_seconds
     with opened(url, _HEADERS, rules) as answer:
@@ -250,7 +247,7 @@ def _opener(url: str, max_redirects: int) -> urllib.request.OpenerDirector:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow a few redirects, and none that leaves encryption."""
+    """Follow a few redirects, and only encrypted ones."""
 
     # Our own limit is told in better words.
     max_repeats = max_redirections = 1_000

@@ -1,3 +1,3 @@
-"""Augmentation: what is varied (`config`), the layers that do it (`layers`, `build`)."""
+"""Augmentation: its strengths (`config`), and the layers that apply it (`layers`)."""
 
 from __future__ import annotations

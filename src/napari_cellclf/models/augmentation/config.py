@@ -105,7 +105,7 @@ class AugmentationConfig(BaseModel):
 
     @classmethod
     def off(cls, **strengths: Any) -> AugmentationConfig:
-        """Return a configuration in which only what is named is varied.
+        """Return a configuration with only the named augmentations.
 
         Parameters
         ----------
@@ -127,12 +127,12 @@ class AugmentationConfig(BaseModel):
 
     @property
     def varies(self) -> tuple[str, ...]:
-        """Names of what is varied at all."""
+        """Names of the augmentations that are on."""
         own = tuple(name for name in ("flips", *_STRENGTHS) if getattr(self, name))
         return own + tuple(name for name, strength in self.extra.items() if strength)
 
     def strength(self, name: str) -> Any:
-        """Return how strongly something is varied, by the name of a field or in `extra`.
+        """Return the strength of an augmentation, by the name of a field or in `extra`.
 
         Returns
         -------
@@ -188,7 +188,7 @@ def _largest(name: str) -> float:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Something that varies training images; offer one in ``napari_cellclf.augmentations``.
+    """An augmentation of training images; offer one in ``napari_cellclf.augmentations``.
 
     Parameters
     ----------

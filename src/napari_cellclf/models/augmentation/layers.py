@@ -1,4 +1,4 @@
-"""The layers of augmentation, ours and Keras's, and the network that is made of them."""
+"""The layers of augmentation, ours and Keras's, and the model that chains them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequential:
-    """Make the layers that vary training crops.
+    """Make the model that augments training crops.
 
     They take and give float32 ``(N, Y, X, C)`` of at least 8 x 8 pixels, and do nothing unless
     called with ``training=True``. A channel that is blank stays blank.
@@ -44,7 +44,7 @@ def build_augmenter(config: AugmentationConfig, seed: int = 0) -> keras.Sequenti
 
 
 class PixelLayer(keras.layers.Layer):
-    """Base: varies present channels in training, leaves blank ones blank."""
+    """Base of our layers: varies present channels in training, leaves blank ones blank."""
 
     def __init__(self, config: AugmentationConfig, seed: int) -> None:
         super().__init__(name=type(self).__name__.lower())
@@ -52,7 +52,7 @@ class PixelLayer(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Vary ``(N, Y, X, C)`` pixels in training, hand them on otherwise."""
+        """Vary ``(N, Y, X, C)`` pixels in training, return them unchanged otherwise."""
         if not training:
             return inputs
         present = ops.cast(ops.any(inputs != 0, axis=(1, 2), keepdims=True), inputs.dtype)

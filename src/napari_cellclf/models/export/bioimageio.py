@@ -234,7 +234,7 @@ def _reason(summary: Any) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the libraries tell of their work from the user's terminal."""
+    """Silence the log messages of the libraries."""
     logger = export_library("loguru").logger
     logger.disable("bioimageio")
     try:

@@ -1,4 +1,4 @@
-"""What a package tells people: licence, authors, name, citation, documentation and cover."""
+"""The texts of a package: licence, authors, name, citation, documentation; and its cover."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def spdx_licence(stated: str, given: str | None) -> str:
 
 
 def written_authors(lines: tuple[str, ...]) -> list[dict[str, str]]:
-    """Write authors as the specification wants them."""
+    """Write authors in the form of the specification."""
     if not lines:
         raise ExportError(
             "a bioimage.io package needs its authors; give them with authors=['Name, Affiliation'] "
@@ -88,7 +88,7 @@ def documentation(spec: BundleSpec, neutral: list[float], full: float) -> str:
 def cover(pixels: NDArray[np.float32]) -> bytes:
     """Draw up to three channels of the test image.
 
-    `pixels`: ndarray, shape (Y, X, C); in any units. Returns A square PNG, each channel stretched
+    `pixels`: ndarray, shape (Y, X, C); in any units. Returns a square PNG, each channel stretched
     between its 1st and 99.5th percentile.
     """
     from PIL import Image as Pillow

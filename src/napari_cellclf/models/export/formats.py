@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A bundle to export, its network, and what a format may ask for besides."""
+    """A bundle to export, its network, and what some formats need besides."""
 
     bundle: ModelBundle
     network: Any
@@ -97,7 +97,7 @@ def write_keras(source: ExportSource, path: Path) -> None:
 
 
 def metadata(spec: BundleSpec) -> dict[str, str]:
-    """Describe a model in what other formats keep beside a network: names and texts."""
+    """Describe a model as the metadata of another format: names and texts."""
     return {
         "cellclf.name": spec.name,
         "cellclf.spec_sha256": spec.spec_sha256 or "",

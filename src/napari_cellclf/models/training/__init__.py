@@ -1,3 +1,3 @@
-"""Training: what is done (`config`, `presets`), and how (`loop` and what it is made of)."""
+"""Training: its settings (`config`, `presets`), and how it is done (`stages`, `loop`)."""
 
 from __future__ import annotations

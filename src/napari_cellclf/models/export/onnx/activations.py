@@ -23,10 +23,7 @@ _SELU_SCALE = 1.0507009873554805
 
 
 def activate(scope: Scope, layer: Any, value: Value) -> Value:
-    """Apply the activation of a layer.
-
-    Returns of the same shape.
-    """
+    """Apply the activation of a layer."""
     name = keras.activations.serialize(layer.activation)
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise cannot(layer, f"activation {name!r}")
@@ -34,10 +31,7 @@ def activate(scope: Scope, layer: Any, value: Value) -> Value:
 
 
 def softmax(scope: Scope, value: Value, axis: int = -1, kind: str = "Softmax") -> Value:
-    """Apply a softmax along one of Keras's axes.
-
-    Returns of the same shape.
-    """
+    """Apply a softmax along one of Keras's axes."""
     return scope.each(kind, value, axis=value.axis(axis))
 
 
@@ -48,10 +42,7 @@ def relu(
     threshold: float = 0.0,
     max_value: float | None = None,
 ) -> Value:
-    """Apply Keras's general rectifier.
-
-    Returns of the same shape.
-    """
+    """Apply Keras's general rectifier."""
     if slope and not threshold and max_value is None:
         return scope.each("LeakyRelu", value, alpha=slope)
     positive = scope.each("Relu", value)
@@ -69,10 +60,7 @@ def relu(
 
 
 def clip(scope: Scope, value: Value, low: float, high: float) -> Value:
-    """Bring numbers into a range.
-
-    Returns of the same shape.
-    """
+    """Bring numbers into a range."""
     return scope.each("Clip", value, scope.constant("low", low), scope.constant("high", high))
 
 

@@ -65,7 +65,7 @@ class Graph:
     _turned: dict[str, Value] = field(default_factory=dict)
 
     def unique(self, name: str) -> str:
-        """Return a name that nothing in the graph has."""
+        """Return a name that is not used in the graph."""
         found, number = name, 1
         while found in self._names:
             number += 1
@@ -74,7 +74,7 @@ class Graph:
         return found
 
     def turn(self, value: Value, channels_first: bool) -> Value:
-        """Return an image with its channels where they are needed."""
+        """Return an image in the order of channels that is needed."""
         if len(value.shape) != 4 or value.channels_first == channels_first:
             return value
         if value.name not in self._turned:
@@ -101,7 +101,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where one layer writes: everything it adds bears the layer's path."""
+    """The scope of one layer: everything it adds is named by the layer's path."""
 
     #: The graph.
     graph: Graph
