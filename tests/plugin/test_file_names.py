@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import tifffile
 from npe2 import PluginManager
 
+from napari_cellclf.core import extensions
 from napari_cellclf.plugin import reader
 from napari_cellclf.plugin.classify.form import FOLDER_TAB
 from napari_cellclf.plugin.classify.request import ModelChoice, plan_folder
@@ -106,6 +109,52 @@ def test_a_dropped_folder_opens_as_a_stack(
     assert viewer.layers[0].data.shape == (4, 48, 48)
     assert "1 of the 4 sites in treated" in told[0]
     assert "channel 3" in told[0]
+
+
+@pytest.fixture
+def opera_phenix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install the example of the pages on extending, as a stranger would."""
+    site = tmp_path / "site"
+    info = site / "opera_phenix-1.0.dist-info"
+    info.mkdir(parents=True)
+    example = Path(__file__).resolve().parents[2] / "docs" / "extending" / "opera_phenix.py"
+    shutil.copy(example, site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: opera_phenix\nVersion: 1.0\n")
+    entry = "[napari_cellclf.naming]\nopera-phenix = opera_phenix:OPERA_PHENIX\n"
+    (info / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(site)
+    extensions._declared.cache_clear()
+    PluginManager.instance().discover()
+    yield
+    sys.modules.pop("opera_phenix", None)
+    monkeypatch.undo()
+    extensions._declared.cache_clear()
+    extensions._loaded.cache_clear()
+    file_names.offer_to_read()
+
+
+@pytest.mark.usefixtures("opera_phenix")
+def test_names_of_another_package_open_as_channels(
+    make_napari_viewer: Any, tmp_path: Path, told: list[str]
+) -> None:
+    for field, channels in ((1, (1, 2, 10)), (2, (1, 2))):
+        for channel in channels:
+            name = f"r02c03f{field:02d}p01-ch{channel}sk1fk1fl1.tiff"
+            tifffile.imwrite(tmp_path / name, np.full((48, 48), channel, np.uint8))
+    viewer = make_napari_viewer()
+    file_names.offer_to_read()
+    first = tmp_path / "r02c03f01p01-ch2sk1fk1fl1.tiff"
+    assert "napari-cellclf" in readers_of(str(first))
+    viewer.open(first, plugin="napari-cellclf")
+    assert [layer.name for layer in viewer.layers] == [
+        f"channel {code} | well B03, site 1, plane 1, time 1" for code in (1, 2, 10)
+    ]
+    viewer.open(tmp_path / "r02c03f02p01-ch1sk1fk1fl1.tiff", plugin="napari-cellclf")
+    assert len(viewer.layers) == 5
+    assert told == [
+        "well B03, site 2, plane 1, time 1 has no file for channel 10; the other channels were "
+        "opened."
+    ]
 
 
 def test_without_the_preference_they_are_plain_files(screen: Path) -> None:

@@ -63,12 +63,12 @@ class ClassifyRequest:
     image: ImageChoice | None = None
     #: Or the folder (or table) whose images to classify.
     folder: str | None = None
-    #: How the files in it are named; None for any installed scheme.
-    naming: str | None = None
     #: The channel mapping of `image`.
     sources: Sources = field(default=())
     #: The command line that does the same; empty if there is none.
     command: str = ""
+    #: How the files in the folder are named; None for any installed scheme.
+    naming: str | None = None
 
     @property
     def mapping(self) -> dict[str, str | None] | None:
