@@ -246,6 +246,14 @@ def test_layers_are_bounded_in_number_and_time() -> None:
         read_network(config_with(*many), "m.keras")
 
 
+def test_sequential_networks_are_bounded_more_tightly() -> None:
+    many = [layer("ReLU", name=f"r{i}") for i in range(101)]
+    assert len(CONFIG["config"]["layers"]) == 3
+    read_network(config_with(*many[:97]), "m.keras")
+    with pytest.raises(UnsafeModelError, match="Sequential network of over 100 layers"):
+        read_network(config_with(*many[:98]), "m.keras")
+
+
 def test_layers_in_the_wrong_order_take_no_longer() -> None:
     names = ["in", *(f"r{i}" for i in range(MAX_LAYERS - 1))]
     chain = [_called("ReLU", name, _tensor(before)) for before, name in pairwise(names)]

@@ -16,6 +16,8 @@ from napari_cellclf.bundles.layers import check_layer
 from napari_cellclf.errors import UnsafeModelError
 
 MAX_LAYERS = 2_500
+#: Layers in one Sequential network, which Keras builds again as each of them is added.
+MAX_SEQUENTIAL = 100
 MAX_NESTED = 6
 #: Calls of layers for one image; those of a network inside count at every call of it.
 MAX_CALLS = 10_000
@@ -138,6 +140,11 @@ class _Reader:
         return _Part(name, config, inner)
 
     def sequential(self, config: dict[str, Any], inside: dict[str, Any], depth: int) -> Parts:
+        if len(inside["layers"]) > MAX_SEQUENTIAL:
+            self.refuse(
+                f"has a Sequential network of over {MAX_SEQUENTIAL} layers; save it as a "
+                "Functional one"
+            )
         parts = [self.part(layer, depth) for layer in inside["layers"]]
         if parts[0].config["class_name"] != "InputLayer":
             parts.insert(0, self.part(_input_layer(inside, parts[0]), depth))
