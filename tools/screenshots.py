@@ -97,7 +97,7 @@ def _simulated(plate: Path, out: Path) -> None:
 
 def _training(folder: Path, out: Path) -> None:
     """Make the pictures of the Train widget."""
-    from napari_cellclf.plugin.train.process import running_processes
+    from napari_cellclf.plugin.train.follower import running_processes
 
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ for path, channels, classes in json.loads(sys.argv[1]):
         "compact-cnn", input_shape=(None, None, count), n_classes=len(classes)
     )
     kernel, *rest = network.layers[-1].get_weights()
-    # Untrained, but an answer that depends strongly on the image.
+    # Untrained, but a prediction that depends strongly on the image.
     network.layers[-1].set_weights([kernel * 30, *rest])
     pixels = np.random.default_rng(0).integers(0, 255, (count, 48, 48), np.uint8)
     test = Image(pixels, "CYX", tuple(channel.name for channel in channels))

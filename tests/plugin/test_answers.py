@@ -1,11 +1,11 @@
-"""Which answers belong to what is looked at, without a window."""
+"""Which predictions belong to what is looked at, without a window."""
 
 from __future__ import annotations
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
-from napari_cellclf.plugin.classify.results import AnswerBook, Results
+from napari_cellclf.plugin.classify.results import Results, ResultsBook
 
 MODEL = ModelChoice("m", "M", (ChannelSpec(name="A"),), ("x", "y"))
 
@@ -17,13 +17,13 @@ def choice(*keys: int) -> ImageChoice:
 
 
 def answers_to(image: ImageChoice | None) -> Results:
-    """Make answers to an image, or to a folder."""
+    """Make predictions to an image, or to a folder."""
     folder = "folder" if image is None else None
     return Results(ClassifyRequest(MODEL, image, folder, (0,)))
 
 
-def test_each_image_has_its_newest_answers() -> None:
-    book = AnswerBook()
+def test_each_image_has_its_newest_book() -> None:
+    book = ResultsBook()
     first, other, again = (answers_to(choice(*keys)) for keys in ((1, 2), (3,), (1, 2)))
     for results in (first, other, again):
         book.begin(results)
@@ -36,8 +36,8 @@ def test_each_image_has_its_newest_answers() -> None:
     assert book.for_folder() is None
 
 
-def test_a_failed_job_leaves_no_answers() -> None:
-    book = AnswerBook()
+def test_a_failed_job_leaves_no_book() -> None:
+    book = ResultsBook()
     book.begin(answers_to(choice(1)))
     book.fail()
     book.begin(answers_to(None))
@@ -49,7 +49,7 @@ def test_a_failed_job_leaves_no_answers() -> None:
 
 
 def test_answers_to_removed_layers_are_forgotten_or_kept_as_orphan() -> None:
-    book = AnswerBook()
+    book = ResultsBook()
     results = answers_to(choice(1))
     book.begin(results)
     book.forget_others([2])

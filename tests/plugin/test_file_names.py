@@ -18,7 +18,7 @@ from napari_cellclf.plugin import reader
 from napari_cellclf.plugin.classify.form import FOLDER_TAB
 from napari_cellclf.plugin.classify.request import ModelChoice, plan_folder
 from napari_cellclf.plugin.shared import file_names
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.data import DataQuestion, ask, find
 
 KEY = "cellclf"

@@ -1,5 +1,6 @@
 """Our types in forms that magicgui makes, and the example of the guide."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,20 @@ def test_a_classifier_is_a_choice_of_models_loaded_when_the_function_is_called(
     use.close()
 
 
+def test_a_model_that_was_replaced_under_its_name_is_loaded_again(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path))
+    monkeypatch.setattr(magic, "_loaded", {})
+    shutil.copytree(bundles / "grey.cellclf", tmp_path / "mine.cellclf")
+    first = magic._load("mine")
+    assert magic._load("mine") is first
+    shutil.rmtree(tmp_path / "mine.cellclf")
+    shutil.copytree(bundles / "stains.cellclf", tmp_path / "mine.cellclf")
+    second = magic._load("mine")
+    assert second.classes != first.classes
+
+
 def test_the_example_classifies_a_layer_and_shows_a_table(
     make_napari_viewer: Any, qtbot: Any
 ) -> None:
@@ -68,4 +83,4 @@ def test_the_example_classifies_a_layer_and_shows_a_table(
     # Called again, the same table is filled again.
     qtbot.mouseClick(form.call_button.native, Qt.MouseButton.LeftButton)
     assert magic._tables[form] is table
-    magic._load.cache_clear()
+    magic._loaded.clear()

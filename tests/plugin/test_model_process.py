@@ -11,7 +11,7 @@ import pytest
 from napari_cellclf.errors import CancelledError, ModelError
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.classify.worker import ModelProcess
-from napari_cellclf.plugin.shared.explain import explain
+from napari_cellclf.plugin.shared.messages import explain
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,9 +23,9 @@ def test_answers_are_probabilities_and_the_model_stays(models: Path) -> None:
     try:
         classifier = process.get(STAINS)
         batch = np.random.default_rng(0).normal(size=(3, 40, 40, 6)).astype(np.float32)
-        answer = classifier.engine(batch)
-        assert answer.shape == (3, 4)
-        np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+        prediction = classifier.engine(batch)
+        assert prediction.shape == (3, 4)
+        np.testing.assert_allclose(prediction.sum(axis=1), 1, atol=1e-5)
         assert classifier.device
         assert process.get(STAINS) is classifier
     finally:

@@ -17,7 +17,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_cellclf.bundles.write import share_model
-from napari_cellclf.plugin.classify.models.forms import Answers, describe
+from napari_cellclf.plugin.classify.models.forms import ImportEntries, describe
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry, in_words
 from napari_cellclf.plugin.classify.models.work import list_shelf
 
@@ -310,7 +310,7 @@ def test_wrong_answers_are_told(network_file: Path, changes: dict[str, str], say
         "size": "24x24",
         "normalization": "min_max",
     }
-    said = describe(look_at(network_file), Answers(**{**right, **changes}))
+    said = describe(look_at(network_file), ImportEntries(**{**right, **changes}))
     assert isinstance(said, str)
     assert says in said
-    assert not isinstance(describe(look_at(network_file), Answers(**right)), str)
+    assert not isinstance(describe(look_at(network_file), ImportEntries(**right)), str)

@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QLabel, QWidget
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.plugin.classify.form import ChannelForm
 from napari_cellclf.plugin.classify.results_view import Bars
-from napari_cellclf.plugin.shared.controls import plain_hint, small_label
-from napari_cellclf.plugin.shared.section import Section
+from napari_cellclf.plugin.shared.controls import Section, plain_hint, small_label
 
 EVIL = "<img src='//evil.example/share/x.png'> & <b>bold</b>"
 

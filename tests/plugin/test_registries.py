@@ -11,7 +11,7 @@ import pytest
 
 from napari_cellclf.bundles import model_lists
 from napari_cellclf.bundles.model_lists import registry_places
-from napari_cellclf.plugin.shared.registries import share_registries
+from napari_cellclf.plugin.shared.preferences import share_registries
 
 napari_settings = pytest.importorskip("napari.settings", reason="plugins have settings since 0.9")
 
@@ -20,7 +20,7 @@ napari_settings = pytest.importorskip("napari.settings", reason="plugins have se
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     found = tmp_path / "config" / "yours.txt", tmp_path / "config" / "naparis.txt"
     monkeypatch.setattr(model_lists, "settings_files", lambda: found)
-    monkeypatch.setattr("napari_cellclf.plugin.shared.registries.settings_files", lambda: found)
+    monkeypatch.setattr("napari_cellclf.plugin.shared.preferences.settings_files", lambda: found)
     monkeypatch.delenv("CELLCLF_REGISTRY", raising=False)
     return found
 

@@ -13,7 +13,7 @@ from napari_cellclf.plugin.classify.request import (
     plan_folder,
     propose_mapping,
 )
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal
 
 CHANNELS = (
     ChannelSpec(name="w1 Hoechst", aliases=("DNA",)),

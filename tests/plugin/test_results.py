@@ -1,4 +1,4 @@
-"""What is said about answers, without a window."""
+"""What is said about predictions, without a window."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from napari_cellclf.plugin.classify.results import (
     save_table,
     summary_message,
 )
-from napari_cellclf.plugin.classify.worker import Row, Summary, to_rows
+from napari_cellclf.plugin.classify.worker import ImageResult, Summary, image_results
 
 MODEL = ModelChoice("m", "Model M", (ChannelSpec(name="A"),), ("x", "y"))
-ROW = Row(
+ROW = ImageResult(
     {"image": "a.png", "label": "y", "confidence": 0.8, "p_x": 0.2, "p_y": 0.8},
     (("y", 0.8), ("x", 0.2)),
 )
-BAD = Row({"image": "b.png"}, error="b.png is not an image")
+BAD = ImageResult({"image": "b.png"}, error="b.png is not an image")
 
 
-def results_of(shape: tuple[int, ...], axes: str, *rows: Row) -> Results:
-    """Make answers to one layer."""
+def results_of(shape: tuple[int, ...], axes: str, *rows: ImageResult) -> Results:
+    """Make predictions to one layer."""
     layer = LayerInfo(1, "layer", shape)
     image = ImageChoice("title", (layer,), axes, ("layer",))
     return Results(ClassifyRequest(MODEL, image, None, (0,)), list(rows))
@@ -50,10 +50,10 @@ def test_single_image() -> None:
 
 
 def test_an_answer_below_the_threshold_is_called_unsure(tmp_path: Path) -> None:
-    answer = Predictions(
+    prediction = Predictions(
         np.array([[0.4, 0.6]], np.float32), ("x", "y"), ("a.png",), ({"well": "B02"},)
     )
-    (unsure,), (sure,), (silent,) = (to_rows(answer, below) for below in (0.7, 0.5, None))
+    (unsure,), (sure,), (silent,) = (image_results(prediction, below) for below in (0.7, 0.5, None))
     assert unsure.is_unsure
     assert not sure.is_unsure
     assert "unsure" not in silent.record
@@ -86,7 +86,9 @@ def test_stack_finds_rows_by_position() -> None:
     ],
 )
 def test_rows_are_named_by_what_is_known(record: dict[str, object], name: str) -> None:
-    results = Results(ClassifyRequest(MODEL, folder="folder"), [Row({"image": "i", **record})])
+    results = Results(
+        ClassifyRequest(MODEL, folder="folder"), [ImageResult({"image": "i", **record})]
+    )
     assert plane_name(results, 0) == name
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from qtpy.QtCore import Qt
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.plugin.classify import image_form as image_form_module
 from napari_cellclf.plugin.classify import widget as widget_module
+from napari_cellclf.plugin.classify import worker as worker_module
 from napari_cellclf.plugin.classify.form import FOLDER_TAB
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
 
@@ -191,7 +194,7 @@ def test_table_is_saved_as_csv(open_widget: OpenWidget, qtbot: Any, tmp_path: Pa
     assert not widget.save_csv(str(tmp_path / "none.csv"))
     viewer.add_image(np.random.default_rng(2).integers(0, 255, (3, 48, 48), np.uint8), name="m")
     finish(qtbot, widget)
-    path = tmp_path / "answers.csv"
+    path = tmp_path / "predictions.csv"
     assert widget.save_csv(str(path))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -222,8 +225,29 @@ def test_folder_with_a_bad_image(open_widget: OpenWidget, qtbot: Any, plate: Pat
 
 
 def test_cancel_ends_a_folder_early(
-    open_widget: OpenWidget, qtbot: Any, plate: Path, tmp_path: Path
+    open_widget: OpenWidget,
+    qtbot: Any,
+    plate: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    cancelled = threading.Event()
+    list_images = worker_module._sources
+
+    def last_ones_wait(job: Any) -> list[Any]:
+        """Let no image after the first batch be read before Cancel was pressed."""
+        first, later = list_images(job)[:20], list_images(job)[20:]
+
+        def waiting(source: Any) -> Any:
+            def read() -> Any:
+                assert cancelled.wait(PATIENCE / 1000)
+                return source.read()
+
+            return dataclasses.replace(source, read=read)
+
+        return [*first, *map(waiting, later)]
+
+    monkeypatch.setattr(worker_module, "_sources", last_ones_wait)
     _, widget = open_widget()
     files = sorted(plate.glob("B02_s1_*.png"))
     for number in range(10, 50):
@@ -234,6 +258,7 @@ def test_cancel_ends_a_folder_early(
     assert widget.classify()
     qtbot.waitUntil(lambda: widget.form.results.table.model().rowCount() > 0, timeout=PATIENCE)
     widget.form.cancel.click()
+    cancelled.set()
     qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
     assert widget.form.message.text().startswith("Stopped: ")
     assert 0 < widget.form.results.table.model().rowCount() < 43
@@ -405,9 +430,9 @@ def test_widget_console_and_command_line_agree(
     run_python(command, *arguments)
     with table.open(newline="") as file:
         written = list(csv.DictReader(file))
-    for row, answer, line in zip(rows, console, written, strict=True):
+    for row, prediction, line in zip(rows, console, written, strict=True):
         assert Path(line["image"]).name == Path(row["image"]).name
-        for name, probability in answer.items():
+        for name, probability in prediction.items():
             assert row[f"p_{name}"] == pytest.approx(probability, abs=1e-5)
             assert float(line[f"p_{name}"]) == pytest.approx(probability, abs=1e-5)
 
@@ -424,7 +449,7 @@ def test_real_sites_with_the_bundled_model(
         assert viewer.layers[-1].metadata[KEY]["result"]["label"] == cell_type
         assert canvas_text(viewer).startswith(cell_type)
         assert f"{cell_type}-01 Plate1 B02 s1" in canvas_text(viewer)
-    # Each site keeps its own answer, and the selected layer says which is shown.
+    # Each site keeps its own prediction, and the selected layer says which is shown.
     viewer.layers.selection = {viewer.layers[0]}
     settle(qtbot, widget)
     assert canvas_text(viewer).startswith("HEPG2")

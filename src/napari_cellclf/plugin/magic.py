@@ -6,8 +6,6 @@ Importing this module registers them. ``napari_cellclf`` imports it by itself wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +13,8 @@ import napari
 from magicgui import register_type
 from magicgui.widgets import ComboBox, Table
 
-from napari_cellclf.bundles.catalogue import list_models
+from napari_cellclf.bundles.bundle import read_spec
+from napari_cellclf.bundles.catalogue import find_model, list_models
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.load import load_classifier
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 #: The table of each function, which is filled again at its next call.
 _tables: WeakKeyDictionary[FunctionGui[..., Any], Table] = WeakKeyDictionary()
 #: The last model that was loaded stays, since a function is often called again with the same one.
-_load: Callable[[str], Classifier] = lru_cache(maxsize=1)(load_classifier)
+_loaded: dict[str, Classifier] = {}
 
 
 class ModelBox(ComboBox):
@@ -54,6 +53,15 @@ class ModelBox(ComboBox):
 
 def _model_names(_: object) -> list[str]:
     return [model.name for model in list_models()]
+
+
+def _load(name: str) -> Classifier:
+    """Load a model, unless it is loaded already; the hashes in its description tell."""
+    classifier = _loaded.get(name)
+    if classifier is None or classifier.bundle.spec != read_spec(find_model(name)):
+        _loaded.clear()
+        _loaded[name] = classifier = load_classifier(name)
+    return classifier
 
 
 def _show_table(gui: FunctionGui[..., Any], predictions: Predictions, _: type) -> None:

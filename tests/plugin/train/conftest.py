@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.plugin.train.data import DataQuestion, FoundData, find
-from napari_cellclf.plugin.train.process import running_processes
+from napari_cellclf.plugin.train.follower import running_processes
 
 SIDE = 24
 

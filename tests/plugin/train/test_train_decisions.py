@@ -12,16 +12,21 @@ import pytest
 from napari_cellclf.cli.app import build_parser
 from napari_cellclf.models.training.presets import find_preset, load_preset
 from napari_cellclf.plugin.shared.background import Ticket
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.data import DataQuestion, FoundData, ask, find, inspect
-from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
-from napari_cellclf.plugin.train.settings import (
+from napari_cellclf.plugin.train.request import (
+    GIVEN,
+    RANDOM,
     ModelEntries,
     ModelSettings,
+    SplitChoice,
+    TrainRequest,
+    divide,
+    plan,
     settle,
+    suggest_folder,
     usual,
 )
-from napari_cellclf.plugin.train.split import GIVEN, RANDOM, SplitChoice, divide
 
 
 def settled(**entries: Any) -> ModelSettings:
@@ -173,10 +178,10 @@ def test_what_is_missing_is_said(found: FoundData) -> None:
     settings = settled()
     for arguments, words in (
         ((None, None, settings, "/x"), "Choose labelled images"),
-        ((found, None, settings, "/x"), "being divided"),
+        ((found, None, settings, "/x"), "being split"),
         ((found, bad, settings, "/x"), "Split above"),
         ((found, good, Refusal("no"), "/x"), "Model above"),
-        ((found, good, settings, " "), "which folder"),
+        ((found, good, settings, " "), "output folder"),
     ):
         refused = plan(*arguments)
         assert isinstance(refused, Refusal)

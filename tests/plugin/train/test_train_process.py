@@ -14,9 +14,8 @@ import pytest
 
 from napari_cellclf.errors import CancelledError, DatasetError, RunError
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.train.follower import RunFollower
-from napari_cellclf.plugin.train.process import TrainingProcess, running_processes
-from napari_cellclf.plugin.train.results import headline
+from napari_cellclf.plugin.train.follower import RunFollower, TrainingProcess, running_processes
+from napari_cellclf.plugin.train.run_state import headline
 from napari_cellclf.runs.folder import RunFolder, locked
 
 Fake = Callable[[str], list[str]]

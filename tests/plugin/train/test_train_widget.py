@@ -13,11 +13,11 @@ from qtpy.QtCore import QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
 from qtpy.QtWidgets import QDialog
 
-from napari_cellclf.plugin.train.curves import Curves
+from napari_cellclf.plugin.train.follower import running_processes
 from napari_cellclf.plugin.train.preview import Preview, preview_layers, some_images
-from napari_cellclf.plugin.train.process import running_processes
+from napari_cellclf.plugin.train.request import SplitChoice, divide
+from napari_cellclf.plugin.train.run_form import Curves
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState
-from napari_cellclf.plugin.train.split import SplitChoice, divide
 from napari_cellclf.plugin.train.widget import TrainWidget
 
 pytestmark = pytest.mark.timeout(300)

@@ -26,6 +26,7 @@ from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
     MessageLine,
+    Section,
     fill_with_scroll_area,
     plain_hint,
     plain_label,
@@ -34,13 +35,12 @@ from napari_cellclf.plugin.shared.controls import (
 )
 from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.paths import PathField
-from napari_cellclf.plugin.shared.section import Section
 
 LAYERS_TAB, FOLDER_TAB = 0, 1
 
 
 class ClassifyForm(QWidget):
-    """Model, all models, image or folder, channels, button, progress, answers, downwards."""
+    """Model, all models, image or folder, channels, button, progress, predictions, downwards."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -48,8 +48,8 @@ class ClassifyForm(QWidget):
         self.model_summary = small_label()
         self.models = ModelsPart()
         self.models_section = Section("Models", self.models, open=False)
-        self.image = wide_combo("Which of the open images is classified; select its layers.")
-        self.axis = wide_combo("Which axis of the layer holds the channels.")
+        self.image = wide_combo("The open image to classify; select its layers.")
+        self.axis = wide_combo("The axis of the layer that holds the channels.")
         self.channels = ChannelForm()
         self.folder = PathField("folder, or CSV table with a path column", "Choose a folder")
         self.naming = NamingField()
@@ -136,7 +136,7 @@ class ChannelForm(QWidget):
         self._header.setCheckable(True)
         self._header.setAutoRaise(True)
         self._header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
-        self._header.setToolTip("Which channel of the image is which of the model's.")
+        self._header.setToolTip("Map image channels to model channels.")
         self._header.toggled.connect(self.unfold)
         self._body = QWidget()
         self._form = QFormLayout(self._body)

@@ -28,7 +28,7 @@ class ModelPicker(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self._box.setMinimumContentsLength(14)
-        self._box.setToolTip("The model that answers; drop a .cellclf model here to add it.")
+        self._box.setToolTip("The model to classify with; drop a .cellclf model here to add it.")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._box, 1)

@@ -11,8 +11,7 @@ from napari_cellclf.errors import ChannelMismatchError, NameParseError
 from napari_cellclf.io.files import expanded
 from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.classify.choices import ImageChoice
-from napari_cellclf.plugin.shared.explain import sentence
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal, sentence
 
 #: For each channel of the model the index of the image's channel that feeds it.
 Sources = tuple[int | None, ...]
@@ -28,7 +27,7 @@ class ModelChoice:
     title: str
     #: What the model expects, in order.
     channels: tuple[ChannelSpec, ...]
-    #: What it answers.
+    #: The classes it predicts.
     classes: tuple[str, ...]
     #: Whether `reference` is the address of a server that computes.
     is_remote: bool = False

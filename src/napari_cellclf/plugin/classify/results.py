@@ -10,17 +10,17 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.pixels import Position, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
-from napari_cellclf.plugin.classify.worker import Row, Summary
+from napari_cellclf.plugin.classify.worker import ImageResult, Summary
 
 
 @dataclass
 class Results:
-    """The answers of one run, filled as they come."""
+    """The predictions of one run, filled as they come."""
 
     #: What was asked.
     request: ClassifyRequest
     #: One an image, in the order of the images.
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ImageResult] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         image = self.request.image
@@ -52,7 +52,7 @@ class Results:
         return self._positions[number] if number < len(self._positions) else None
 
     def at(self, position: Position) -> int | None:
-        """Return the number of the row at a position, None where there is no answer (yet)."""
+        """Return the number of the row at a position, None where there is no prediction (yet)."""
         number = self._numbers.get(position)
         return number if number is not None and number < len(self.rows) else None
 
@@ -73,7 +73,7 @@ def percent(probability: float) -> str:
 
 
 def canvas_text(results: Results | None, number: int | None) -> str:
-    """Write an answer for the canvas."""
+    """Write a prediction for the canvas."""
     if results is None or number is None or results.request.image is None:
         return ""
     row = results.rows[number]
@@ -83,8 +83,8 @@ def canvas_text(results: Results | None, number: int | None) -> str:
     return f"{winner(row)}\n{below}"
 
 
-def winner(row: Row) -> str:
-    """Write the best class of an answer."""
+def winner(row: ImageResult) -> str:
+    """Write the best class of a prediction."""
     label, probability = row.top[0]
     unsure = ", unsure" if row.is_unsure else ""
     return f"{label}  {percent(probability)}{unsure}"
@@ -136,7 +136,7 @@ def layer_summary(results: Results) -> dict[str, Any]:
 
 
 def save_table(results: Results, path: str) -> None:
-    """Write the answers as CSV, the same table as the command line's."""
+    """Write the predictions as CSV, the same table as the command line's."""
     from napari_cellclf.io.tables import PredictionWriter
 
     if not results.records:
@@ -166,7 +166,7 @@ def summary_message(
         text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
     if removed:
         title = "The image" if results.request.image is None else results.request.image.title
-        text += f" {title} was removed meanwhile; its answers are only here, to be saved."
+        text += f" {title} was removed meanwhile; its predictions are only here, to be saved."
     return text
 
 
@@ -185,8 +185,8 @@ def _file_name(identity: str) -> str:
     return identity.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-class AnswerBook:
-    """The latest answers to each image, and to a folder."""
+class ResultsBook:
+    """The latest predictions for each image, and for a folder."""
 
     def __init__(self) -> None:
         self.running: Results | None = None
@@ -195,7 +195,7 @@ class AnswerBook:
         self._folder: Results | None = None
 
     def begin(self, results: Results) -> None:
-        """Take up the answers of a job that starts, in place of those to the same image."""
+        """Take up the predictions of a job that starts, in place of those for the same image."""
         self.running = results
         self.orphan = None
         if results.request.image is None:
@@ -212,7 +212,7 @@ class AnswerBook:
         return results
 
     def fail(self) -> None:
-        """Forget the answers of the job, which has failed."""
+        """Forget the predictions of the job, which has failed."""
         results = self.end()
         if results is self._folder:
             self._folder = None
@@ -220,16 +220,16 @@ class AnswerBook:
             self._images.pop(results.keys, None)
 
     def forget_others(self, layers: Collection[Hashable]) -> None:
-        """Forget answers to images of which no layer is among those given."""
+        """Forget predictions for images of which no layer is among those given."""
         kept = frozenset(layers)
         self._images = {keys: one for keys, one in self._images.items() if keys & kept}
 
     def for_folder(self) -> Results | None:
-        """Return the answers to the folder."""
+        """Return the predictions for the folder."""
         return self._folder
 
     def for_image(self, choice: ImageChoice | None) -> Results | None:
-        """Return the newest answers to an image, or to one that it is a part of."""
+        """Return the newest predictions for an image, or for one that it is part of."""
         if self.orphan is not None or choice is None:
             return self.orphan
         fitting = [one for keys, one in self._images.items() if choice.keys <= keys]

@@ -44,7 +44,7 @@ class ResultsView(QWidget):
         self._about = plain_label()
         self._about.setWordWrap(True)
         self.bars = Bars()
-        self._model = AnswerTable(self)
+        self._model = ResultsTable(self)
         self.table = _make_table(self._model)
         self.table.clicked.connect(self._on_click)
         self._save = QPushButton("Save table as CSV…")
@@ -60,7 +60,7 @@ class ResultsView(QWidget):
         self.show_results(None)
 
     def show_results(self, results: Results | None) -> None:
-        """Show a run's answers."""
+        """Show a run's predictions."""
         self._model.show(results)
         self.table.setVisible(results is not None and results.is_stack)
         self._save.setVisible(results is not None)
@@ -68,7 +68,7 @@ class ResultsView(QWidget):
         self.show_row(results, None)
 
     def grow(self, results: Results) -> None:
-        """Show the answers that have come since."""
+        """Show the predictions that have come since."""
         self._model.grow()
         # A header that resizes to its contents does so for new contents, but not for new rows.
         for column in (1, 2):
@@ -76,7 +76,7 @@ class ResultsView(QWidget):
         self._save.setEnabled(bool(results.records))
 
     def show_row(self, results: Results | None, number: int | None) -> None:
-        """Show one answer as bars, and select its row."""
+        """Show one prediction as bars, and select its row."""
         row = None if results is None or number is None else results.rows[number]
         top = () if row is None else row.top
         label = winner(row) if row is not None and top else ""
@@ -148,7 +148,7 @@ def _about(results: Results | None, number: int | None) -> str:
     return f"{full_name(results, number)}, by {results.request.model.title}"
 
 
-def _make_table(model: AnswerTable) -> QTableView:
+def _make_table(model: ResultsTable) -> QTableView:
     table = QTableView()
     table.setModel(model)
     table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -172,8 +172,8 @@ _HEADERS = ("Image", "Class", "Confidence")
 _NOWHERE = QModelIndex()
 
 
-class AnswerTable(QAbstractTableModel):
-    """A view of `Results` for a QTableView, that grows as answers come."""
+class ResultsTable(QAbstractTableModel):
+    """A view of `Results` for a QTableView, that grows as predictions come."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -224,18 +224,18 @@ class AnswerTable(QAbstractTableModel):
         return None
 
     def _text(self, results: Results, row: int, column: int) -> str:
-        answer = results.rows[row]
+        prediction = results.rows[row]
         if column == 0:
             return plane_name(results, row)
-        if answer.error:
+        if prediction.error:
             return ("not classified", "")[column - 1]
-        label, probability = answer.top[0]
-        unsure = ", unsure" if answer.is_unsure else ""
+        label, probability = prediction.top[0]
+        unsure = ", unsure" if prediction.is_unsure else ""
         return f"{label}{unsure}" if column == 1 else percent(probability)
 
     def _hint(self, results: Results, row: int) -> str:
-        answer = results.rows[row]
-        if answer.error:
-            return answer.error
-        best = "\n".join(f"{label}: {percent(value)}" for label, value in answer.top[:3])
-        return f"{answer.record['image']}\n{best}"
+        prediction = results.rows[row]
+        if prediction.error:
+            return prediction.error
+        best = "\n".join(f"{label}: {percent(value)}" for label, value in prediction.top[:3])
+        return f"{prediction.record['image']}\n{best}"

@@ -62,7 +62,7 @@ class ViewerLink:
         return tuple(layer.data[0] if layer.multiscale else layer.data for layer in found)
 
     def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> int:
-        """Write a run's answers into the metadata of layers."""
+        """Write a run's predictions into the metadata of layers."""
         layers = [layer for layer in map(self._find, keys) if layer is not None]
         for layer in layers:
             known = layer.metadata.get(KEY) or {}

@@ -18,27 +18,34 @@ from napari_cellclf.plugin.classify.request import (
     plan_folder,
 )
 from napari_cellclf.plugin.classify.results import (
-    AnswerBook,
     Results,
+    ResultsBook,
     canvas_text,
     layer_summary,
     save_table,
     summary_message,
 )
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
-from napari_cellclf.plugin.classify.worker import Job, JobRunner, ModelProcess, Row, Status, Summary
-from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.classify.worker import (
+    ImageResult,
+    Job,
+    JobRunner,
+    ModelProcess,
+    Status,
+    Summary,
+)
+from napari_cellclf.plugin.shared.controls import DockedWidget
 from napari_cellclf.plugin.shared.file_names import offer_to_read
+from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.shared.paths import ask_for_path
-from napari_cellclf.plugin.shared.refusal import Refusal
-from napari_cellclf.plugin.shared.registries import share_registries
+from napari_cellclf.plugin.shared.preferences import share_registries
 
 if TYPE_CHECKING:
     import napari
 
 
 class ClassifyWidget(DockedWidget):
-    """Choose a model and an image, press *Classify*, see the answer."""
+    """Choose a model and an image, press *Classify*, see the predicted class."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
@@ -47,7 +54,7 @@ class ClassifyWidget(DockedWidget):
         self._image = ImageForm(self.form)
         self._link: ViewerLink | None = None
         self._model = ModelProcess()
-        self._answers = AnswerBook()
+        self._book = ResultsBook()
         self._shown: Results | None = None
         self._request: ClassifyRequest | Refusal = Refusal("")
         self._started = 0.0
@@ -61,7 +68,7 @@ class ClassifyWidget(DockedWidget):
         self._soon.setInterval(0)
         self._soon.timeout.connect(self.refresh)
         self._connect()
-        link = ViewerLink(napari_viewer, self._soon.start, self._show_answer)
+        link = ViewerLink(napari_viewer, self._soon.start, self._show_prediction)
         self._link = link
         self.destroyed.connect(link.disconnect)
         self.destroyed.connect(self._model.shut_down)
@@ -74,7 +81,7 @@ class ClassifyWidget(DockedWidget):
         if self._link is None:
             return
         layers = self._link.layers()
-        self._answers.forget_others({layer.key for layer in layers})
+        self._book.forget_others({layer.key for layer in layers})
         self._image.refresh(layers, self._link.selected(), self.form.model.current())
         self._on_form()
 
@@ -103,9 +110,9 @@ class ClassifyWidget(DockedWidget):
         return True
 
     def save_csv(self, path: str) -> bool:
-        """Write the answers that are shown as a CSV table."""
+        """Write the predictions that are shown as a CSV table."""
         if self._shown is None:
-            self._say("There is nothing to save yet; press Classify first.", wrong=True)
+            self._say("Nothing to save yet; press Classify first.", wrong=True)
             return False
         try:
             save_table(self._shown, path)
@@ -165,10 +172,10 @@ class ClassifyWidget(DockedWidget):
         return None if self._link is None else self._link.arrays(request.image)
 
     def _start(self, job: Job) -> None:
-        self._answers.begin(Results(job.request))
+        self._book.begin(Results(job.request))
         self._started = time.perf_counter()
         self._set_running(True)
-        self._show_answer()
+        self._show_prediction()
         self.runner.start(job)
 
     def _set_running(self, running: bool) -> None:
@@ -183,8 +190,8 @@ class ClassifyWidget(DockedWidget):
         """Say how things stand, unless a job is telling."""
         model = self.form.model.current()
         self.form.model_summary.setText("" if model is None else model.summary)
-        self._answers.orphan = None
-        self._show_answer()
+        self._book.orphan = None
+        self._show_prediction()
         self._request = request = self._plan()
         if self.runner.running:
             return
@@ -213,7 +220,7 @@ class ClassifyWidget(DockedWidget):
             # Nothing is being classified yet: there is nothing to wait for.
             self._model.close()
         self.form.cancel.setEnabled(False)
-        self._say("Stopping after the images in hand…")
+        self._say("Stopping after the current images…")
 
     def _on_status(self, status: Status) -> None:
         self._say(status.text)
@@ -222,37 +229,37 @@ class ClassifyWidget(DockedWidget):
         self.form.progress.setRange(0, progress.total)
         self.form.progress.setValue(progress.done)
 
-    def _on_row(self, row: Row) -> None:
-        results = self._answers.running
+    def _on_row(self, row: ImageResult) -> None:
+        results = self._book.running
         if results is None:
             return
         results.rows.append(row)
         if results is self._shown:
             self.form.results.grow(results)
         if self._number(results) == len(results.rows) - 1:
-            self._show_answer()
+            self._show_prediction()
 
     def _on_ended(self, summary: Summary) -> None:
         seconds = time.perf_counter() - self._started
         self._catch_up()
-        running = self._answers.running
+        running = self._book.running
         removed = running is not None and not self._write(running)
-        results = self._answers.end(removed=removed)
+        results = self._book.end(removed=removed)
         self._set_running(False)
-        self._show_answer()
+        self._show_prediction()
         if results is not None:
             wrong = bool(summary.failed) or removed
             self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
 
     def _on_failed(self, message: str) -> None:
         self._catch_up()
-        self._answers.fail()
+        self._book.fail()
         self._set_running(False)
-        self._show_answer()
+        self._show_prediction()
         self._say(message, wrong=True)
 
     def _write(self, results: Results) -> bool:
-        """Write answers into the layers; False if all of them were removed meanwhile."""
+        """Write predictions into the layers; False if all of them were removed meanwhile."""
         if results.request.image is None:
             return True
         if self._link is None:
@@ -271,7 +278,7 @@ class ClassifyWidget(DockedWidget):
     def _on_save(self) -> None:
         ask_for_path(self, "Save the table", self.save_csv, save_as="predictions.csv")
 
-    def _show_answer(self) -> None:
+    def _show_prediction(self) -> None:
         """Show what is known of the plane that is looked at, on the canvas too."""
         results = self._wanted()
         if results is not self._shown:
@@ -281,13 +288,13 @@ class ClassifyWidget(DockedWidget):
         self.form.results.show_row(results, number)
         self.form.command.show_command("" if results is None else results.request.command)
         if self._link is not None:
-            lost = results is self._answers.orphan
+            lost = results is self._book.orphan
             self._link.show_text("" if lost else canvas_text(results, number))
 
     def _wanted(self) -> Results | None:
         if self.form.tabs.currentIndex() == FOLDER_TAB:
-            return self._answers.for_folder()
-        return self._answers.for_image(self._image.choice())
+            return self._book.for_folder()
+        return self._book.for_image(self._image.choice())
 
     def _number(self, results: Results) -> int | None:
         """Return which row is looked at."""
@@ -297,7 +304,7 @@ class ClassifyWidget(DockedWidget):
             return (clicked or 0) if results.rows else None
         position = None if self._link is None else self._link.position(image)
         if position is None:
-            return 0 if results is self._answers.orphan and results.rows else None
+            return 0 if results is self._book.orphan and results.rows else None
         return results.at(position)
 
     def _say(self, text: str, *, wrong: bool = False) -> None:

@@ -19,7 +19,7 @@ from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
-from napari_cellclf.plugin.shared.explain import explain
+from napari_cellclf.plugin.shared.messages import explain
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.classifier import Classifier
@@ -39,14 +39,14 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One image's answer."""
+class ImageResult:
+    """One image's prediction."""
 
     #: A row of the table, see `Predictions.record`; only ``image`` for one that failed.
     record: dict[str, Any]
     #: All classes and their probabilities, best first.
     top: tuple[tuple[str, float], ...] = ()
-    #: Why there is no answer; empty if there is one.
+    #: Why there is no prediction; empty if there is one.
     error: str = ""
 
     @property
@@ -82,7 +82,7 @@ class Job:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
+def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summary]:
     """Do a job, telling of it as it goes."""
     yield Status(LOADING)
     classifier = job.model.get(job.request.model, job.stop.is_set)
@@ -94,12 +94,12 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     yield Progress(0, total)
     told: list[Progress] = []
     done = failed = 0
-    for answer in classifier.predict_sources(
+    for prediction in classifier.predict_sources(
         sources, on_progress=told.append, should_stop=job.stop.is_set
     ):
         yield from told
         told.clear()
-        for row in to_rows(answer, threshold):
+        for row in image_results(prediction, threshold):
             failed += bool(row.error)
             done += not row.error
             yield row
@@ -107,17 +107,19 @@ def classify(job: Job) -> Generator[Status | Progress | Row, None, Summary]:
     return Summary(done, failed, total, job.stop.is_set(), classifier.device)
 
 
-def to_rows(answer: Predictions | BadImage, unsure_below: float | None = None) -> list[Row]:
+def image_results(
+    prediction: Predictions | BadImage, unsure_below: float | None = None
+) -> list[ImageResult]:
     """Turn what the classifier yields into rows."""
-    if not isinstance(answer, Predictions):
-        return [Row({"image": answer.id}, error=answer.reason)]
-    count = len(answer.classes)
+    if not isinstance(prediction, Predictions):
+        return [ImageResult({"image": prediction.id}, error=prediction.reason)]
+    count = len(prediction.classes)
     return [
-        Row(
-            answer.record(index) | answer.unsure_column(index, unsure_below),
-            tuple(answer.top_k(count, index)),
+        ImageResult(
+            prediction.record(index) | prediction.unsure_column(index, unsure_below),
+            tuple(prediction.top_k(count, index)),
         )
-        for index in range(len(answer))
+        for index in range(len(prediction))
     ]
 
 
@@ -173,7 +175,7 @@ class JobRunner(QObject):
         if self._job is not None:
             self._job.stop.set()
 
-    def _on_yield(self, told: Status | Progress | Row) -> None:
+    def _on_yield(self, told: Status | Progress | ImageResult) -> None:
         if isinstance(told, Status):
             self.status.emit(told)
         elif isinstance(told, Progress):

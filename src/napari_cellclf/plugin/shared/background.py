@@ -16,7 +16,7 @@ from superqt.utils import create_worker
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, CellclfError
-from napari_cellclf.plugin.shared.explain import explain
+from napari_cellclf.plugin.shared.messages import explain
 
 _POLL_MS = 200
 _LONGEST_WORDS = 500

@@ -1,24 +1,34 @@
-"""Small parts that forms are made of: lines of text, commands to copy, a scrolling column."""
+"""Small parts that docks and forms are made of."""
 
 from __future__ import annotations
 
 import html
 
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QFontDatabase, QGuiApplication
 from qtpy.QtWidgets import (
     QComboBox,
+    QDialog,
     QFrame,
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QPlainTextEdit,
     QPushButton,
     QScrollArea,
     QSizePolicy,
     QStyle,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
+
+#: Colours of the parts of a split, wherever they are drawn.
+TRAIN = QColor("#3f8fd9")
+VALIDATION = QColor("#e8912d")
+TEST = QColor("#4fa868")
+PARTS = (TRAIN, VALIDATION, TEST)
+WARNING = "#e05252"
 
 
 class MessageLine(QWidget):
@@ -176,3 +186,95 @@ def wide_combo(hint: str) -> QComboBox:
     box.setMinimumContentsLength(14)
     box.setToolTip(hint)
     return box
+
+
+class Section(QWidget):
+    """A heading, a few words beside it that stay when the rest is folded, and the rest."""
+
+    #: It was unfolded, or folded away.
+    unfolded = Signal(bool)
+
+    def __init__(self, title: str, content: QWidget, *, open: bool = True) -> None:
+        super().__init__()
+        self._title = title
+        self.content = content
+        self._header = QToolButton()
+        self._header.setCheckable(True)
+        self._header.setAutoRaise(True)
+        self._header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextOnly)
+        font = self._header.font()
+        font.setBold(True)
+        self._header.setFont(font)
+        self._header.toggled.connect(self.unfold)
+        self._words = ""
+        self._summary = plain_label()
+        self._summary.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self._header)
+        row.addWidget(self._summary, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addLayout(row)
+        column.addWidget(content)
+        self.unfold(open)
+
+    def unfold(self, wide: bool) -> None:
+        """Show all of it, or the heading only."""
+        self._header.setChecked(wide)
+        self.content.setVisible(wide)
+        self._header.setText(f"{'▼' if wide else '▶'}  {self._title}")
+        # Left in its place, where it keeps the heading on the left.
+        self._summary.setText("" if wide else self._words)
+        self.unfolded.emit(wide)
+
+    def is_unfolded(self) -> bool:
+        """Whether all of it is shown."""
+        return bool(self._header.isChecked())
+
+    def summarise(self, text: str) -> None:
+        """Say in a few words what is folded away."""
+        self._words = text
+        self._summary.setText("" if self.is_unfolded() else text)
+        self._summary.setToolTip(plain_hint(text))
+
+
+_WIDTH, _HEIGHT = 760, 560
+
+
+def show_text(parent: QWidget, title: str, text: str) -> QDialog:
+    """Open a window with a text that can be selected and copied."""
+    window = QDialog(parent)
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    window.setWindowTitle(title)
+    window.setModal(False)
+    view = QPlainTextEdit(text)
+    view.setReadOnly(True)
+    view.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+    view.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+    QVBoxLayout(window).addWidget(view)
+    window.resize(_WIDTH, _HEIGHT)
+    window.show()
+    return window
+
+
+class DockedWidget(QWidget):
+    """The base of all dock widgets: lets go of everything when its dock is closed for good."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._docked = False
+
+    def shut_down(self) -> None:
+        """Stop working and let go of the viewer; to be extended."""
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being docked, and being taken out of the dock for good."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parent() is not None:
+                self._docked = True
+            elif self._docked:
+                self.shut_down()
+                self.deleteLater()
+        return bool(super().event(event))

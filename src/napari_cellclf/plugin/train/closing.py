@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QMainWindow, QMessageBox, QPushButton, QWidget
 
 _QUESTION = "A classifier is being trained."
 _MORE = (
-    "It can go on without napari: to follow it later, open Train and choose its folder, {folder}."
+    "It can continue without napari; to follow it later, open Train and choose its folder, "
+    "{folder}."
 )
 
 
@@ -88,14 +89,14 @@ class CloseGuard(QObject):
             return
         box = self.dialog = QMessageBox(self._window)
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.setWindowTitle("Training goes on")
+        box.setWindowTitle("Training in progress")
         box.setIcon(QMessageBox.Icon.Question)
         box.setText(_QUESTION)
         box.setInformativeText(_MORE.format(folder=folder))
         role = QMessageBox.ButtonRole
         self._buttons = {
             "keep": box.addButton("Keep training in the background", role.AcceptRole),
-            "stop": box.addButton("Stop and keep what is learnt", role.DestructiveRole),
+            "stop": box.addButton("Stop and keep the checkpoint", role.DestructiveRole),
             "cancel": box.addButton("Cancel", role.RejectRole),
         }
         box.setEscapeButton(self._buttons["cancel"])

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.train.colours import PARTS
+from napari_cellclf.plugin.shared.controls import PARTS
 
 Rows = Sequence[tuple[str, tuple[int, ...]]]
 

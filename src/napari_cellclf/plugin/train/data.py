@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from napari_cellclf.errors import NameParseError
 from napari_cellclf.io.files import expanded
 from napari_cellclf.io.naming import naming_text
-from napari_cellclf.plugin.shared.explain import sentence
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal, sentence
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
-from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.paths import PathField
 from napari_cellclf.plugin.train.count_table import CountTable

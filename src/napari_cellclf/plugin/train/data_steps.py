@@ -6,10 +6,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.refusal import Refusal
+from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.data import DataQuestion, FoundData, ask, find, inspect
 from napari_cellclf.plugin.train.form import TrainForm
-from napari_cellclf.plugin.train.split import SplitAnswer, SplitChoice, divide
+from napari_cellclf.plugin.train.request import SplitChoice, SplitResult, divide
 
 #: So long nothing is typed before the images are read.
 _PAUSE_MS = 350
@@ -26,7 +26,7 @@ class DataSteps(QObject):
         super().__init__(form)
         self._data, self._split_form, self._form = form.data, form.split, form
         self.found: FoundData | None = None
-        self.split: SplitAnswer | None = None
+        self.split: SplitResult | None = None
         self.report = ""
         self._question: DataQuestion | None = None
         self._choice: SplitChoice | None = None
@@ -153,7 +153,7 @@ class DataSteps(QObject):
         self._dividing.start(lambda ticket: divide(found.dataset, choice))
         self.changed.emit()
 
-    def _on_divided(self, answer: SplitAnswer) -> None:
+    def _on_divided(self, answer: SplitResult) -> None:
         self.split = answer
         self._split_form.show_answer(answer)
         refused = answer.dataset is None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_cellclf.plugin.shared.controls import fill_with_scroll_area
-from napari_cellclf.plugin.shared.section import Section
+from napari_cellclf.plugin.shared.controls import Section, fill_with_scroll_area
 from napari_cellclf.plugin.train.data_form import DataForm
 from napari_cellclf.plugin.train.model_form import ModelForm
 from napari_cellclf.plugin.train.run_form import RunForm

@@ -21,11 +21,10 @@ from napari_cellclf.models.training.presets import (
     list_presets,
     make_config,
 )
-from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
+from napari_cellclf.plugin.shared.controls import MessageLine, Section, small_label, wide_combo
 from napari_cellclf.plugin.shared.paths import PathField
-from napari_cellclf.plugin.shared.section import Section
 from napari_cellclf.plugin.shared.settings_form import SettingsForm
-from napari_cellclf.plugin.train.settings import ModelEntries, usual
+from napari_cellclf.plugin.train.request import ModelEntries, usual
 
 #: Settings that have a control of their own outside the advanced ones.
 _SHOWN_ABOVE = ("architecture", "continue_from", "batch_size", "seed")
@@ -41,16 +40,18 @@ class ModelForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.preset = wide_combo("Settings that belong together; everything below can change them.")
+        self.preset = wide_combo("Settings that belong together; change any of them below.")
         self.description = small_label()
         self.why = QPushButton("Why?")
         self.why.setToolTip("The preset's file, with the reason for each setting.")
-        self.architecture = wide_combo("The network; the preset's own is made for it.")
-        self.epochs = _field("How often each image is seen.")
-        self.batch_size = _field("Images at a time; fewer need less memory.")
+        self.architecture = wide_combo("The network; the preset is tuned for its own.")
+        self.epochs = _field("Number of epochs.")
+        self.batch_size = _field("Images per batch; fewer need less memory.")
         self.learning_rate = _field("The largest learning rate.")
         self.continue_from = PathField(
-            "nothing: a new model", "Choose a model to train on", file="Model file (.cellclf)"
+            "none: train a new model",
+            "Choose a model to continue from",
+            file="Model file (.cellclf)",
         )
         usual_config = make_config(find_preset(DEFAULT_PRESET).config)
         self.advanced = SettingsForm(usual_config, without=_SHOWN_ABOVE)

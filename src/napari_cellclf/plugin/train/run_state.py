@@ -1,10 +1,14 @@
-"""What is known of a run from its log: no napari, no Qt."""
+"""What is known of a run, from the lines of its log and from its report: no napari, no Qt."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
+
+from napari_cellclf.runs.folder import RunFolder
 
 Ending = Literal["", "stopped", "done", "error"]
 
@@ -186,3 +190,50 @@ def _point(record: Mapping[str, Any]) -> EpochPoint:
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class RunHeadline:
+    """What to show of a finished run."""
+
+    #: The chief figure with its interval.
+    text: str
+    #: The page to open.
+    report: Path | None
+
+
+def headline(run: RunFolder) -> RunHeadline:
+    """Read what a finished run found; to be done in a thread."""
+    page = run.report / "report.html"
+    report = page if page.is_file() else None
+    try:
+        found = json.loads((run.report / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    evaluation = _first(found)
+    if evaluation is None:
+        return RunHeadline(
+            "The model is ready. No images were held out, so its accuracy is unknown.", report
+        )
+    return RunHeadline(_sentence(evaluation), report)
+
+
+def _first(found: Any) -> dict[str, Any] | None:
+    inside = found.get("evaluations") if isinstance(found, dict) else None
+    return inside[0] if isinstance(inside, list) and inside else None
+
+
+def _sentence(evaluation: dict[str, Any]) -> str:
+    figure = evaluation.get("accuracy") or {}
+    value, low, high = (figure.get(name) for name in ("value", "low", "high"))
+    if value is None:
+        return "The model is ready; see the report for its accuracy."
+    role, number = evaluation.get("role", "held-out"), evaluation.get("n", 0)
+    interval = ""
+    if low is not None and high is not None:
+        interval = f" (95 % interval {_percent(low)} to {_percent(high)})"
+    return f"Accuracy {_percent(value)}{interval} on {number} {role} image{'s' * (number != 1)}."
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

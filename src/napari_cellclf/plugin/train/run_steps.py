@@ -8,20 +8,18 @@ from qtpy.QtGui import QDesktopServices
 from napari_cellclf.errors import RunError
 from napari_cellclf.io.files import expanded
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.explain import sentence
-from napari_cellclf.plugin.shared.refusal import Refusal
-from napari_cellclf.plugin.train.follower import RunFollower
+from napari_cellclf.plugin.shared.messages import Refusal, sentence
+from napari_cellclf.plugin.train.follower import RunFollower, TrainingProcess, running_processes
 from napari_cellclf.plugin.train.form import TrainForm
-from napari_cellclf.plugin.train.process import TrainingProcess, running_processes
 from napari_cellclf.plugin.train.request import TrainRequest, resume_command
-from napari_cellclf.plugin.train.results import RunHeadline, headline
+from napari_cellclf.plugin.train.run_state import RunHeadline, headline
 from napari_cellclf.runs.folder import RunFolder
 
 _STARTING = "Starting (loading Keras takes some seconds)…"
-_WRITING = "Writing down what is to be trained…"
-_STOPPING = "Stopping after the batch in hand…"
-_RUNNING = "A training is going on; press Stop first, or wait for its end."
-_WAITING = "This run is not finished; Resume goes on from its last checkpoint."
+_WRITING = "Creating the run…"
+_STOPPING = "Stopping after the current batch…"
+_RUNNING = "Training in progress; press Stop or wait."
+_WAITING = "This run is not finished; Resume continues from its last checkpoint."
 _DONE = "This run is finished."
 
 
@@ -71,7 +69,7 @@ class RunSteps(QObject):
         if self.active:
             return self._refuse(_RUNNING)
         if self.follower.phase == "done":
-            return self._begin_anew()
+            return self._begin_new_run()
         if self.resumable and self.follower.run is not None:
             return self._spawn(self.follower.run)
         request = self._request
@@ -195,7 +193,7 @@ class RunSteps(QObject):
         self.follower.attach(process)
         return True
 
-    def _begin_anew(self) -> bool:
+    def _begin_new_run(self) -> bool:
         """Leave a finished run, so that another one can be chosen."""
         self._form.fold_choices(False)
         # An empty field is filled in with a new name.

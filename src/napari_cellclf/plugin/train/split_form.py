@@ -14,16 +14,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
-from napari_cellclf.plugin.train.colours import WARNING
+from napari_cellclf.plugin.shared.controls import WARNING, MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.train.count_table import CountTable
 from napari_cellclf.plugin.train.data import FoundData
-from napari_cellclf.plugin.train.split import (
+from napari_cellclf.plugin.train.request import (
     DEFAULT_PARTS,
     GIVEN,
     RANDOM,
-    SplitAnswer,
     SplitChoice,
+    SplitResult,
 )
 
 _RED = (
@@ -46,14 +45,16 @@ class SplitForm(QWidget):
         )
         self.by.setEditable(True)
         self.by.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.validation = _percent(DEFAULT_PARTS[0], "Decides when to stop, and how sure is sure.")
-        self.test = _percent(DEFAULT_PARTS[1], "Tells how good it is, and decides nothing.")
+        self.validation = _percent(
+            DEFAULT_PARTS[0], "Decides when to stop, and calibrates the confidence."
+        )
+        self.test = _percent(DEFAULT_PARTS[1], "Measures the finished model; decides nothing.")
         self.seed = QSpinBox()
         self.seed.setRange(0, 99_999)
-        self.seed.setToolTip("The same number divides, and trains, in the same way.")
+        self.seed.setToolTip("The same seed gives the same split and the same run.")
         self.message = MessageLine()
         self.table = CountTable(["train", "valid.", "test"])
-        self.allow = QCheckBox("Train on it all the same")
+        self.allow = QCheckBox("Train anyway")
         self.red = small_label()
         self.red.setText(_RED)
         self.red.setStyleSheet(f"color: {WARNING}; font-weight: bold;")
@@ -105,7 +106,7 @@ class SplitForm(QWidget):
             self.by.setEditText(by)
         self.changed.emit()
 
-    def show_answer(self, answer: SplitAnswer | None) -> None:
+    def show_answer(self, answer: SplitResult | None) -> None:
         """Show what came of it."""
         given = answer is not None and answer.choice.by == GIVEN
         self.validation.setEnabled(not given)

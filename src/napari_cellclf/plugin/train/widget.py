@@ -9,18 +9,22 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.docked import DockedWidget
+from napari_cellclf.plugin.shared.controls import DockedWidget, show_text
 from napari_cellclf.plugin.shared.file_names import offer_to_read
-from napari_cellclf.plugin.shared.refusal import Refusal
-from napari_cellclf.plugin.shared.text_window import show_text
+from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.closing import CloseGuard
 from napari_cellclf.plugin.train.data import MINUTES
 from napari_cellclf.plugin.train.data_steps import DataSteps
 from napari_cellclf.plugin.train.form import TrainForm
 from napari_cellclf.plugin.train.preview import Preview, make_preview, preview_layers
-from napari_cellclf.plugin.train.request import TrainRequest, plan, suggest_folder
+from napari_cellclf.plugin.train.request import (
+    ModelSettings,
+    TrainRequest,
+    plan,
+    settle,
+    suggest_folder,
+)
 from napari_cellclf.plugin.train.run_steps import RunSteps
-from napari_cellclf.plugin.train.settings import ModelSettings, settle
 
 if TYPE_CHECKING:
     import napari
@@ -100,7 +104,7 @@ class TrainWidget(DockedWidget):
         if folder is not None:
             from napari.utils.notifications import show_info
 
-            show_info(f"The training in {folder} goes on; open Train again to follow it.")
+            show_info(f"The training in {folder} continues; open Train again to follow it.")
 
     def _connect(self) -> None:
         model = self.form.model

@@ -25,7 +25,7 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.export.options import ExportOptions
 from napari_cellclf.plugin.shared.controls import small_label
-from napari_cellclf.plugin.shared.explain import sentence
+from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.shared.settings_form import SettingsForm
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class ImportForm(QWidget):
     """Name, classes, channels, normalisation of a network; hidden while there is none."""
 
-    #: The answers are given; the network shall be imported.
+    #: The form is filled in; the network shall be imported.
     wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -84,12 +84,12 @@ class ImportForm(QWidget):
         self.setVisible(False)
 
     def described(self) -> ForeignNetwork | str:
-        """Return the answers, or one sentence of what is missing."""
+        """Return the entries, or one sentence that says what is missing."""
         if self._found is None:
             return "No network was chosen; press Import and choose a .keras file."
         return describe(
             self._found,
-            Answers(
+            ImportEntries(
                 name=self.name.text(),
                 classes=self.classes.text(),
                 channels=self.channels.text(),
@@ -137,7 +137,7 @@ _SIZE = re.compile(r"(\d{1,5}) ?[x×] ?(\d{1,5})")  # noqa: RUF001 - the sign, a
 
 
 @dataclass(frozen=True)
-class Answers:
+class ImportEntries:
     """What stands in the form."""
 
     name: str
@@ -148,37 +148,37 @@ class Answers:
     licence: str = ""
 
 
-def describe(found: ForeignFile, answers: Answers) -> ForeignNetwork | str:
-    """Put the answers together, guessing nothing."""
+def describe(found: ForeignFile, entries: ImportEntries) -> ForeignNetwork | str:
+    """Put the entries together, guessing nothing."""
     missing = [
         what
         for what, text in (
-            ("a name", answers.name),
-            (f"the {found.n_classes} classes", answers.classes),
-            ("the channels", answers.channels),
-            ("the size (height x width, or own)", answers.size),
-            ("how pixels were scaled", answers.normalization),
+            ("a name", entries.name),
+            (f"the {found.n_classes} classes", entries.classes),
+            ("the channels", entries.channels),
+            ("the size (height x width, or own)", entries.size),
+            ("how pixels were scaled", entries.normalization),
         )
         if not text.strip()
     ]
     if missing:
         return f"Still missing: {', '.join(missing)}."
-    classes = _names(answers.classes)
+    classes = _names(entries.classes)
     if len(classes) != found.n_classes:
         return (
-            f"The network tells {found.n_classes} classes apart, and {len(classes)} were named; "
+            f"The network has {found.n_classes} classes, but {len(classes)} were named; "
             "name each, in the order of its outputs, with commas between."
         )
     try:
         described = ForeignNetwork(
-            name=answers.name.strip(),
+            name=entries.name.strip(),
             classes=[{"name": name} for name in classes],
             preprocessing=Preprocessing(
-                channels=[{"name": name} for name in _names(answers.channels)],
-                size=_size(answers.size),
-                normalization=parse_normalization(answers.normalization),
+                channels=[{"name": name} for name in _names(entries.channels)],
+                size=_size(entries.size),
+                normalization=parse_normalization(entries.normalization),
             ),
-            licence=answers.licence.strip(),
+            licence=entries.licence.strip(),
         )
         check_description(found, described)
     except ValidationError as error:

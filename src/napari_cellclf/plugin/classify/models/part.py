@@ -17,9 +17,8 @@ from napari_cellclf.plugin.classify.models.forms import ExportForm, ImportForm, 
 from napari_cellclf.plugin.classify.models.shelf import Details, ModelTree, ShelfEntry, in_words
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.shared.controls import MessageLine
+from napari_cellclf.plugin.shared.controls import MessageLine, show_text
 from napari_cellclf.plugin.shared.paths import ask_for_path
-from napari_cellclf.plugin.shared.text_window import show_text
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.foreign import ForeignFile
@@ -69,7 +68,7 @@ class ModelsPart(QWidget):
         self.listed.emit(in_words(entries))
 
     def shut_down(self) -> None:
-        """Stop what is under way."""
+        """Stop the current action."""
         self._task.stop()
 
     def fetch_selected(self) -> None:
@@ -153,7 +152,7 @@ class ModelsPart(QWidget):
         self, saying: str, task: Callable[[Ticket], Any], on_done: Callable[[Any], None]
     ) -> None:
         if self._task.running:
-            self.form.message.say("Something is under way; press Cancel to stop it.", wrong=True)
+            self.form.message.say("Another action is running; press Cancel to stop it.", wrong=True)
             return
         self._job = _Job(saying, on_done)
         self.form.message.say(saying)
@@ -200,7 +199,7 @@ class ModelsPart(QWidget):
 
     def _on_server(self, choice: ModelChoice) -> None:
         self.form.server_form.hide()
-        self.form.message.say(f"{choice.title} can be used now.")
+        self.form.message.say(f"{choice.title} is ready to use.")
         self.connected.emit(choice)
 
     def _on_exported(self, written: Path) -> None:
@@ -214,7 +213,7 @@ class ModelsPart(QWidget):
 
     def _on_looked_at(self, found: ForeignFile) -> None:
         self.form.import_form.show_file(found)
-        self.form.message.say("The file does not say these; ask whoever trained it.")
+        self.form.message.say("The file does not record these; ask whoever trained the network.")
 
     def _on_selected(self) -> None:
         self._sure = ""
@@ -281,14 +280,14 @@ class ModelsForm(QWidget):
         self.message = MessageLine()
         self.progress = QProgressBar()
         self.use = _button("Use", "Classify with this model.")
-        self.card = _button("Card…", "All that is known of this model.")
+        self.card = _button("Card…", "Everything that is known about this model.")
         self.fetch = _button("Fetch", "Download this model, check it, and keep it.")
-        self.share = _button("Share…", "Pack this model into one file for somebody else.")
+        self.share = _button("Share…", "Pack this model into one file to pass on.")
         self.export = _button("Export…", "Write this model for another program.")
         self.remove = _button("Remove", "Delete this model from your computer.")
-        self.bring = _button("Import…", "Bring in somebody else's .keras network.")
-        self.server = _button("Server…", "Let another computer compute.")
-        self.cancel = _button("Cancel", "Stop what is under way.")
+        self.bring = _button("Import…", "Import a .keras network that someone else trained.")
+        self.server = _button("Server…", "Use the model of a server.")
+        self.cancel = _button("Cancel", "Stop the current action.")
         self._lay_out()
 
     def show_state(self, *, running: bool) -> None:

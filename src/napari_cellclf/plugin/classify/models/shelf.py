@@ -19,7 +19,7 @@ PLACES: dict[Place, str] = {
     "mine": "Yours",
     "bundled": "With the plugin",
     "fetch": "To fetch",
-    "weights": "To start a training from",
+    "weights": "Pretrained weights",
 }
 _MANY = 8
 

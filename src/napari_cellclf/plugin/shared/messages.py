@@ -1,8 +1,9 @@
-"""Errors as one line for a widget."""
+"""Refusals and errors as one line for a widget."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from napari_cellclf.errors import CellclfError
@@ -29,3 +30,11 @@ def sentence(text: str) -> str:
     # The name of a file stays as it is.
     start = first.capitalize() if first.isalpha() and first.islower() else first
     return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a click would do nothing."""
+
+    #: What was received and what to do.
+    message: str
