@@ -127,8 +127,8 @@ def test_other_work_does_not_replace_it(
     refused = cellclf("predict", bundle, *inputs, "--out", stopped, *channels)
     assert (refused.code, "add --overwrite to start again" in refused.err) == (1, True)
     assert stopped.with_name("p.partial.csv").read_bytes() == before
-    anew = cellclf("predict", bundle, *inputs, "--out", stopped, "--overwrite", *channels)
-    assert anew.code == 0
+    again = cellclf("predict", bundle, *inputs, "--out", stopped, "--overwrite", *channels)
+    assert again.code == 0
     assert len(_rows(stopped)) == (1 if other == "images" else 2)
     assert not journal_path(stopped).exists()
 

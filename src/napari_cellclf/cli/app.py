@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands; imports nothing heavy."""
     parser = argparse.ArgumentParser(
         prog="cellclf",
-        description="Tell what class a microscopy image belongs to.",
+        description="Classify microscopy images.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,12 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, module, summary in (
         ("predict", predict, "classify images: files, folders, or a table of paths"),
-        ("data", data, "look at labelled images: classes, groups, split, and what is odd"),
-        ("train", train, "train a classifier, or go on with a run"),
-        ("tune", tune, "search for good settings of a training"),
+        ("data", data, "check labelled images: classes, groups, split, and anything odd"),
+        ("train", train, "train a classifier, or resume a run"),
+        ("tune", tune, "search for good training settings"),
         ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
         ("models", models, "list, show, fetch, import, share, export and remove models"),
-        ("serve", serve, "answer over HTTP, with a page to drop images on"),
+        ("serve", serve, "classify over HTTP, with a page to drop images on"),
         ("info", info, "show versions, devices and folders"),
         ("demo", demo, "end-to-end demo on simulated images, in under two minutes"),
     ):

@@ -48,15 +48,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINE_CHOICES,
         default="auto",
-        help="what computes the network on this computer (default auto: the fastest that is "
-        "installed)",
+        help="what computes the network on this computer (default auto: the fastest one installed)",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="float32 computes exactly, fast as the processor does fastest, auto in the way that "
-        "the model was shown to bear (default auto)",
+        help="float32: exact; fast: lowest precision of the processor; auto: lower precision only "
+        "if the model tolerates it (default auto)",
     )
 
 

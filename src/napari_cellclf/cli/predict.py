@@ -82,13 +82,13 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         type=_table_path,
         metavar="TABLE.csv",
         help="write a table there instead of to the terminal; images that fail are listed in "
-        "TABLE.bad_files.csv beside it; the same command goes on with a table that is not complete",
+        "TABLE.bad_files.csv beside it; the same command resumes an incomplete table",
     )
     add(
         "--overwrite",
         action="store_true",
-        help="replace the table and what lies beside it: the images that failed, and a table that "
-        "is not complete",
+        help="replace the table and the files beside it: the list of failed images, and an "
+        "incomplete table",
     )
     add(
         "--top-k",
