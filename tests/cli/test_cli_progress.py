@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
+from napari_cellclf.cli.terminal import ProgressReporter, choose_style
 from napari_cellclf.core.progress import Progress
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.cli.terminal import columns, printable
 
 
 @pytest.mark.parametrize(

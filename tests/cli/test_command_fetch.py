@@ -15,7 +15,7 @@ from loopback import Server, serving
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.write import share_model
-from napari_cellclf.cli.fetched import reference_of
+from napari_cellclf.cli.models.actions import reference_of
 from napari_cellclf.errors import CellclfError, DownloadError
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from napari_cellclf.cli import info
-from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.terminal import ExitCode
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.terminal import stop_on_interrupt
 from napari_cellclf.core.simulation import simulate_site
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.

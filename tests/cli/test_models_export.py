@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_cellclf.cli.models import exporting
+from napari_cellclf.cli.models import actions
 from napari_cellclf.models.export.options import FORMATS
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
@@ -14,7 +14,7 @@ Run = Callable[..., Any]
 
 
 def test_it_offers_the_formats_there_are() -> None:
-    assert tuple(FORMATS) == exporting.FORMATS
+    assert tuple(FORMATS) == actions.FORMATS
 
 
 @pytest.mark.parametrize("format", ["onnx", "keras"])
@@ -27,7 +27,7 @@ def test_a_model_is_written(cellclf: Run, bundle: Path, tmp_path: Path, format: 
     again = cellclf("models", "export", bundle, "--format", format, "--out", out)
     assert again.code == 1
     assert "exists already" in again.err
-    forced = cellclf("models", "export", bundle, "--format", format, "--out", out, "--force")
+    forced = cellclf("models", "export", bundle, "--format", format, "--out", out, "--overwrite")
     assert forced.code == 0
 
 

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_cellclf.cli.resuming import Earlier, Journal, journal_path, work_key
-from napari_cellclf.cli.tables import sole_writer
+from napari_cellclf.cli.tables import Earlier, Journal, journal_path, sole_writer, work_key
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.sources import ImageSource
 

@@ -9,9 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from napari_cellclf.cli import data, demo, evaluate, info, models, predict, serve, train, tune
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.quiet import add_verbose, quiet_libraries
-from napari_cellclf.cli.text import printable
+from napari_cellclf.cli.terminal import ExitCode, add_verbose, printable, quiet_libraries
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.models.devices import chosen_backend
 

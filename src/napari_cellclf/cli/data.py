@@ -15,11 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.interrupt import stop_on_interrupt
 from napari_cellclf.cli.options import add_naming, positive
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.text import printable
+from napari_cellclf.cli.terminal import (
+    ExitCode,
+    ProgressReporter,
+    printable,
+    stop_on_interrupt,
+    stream_style,
+)
 from napari_cellclf.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
@@ -113,9 +116,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
     on_terminal = sys.stdout.isatty()
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=False
-    )
+    style = stream_style()
     with (
         ProgressReporter(style, "looking at images") as reporter,
         stop_on_interrupt() as should_stop,

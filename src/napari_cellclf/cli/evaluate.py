@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.failures import Failures
-from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.labelled import (
-    default_split,
-    find_trained,
-    part_of,
-    read_labelled,
-    seen_in_training,
-)
 from napari_cellclf.cli.options import (
     NAMING_OF_MODEL,
     add_batch_size,
@@ -32,14 +22,21 @@ from napari_cellclf.cli.options import (
     add_naming,
     channel_mapping,
 )
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.text import printable
-from napari_cellclf.errors import InputError
+from napari_cellclf.cli.output import Failures
+from napari_cellclf.cli.terminal import (
+    ExitCode,
+    ProgressReporter,
+    printable,
+    stop_on_interrupt,
+    stream_style,
+)
+from napari_cellclf.errors import InputError, NoImagesError
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.inference.classifier import Classifier
+
 
 _SPLITS = ("test", "validation", "train", "all")
 
@@ -101,11 +98,7 @@ def run(args: argparse.Namespace) -> int:
     )
     split = args.split or default_split(dataset)
     part = part_of(dataset, split)
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=sys.stdout.isatty(),
-        json=args.json,
-    )
+    style = stream_style(json=args.json)
     with ProgressReporter(style) as reporter, stop_on_interrupt() as should_stop:
         if args.split is None:
             reporter.note(f"evaluating on {_part_words(split)}: {len(part)} images")
@@ -239,3 +232,83 @@ def _ranks(text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1,3,6")
     return tuple(int(part) for part in parts)
+
+
+def find_trained(model: str) -> Path:
+    """Find the bundle of a model or of a training run."""
+    from napari_cellclf.bundles.catalogue import find_model
+    from napari_cellclf.runs.folder import RunFolder
+
+    run = RunFolder(Path(model))
+    if run.is_run and not run.is_finished:
+        raise InputError(f"the run {model} has made no model yet; finish it with cellclf train")
+    return find_model(run.bundle if run.is_run else model)
+
+
+def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
+    """Return how names are read: as asked, else as in training, if that fits any of them."""
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.io.naming import fitting_naming
+
+    if asked is not None:
+        return asked
+    return fitting_naming(read_spec(model).training.naming, map(Path, inputs))
+
+
+def read_labelled(
+    data: str, *, label: str | None, group: str | None, naming: str | None, model: Path
+) -> Dataset:
+    """Read labelled images, or those of a training run."""
+    from dataclasses import replace
+
+    from napari_cellclf.core.grouping import group_keys
+    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.runs.create import load_dataset
+    from napari_cellclf.runs.folder import RunFolder
+
+    run = RunFolder(Path(data))
+    if not run.is_run:
+        chosen = chosen_naming(naming, model, [data])
+        return read_dataset(data, label=label, group=group, naming=chosen)
+    if naming is not None:
+        raise InputError("--naming is for new data; a training run says how its files are named")
+    if label is not None:
+        raise InputError("--label is for new data; a training run says what its classes are")
+    dataset = load_dataset(run)
+    if group is None:
+        return dataset
+    # Raises if there is no such column.
+    group_keys(dataset.table, group)
+    return replace(dataset, group_column=group, group_reason="asked for with --group-by")
+
+
+def default_split(dataset: Dataset) -> str:
+    """Choose what to evaluate on."""
+    parts = set(dataset.table["split"])
+    return next((one for one in ("test", "validation") if one in parts), "all")
+
+
+def part_of(dataset: Dataset, split: str) -> Dataset:
+    """Return a part of the images."""
+    if split == "all":
+        return dataset
+    part = dataset.subset((dataset.table["split"] == split).to_numpy())
+    if not len(part):
+        there = [one for one in dict.fromkeys(dataset.table["split"]) if one]
+        raise NoImagesError(
+            f"the data have no {split} part (they have {', '.join(there) or 'no split at all'}); "
+            "choose another --split, such as all"
+        )
+    return part
+
+
+def seen_in_training(model: Path, part: Dataset) -> int:
+    """Count the images that a model was trained on, where the run that made it is known."""
+    from napari_cellclf.runs.create import load_dataset
+    from napari_cellclf.runs.folder import RunFolder
+
+    run = RunFolder(model.parent)
+    if not run.is_run:
+        return 0
+    trained = {Path(path).resolve() for path in load_dataset(run).train.paths}
+    return sum(Path(path).resolve() in trained for path in part.paths)

@@ -8,8 +8,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.cli.terminal import ExitCode, columns, printable
 from napari_cellclf.inference.engine import ENGINES, choose_engine, look_at_machine
 from napari_cellclf.models.devices import chosen_backend, find_devices
 

@@ -11,17 +11,15 @@ the root), and CSV files with a column `path`, whose other columns go into the t
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from napari_cellclf.cli.classifiers import collect, opened
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.failures import Failures, describe_order
-from napari_cellclf.cli.interrupt import stop_on_interrupt
+from napari_cellclf.cli.evaluate import chosen_naming
 from napari_cellclf.cli.options import (
     NAMING_OF_MODEL,
     Mappings,
@@ -32,26 +30,32 @@ from napari_cellclf.cli.options import (
     channel_mapping,
     positive,
 )
-from napari_cellclf.cli.output import JsonLines, Output, Screen
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.resuming import Earlier, Journal, journal_path, work_key
+from napari_cellclf.cli.output import Failures, JsonLines, Output, Screen, describe_order
 from napari_cellclf.cli.tables import (
     BadFiles,
+    Earlier,
+    Journal,
     TableFile,
     bad_files_path,
     check_table,
+    journal_path,
     partial_path,
     sole_writer,
     table_columns,
+    work_key,
 )
-from napari_cellclf.errors import CancelledError, NoImagesError
+from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_interrupt, stream_style
+from napari_cellclf.errors import CancelledError, InputError, NoImagesError
 
 if TYPE_CHECKING:
-    from napari_cellclf.cli.classifiers import AnyClassifier
+    from napari_cellclf.cluster.classifier import ClusterClassifier
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import OnProgress
+    from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.prepare import BadImage
     from napari_cellclf.io.sources import ImageSource
+
+    AnyClassifier: TypeAlias = Classifier | ClusterClassifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +113,7 @@ def run(args: argparse.Namespace) -> int:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
     sources, notes = collect(args)
     on_terminal = sys.stdout.isatty()
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=on_terminal, json=args.json
-    )
+    style = stream_style(json=args.json)
     with ProgressReporter(style) as reporter:
         for note in notes:
             reporter.note(note)
@@ -251,3 +253,84 @@ def _table_path(text: str) -> Path:
     if path.suffix.lower() != ".csv":
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .csv, the only kind of table")
     return path
+
+
+def collect(args: argparse.Namespace) -> tuple[list[ImageSource], list[str]]:
+    """List what is to be classified, with notes, and refuse a model that is not there."""
+    from napari_cellclf.bundles.catalogue import find_model
+    from napari_cellclf.io.sources import collect_sources
+
+    naming = args.naming
+    if not is_server(args.model):
+        naming = chosen_naming(naming, find_model(args.model), args.inputs)
+    elif args.scheduler is not None:
+        raise InputError("--scheduler wants a model that its workers load, not a server's address")
+    elif (args.engine, args.precision) != ("auto", "auto"):
+        raise InputError("--engine and --precision are for a model that is loaded, not a server's")
+    notes = []
+    if naming != args.naming:
+        notes.append(f"file names are read as in training: {naming} (change it with --naming)")
+
+    def leave_out(paths: Sequence[Path]) -> None:
+        count = "1 image is" if len(paths) == 1 else f"{len(paths)} images are"
+        notes.append(f"{count} not named like {naming} and left out, such as {paths[0]}")
+
+    sources = collect_sources(args.inputs, naming, on_left_out=leave_out)
+    if args.scheduler is None:
+        return sources, notes
+    absolute = collect_sources(_absolute(args.inputs), naming)
+    return [
+        replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)
+    ], notes
+
+
+@contextmanager
+def opened(args: argparse.Namespace, mapping: Mappings | None) -> Iterator[AnyClassifier]:
+    """Load the model, or connect to who has it."""
+    from napari_cellclf.core.channels import name_overrides
+
+    with _opened(args) as classifier:
+        # Before the first image is read: a channel that the model lacks is wrong for all of them.
+        name_overrides(classifier.preprocessing.channels, mapping or {})
+        yield classifier
+
+
+@contextmanager
+def _opened(args: argparse.Namespace) -> Iterator[AnyClassifier]:
+    from napari_cellclf.inference.load import load_classifier
+    from napari_cellclf.inference.remote import connect, read_token
+
+    if args.scheduler is not None:
+        with _on_cluster(args) as cluster:
+            yield cluster
+    elif is_server(args.model):
+        token = None if args.token_file is None else read_token(args.token_file)
+        yield connect(args.model, token)
+    else:
+        yield load_classifier(args.model, engine=args.engine, precision=args.precision)
+
+
+def _on_cluster(args: argparse.Namespace) -> ClusterClassifier:
+    from napari_cellclf.cluster.classifier import connect_cluster, distributed_library
+
+    distributed_library()
+
+    if not args.verbose:
+        # It sets its levels when it is imported, and tells of every worker that comes and goes.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    return connect_cluster(
+        args.scheduler,
+        args.model,
+        inputs=_absolute(args.inputs),
+        engine=args.engine,
+        precision=args.precision,
+    )
+
+
+def is_server(model: str) -> bool:
+    """Whether a model is named by a server's address."""
+    return model.startswith(("http://", "https://"))
+
+
+def _absolute(inputs: Sequence[str]) -> list[str]:
+    return [str(Path(one).absolute()) for one in inputs]

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.fetched import reference_of
+from napari_cellclf.cli.models.actions import reference_of
 from napari_cellclf.cli.options import add_engine, positive
+from napari_cellclf.cli.terminal import ExitCode
 from napari_cellclf.errors import InputError
 
 _MIB = 2**20

@@ -10,18 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.cli.data import add_reading_arguments, read_and_split, read_only
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.options import positive
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.settings import chosen_settings, parse_setting
+from napari_cellclf.cli.options import chosen_settings, parse_setting, positive
+from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_interrupt, stream_style
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,9 +133,7 @@ def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
 def _train(folders: Sequence[Path], root: Path | None) -> int:
     from napari_cellclf.runs.api import run_training
 
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=sys.stdout.isatty(), json=False
-    )
+    style = stream_style()
     for number, folder in enumerate(folders, start=1):
         title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
         reporter = ProgressReporter(style, title, unit=None)

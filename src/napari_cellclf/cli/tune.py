@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.cli import train
 from napari_cellclf.cli.data import add_reading_arguments, read_and_split
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.options import positive
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.settings import chosen_settings
-from napari_cellclf.cli.text import printable
+from napari_cellclf.cli.options import chosen_settings, positive
+from napari_cellclf.cli.terminal import (
+    ExitCode,
+    ProgressReporter,
+    printable,
+    stop_on_interrupt,
+    stream_style,
+)
 from napari_cellclf.core.progress import ShouldStop, ignore_progress
 from napari_cellclf.errors import CancelledError
 
@@ -98,9 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search."""
     folder = _create(args)
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(), stdout_is_terminal=sys.stdout.isatty(), json=False
-    )
+    style = stream_style()
     with (
         ProgressReporter(style, "tuning, epochs") as reporter,
         stop_on_interrupt() as should_stop,

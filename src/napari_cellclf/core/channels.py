@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_cellclf.core.channel_names import contains, listed, position_of, remedy, words
 from napari_cellclf.errors import ChannelMismatchError
 
 
@@ -50,7 +50,7 @@ class ChannelSpec(BaseModel):
         bool
             True if one of this channel's names stands in `name` as whole words.
         """
-        return any(contains(name, mine) for mine in (self.name, *self.aliases))
+        return any(_contains(name, mine) for mine in (self.name, *self.aliases))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def match_channels(
     """
     names = tuple(spec.name for spec in expected)
     chosen = {
-        wanted: None if source is None else position_of(source, available)
+        wanted: None if source is None else _position_of(source, available)
         for wanted, source in name_overrides(expected, overrides or {}).items()
     }
     single = len(expected) == len(available) == 1
@@ -130,7 +130,7 @@ def require_channels(
     lacking = _required_but_missing(expected, mapping)
     if lacking:
         raise ChannelMismatchError(
-            f"{_no_channel_for(lacking)}; it has {listed(available)}; {remedy(lacking[0])}"
+            f"{_no_channel_for(lacking)}; it has {_listed(available)}; {_remedy(lacking[0])}"
         )
 
 
@@ -190,7 +190,7 @@ def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
         return given
     tests = (
         lambda spec: spec.matches(given),
-        lambda spec: any(contains(mine, given) for mine in (spec.name, *spec.aliases)),
+        lambda spec: any(_contains(mine, given) for mine in (spec.name, *spec.aliases)),
     )
     for test in tests:
         hits = [spec.name for spec in expected if test(spec)]
@@ -210,8 +210,8 @@ def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
 def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
     """Prefer the same name, then the full name inside a longer one, then an alias."""
     tests = (
-        lambda name: words(name) == words(spec.name),
-        lambda name: contains(name, spec.name),
+        lambda name: _words(name) == _words(spec.name),
+        lambda name: _contains(name, spec.name),
         spec.matches,
     )
     for test in tests:
@@ -221,6 +221,55 @@ def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
         if hits:
             found = ", ".join(available[index] for index in hits)
             raise ChannelMismatchError(
-                f"channel {spec.name!r} could be any of {found}; {remedy(spec.name)}"
+                f"channel {spec.name!r} could be any of {found}; {_remedy(spec.name)}"
             )
     return None
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Split a name into lower-case words, digits kept with their letters.
+
+    Examples
+    --------
+    >>> _words("B02_s1 [w1-Hoechst]")
+    ('b02', 's1', 'w1', 'hoechst')
+    """
+    return tuple(re.findall(r"[^\W_]+", name.lower()))
+
+
+def _contains(name: str, wanted: str) -> bool:
+    """Whether the words of one name stand in another, in order and side by side."""
+    inside, sought = _words(name), _words(wanted)
+    if not sought:
+        return False
+    length = len(sought)
+    return any(inside[i : i + length] == sought for i in range(len(inside) - length + 1))
+
+
+def _position_of(source: str, available: Sequence[str]) -> int:
+    """Find a channel of the image by its name or, where it has none, by its number."""
+    if source in available and source:
+        return list(available).index(source)
+    number = source.lower().removeprefix("channel").strip()
+    if number.isascii() and number.isdigit() and 0 < int(number) <= len(available):
+        index = int(number) - 1
+        if not available[index]:
+            return index
+    raise ChannelMismatchError(
+        f"the mapping asks for the image's channel {source!r}, but it has {_listed(available)}; "
+        "use one of those"
+    )
+
+
+def _listed(available: Sequence[str]) -> str:
+    """Say which channels an image has."""
+    names = (name or f"channel {number}" for number, name in enumerate(available, start=1))
+    return ", ".join(names) or "none"
+
+
+def _remedy(name: str) -> str:
+    """Say how a user tells which channel to take."""
+    return (
+        f"say which to use with mapping={{{name!r}: ...}} in Python, or with "
+        f'--channels "{name}=..." on the command line'
+    )

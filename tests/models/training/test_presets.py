@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_cellclf.cli.settings import parse_setting
+from napari_cellclf.cli.options import parse_setting
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import (

@@ -214,7 +214,7 @@ def test_command_line_says_the_same(found: FoundData) -> None:
 
 
 def test_command_line_and_form_make_the_same_settings(found: FoundData) -> None:
-    from napari_cellclf.cli.settings import chosen_settings
+    from napari_cellclf.cli.options import chosen_settings
 
     advanced = (("augmentation.rotation", "0.1"), ("normalization", '{"kind" = "percentile"}'))
     entries = ModelEntries("fluorescence", "seed-cnn", "3", "4", "0.01", "", advanced)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from napari_cellclf.cli.exit_codes import ExitCode
+from napari_cellclf.cli.terminal import ExitCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

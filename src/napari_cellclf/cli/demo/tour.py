@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.demo.files import claim_folder, file_names, write_plate
-from napari_cellclf.cli.interrupt import stop_on_interrupt
-from napari_cellclf.cli.progress import ProgressReporter, Style
+from napari_cellclf.cli.terminal import ProgressReporter, Style, stop_on_interrupt
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
 from napari_cellclf.errors import InputError

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from napari_cellclf.cli.exit_codes import ExitCode
-from napari_cellclf.cli.models import exporting, fetching, importing, listing, own
+from napari_cellclf.cli.models import actions, importing, listing
+from napari_cellclf.cli.terminal import ExitCode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``cellclf models``."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    for part in (listing, fetching, importing, exporting, own):
-        part.add_arguments(actions)
+    subparsers = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for part in (listing, importing, actions):
+        part.add_arguments(subparsers)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.cli.progress import ProgressReporter, choose_style
-from napari_cellclf.cli.quiet import add_verbose
-from napari_cellclf.cli.text import printable
+from napari_cellclf.cli.terminal import ProgressReporter, add_verbose, printable, stream_style
 from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import InputError
 
@@ -92,11 +89,7 @@ def _import(args: argparse.Namespace) -> None:
 
     found = look_at(args.file)
     described = describe(args, found)
-    style = choose_style(
-        stderr_is_terminal=sys.stderr.isatty(),
-        stdout_is_terminal=sys.stdout.isatty(),
-        json=False,
-    )
+    style = stream_style()
     with ProgressReporter(style, title="importing", unit=None) as progress:
         bundle = import_network(
             args.file,

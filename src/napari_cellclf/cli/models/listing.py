@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.quiet import add_verbose
-from napari_cellclf.cli.text import columns, printable
+from napari_cellclf.cli.terminal import add_verbose, columns, printable
 from napari_cellclf.errors import ModelNotFoundError
 
 if TYPE_CHECKING:

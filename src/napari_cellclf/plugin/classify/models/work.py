@@ -100,7 +100,7 @@ def export(entry: ShelfEntry, options: ExportOptions, target: Path, ticket: Tick
     """Write a model for another program."""
     arguments = ["models", "export", str(_reference(entry)), "--format", options.format]
     # The dialog has asked about replacing.
-    arguments += ["--out", str(target), "--force"]
+    arguments += ["--out", str(target), "--overwrite"]
     if options.licence.strip():
         arguments += ["--licence", options.licence.strip()]
     for author in options.author_list:
