@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from napari_cellclf.cli import data, demo, evaluate, info, models, predict, serve, train, tune
+from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import ExitCode, add_verbose, printable, quiet_libraries
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.models.devices import chosen_backend
@@ -22,6 +23,19 @@ exit codes:
   130  interrupted by Ctrl-C
   141  the reader of the output went away (| head)
 """
+
+#: What there is, with the module of each in this package, and what help says of it.
+COMMANDS = {
+    "predict": "classify images: files, folders, or a table of paths",
+    "data": "check labelled images: classes, groups, split, and anything odd",
+    "train": "train a classifier, or resume a run",
+    "tune": "search for good training settings",
+    "evaluate": "measure a model on labelled images, and write a report",
+    "models": "list, show, fetch, import, share, export and remove models",
+    "serve": "classify over HTTP, with a page to drop images on",
+    "info": "show versions, devices and folders",
+    "demo": "end-to-end demo on simulated images, in under two minutes",
+}
 
 #: Errors that name something outside the program: a disk, the memory, a package that is not there.
 _OUTSIDE = (OSError, MemoryError, ImportError)
@@ -38,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _never_fail_to_print()
     try:
-        args = build_parser().parse_args(argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        command = next((one for one in arguments if not one.startswith("-")), "")
+        args = build_parser(command).parse_args(arguments)
     except SystemExit as stopped:
         # argparse leaves this way after --help (0) and after a wrong command line (2).
         return int(stopped.code or 0)
@@ -46,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands; imports nothing heavy."""
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Make the parser of all commands, or with the arguments of one `only`; imports nothing heavy.
+
+    Each command has a module, and a run needs one of them.
+    """
     parser = argparse.ArgumentParser(
         prog="cellclf",
         description="Classify microscopy images.",
@@ -58,27 +77,25 @@ def build_parser() -> argparse.ArgumentParser:
     add_verbose(parser)
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, module, summary in (
-        ("predict", predict, "classify images: files, folders, or a table of paths"),
-        ("data", data, "check labelled images: classes, groups, split, and anything odd"),
-        ("train", train, "train a classifier, or resume a run"),
-        ("tune", tune, "search for good training settings"),
-        ("evaluate", evaluate, "measure a model on labelled images, and write a report"),
-        ("models", models, "list, show, fetch, import, share, export and remove models"),
-        ("serve", serve, "classify over HTTP, with a page to drop images on"),
-        ("info", info, "show versions, devices and folders"),
-        ("demo", demo, "end-to-end demo on simulated images, in under two minutes"),
-    ):
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(run=module.run)
-        add_verbose(command)
-        module.add_arguments(command)
+    for name, summary in COMMANDS.items():
+        if only in (None, name):
+            _add_command(commands, name, summary)
+        else:
+            commands.add_parser(name, help=summary)
     return parser
+
+
+def _add_command(commands: Subparsers, name: str, summary: str) -> None:
+    module = importlib.import_module(f"napari_cellclf.cli.{name}")
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=module.run)
+    add_verbose(command)
+    module.add_arguments(command)
 
 
 class _Version(argparse.Action):

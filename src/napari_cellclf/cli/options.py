@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.inference.engine import ENGINE_CHOICES, PRECISIONS
@@ -13,6 +13,9 @@ from napari_cellclf.inference.engine import ENGINE_CHOICES, PRECISIONS
 if TYPE_CHECKING:
     from napari_cellclf.models.training.config import TrainingConfig
 
+
+#: What ``add_subparsers`` returns; argparse has no public name for it.
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 Mappings = Mapping[str, str | None]
 

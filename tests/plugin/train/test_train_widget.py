@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QUrl
+from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
-from qtpy.QtWidgets import QDialog
+from qtpy.QtWidgets import QDialog, QLabel, QToolButton
 
 from napari_cellclf.plugin.train.follower import running_processes
 from napari_cellclf.plugin.train.preview import Preview, preview_layers, some_images
@@ -307,6 +307,26 @@ def test_curves_follow_the_state(qtbot: Any) -> None:
     curves.draw()
     assert "no validation images" in curves._legend.text()
     assert not curves.grab().isNull()
+
+
+def test_an_advanced_setting_stands_in_the_command(
+    open_train: Open, choose: Choose, qtbot: Any
+) -> None:
+    _, widget = open_train()
+    choose(widget)
+    model, command = widget.form.model, widget.form.run.command
+    header = model.advanced_section.findChild(QToolButton)
+    qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
+    line = model.advanced.control("centre").native
+    line.selectAll()
+    qtbot.keyClicks(line, "0.5")
+    qtbot.waitUntil(lambda: "--set centre=0.5" in command.text(), timeout=5000)
+    # Another preset keeps what was entered.
+    model.choose("single-cells")
+    qtbot.waitUntil(lambda: "--preset single-cells" in command.text(), timeout=5000)
+    assert "--set centre=0.5" in command.text()
+    qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
+    assert "1 changed" in [label.text() for label in model.advanced_section.findChildren(QLabel)]
 
 
 def test_preview_becomes_layers(make_napari_viewer: Any) -> None:

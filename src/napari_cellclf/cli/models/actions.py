@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import (
     ProgressReporter,
     add_verbose,
@@ -22,9 +23,6 @@ from napari_cellclf.errors import InputError, ModelNotFoundError
 if TYPE_CHECKING:
     from napari_cellclf.bundles.bundle import ModelBundle
     from napari_cellclf.core.progress import OnProgress, ShouldStop
-
-#: What ``add_subparsers`` returns; argparse has no public name for it.
-Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 #: As in `models.export.options`, which imports pydantic: too much for a parser; a test compares.
 FORMATS = ("onnx", "openvino", "savedmodel", "keras", "bioimageio")
@@ -43,13 +41,13 @@ What arrives must have the checksum that is known of it, and is tried before it 
 """
 
 
-def add_arguments(actions: Actions) -> None:
+def add_arguments(actions: Subparsers) -> None:
     """Declare these actions."""
     for declare in (_add_fetch, _add_export, _add_share_and_remove):
         declare(actions)
 
 
-def _add_fetch(actions: Actions) -> None:
+def _add_fetch(actions: Subparsers) -> None:
     """Declare ``cellclf models fetch``."""
     parser = actions.add_parser(
         "fetch",
@@ -175,7 +173,7 @@ def fetching() -> Iterator[tuple[ProgressReporter, ShouldStop]]:
         yield progress, should_stop
 
 
-def _add_share_and_remove(actions: Actions) -> None:
+def _add_share_and_remove(actions: Subparsers) -> None:
     """Declare ``cellclf models share`` and ``cellclf models remove``."""
     sharing = actions.add_parser(
         "share",
@@ -226,7 +224,7 @@ def _is_sure(name: str) -> bool:
     return input(f"remove {printable(name)} from the disk? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _add_export(actions: Actions) -> None:
+def _add_export(actions: Subparsers) -> None:
     """Declare ``cellclf models export``."""
     exporting = actions.add_parser(
         "export",

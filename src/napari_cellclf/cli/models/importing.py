@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import ProgressReporter, add_verbose, printable, stream_style
 from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
-    from napari_cellclf.cli.models.actions import Actions
     from napari_cellclf.core.preprocessing import Preprocessing
 
 _ABOUT = """\
@@ -37,7 +37,7 @@ example:
 """
 
 
-def add_arguments(actions: Actions) -> None:
+def add_arguments(actions: Subparsers) -> None:
     """Declare ``cellclf models import``."""
     forms = "".join(f"  {form}\n      {meaning}\n" for form, meaning in FORMS.items())
     parser = actions.add_parser(

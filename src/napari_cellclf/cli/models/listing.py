@@ -10,16 +10,13 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import add_verbose, columns, printable
 from napari_cellclf.errors import ModelNotFoundError
 
-if TYPE_CHECKING:
-    from napari_cellclf.cli.models.actions import Actions
 
-
-def add_arguments(actions: Actions) -> None:
+def add_arguments(actions: Subparsers) -> None:
     """Declare ``cellclf models list`` and ``cellclf models show``."""
     listing = actions.add_parser(
         "list",

@@ -99,6 +99,8 @@ class SettingsForm(QWidget):
             self._usual[path] = control.value
             if path in entered:
                 control.value = entered[path]
+            if isinstance(control.native, QLineEdit):
+                control.native.setCursorPosition(0)
         self._filling = False
 
     def _on_change(self) -> None:

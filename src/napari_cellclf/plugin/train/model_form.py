@@ -102,11 +102,16 @@ class ModelForm(QWidget):
         for field in (self.epochs, self.batch_size, self.learning_rate):
             field.textChanged.connect(self.changed)
         self.continue_from.changed.connect(self._on_continue)
-        self.advanced.changed.connect(self.changed)
+        self.advanced.changed.connect(self._on_advanced)
 
     def _on_preset(self) -> None:
         self._show_preset()
         self.preset_changed.emit()
+        self.changed.emit()
+
+    def _on_advanced(self) -> None:
+        count = len(self.advanced.entries())
+        self.advanced_section.summarise(f"{count} changed" if count else "")
         self.changed.emit()
 
     def _on_architecture(self) -> None:

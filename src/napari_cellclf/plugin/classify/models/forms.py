@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork, check_description
 from napari_cellclf.core.normalization import parse_normalization, typed_forms
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import InputError
@@ -29,7 +28,7 @@ from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.shared.settings_form import SettingsForm
 
 if TYPE_CHECKING:
-    from napari_cellclf.bundles.foreign import ForeignFile
+    from napari_cellclf.bundles.foreign import ForeignFile, ForeignNetwork
 
 
 class ImportForm(QWidget):
@@ -150,6 +149,8 @@ class ImportEntries:
 
 def describe(found: ForeignFile, entries: ImportEntries) -> ForeignNetwork | str:
     """Put the entries together, guessing nothing."""
+    from napari_cellclf.bundles.foreign import ForeignNetwork, check_description
+
     missing = [
         what
         for what, text in (
