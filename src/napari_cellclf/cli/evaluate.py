@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from napari_cellclf.cli.options import (
     add_engine,
     add_naming,
     channel_mapping,
+    chosen_naming,
 )
 from napari_cellclf.cli.output import Failures
 from napari_cellclf.cli.terminal import (
@@ -243,16 +243,6 @@ def find_trained(model: str) -> Path:
     if run.is_run and not run.is_finished:
         raise InputError(f"the run {model} has made no model yet; finish it with cellclf train")
     return find_model(run.bundle if run.is_run else model)
-
-
-def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
-    """Return how names are read: as asked, else as in training, if that fits any of them."""
-    from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.io.naming import fitting_naming
-
-    if asked is not None:
-        return asked
-    return fitting_naming(read_spec(model).training.naming, map(Path, inputs))
 
 
 def read_labelled(

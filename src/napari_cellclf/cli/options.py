@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_cellclf.errors import InputError
@@ -91,6 +92,16 @@ def channel_mapping(pairs: Sequence[tuple[str, str | None]]) -> Mappings | None:
     if len(mapping) < len(pairs):
         raise InputError("--channels names a channel of the model twice; say once what feeds it")
     return mapping or None
+
+
+def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
+    """Return how names are read: as asked, else as in training, if that fits any of them."""
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.io.naming import fitting_naming
+
+    if asked is not None:
+        return asked
+    return fitting_naming(read_spec(model).training.naming, map(Path, inputs))
 
 
 def positive(text: str) -> int:

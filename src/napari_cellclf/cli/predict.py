@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from napari_cellclf.cli.evaluate import chosen_naming
 from napari_cellclf.cli.options import (
     NAMING_OF_MODEL,
     Mappings,
@@ -28,6 +27,7 @@ from napari_cellclf.cli.options import (
     add_engine,
     add_naming,
     channel_mapping,
+    chosen_naming,
     positive,
 )
 from napari_cellclf.cli.output import Failures, JsonLines, Output, Screen, describe_order
