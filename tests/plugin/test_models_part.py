@@ -262,7 +262,7 @@ def test_another_computer_computes(
     assert "token" in refused
     form.token.setText(token)
     form.connect_button.click()
-    assert "can be used now" in finish(qtbot, part)
+    assert "is ready to use" in finish(qtbot, part)
     choice = part.form.model.current()
     assert choice.is_remote
     assert token not in repr(choice)

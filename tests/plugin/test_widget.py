@@ -234,9 +234,10 @@ def test_cancel_ends_a_folder_early(
     cancelled = threading.Event()
     list_images = worker_module._sources
 
-    def last_ones_wait(job: Any) -> list[Any]:
+    def last_ones_wait(*arguments: Any) -> list[Any]:
         """Let no image after the first batch be read before Cancel was pressed."""
-        first, later = list_images(job)[:20], list_images(job)[20:]
+        sources = list_images(*arguments)
+        first, later = sources[:20], sources[20:]
 
         def waiting(source: Any) -> Any:
             def read() -> Any:

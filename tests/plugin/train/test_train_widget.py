@@ -169,7 +169,7 @@ def test_stop_and_resume(start: Any, fake: Fake, qtbot: Any) -> None:
     assert not run.train.isEnabled()
     assert not run.folder.isEnabled()
     assert not widget.run.start()
-    assert "press Stop first" in run.message.text()
+    assert "press Stop or wait" in run.message.text()
     qtbot.waitUntil(lambda: "epoch 1 of 4" in run.stage.text(), timeout=PATIENCE)
     assert "about 10 s left" in run.stage.text()
     run.stop.click()
