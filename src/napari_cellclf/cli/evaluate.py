@@ -252,7 +252,7 @@ def read_labelled(
     from dataclasses import replace
 
     from napari_cellclf.core.grouping import group_keys
-    from napari_cellclf.io.datasets.read import read_dataset
+    from napari_cellclf.io.datasets import read_dataset
     from napari_cellclf.runs.create import load_dataset
     from napari_cellclf.runs.folder import RunFolder
 

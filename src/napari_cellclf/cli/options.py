@@ -97,7 +97,7 @@ def channel_mapping(pairs: Sequence[tuple[str, str | None]]) -> Mappings | None:
 def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str | None:
     """Return how names are read: as asked, else as in training, if that fits any of them."""
     from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.io.naming import fitting_naming
+    from napari_cellclf.io.named_images import fitting_naming
 
     if asked is not None:
         return asked
