@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_cellclf.bundles.arrays import dump_array, parse_array
-from napari_cellclf.bundles.bundle import ModelBundle, read_spec
+from napari_cellclf.bundles.bundle import ModelBundle, members_of, read_spec
 from napari_cellclf.bundles.paths import previous_path
 from napari_cellclf.errors import (
     BundleError,
@@ -259,3 +259,25 @@ def _flip(content: bytes) -> bytes:
     spoiled = bytearray(content)
     spoiled[len(spoiled) // 2] ^= 1
     return bytes(spoiled)
+
+
+@pytest.mark.parametrize(
+    ("member", "limit"),
+    [
+        ("bundle.json", 4 << 20),
+        ("weights.safetensors", (2 << 30) - (4 << 20)),
+        ("model.onnx", 256 << 20),
+        ("test_input.npy", 64 << 20),
+        ("test_output.npy", 1 << 20),
+        ("README.md", 1 << 20),
+    ],
+)
+def test_files_are_limited_in_size(member: str, limit: int, tmp_path: Path) -> None:
+    with (tmp_path / member).open("wb") as file:
+        file.truncate(limit)
+    with members_of(tmp_path).open(member) as span:
+        assert span.size == limit
+    with (tmp_path / member).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(UnsafeModelError, match=f"limit {limit}"), members_of(tmp_path).open(member):
+        pass

@@ -404,6 +404,15 @@ def test_hostile_files_are_refused(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_two_megabytes_besides_weights_are_parsed() -> None:
+    def named(n_bytes: int) -> bytes:
+        return model(graph(*NODES, tensors=TENSORS), message(6, "x" * n_bytes))
+
+    _check(named((2 << 20) - 4096))
+    with pytest.raises(UnsafeModelError, match="over 2097152 bytes besides its weights"):
+        _check(named(2 << 20))
+
+
 @pytest.mark.parametrize(
     "content",
     [

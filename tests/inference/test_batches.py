@@ -86,6 +86,21 @@ def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     assert most < 30
 
 
+def test_large_images_are_batched_up_to_128_mib() -> None:
+    sizes: list[int] = []
+
+    def compute(rows: list[Row]) -> list[Any]:
+        sizes.append(len(rows))
+        return [np.ones(1)] * len(rows)
+
+    # 16 MiB each, that take no memory.
+    pixels = np.broadcast_to(np.float32(0), (2048, 2048, 1))
+    batches = Batches(compute, 100, ("a",), "model")
+    for number in range(16):
+        list(batches.add(Row(str(number), {}, pixels, 1)))
+    assert sizes == [8, 8]
+
+
 def test_a_part_says_whether_it_ends_with_an_image() -> None:
     rows = [Row(f"film[t={n}]", {}, np.ones((1, 1, 1), np.float32), int(n == 2)) for n in range(3)]
     batches = Batches(lambda rows: [np.ones(1)] * len(rows), 2, ("a",), "model")

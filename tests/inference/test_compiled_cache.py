@@ -63,6 +63,17 @@ def test_the_one_not_used_for_longest_goes_first(monkeypatch):
     assert [find_compiled(key) is not None for key in keys] == [True, False, True]
 
 
+def test_a_gigabyte_is_kept():
+    engines_folder().mkdir(parents=True)
+    for age in (1, 2, 3):
+        # As large as they say, without taking room.
+        with _file(str(age)).open("wb") as file:
+            file.truncate(400 << 20)
+        os.utime(_file(str(age)), (1e9 - age, 1e9 - age))
+    keep_compiled(key_of("network"), b"compiled")
+    assert [_file(str(age)).exists() for age in (1, 2, 3)] == [True, True, False]
+
+
 def test_a_folder_that_is_only_read_is_read(monkeypatch):
     key = key_of("network")
     keep_compiled(key, b"compiled")

@@ -77,6 +77,20 @@ def test_large_results_are_not_made_many_at_a_time(pool: ThreadPoolExecutor) -> 
     assert len(begun) <= 4
 
 
+def test_up_to_128_mib_are_under_way(pool: ThreadPoolExecutor) -> None:
+    begun: list[int] = []
+
+    def make(number: int) -> _Result:
+        begun.append(number)
+        return _Result(number, 16 << 20)
+
+    results = in_order(pool, (partial(make, number) for number in range(40)), 100)
+    for taken in range(1, 20):
+        assert next(results).number == taken - 1
+    # What is ready, what is being made, and one that is handed over.
+    assert len(begun) <= 19 + 8 + 1
+
+
 def test_several_threads_work_at_once(bundle: ModelBundle) -> None:
     # Both must be in `read` at the same time for either to end.
     together = threading.Barrier(2, timeout=60)

@@ -138,6 +138,9 @@ def _http(status: str, body: bytes) -> bytes:
         (_http("200 OK", b'{"spec": {}}'), "same version on both sides"),
         (_http("200 OK", 99_999 * b"["), "does not answer as cellclf serve does"),
         (_http("500 Oh", 60_000 * b"["), "status 500"),
+        # More than 64 MiB of an answer, or 64 KiB of a refusal, is not read.
+        (_http("200 OK", b"[" + (64 << 20) * b" "), "sends more than expected"),
+        (_http("503 Busy", b'{"detail": "busy", "more": "' + 66_000 * b"x" + b'"}'), "status 503"),
         (_http("502 Bad Gateway", b"<html>"), "status 502"),
         (_http("503 Busy", b'{"detail": "too\\nmuch to do"}'), "refuses: toomuch to do"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", "does not answer|cannot be reached"),
