@@ -11,7 +11,8 @@ import tifffile
 import napari_cellclf as cc
 from napari_cellclf.errors import ImageError, InputError, UnreadableImageError
 from napari_cellclf.io.decoding import human_bytes, limit_or_default
-from napari_cellclf.io.files import expanded, is_hidden, read_file
+from napari_cellclf.io.files import read_file
+from napari_cellclf.io.local_paths import expanded, is_hidden
 
 PIXELS = np.arange(72, dtype=np.uint8).reshape(9, 8)
 

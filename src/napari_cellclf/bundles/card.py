@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.catalogue import is_here, place_of
-from napari_cellclf.bundles.model_lists import RegistryEntry, WeightsEntry
 from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, TrainingSpec
 from napari_cellclf.core.classes import ClassSpec
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.model_lists import RegistryEntry
 
 _ROLES = {
     "train": "images it was trained on",
@@ -167,7 +170,7 @@ def _entry_lines(entry: RegistryEntry) -> Iterator[str]:
         str(place_of(entry)) if is_here(entry) else f"not yet: cellclf models fetch {entry.name}"
     )
     yield from (f"On this computer: {where}", "")
-    if isinstance(entry, WeightsEntry):
+    if entry.kind == "weights":
         yield from (f'For training {entry.architecture} with weights="imagenet".', "")
     else:
         yield from ("## What it looks at", "")

@@ -22,7 +22,7 @@ from napari_cellclf.bundles.paths import (
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import ModelError, ModelNotFoundError
 from napari_cellclf.io.cache import keras_models_folder
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.model_lists import RegistryEntry

@@ -16,7 +16,7 @@ from napari_cellclf.bundles.schema import NAME_PATTERN, Text
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import BundleError, InputError, ModelNotFoundError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 #: Layers after which the numbers of classes and probabilities are still what they were.
 _PASSING = words(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.errors import BundleError, ModelNotFoundError, UnsafeModelError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 SUFFIX = ".cellclf"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -27,7 +27,7 @@ from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import NAME_PATTERN, BundleSpec
 from napari_cellclf.errors import BundleError, IntegrityError, ModelError, ModelNotFoundError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 
 def write_bundle(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 #: Environment variable that names another folder.
 CACHE_VARIABLE = "CELLCLF_CACHE"

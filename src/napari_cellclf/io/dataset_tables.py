@@ -16,7 +16,7 @@ from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.files import local_path
+from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
 from napari_cellclf.io.sources import ImageSource, named_sources

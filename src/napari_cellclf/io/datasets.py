@@ -18,7 +18,7 @@ from napari_cellclf.io.dataset_tables import (
     read_table,
     with_group,
 )
-from napari_cellclf.io.files import IMAGE_SUFFIXES, is_hidden, local_path
+from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden, local_path
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text, schemes_of
 from napari_cellclf.io.sources import ImageSource, collect_sources, named_sources

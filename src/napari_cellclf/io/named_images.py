@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_cellclf.errors import NameParseError, NoImagesError
-from napari_cellclf.io.files import IMAGE_SUFFIXES, Seen, is_hidden
+from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, Seen, is_hidden
 from napari_cellclf.io.naming import (
     CHANNEL,
     Fields,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_cellclf.core.extensions import ExtensionPoint
 from napari_cellclf.errors import NameParseError
-from napari_cellclf.io.files import is_hidden
+from napari_cellclf.io.local_paths import is_hidden
 
 if TYPE_CHECKING:
     from napari_cellclf.io.named_images import NamedImage

@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, UnreadableImageError
-from napari_cellclf.io.files import local_path, read_file
+from napari_cellclf.io.files import read_file
+from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.memory import AnyFile
 from napari_cellclf.io.named_images import NamedImage, named_image
 from napari_cellclf.io.naming import Naming

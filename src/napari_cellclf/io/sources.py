@@ -12,7 +12,8 @@ from typing import Any
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
-from napari_cellclf.io.files import local_path, read_file
+from napari_cellclf.io.files import read_file
+from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.named_images import NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named

@@ -15,7 +15,8 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, NoImagesError
-from napari_cellclf.io.files import is_hidden, local_path, read_header
+from napari_cellclf.io.files import read_header
+from napari_cellclf.io.local_paths import is_hidden, local_path
 from napari_cellclf.io.named_images import NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, natural_key, schemes_of
 from napari_cellclf.io.read import check_like, read_alone, read_channel

@@ -37,7 +37,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import BundleError, CancelledError, CellclfError, ModelError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 #: What lies in the folder that is shared with the child process.
 REQUEST, ANSWER, MADE = "request.json", "answer.jsonl", f"made{SUFFIX}"

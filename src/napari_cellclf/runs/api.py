@@ -24,7 +24,7 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.core.sampling import epoch_order
 from napari_cellclf.errors import CancelledError, CellclfError, RunError
 from napari_cellclf.inference.process_engine import window_is_open
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
 from napari_cellclf.runs.create import create_run, load_dataset

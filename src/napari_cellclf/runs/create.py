@@ -17,7 +17,7 @@ from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.dataset_tables import read_dataset_csv, write_dataset_csv
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.folder import RunFolder, RunSpec
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from napari_cellclf.errors import DownloadError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 

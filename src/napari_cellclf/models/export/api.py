@@ -20,7 +20,7 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ExportError
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.models.export.bioimageio import write_package
 from napari_cellclf.models.export.formats import (
     ExportSource,

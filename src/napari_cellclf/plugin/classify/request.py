@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
 from napari_cellclf.errors import ChannelMismatchError, NameParseError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.shared.messages import Refusal, sentence

@@ -89,7 +89,7 @@ class NamingField(QWidget):
         self.changed.emit()
 
     def _read(self) -> None:
-        from napari_cellclf.io.files import expanded
+        from napari_cellclf.io.local_paths import expanded
 
         folder, naming = expanded(self._folder.strip()), self.naming()
         if not self._folder.strip() or not folder.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_cellclf.errors import NameParseError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import CellclfError, DatasetError, LeakageError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
 from napari_cellclf.plugin.train.data import MINUTES, DataQuestion, FoundData
 

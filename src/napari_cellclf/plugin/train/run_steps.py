@@ -6,7 +6,7 @@ from qtpy.QtCore import QObject, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 
 from napari_cellclf.errors import RunError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
 from napari_cellclf.plugin.train.follower import RunFollower, TrainingProcess, running_processes

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.errors import DatasetError, RunError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.space import Range, search_space

@@ -21,7 +21,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import CancelledError, RunError, TrainingError
-from napari_cellclf.io.files import expanded
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec, is_half_made
