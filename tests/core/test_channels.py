@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from napari_cellclf.core.channels import (
     ChannelMapping,
     ChannelSpec,
+    _words,
     match_channels,
     missing_message,
     require_channels,
-    words,
 )
 from napari_cellclf.core.stains import CELL_TYPES, STAINS, STRUCTURES
 from napari_cellclf.errors import ChannelMismatchError
@@ -24,8 +24,8 @@ def specs(*names: str) -> list[ChannelSpec]:
 
 
 def test_words_are_split_at_punctuation_and_lowered():
-    assert words("B02_s1 [w1-Hoechst]") == ("b02", "s1", "w1", "hoechst")
-    assert words("--") == ()
+    assert _words("B02_s1 [w1-Hoechst]") == ("b02", "s1", "w1", "hoechst")
+    assert _words("--") == ()
 
 
 @pytest.mark.parametrize("name", ["w1 Hoechst", "W1_HOECHST", "B02_s1 w1-hoechst", "DAPI"])
@@ -188,6 +188,6 @@ def test_an_image_that_feeds_nothing_is_refused_even_if_all_is_optional():
 
 
 def test_stains_are_six_different_names_in_file_order():
-    assert [words(name)[0] for name in STAINS] == [f"w{number}" for number in range(1, 7)]
+    assert [_words(name)[0] for name in STAINS] == [f"w{number}" for number in range(1, 7)]
     assert len(STRUCTURES) == len(STAINS)
     assert list(CELL_TYPES) == sorted(CELL_TYPES)
