@@ -290,12 +290,13 @@ def _offer_channels(shot: Shot) -> None:
 
 
 def _look_after_models(shot: Shot, model: str) -> None:
-    from napari_cellclf.models.export.api import export_model
-
     with tempfile.TemporaryDirectory() as folder:
         # All of the questions are to be seen.
         shot.viewer.window.resize(WIDTH, 1080)
-        network = export_model(model, "keras", Path(folder) / "their-network.keras")
+        network = Path(folder) / "their-network.keras"
+        # TensorFlow and OpenGL crash each other in one process.
+        export = ["models", "export", model, "--format", "keras", "--out", str(network)]
+        subprocess.run([sys.executable, "-m", "napari_cellclf", *export], check=True)
         shot.widget.form.models_section.unfold(True)
         models = shot.widget.form.models
         models.form.tree.select("saureus-cellcycle-dna")

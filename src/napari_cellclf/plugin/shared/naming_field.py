@@ -129,7 +129,8 @@ class _WholeText(QLabel):
         self._fit()
 
     def _fit(self) -> None:
-        self.setMinimumHeight(self.heightForWidth(self.width()))
+        # -1 where there is no text.
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
 
 def _understood(folder: Path, naming: str | None) -> UnderstoodNames:
