@@ -33,7 +33,7 @@ from PIL import Image as Pillow
 
 import napari_cellclf as cc
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.inference.prepare import Item, Row, prepared_ahead
+from napari_cellclf.inference.prepare import PreparedPlane, UnreadImage, prepared_ahead
 from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.io.tables import PredictionWriter
 
@@ -77,12 +77,12 @@ def into_table(stream: Iterator[Any], classes: tuple[str, ...], table: Path) -> 
                 writer.write(delivered.answer.record(row))
 
 
-def prepare(classifier: cc.Classifier, sources: list[ImageSource]) -> list[Row]:
+def prepare(classifier: cc.Classifier, sources: list[ImageSource]) -> list[PreparedPlane]:
     """Read and prepare all; return the rows of one batch."""
-    items = [Item(source.id, source.read, source.metadata) for source in sources]
-    kept: list[Row] = []
+    items = [UnreadImage(source.id, source.read, source.metadata) for source in sources]
+    kept: list[PreparedPlane] = []
     for row in prepared_ahead(items, classifier.bundle.spec, None, batch_size=BATCH):
-        assert isinstance(row, Row)
+        assert isinstance(row, PreparedPlane)
         kept = [*kept[-BATCH + 1 :], row]
     return kept
 

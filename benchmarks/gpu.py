@@ -47,9 +47,9 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.onnx_engines import OnnxRuntimeEngine
-from napari_cellclf.inference.prepare import BadImage, Item, prepared_ahead
+from napari_cellclf.inference.prepare import BadImage, UnreadImage, prepared_ahead
 from napari_cellclf.io.array_cache import KeptArrays
-from napari_cellclf.io.prepared import Item as CacheItem
+from napari_cellclf.io.prepared import UnreadImage as CacheItem
 from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.io.sources import ImageSource, collect_sources
@@ -148,7 +148,7 @@ def inputs_alone(case: Case, material: Material, bundle: ModelBundle, steps: int
     items = repeated(material.sources, steps * case.config.batch_size)
 
     def files() -> None:
-        reading = (Item(source.id, source.read, source.metadata) for source in items)
+        reading = (UnreadImage(source.id, source.read, source.metadata) for source in items)
         for _ in prepared_ahead(reading, bundle.spec, None, batch_size=case.config.batch_size):
             pass
 

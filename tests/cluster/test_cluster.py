@@ -26,7 +26,7 @@ from napari_cellclf.cluster.classifier import ClusterClassifier, connect_cluster
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import BundleError, InputError, ServerError
-from napari_cellclf.inference.batches import Delivered
+from napari_cellclf.inference.batches import FinishedImages
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io.sources import ImageSource, collect_sources
 
@@ -39,7 +39,7 @@ def remote(cluster: Any, model: Path, folder: Path) -> Iterator[ClusterClassifie
         yield remote
 
 
-def _rows(stream: Iterator[Delivered]) -> Rows:
+def _rows(stream: Iterator[FinishedImages]) -> Rows:
     rows: Rows = []
     for part in stream:
         answer = part.answer

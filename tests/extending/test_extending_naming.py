@@ -18,7 +18,7 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import ImageError, NameParseError
 from napari_cellclf.io.dataset_inspection import inspect_dataset
-from napari_cellclf.io.prepared import Item, item_keys
+from napari_cellclf.io.prepared import TurnedFile, item_keys
 from napari_cellclf.io.sources import collect_sources
 
 #: Channel 10 comes last, though not in the order of letters.
@@ -88,7 +88,7 @@ def _write(folder: Path, column: int, channel: int, value: int) -> Path:
 
 @pytest.mark.usefixtures("site_packages")
 def test_what_is_kept_of_an_image_depends_on_all_its_files(images: Path) -> None:
-    item = Item(str(_write(images, 1, 1, 0)))
+    item = TurnedFile(str(_write(images, 1, 1, 0)))
     prepare = Preprocessing(channels=[ChannelSpec(name="channel 1")])
     before = item_keys([item], prepare, "keep")
     assert item_keys([item], prepare, "keep") == before

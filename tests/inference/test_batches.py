@@ -11,31 +11,33 @@ from hypothesis import strategies as st
 
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.inference import batches as module
-from napari_cellclf.inference.batches import Batches, Delivered
-from napari_cellclf.inference.prepare import BadImage, Row
+from napari_cellclf.inference.batches import Batches, FinishedImages
+from napari_cellclf.inference.prepare import BadImage, PreparedPlane
 
 #: The side of an image; 0 is one that could not be read.
 sides = st.lists(st.integers(0, 3), max_size=80)
 
 
-def _rows(sides: list[int]) -> list[Row | BadImage]:
+def _rows(sides: list[int]) -> list[PreparedPlane | BadImage]:
     return [
-        Row(str(n), {"n": n}, np.full((side, side, 1), n, np.float32), 1)
+        PreparedPlane(str(n), {"n": n}, np.full((side, side, 1), n, np.float32), 1)
         if side
         else BadImage(str(n), "bad")
         for n, side in enumerate(sides)
     ]
 
 
-def _run(sides: list[int], batch_size: int) -> tuple[list[list[Row]], list[Delivered], int]:
-    computed: list[list[Row]] = []
+def _run(
+    sides: list[int], batch_size: int
+) -> tuple[list[list[PreparedPlane]], list[FinishedImages], int]:
+    computed: list[list[PreparedPlane]] = []
 
-    def compute(rows: list[Row]) -> list[Any]:
+    def compute(rows: list[PreparedPlane]) -> list[Any]:
         computed.append(rows)
         return [np.full(2, row.pixels.mean()) for row in rows]
 
     batches = Batches(compute, batch_size, ("a", "b"), "model")
-    found: list[Delivered] = []
+    found: list[FinishedImages] = []
     most = 0
     for number, row in enumerate(_rows(sides), start=1):
         found += batches.add(row)
@@ -89,7 +91,7 @@ def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None
 def test_large_images_are_batched_up_to_128_mib() -> None:
     sizes: list[int] = []
 
-    def compute(rows: list[Row]) -> list[Any]:
+    def compute(rows: list[PreparedPlane]) -> list[Any]:
         sizes.append(len(rows))
         return [np.ones(1)] * len(rows)
 
@@ -97,12 +99,15 @@ def test_large_images_are_batched_up_to_128_mib() -> None:
     pixels = np.broadcast_to(np.float32(0), (2048, 2048, 1))
     batches = Batches(compute, 100, ("a",), "model")
     for number in range(16):
-        list(batches.add(Row(str(number), {}, pixels, 1)))
+        list(batches.add(PreparedPlane(str(number), {}, pixels, 1)))
     assert sizes == [8, 8]
 
 
 def test_a_part_says_whether_it_ends_with_an_image() -> None:
-    rows = [Row(f"film[t={n}]", {}, np.ones((1, 1, 1), np.float32), int(n == 2)) for n in range(3)]
+    rows = [
+        PreparedPlane(f"film[t={n}]", {}, np.ones((1, 1, 1), np.float32), int(n == 2))
+        for n in range(3)
+    ]
     batches = Batches(lambda rows: [np.ones(1)] * len(rows), 2, ("a",), "model")
     found = [part for row in rows for part in batches.add(row)] + list(batches.finish())
     assert [(part.done, part.between, part.last) for part in found] == [

@@ -30,7 +30,7 @@ from napari_cellclf.errors import (
 )
 from napari_cellclf.inference import batches
 from napari_cellclf.inference.classifier import Classifier, image_from_array
-from napari_cellclf.inference.prepare import BadImage, Item, distinct
+from napari_cellclf.inference.prepare import BadImage, UnreadImage, distinct
 
 MakeImage = Callable[..., Image]
 
@@ -213,7 +213,7 @@ def test_the_axes_that_a_remedy_names_fit_the_array(shape: tuple[int, ...], coun
 
 def test_things_of_one_name_get_names_of_their_own() -> None:
     names = ["a", "b", "a", "a (2)", "a"]
-    items = distinct([Item(name, lambda: Image(np.ones((2, 2)), "YX")) for name in names])
+    items = distinct([UnreadImage(name, lambda: Image(np.ones((2, 2)), "YX")) for name in names])
     assert [item.id for item in items] == ["a", "b", "a (3)", "a (2)", "a (4)"]
 
 

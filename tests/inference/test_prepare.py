@@ -18,7 +18,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.inference.prepare import (
     BadImage,
-    Item,
+    UnreadImage,
     default_threads,
     in_order,
     prepared_ahead,
@@ -102,7 +102,7 @@ def test_several_threads_work_at_once(bundle: ModelBundle) -> None:
             together.wait()
         return Image(np.ones((2, 8, 8), np.uint8), "CYX", ("DNA", "actin"))
 
-    items = [Item(str(number), partial(read, number > 0)) for number in range(3)]
+    items = [UnreadImage(str(number), partial(read, number > 0)) for number in range(3)]
     rows = list(prepared_ahead(items, bundle.spec, None, batch_size=4, threads=2))
     assert [row.id for row in rows] == ["0", "1", "2"]
 
@@ -116,7 +116,7 @@ def test_several_threads_work_at_once(bundle: ModelBundle) -> None:
 def test_threads_change_nothing(
     bundle: ModelBundle, kinds: list[str], threads: int, most: int
 ) -> None:
-    items = [Item(f"{n} {kind}", partial(_read, kind, n)) for n, kind in enumerate(kinds)]
+    items = [UnreadImage(f"{n} {kind}", partial(_read, kind, n)) for n, kind in enumerate(kinds)]
     wanted = [row for item in items for row in prepared_rows(item, bundle.spec, None)]
     found = list(prepared_ahead(items, bundle.spec, None, batch_size=most, threads=threads))
     assert [(row.id, row.finishes) for row in found] == [(row.id, row.finishes) for row in wanted]
@@ -138,7 +138,7 @@ def _read(kind: str, seed: int) -> Image:
 
 
 def test_closing_ends_the_threads(bundle: ModelBundle) -> None:
-    items = (Item(str(number), partial(_read, "one", number)) for number in range(100))
+    items = (UnreadImage(str(number), partial(_read, "one", number)) for number in range(100))
     rows = prepared_ahead(items, bundle.spec, None, batch_size=4, threads=2)
     next(rows)
     rows.close()
@@ -151,7 +151,7 @@ def test_a_mistake_of_ours_is_not_taken_for_a_bad_image(bundle: ModelBundle) -> 
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(prepared_ahead([Item("x", read)], bundle.spec, None, batch_size=4))
+        list(prepared_ahead([UnreadImage("x", read)], bundle.spec, None, batch_size=4))
 
 
 def test_there_is_a_thread_for_each_processor() -> None:

@@ -24,7 +24,7 @@ from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module
 from napari_cellclf.io.array_cache import KeptArrays
 from napari_cellclf.io.cache import remove_abandoned
-from napari_cellclf.io.prepared import Item, item_keys, prepare_images
+from napari_cellclf.io.prepared import TurnedFile, item_keys, prepare_images
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.training.presets import find_preset
 
@@ -102,7 +102,7 @@ def test_training_is_fed_what_prediction_is_fed(tmp_path, kind, normalization, s
     preprocessing = Preprocessing(channels=channels, normalization=normalization, size=size)
     expected = fed_by_prediction(paths, preprocessing)
     found = prepare_images(
-        [Item(path) for path in paths], preprocessing, folder=tmp_path / "prepared"
+        [TurnedFile(path) for path in paths], preprocessing, folder=tmp_path / "prepared"
     )
     assert found.bad == {}
     assert len(expected) == len(found) == 2
@@ -113,7 +113,7 @@ def test_training_is_fed_what_prediction_is_fed(tmp_path, kind, normalization, s
 
 def test_turned_images_are_turned_before_they_are_prepared(tmp_path, files):
     preprocessing = Preprocessing(channels=[{"name": "grey"}], size=(8, 8))
-    items = [Item(files[0]), Item(files[0], 45), Item(files[0], 90)]
+    items = [TurnedFile(files[0]), TurnedFile(files[0], 45), TurnedFile(files[0], 90)]
     found = prepare_images(items, preprocessing, frame="grow", folder=tmp_path / "prepared")
     for number, item in enumerate(items):
         turned = rotate_image(read_image(item.path), item.degrees, "grow")
@@ -138,7 +138,7 @@ class TestDrosophila:
         published = read_image(multiplied).to_cyx()[0]
         np.testing.assert_array_equal(published, by_hand)
         preprocessing = Preprocessing(channels=[{"name": "image"}], normalization=SEED)
-        found = prepare_images([Item(str(raw))], preprocessing, folder=tmp_path)[0]
+        found = prepare_images([TurnedFile(str(raw))], preprocessing, folder=tmp_path)[0]
         assert found.shape == (*pixels.shape, 1)
         np.testing.assert_allclose(found[..., 0] * 255, by_hand, rtol=0, atol=1e-4)
         np.testing.assert_array_equal(np.rint(found[..., 0] * 255), by_hand)
@@ -152,8 +152,8 @@ class TestDrosophila:
             Preprocessing(channels=[{"name": "image"}], normalization=normalization)
             for normalization in (SEED, once)
         )
-        from_raw = prepare_images([Item(str(raw))], factor, folder=tmp_path)[0]
-        from_copy = prepare_images([Item(str(multiplied))], plain, folder=tmp_path)[0]
+        from_raw = prepare_images([TurnedFile(str(raw))], factor, folder=tmp_path)[0]
+        from_copy = prepare_images([TurnedFile(str(multiplied))], plain, folder=tmp_path)[0]
         np.testing.assert_allclose(from_raw, from_copy, rtol=0, atol=1e-6)
 
 
@@ -170,7 +170,7 @@ class TestTheSetOnDisk:
         return read
 
     def prepare(self, files: list[str], folder: Path, **options: Any) -> KeptArrays:
-        return prepare_images([Item(file) for file in files], GREY, folder=folder, **options)
+        return prepare_images([TurnedFile(file) for file in files], GREY, folder=folder, **options)
 
     def test_files_are_decoded_once(self, tmp_path, files, counted):
         first = self.prepare(files, tmp_path / "sets")
@@ -189,9 +189,9 @@ class TestTheSetOnDisk:
         assert not np.array_equal(before, after)
 
     def test_everything_that_matters_is_in_its_key(self, files):
-        item = Item(files[0])
+        item = TurnedFile(files[0])
         keys = [
-            *item_keys([item, Item(files[0], 45), Item(files[1])], GREY, "keep"),
+            *item_keys([item, TurnedFile(files[0], 45), TurnedFile(files[1])], GREY, "keep"),
             *item_keys([item], GREY, "grow"),
             *item_keys([item], GREY.model_copy(update={"size": (4, 4)}), "keep"),
         ]
@@ -205,12 +205,14 @@ class TestTheSetOnDisk:
             (tmp_path / name).mkdir()
             os.utime(write(tmp_path / name / "a.png"), ns=(1, 1))
             monkeypatch.chdir(tmp_path / name)
-            keys += item_keys([Item("a.png"), Item(str(tmp_path / name / "a.png"))], GREY, "keep")
+            keys += item_keys(
+                [TurnedFile("a.png"), TurnedFile(str(tmp_path / name / "a.png"))], GREY, "keep"
+            )
         assert keys[0] == keys[1] != keys[2] == keys[3]
 
     def test_the_rest_of_a_data_set_is_no_part_of_a_key(self, files):
-        one, *_ = item_keys([Item(file) for file in files], GREY, "keep")
-        assert item_keys([Item(files[2]), Item(files[0])], GREY, "keep")[1] == one
+        one, *_ = item_keys([TurnedFile(file) for file in files], GREY, "keep")
+        assert item_keys([TurnedFile(files[2]), TurnedFile(files[0])], GREY, "keep")[1] == one
 
     def test_another_split_prepares_what_is_new_and_nothing_else(self, tmp_path, files, counted):
         self.prepare(files[:2], tmp_path / "sets")
@@ -224,7 +226,7 @@ class TestTheSetOnDisk:
     def test_turns_of_an_image_are_decoded_once(self, tmp_path, files, counted, monkeypatch):
         # With more threads two may begin with the same image.
         monkeypatch.setattr(module.os, "cpu_count", lambda: 1)
-        items = [Item(file, degrees) for file in files for degrees in (0, 90, 45)]
+        items = [TurnedFile(file, degrees) for file in files for degrees in (0, 90, 45)]
         found = prepare_images(items, GREY, folder=tmp_path / "sets")
         assert counted == files
         for item, pixels in zip(items, found, strict=True):
@@ -342,7 +344,7 @@ class TestAFullDisk:
     def test_is_seen_before_it_is_written_to(self, tmp_path, files, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
         with pytest.raises(DatasetError, match="set CELLCLF_CACHE to a larger disk"):
-            prepare_images([Item(file) for file in files], GREY, folder=tmp_path / "sets")
+            prepare_images([TurnedFile(file) for file in files], GREY, folder=tmp_path / "sets")
         assert list((tmp_path / "sets").iterdir()) == []
 
     def test_is_told_in_a_sentence_when_it_gets_full(self, tmp_path, files, monkeypatch):
@@ -351,10 +353,10 @@ class TestAFullDisk:
 
         monkeypatch.setattr(np, "ascontiguousarray", full)
         with pytest.raises(DatasetError, match=r"\(No space left on device\); free some space"):
-            prepare_images([Item(file) for file in files], GREY, folder=tmp_path / "sets")
+            prepare_images([TurnedFile(file) for file in files], GREY, folder=tmp_path / "sets")
         assert list((tmp_path / "sets").iterdir()) == []
 
     def test_a_cache_that_cannot_be_written(self, tmp_path, files):
         (tmp_path / "file").write_text("")
         with pytest.raises(DatasetError, match="set CELLCLF_CACHE to another folder"):
-            prepare_images([Item(files[0])], GREY, folder=tmp_path / "file" / "sets")
+            prepare_images([TurnedFile(files[0])], GREY, folder=tmp_path / "file" / "sets")

@@ -25,7 +25,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.errors import CancelledError, ImageError, InputError, ServerError
-from napari_cellclf.inference.batches import Delivered
+from napari_cellclf.inference.batches import FinishedImages
 from napari_cellclf.inference.prepare import BadImage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _LOOK, _PATIENCE = 0.2, 120.0
 @dataclass(frozen=True)
 class _Sent:
     chunk: Chunk
-    future: Future[list[Delivered]]
+    future: Future[list[FinishedImages]]
 
 
 class ClusterClassifier:
@@ -102,7 +102,7 @@ class ClusterClassifier:
         batch_size: int = 16,
         on_progress: OnProgress = ignore_progress,
         should_stop: ShouldStop = never_stop,
-    ) -> Generator[Delivered]:
+    ) -> Generator[FinishedImages]:
         """Classify many images; see `Classifier.stream`."""
         chunks = self._chunks(sources, mapping, batch_size)
         total, done = len(sources), 0
@@ -154,7 +154,7 @@ class ClusterClassifier:
 
     def _in_order(
         self, chunks: Iterator[Chunk], should_stop: ShouldStop
-    ) -> Generator[tuple[Chunk, list[Delivered]]]:
+    ) -> Generator[tuple[Chunk, list[FinishedImages]]]:
         sent: deque[_Sent] = deque()
         try:
             while True:
@@ -176,7 +176,7 @@ class ClusterClassifier:
 
     def _answers(
         self, sent: _Sent, others: Sequence[_Sent], should_stop: ShouldStop
-    ) -> list[Delivered]:
+    ) -> list[FinishedImages]:
         answers = self._result(sent, should_stop)
         if answers is not None:
             return answers
@@ -191,7 +191,7 @@ class ClusterClassifier:
                 answers.append(replace(found, done=done + found.done))
         return answers
 
-    def _result(self, sent: _Sent, should_stop: ShouldStop) -> list[Delivered] | None:
+    def _result(self, sent: _Sent, should_stop: ShouldStop) -> list[FinishedImages] | None:
         """Return the predictions of a chunk; None if it crashed every worker."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
@@ -199,7 +199,7 @@ class ClusterClassifier:
         self._wait(sent.future, should_stop)
         if sent.future.status == "finished":
             try:
-                answers: list[Delivered] = sent.future.result()
+                answers: list[FinishedImages] = sent.future.result()
             except FutureCancelledError as gone:
                 raise self._lost() from gone
             return answers
@@ -210,7 +210,7 @@ class ClusterClassifier:
             raise error
         return None
 
-    def _wait(self, future: Future[list[Delivered]], should_stop: ShouldStop) -> None:
+    def _wait(self, future: Future[list[FinishedImages]], should_stop: ShouldStop) -> None:
         from distributed import wait
 
         seen = time.monotonic()
@@ -283,9 +283,9 @@ def connect_cluster(
     return ClusterClassifier(client, bundle, inputs, engine, precision)
 
 
-def _ended_its_workers(name: str) -> Delivered:
+def _ended_its_workers(name: str) -> FinishedImages:
     reason = f"{name} crashed every worker that tried it, perhaps for lack of memory; try it alone"
-    return Delivered(BadImage(name, reason, ImageError(reason)), 1, True)
+    return FinishedImages(BadImage(name, reason, ImageError(reason)), 1, True)
 
 
 def distributed_library() -> Any:

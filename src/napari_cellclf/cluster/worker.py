@@ -12,7 +12,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.cluster.chunk import Chunk, WantedModel
 from napari_cellclf.errors import ModelNotFoundError, ServerError
-from napari_cellclf.inference.batches import Delivered
+from napari_cellclf.inference.batches import FinishedImages
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.load import load_classifier
 
@@ -39,7 +39,7 @@ class ModelPlugin(WorkerPlugin):
         """Let go of the model."""
         self._classifier = None
 
-    def classify(self, chunk: Chunk) -> list[Delivered]:
+    def classify(self, chunk: Chunk) -> list[FinishedImages]:
         """Classify a chunk; see `classify_chunk`."""
         self._check(chunk)
         with self._lock:
@@ -106,7 +106,7 @@ class _OneAtATime:
             return self._engine(batch)
 
 
-def classify_chunk(name: str, chunk: Chunk) -> list[Delivered]:
+def classify_chunk(name: str, chunk: Chunk) -> list[FinishedImages]:
     """Classify some images with the model of the worker that this runs on."""
     plugin = cast(ModelPlugin, get_worker().plugins[name])
     return plugin.classify(chunk)

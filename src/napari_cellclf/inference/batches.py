@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.inference.prepare import BadImage, Row
+from napari_cellclf.inference.prepare import BadImage, PreparedPlane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,12 +21,12 @@ MAX_BATCH_BYTES = 1 << 27
 _WAITING = 4
 
 #: The probabilities of a row, or why it has none.
-Answer: TypeAlias = "NDArray[np.float32] | BadImage"
+PlaneResult: TypeAlias = "NDArray[np.float32] | BadImage"
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """A part of the answers to a stream of images."""
+class FinishedImages:
+    """The predictions for the next images of a stream."""
 
     #: Of one or more planes that follow one another.
     answer: Predictions | BadImage
@@ -52,8 +52,8 @@ class _Place:
     metadata: Mapping[str, Any]
     finishes: int
     by_order: str | None
-    row: Row | None
-    answer: Answer | None = None
+    row: PreparedPlane | None
+    answer: PlaneResult | None = None
 
 
 class Batches:
@@ -66,7 +66,7 @@ class Batches:
 
     def __init__(
         self,
-        compute: Callable[[list[Row]], Sequence[Answer]],
+        compute: Callable[[list[PreparedPlane]], Sequence[PlaneResult]],
         batch_size: int,
         classes: tuple[str, ...],
         model: str,
@@ -80,7 +80,7 @@ class Batches:
         self._waiting_bytes = 0
         self._done = 0
 
-    def add(self, row: Row | BadImage) -> Iterator[Delivered]:
+    def add(self, row: PreparedPlane | BadImage) -> Iterator[FinishedImages]:
         """Take a row."""
         if isinstance(row, BadImage):
             self._places.append(_Place(row.id, {}, row.finishes, None, None, row))
@@ -91,13 +91,13 @@ class Batches:
             self._compute_oldest()
         yield from self._deliver()
 
-    def finish(self) -> Iterator[Delivered]:
+    def finish(self) -> Iterator[FinishedImages]:
         """Compute what is left."""
         while self._places:
             self._compute_oldest()
             yield from self._deliver()
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: PreparedPlane) -> None:
         place = _Place(row.id, row.metadata, row.finishes, row.by_order, row)
         self._places.append(place)
         group = self._groups.setdefault(row.pixels.shape, [])
@@ -121,7 +121,7 @@ class Batches:
             place.answer, place.row = answer, None
         self._waiting_bytes -= sum(row.nbytes for row in rows)
 
-    def _deliver(self) -> Iterator[Delivered]:
+    def _deliver(self) -> Iterator[FinishedImages]:
         together: list[_Place] = []
         answers: list[NDArray[np.float32]] = []
         while self._places and self._places[0].answer is not None:
@@ -131,7 +131,7 @@ class Batches:
                 yield from self._joined(together, answers)
                 together, answers = [], []
                 self._done += place.finishes
-                yield Delivered(answer, self._done, place.finishes > 0)
+                yield FinishedImages(answer, self._done, place.finishes > 0)
             elif answer is not None:
                 together.append(place)
                 answers.append(answer)
@@ -139,7 +139,7 @@ class Batches:
 
     def _joined(
         self, places: Sequence[_Place], answers: Sequence[NDArray[np.float32]]
-    ) -> Iterator[Delivered]:
+    ) -> Iterator[FinishedImages]:
         if not places:
             return
         self._done += sum(place.finishes for place in places)
@@ -151,4 +151,4 @@ class Batches:
             self._model,
         )
         by_order = next((place.by_order for place in places if place.by_order), None)
-        yield Delivered(predictions, self._done, places[-1].finishes > 0, by_order)
+        yield FinishedImages(predictions, self._done, places[-1].finishes > 0, by_order)

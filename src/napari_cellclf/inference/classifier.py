@@ -31,13 +31,13 @@ from napari_cellclf.errors import (
     InputError,
     NoImagesError,
 )
-from napari_cellclf.inference.batches import Answer, Batches, Delivered
+from napari_cellclf.inference.batches import Batches, FinishedImages, PlaneResult
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.prepare import (
     TOO_LARGE,
     BadImage,
-    Item,
-    Row,
+    PreparedPlane,
+    UnreadImage,
     distinct,
     prepared_ahead,
 )
@@ -200,7 +200,7 @@ class Classifier:
         on_progress: OnProgress = ignore_progress,
         should_stop: ShouldStop = never_stop,
         threads: int | None = None,
-    ) -> Generator[Delivered]:
+    ) -> Generator[FinishedImages]:
         """Classify many images as `predict_sources` does, and say how far each answer goes.
 
         Parameters
@@ -212,10 +212,10 @@ class Classifier:
 
         Yields
         ------
-        Delivered
+        FinishedImages
             Answers, in the order of the sources, with how many sources are finished.
         """
-        items = [Item(source.id, source.read, source.metadata) for source in sources]
+        items = [UnreadImage(source.id, source.read, source.metadata) for source in sources]
         try:
             yield from self._run(
                 items, len(items), mapping, batch_size, on_progress, should_stop, threads
@@ -247,31 +247,31 @@ class Classifier:
             return probabilities
         return apply_temperature(probabilities, spec.temperature)
 
-    def _item(self, image: Any, default: str) -> Item:
+    def _item(self, image: Any, default: str) -> UnreadImage:
         if isinstance(image, Image):
-            return Item(image.source or default, lambda: image, count_planes=True)
+            return UnreadImage(image.source or default, lambda: image, count_planes=True)
         if isinstance(image, str | Path):
-            return Item(str(image), partial(_read, image))
+            return UnreadImage(str(image), partial(_read, image))
         if hasattr(image, "shape") and hasattr(image, "dtype"):
             made = image_from_array(image, self.preprocessing)
-            return Item(default, lambda: made, count_planes=True)
+            return UnreadImage(default, lambda: made, count_planes=True)
         raise InputError(
             f"a {type(image).__name__} cannot be classified; give an Image, an array or a path"
         )
 
     def _run(
         self,
-        items: Iterable[Item],
+        items: Iterable[UnreadImage],
         total: int,
         mapping: Mappings | None,
         batch_size: int,
         on_progress: OnProgress,
         should_stop: ShouldStop,
         threads: int | None = None,
-    ) -> Iterator[Delivered]:
+    ) -> Iterator[FinishedImages]:
         _check_batch_size(batch_size)
 
-        def compute(rows: list[Row]) -> list[Answer]:
+        def compute(rows: list[PreparedPlane]) -> list[PlaneResult]:
             _stop_if(should_stop)
             return self._answer(rows)
 
@@ -284,7 +284,7 @@ class Classifier:
                 on_progress(Progress(delivered.done, total, f"classified {delivered.last}"))
                 yield delivered
 
-    def _answer(self, batch: list[Row]) -> list[Answer]:
+    def _answer(self, batch: list[PreparedPlane]) -> list[PlaneResult]:
         try:
             probabilities = self.compute(np.stack([row.pixels for row in batch]))
         except (MemoryError, ImageTooLargeError):
@@ -294,12 +294,12 @@ class Classifier:
             for row, answer in zip(batch, probabilities, strict=True)
         ]
 
-    def _not_finite(self, row: Row) -> BadImage:
+    def _not_finite(self, row: PreparedPlane) -> BadImage:
         reason = f"{self.name} predicts NaN for {row.id}; check its pixels"
         return BadImage(row.id, reason, ImageError(reason), row.finishes)
 
-    def _answer_one_by_one(self, batch: list[Row]) -> list[Answer]:
-        """Answer the images of a batch that was too large for the memory."""
+    def _answer_one_by_one(self, batch: list[PreparedPlane]) -> list[PlaneResult]:
+        """Compute the images of a batch that was too large for memory one by one."""
         if len(batch) > 1:
             return [answer for row in batch for answer in self._answer([row])]
         (row,) = batch
@@ -314,8 +314,8 @@ def _check_batch_size(batch_size: Any) -> None:
 
 
 def _delivered(
-    rows: Iterable[Row | BadImage], batches: Batches, should_stop: ShouldStop
-) -> Iterator[Delivered]:
+    rows: Iterable[PreparedPlane | BadImage], batches: Batches, should_stop: ShouldStop
+) -> Iterator[FinishedImages]:
     for row in rows:
         _stop_if(should_stop)
         yield from batches.add(row)

@@ -48,7 +48,7 @@ _PLANE_ROWS = (("P", "sites"), ("T", "frames"))
 
 
 @dataclass(frozen=True)
-class Item:
+class UnreadImage:
     """One thing to classify, not read yet."""
 
     #: Its name; planes add their position.
@@ -62,7 +62,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Row:
+class PreparedPlane:
     """One plane, prepared for the network."""
 
     #: Which one.
@@ -101,7 +101,7 @@ class BadImage:
         return 0
 
 
-def distinct(items: Sequence[Item]) -> list[Item]:
+def distinct(items: Sequence[UnreadImage]) -> list[UnreadImage]:
     """Give things of one name names of their own, so that their rows can be told apart."""
     taken = {item.id for item in items}
     seen: Counter[str] = Counter()
@@ -117,13 +117,13 @@ def distinct(items: Sequence[Item]) -> list[Item]:
 
 
 def prepared_ahead(
-    items: Iterable[Item],
+    items: Iterable[UnreadImage],
     spec: BundleSpec,
     mapping: Mappings | None,
     *,
     batch_size: int,
     threads: int | None = None,
-) -> Generator[Row | BadImage]:
+) -> Generator[PreparedPlane | BadImage]:
     """Read and prepare images in threads."""
     count = threads or default_threads()
     most = batch_size + count
@@ -188,7 +188,7 @@ def in_order(
 class _Stack:
     """An image of several planes, none of which is prepared yet."""
 
-    item: Item
+    item: UnreadImage
     image: Image
 
     @property
@@ -196,7 +196,9 @@ class _Stack:
         return int(self.image.data.nbytes)
 
 
-def _open(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Row | BadImage | _Stack:
+def _open(
+    item: UnreadImage, spec: BundleSpec, mapping: Mappings | None
+) -> PreparedPlane | BadImage | _Stack:
     """Read an image; prepare it, too, if it is one plane."""
     try:
         image = read_item(item)
@@ -212,13 +214,13 @@ def _open(item: Item, spec: BundleSpec, mapping: Mappings | None) -> Row | BadIm
 
 def _planes(
     stack: _Stack, spec: BundleSpec, mapping: Mappings | None
-) -> Iterator[Callable[[], Row | BadImage]]:
+) -> Iterator[Callable[[], PreparedPlane | BadImage]]:
     for number, (index, plane) in enumerate(stack.image.planes()):
         last = finishes(stack.item, stack.image, number)
         yield partial(_plane, stack, index, plane, spec, mapping, last)
 
 
-def _plane(stack: _Stack, *how: Any) -> Row | BadImage:
+def _plane(stack: _Stack, *how: Any) -> PreparedPlane | BadImage:
     try:
         return prepare_plane(stack.item, stack.image, *how)
     except MemoryError:
@@ -231,8 +233,8 @@ def _does_not_fit(name: str, finishes: int) -> BadImage:
 
 
 def prepared_rows(
-    item: Item, spec: BundleSpec, mapping: Mapping[str, str | None] | None
-) -> Iterator[Row | BadImage]:
+    item: UnreadImage, spec: BundleSpec, mapping: Mapping[str, str | None] | None
+) -> Iterator[PreparedPlane | BadImage]:
     """Read an image and prepare its planes one after the other."""
     image = read_item(item)
     if isinstance(image, BadImage):
@@ -243,7 +245,7 @@ def prepared_rows(
         yield prepare_plane(item, image, index, plane, spec, mapping, last)
 
 
-def read_item(item: Item) -> Image | BadImage:
+def read_item(item: UnreadImage) -> Image | BadImage:
     """Read an image."""
     try:
         return item.read()
@@ -251,20 +253,20 @@ def read_item(item: Item) -> Image | BadImage:
         return _bad(item.id, error, 1)
 
 
-def finishes(item: Item, image: Image, number: int) -> int:
+def finishes(item: UnreadImage, image: Image, number: int) -> int:
     """Return how many steps of progress end with a plane."""
     return int(item.count_planes or number == image.n_planes - 1)
 
 
 def prepare_plane(
-    item: Item,
+    item: UnreadImage,
     image: Image,
     index: Mapping[str, int],
     plane: Image,
     spec: BundleSpec,
     mapping: Mapping[str, str | None] | None,
     finishes: int,
-) -> Row | BadImage:
+) -> PreparedPlane | BadImage:
     """Prepare a plane for the network.
 
     `index`, `plane`: position and pixels, from `Image.planes`.
@@ -280,7 +282,7 @@ def prepare_plane(
     expected = preprocessing.channels
     by_order = not mapping and len(expected) > 1 and taken_in_order(expected, image.channels)
     known = _metadata(item, image, index)
-    return Row(name, known, pixels, finishes, item.id if by_order else None)
+    return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None)
 
 
 def _bad(name: str, error: InputError | OSError, finishes: int) -> BadImage:
@@ -305,7 +307,7 @@ def _position(index: Mapping[str, int]) -> str:
     return f"[{steps}]" if steps else ""
 
 
-def _metadata(item: Item, image: Image, index: Mapping[str, int]) -> dict[str, Any]:
+def _metadata(item: UnreadImage, image: Image, index: Mapping[str, int]) -> dict[str, Any]:
     known = _scalars(image.metadata) if item.metadata is None else dict(item.metadata)
     for letter, key in _PLANE_ROWS:
         rows = image.metadata.get(key)

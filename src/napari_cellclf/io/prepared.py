@@ -52,7 +52,7 @@ _FORMAT = 2
 
 
 def prepare_images(
-    items: Sequence[Item],
+    items: Sequence[TurnedFile],
     preprocessing: Preprocessing,
     *,
     frame: Literal["keep", "grow"] = "keep",
@@ -107,7 +107,7 @@ class _Preparer:
         self._frame = frame
         self._read = lru_cache(_DECODED)(read_image)
 
-    def __call__(self, item: Item) -> NDArray[np.float32] | str:
+    def __call__(self, item: TurnedFile) -> NDArray[np.float32] | str:
         try:
             image: Image = self._read(item.path, naming=item.naming)
             if item.degrees:
@@ -117,7 +117,7 @@ class _Preparer:
             return str(error)
 
 
-def _ahead(items: Sequence[Item], prepare: Callable[[Item], Any]) -> Iterator[Any]:
+def _ahead(items: Sequence[TurnedFile], prepare: Callable[[TurnedFile], Any]) -> Iterator[Any]:
     """Prepare some items ahead in threads, and hand them over in order."""
     waiting = iter(items)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
@@ -142,7 +142,7 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 @dataclass(frozen=True)
-class Item:
+class TurnedFile:
     """One image as training sees it: a file, and by how much it is turned."""
 
     #: What `read_image` takes.
@@ -159,7 +159,9 @@ def way_key(preprocessing: Preprocessing, frame: str) -> str:
     return _digest(f"{made_by}\n{preprocessing.model_dump_json()}\n{frame}")
 
 
-def item_keys(items: Sequence[Item], preprocessing: Preprocessing, frame: str) -> tuple[str, ...]:
+def item_keys(
+    items: Sequence[TurnedFile], preprocessing: Preprocessing, frame: str
+) -> tuple[str, ...]:
     """Name prepared images after everything that their numbers depend on, each by itself."""
     way = way_key(preprocessing, frame)
     stamped = cache(_stamped)

@@ -19,7 +19,7 @@ from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.errors import DatasetError
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.prepared import Item, prepare_images
+from napari_cellclf.io.prepared import TurnedFile, prepare_images
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
@@ -280,10 +280,10 @@ class PreparedSplit:
     bad: tuple[tuple[str, str], ...]
 
 
-def items_of(split: Dataset, rotations: Sequence[float]) -> list[Item]:
+def items_of(split: Dataset, rotations: Sequence[float]) -> list[TurnedFile]:
     """List what is prepared of a split."""
     angles = (0.0, *rotations)
-    return [Item(path, degrees, split.naming) for path in split.paths for degrees in angles]
+    return [TurnedFile(path, degrees, split.naming) for path in split.paths for degrees in angles]
 
 
 def prepare_split(

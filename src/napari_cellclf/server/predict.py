@@ -14,7 +14,13 @@ from starlette.responses import PlainTextResponse, Response
 from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.core.channels import name_overrides
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
-from napari_cellclf.inference.prepare import BadImage, Item, Row, distinct, prepared_rows
+from napari_cellclf.inference.prepare import (
+    BadImage,
+    PreparedPlane,
+    UnreadImage,
+    distinct,
+    prepared_rows,
+)
 from napari_cellclf.io.naming import usable_naming
 from napari_cellclf.io.uploaded_files import upload_sources
 from napari_cellclf.server.request_errors import RequestError, of_image
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from napari_cellclf.server.served_model import ServedModel
     from napari_cellclf.server.service import Service
 
-_Prepared: TypeAlias = tuple[UploadedImage, Row | BadImage]
+_Prepared: TypeAlias = tuple[UploadedImage, PreparedPlane | BadImage]
 #: Planes of a request that are prepared ahead of the network.
 _AHEAD = 16
 _AHEAD_BYTES = 1 << 25
@@ -141,7 +147,8 @@ def _line(one: ImageAnswer | ImageFailure) -> str:
 
 def _rows(images: Sequence[UploadedImage], spec: BundleSpec) -> Iterator[_Prepared]:
     items = [
-        Item(uploaded.source.id, uploaded.read, uploaded.source.metadata) for uploaded in images
+        UnreadImage(uploaded.source.id, uploaded.read, uploaded.source.metadata)
+        for uploaded in images
     ]
     for uploaded, item in zip(images, distinct(items), strict=True):
         for row in prepared_rows(item, spec, uploaded.mapping):
@@ -155,7 +162,7 @@ def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
     try:
         for uploaded, row in rows:
             taken.append((uploaded, row))
-            size += row.pixels.nbytes if isinstance(row, Row) else 0
+            size += row.pixels.nbytes if isinstance(row, PreparedPlane) else 0
             if len(taken) >= _AHEAD or size >= _AHEAD_BYTES:
                 break
     except MemoryError:
@@ -165,7 +172,7 @@ def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
 
 
 async def _answer(
-    service: Service, served: ServedModel, uploaded: UploadedImage, row: Row | BadImage
+    service: Service, served: ServedModel, uploaded: UploadedImage, row: PreparedPlane | BadImage
 ) -> ImageAnswer | BadImage:
     if isinstance(row, BadImage):
         return row
@@ -179,7 +186,10 @@ async def _answer(
 
 
 def _checked(
-    served: ServedModel, uploaded: UploadedImage, row: Row, probabilities: NDArray[np.float32]
+    served: ServedModel,
+    uploaded: UploadedImage,
+    row: PreparedPlane,
+    probabilities: NDArray[np.float32],
 ) -> ImageAnswer:
     if not np.isfinite(probabilities).all():
         raise ImageError(f"{served.spec.name} predicts NaN for {row.id}; check its pixels")
