@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 SMALLEST_PROBABILITY = 1e-12
 
@@ -190,6 +190,18 @@ def coverage_curve(
     return CoverageCurve(
         confidence[order][ends], kept / len(truth), np.cumsum(right[order])[ends] / kept
     )
+
+
+def is_unsure(confidences: ArrayLike, threshold: float) -> NDArray[np.bool_]:
+    """Say which predictions are unsure, everywhere alike: those below the threshold.
+
+    Examples
+    --------
+    >>> is_unsure([0.4, 0.5], 0.5).tolist()
+    [True, False]
+    """
+    # In 64 bits: NumPy would round the threshold to the 32 bits of a network's output.
+    return np.asarray(np.asarray(confidences, np.float64) < threshold)
 
 
 def choose_unsure_threshold(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_cellclf.core.calibration import weighted_reliability
+from napari_cellclf.core.calibration import is_unsure, weighted_reliability
 from napari_cellclf.core.extensions import ExtensionPoint
 from napari_cellclf.errors import InputError
 
@@ -412,7 +412,7 @@ def _sure_accuracy(outcomes: Outcomes) -> float:
 
 
 def _sure(outcomes: Outcomes) -> NDArray[np.bool_]:
-    return np.asarray(outcomes.confidences >= (outcomes.threshold or 0.0))
+    return ~is_unsure(outcomes.confidences, outcomes.threshold or 0.0)
 
 
 def _scale_error(outcomes: Outcomes) -> float:

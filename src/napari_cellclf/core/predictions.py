@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.calibration import is_unsure
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Predictions:
         """
         if unsure_below is None:
             return {}
-        return {"unsure": bool(self.confidences[row] < unsure_below)}
+        return {"unsure": bool(is_unsure(self.confidences[row], unsure_below))}
 
     def record(self, row: int) -> dict[str, Any]:
         """Return one row of the table.

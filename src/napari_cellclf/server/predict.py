@@ -12,6 +12,7 @@ import numpy as np
 from starlette.responses import PlainTextResponse, Response
 
 from napari_cellclf.bundles.arrays import dump_array, parse_array
+from napari_cellclf.core.calibration import is_unsure
 from napari_cellclf.core.channels import name_overrides
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
 from napari_cellclf.inference.prepare import (
@@ -200,7 +201,7 @@ def _checked(
         image=row.id,
         label=served.classifier.classes[best],
         confidence=confidence,
-        unsure=None if threshold is None else confidence < threshold,
+        unsure=None if threshold is None else bool(is_unsure(confidence, threshold)),
         probabilities=dict(zip(served.classifier.classes, map(float, probabilities), strict=True)),
         warnings=tuple(uploaded.warnings),
         metadata=dict(row.metadata),
