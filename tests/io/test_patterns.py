@@ -53,6 +53,9 @@ def screen(tmp_path: Path) -> Path:
         ("a+b(1).{channel}.tif", "a+b(1).2.tif", {"channel": 2}),
         ("{well}/{well}_s{site}.tif", "B02/B02_s1.tif", {"well": "B02", "site": 1}),
         ("{a}\\{b}.tif", "x/y.tif", {"a": "x", "b": "y"}),
+        # An accented letter is one character or two.
+        ("Pl\u00e4tte {n}/{a}.tif", "Pla\u0308tte 2/e\u0301.tif", {"n": 2, "a": "\u00e9"}),
+        ("Pla\u0308tte {n}/{a}.tif", "Pl\u00e4tte 2/e.tif", {"n": 2, "a": "e"}),
         # A name without its folders is read as far as it goes.
         (PATTERN, "B02_s1_w3.tif", {"well": "B02", "site": 1, "channel": 3}),
     ],
@@ -88,6 +91,7 @@ def test_other_names_are_not_read(pattern: str, path: str) -> None:
         ("{row}{column}_w{channel}.tif", r"no text between \{row\} and \{column\}.*\{row:3\}"),
         ("{plate}/", "no field in the name of the file|without a name"),
         ("a//{channel}.tif", "without a name"),
+        ("{channel}/{well}.tif", r"has \{channel\} in a folder, but files of one image lie together"),
     ],
 )
 def test_an_unusable_pattern_says_what_to_write(pattern: str, why: str) -> None:
@@ -192,6 +196,11 @@ def test_the_label_may_be_in_the_name(tmp_path: Path) -> None:
     grouped = cc.read_dataset(tmp_path, naming="{label}-{group}-{channel}.tif")
     assert grouped.group_column == "group"
     assert grouped.table["group"].tolist() == ["B02", "B03"] * 2
+    for stray in ("overview", "notes"):
+        tifffile.imwrite(tmp_path / f"{stray}.tif", np.ones((4, 4)))
+        data = cc.read_dataset(tmp_path, naming="{label}-{well}-{channel}.tif")
+        count = "1 image is" if stray == "overview" else "2 images are"
+        assert data.source.endswith(f"; {count} not named like control-B02-1.tif and left out")
     other = cc.read_dataset(tmp_path, naming="{dose}-{well}-{channel}.tif", label="dose")
     assert other.class_names == ("control", "treated")
     with pytest.raises(DatasetError, match="no 'age'"):

@@ -189,7 +189,8 @@ def _read_named(
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
     words = f"{len(rows)} images below {folder}, labelled by {column}"
     if others:
-        words += f"; {others} images that are not named like {scheme.example} are left out"
+        count = "1 image is" if others == 1 else f"{others} images are"
+        words += f"; {count} not named like {scheme.example} and left out"
     return make_dataset(rows, words, classes=classes, schemes=[scheme])
 
 

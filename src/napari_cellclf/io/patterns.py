@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeAlias
 
 from napari_cellclf.errors import NameParseError
-from napari_cellclf.io.naming import Fields, NamingScheme
+from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _FIELD = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)(?::([1-9]\d?))?\s*")
@@ -40,15 +41,17 @@ class NamePattern(NamingScheme):
 
     def __init__(self, text: str) -> None:
         self.name = text
-        self._parts = [
-            _tokens(part, text) for part in text.replace("\\", "/").strip("/").split("/")
-        ]
+        plain = _composed(text).replace("\\", "/").strip("/")
+        self._parts = [_tokens(part, text) for part in plain.split("/")]
         last = self._parts[-1]
         self._any_suffix = not (last and isinstance(last[-1], str) and _ends_in_suffix(last[-1]))
         tokens = [token for part in self._parts for token in part]
         fields = [token.name for token in tokens if isinstance(token, _Field)]
         if not any(isinstance(token, _Field) for token in last):
             raise _unusable(text, "has no field in the name of the file")
+        above = [token for part in self._parts[:-1] for token in part]
+        if any(isinstance(token, _Field) and token.name == CHANNEL for token in above):
+            raise _unusable(text, "has {channel} in a folder, but files of one image lie together")
         # Where less of the path is known, such as in an upload, the rest is read.
         self._expressions = [self._compiled(first) for first in range(len(self._parts))]
         self._texts = [token for token in tokens if isinstance(token, str)]
@@ -74,7 +77,7 @@ class NamePattern(NamingScheme):
     def parse(self, path: PurePath) -> Fields | None:
         """Read the fields; numbers without leading zeros become numbers."""
         names = path.parts[-len(self._parts) :]
-        text = "/".join(names)
+        text = _composed("/".join(names))
         if not names or math.prod(max(1, text.count(one)) for one in self._texts) > _MOST_WAYS:
             return None
         match = self._expressions[len(self._parts) - len(names)].fullmatch(text)
@@ -84,8 +87,10 @@ class NamePattern(NamingScheme):
 
     def is_folder(self, name: str) -> bool:
         """Whether one of the pattern's folders may be called so."""
+        plain = _composed(name)
         return any(
-            re.fullmatch(_expression(part, set()), name, re.IGNORECASE) for part in self._parts[:-1]
+            re.fullmatch(_expression(part, set()), plain, re.IGNORECASE)
+            for part in self._parts[:-1]
         )
 
     def _compiled(self, first: int) -> re.Pattern[str]:
@@ -159,6 +164,11 @@ def _example(tokens: Sequence[_Token]) -> str:
 
 def _ends_in_suffix(text: str) -> bool:
     return bool(re.search(_SUFFIX.pattern + "$", text, re.IGNORECASE))
+
+
+def _composed(text: str) -> str:
+    """Write an accented letter as one character: some file systems keep it as two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _value(text: str) -> str | int:
