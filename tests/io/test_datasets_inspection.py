@@ -180,6 +180,13 @@ def test_sites_are_looked_at_channel_by_channel(tmp_path: Path) -> None:
     assert warned(report, "every class is of one experiment")
 
 
+def test_channels_that_differ_in_their_last_word_are_told_apart(tmp_path: Path) -> None:
+    for number, channel in enumerate(("GFP (488)", "GFP (561)")):
+        save(tmp_path / f"a/B02 {channel}.tif", number)
+    report = inspect_dataset(read_dataset(tmp_path, naming="{well} {channel}.tif"))
+    assert dict(report.files.channels) == {"GFP (488) + GFP (561)": 1}
+
+
 def test_grey_stored_as_colours_is_grey(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 99, (8, 9)).astype("uint8")
     name = "Stage({:03d})-20230811-Cycle00-embryo03-3.tif"

@@ -91,7 +91,7 @@ def test_other_names_are_not_read(pattern: str, path: str) -> None:
         ("{row}{column}_w{channel}.tif", r"no text between \{row\} and \{column\}.*\{row:3\}"),
         ("{plate}/", "no field in the name of the file|without a name"),
         ("a//{channel}.tif", "without a name"),
-        ("{channel}/{well}.tif", r"has \{channel\} in a folder, but files of one image lie together"),
+        ("{channel}/{well}.tif", r"\{channel\} in a folder, but files of one image lie together"),
     ],
 )
 def test_an_unusable_pattern_says_what_to_write(pattern: str, why: str) -> None:

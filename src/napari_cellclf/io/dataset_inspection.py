@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,9 +111,8 @@ def _header(file: Path, named: NamedImage | None) -> TiffHeader:
 
 
 def _short(channel: str) -> str:
-    """Shorten the name of a channel: that of a stain of RxRx1 is ``w1``."""
-    number, _, stain = channel.partition(" ")
-    return number if stain and not stain.isdecimal() else channel
+    """Shorten the name of a channel of RxRx1, such as ``w1 Hoechst``; others need every word."""
+    return re.sub(r"(w\d) .*", r"\1", channel)
 
 
 def _channels(header: TiffHeader) -> str:

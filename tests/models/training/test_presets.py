@@ -106,8 +106,10 @@ def test_what_cannot_be_is_told_in_a_sentence(field, value, message):
 
 
 def test_no_epochs_at_all():
-    with pytest.raises(InputError, match="both 0"):
+    with pytest.raises(InputError, match="both 0") as raised:
         make_config({"epochs": 0})
+    # Not with all settings in it.
+    assert len(str(raised.value)) < 200
 
 
 @pytest.mark.parametrize(

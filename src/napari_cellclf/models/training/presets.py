@@ -153,7 +153,9 @@ def make_config(
         steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
         where = ".".join(steps) or "the configuration"
         unknown = problem["type"] == "extra_forbidden"
-        invalid = f"cannot be {problem['input']!r}: {problem['msg']}"
+        # What is wrong with several settings together says their names itself.
+        invalid = f"cannot be {problem['input']!r}: " if steps else "is not possible: "
+        invalid += problem["msg"].removeprefix("Value error, ")
         what = "is not a setting" if unknown else invalid
         raise InputError(f"{where} {what}; see the settings in the documentation") from error
 
