@@ -82,12 +82,14 @@ for epoch in range(1, 5):
     {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}, "role": "test", "n": 6}]}))
 (run / "model.cellclf").mkdir(exist_ok=True)
 tell("done", bundle="model.cellclf", report="report/report.html")
+if behaviour == "leave-slowly":
+    time.sleep(2)
 """
 
 
 @pytest.fixture
 def fake(tmp_path: Path) -> Callable[[str], list[str]]:
-    """The command of a process that pretends: "finish", "wait", "error", "refuse", "slow-start"."""
+    """The command of a process that pretends; `_FAKE` says which behaviours there are."""
     script = tmp_path / "fake_training.py"
     script.write_text(textwrap.dedent(_FAKE))
 

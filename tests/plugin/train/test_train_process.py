@@ -51,6 +51,18 @@ def test_follows_a_run_to_its_end(
     assert headline(run).text.startswith("Accuracy 90.0 % (95 % interval 80.0 % to 100.0 %) on 6")
 
 
+def test_a_finished_run_is_not_starting_while_its_process_leaves(
+    qtbot: Any, follower: RunFollower, run: RunFolder, fake: Fake
+) -> None:
+    phases: list[str] = []
+    follower.changed.connect(lambda: phases.append(follower.phase))
+    follower.attach(TrainingProcess(run, fake("leave-slowly")))
+    qtbot.waitUntil(lambda: follower.state.ending == "done", timeout=PATIENCE)
+    assert follower.phase == "running"
+    qtbot.waitUntil(lambda: follower.phase == "done", timeout=PATIENCE)
+    assert "starting" not in phases[phases.index("running") :]
+
+
 def test_stop_and_resume(qtbot: Any, follower: RunFollower, run: RunFolder, fake: Fake) -> None:
     follower.attach(TrainingProcess(run, fake("wait")))
     qtbot.waitUntil(lambda: bool(follower.state.points), timeout=PATIENCE)

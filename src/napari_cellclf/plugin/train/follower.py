@@ -174,8 +174,9 @@ class RunFollower(QObject):
         if (code is None) if ours else self._locked:
             if self._stop_wanted:
                 return "stopping"
-            # The log of an earlier process may be all that there is yet.
-            begun = self.state.started and not self.state.ending
+            # The log of an earlier process may be all that there is yet; after "done" there is none
+            # but ours, which takes a moment to leave.
+            begun = self.state.started and self.state.ending in ("", "done")
             return "running" if begun or not ours else "starting"
         if look.finished:
             self.state = replace(self.state, ending="done")
