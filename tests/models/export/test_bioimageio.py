@@ -14,6 +14,7 @@ import pytest
 import napari_cellclf as cc
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.export.api import export_model
 from napari_cellclf.models.export.card_text import spdx_licence, written_authors
@@ -157,8 +158,11 @@ def test_all_that_is_known_travels_along(save: Save, tmp_path: Path) -> None:
 
 
 def test_authors_are_asked_for(save: Save, tmp_path: Path) -> None:
+    steps: list[Progress] = []
     with pytest.raises(ExportError, match="--author"):
-        export_model(save(), "bioimageio", tmp_path / "m.zip")
+        export_model(save(), "bioimageio", tmp_path / "m.zip", on_progress=steps.append)
+    # Before the network is loaded.
+    assert steps == []
 
 
 @pytest.mark.parametrize("author", ["", ", Nowhere", "a/b"])

@@ -22,6 +22,7 @@ from napari_cellclf.errors import CancelledError, ExportError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.models.export.bioimageio import write_package
+from napari_cellclf.models.export.card_text import spdx_licence, written_authors
 from napari_cellclf.models.export.formats import (
     ExportSource,
     write_keras,
@@ -105,6 +106,10 @@ def export_model(
         )
     target = _target(path, chosen, overwrite)
     bundle = _bundle(bundle_or_name)
+    if name == "bioimageio":
+        # Refused before the seconds that loading takes.
+        spdx_licence(bundle.spec.licence, licence)
+        written_authors(tuple(authors))
 
     def step(done: int, message: str) -> None:
         if should_stop():

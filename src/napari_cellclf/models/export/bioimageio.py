@@ -43,7 +43,6 @@ _LONGEST_DESCRIPTION = 1024
 def write_package(source: ExportSource, path: Path) -> None:
     """Write a bioimage.io package and test it as the model zoo does."""
     spec = source.bundle.spec
-    # Refused before the seconds that the rest takes.
     licence = spdx_licence(spec.licence, source.licence)
     authors = written_authors(source.authors)
     with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
