@@ -207,6 +207,11 @@ def test_the_label_may_be_in_the_name(tmp_path: Path) -> None:
         cc.read_dataset(tmp_path, naming="{dose}-{well}-{channel}.tif", label="age", kind="names")
 
 
+def test_a_pattern_that_fits_no_name_is_what_is_wrong(screen: Path) -> None:
+    with pytest.raises(NoImagesError, match=r"is named like \{a\}-x.tif \(one is .*pattern"):
+        cc.read_dataset(screen, naming="{a}-x.tif")
+
+
 def test_classes_may_be_folders(screen: Path) -> None:
     data = cc.read_dataset(screen, naming=PATTERN)
     assert data.class_names == ("plate1", "plate2")

@@ -305,7 +305,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 def _read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read a folder with a folder for each class."""
     rows, names, schemes = _labelled(folder, "", naming)
-    _check_any(rows, folder)
+    _check_any(rows, folder, naming)
     beside = _images_beside(folder)
     n_classes = len({row["label"] for row in rows})
     source = f"{len(rows)} images in {n_classes} folders of classes below {folder}"
@@ -323,7 +323,7 @@ def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     for split, below in parts.items():
         more, more_names, more_schemes = _labelled(below, split, naming)
         rows, names, schemes = rows + more, names + more_names, schemes + more_schemes
-    _check_any(rows, folder)
+    _check_any(rows, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
     source = f"{len(rows)} images in {listed} below {folder}"
     return make_dataset(rows, source, names=names, schemes=schemes)
@@ -364,9 +364,16 @@ def _images_beside(folder: Path) -> int:
     )
 
 
-def _check_any(rows: list[dict[str, Any]], folder: Path) -> None:
+def _check_any(rows: list[dict[str, Any]], folder: Path, naming: Naming) -> None:
     if rows:
         return
+    others = () if naming is None else find_images(folder, naming).others
+    if naming is not None and others:
+        raise NoImagesError(
+            f"none of the {len(others)} images below {folder} has a class and is named like "
+            f"{find_scheme(naming).name} (one is {others[0].relative_to(folder)}); correct the "
+            "naming pattern"
+        )
     beside = _images_beside(folder)
     if beside:
         raise NoImagesError(
