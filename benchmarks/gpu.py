@@ -54,8 +54,8 @@ from napari_cellclf.io.prepared import prepare_images
 from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.models.devices import chosen_backend, describe_device, find_devices, set_up
-from napari_cellclf.models.training.batches import Batches, Subset
 from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.models.training.minibatches import Batches, Subset
 from napari_cellclf.models.training.presets import load_preset
 
 MODEL = "rxrx1-celltype.cellclf"

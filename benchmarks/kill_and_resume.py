@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.cli.demo.files import write_plate
+from napari_cellclf.cli.demo.demo_folder import write_plate
 from napari_cellclf.core.progress import ignore_progress, never_stop
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.runs.progress import read_progress
+from napari_cellclf.runs.progress_log import read_progress
 
 #: A stage on a frozen network and one on the whole, with all that draws random numbers.
 SETTINGS = (

@@ -21,7 +21,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from napari_cellclf.cli.tables import journal_path
+from napari_cellclf.cli.prediction_table import journal_path
 
 SIDE = 64
 #: Files of a plate: 84 wells, four sites each.

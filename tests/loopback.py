@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from napari_cellclf.io.remote.sources import Rules
+from napari_cellclf.io.remote.source import Rules
 
 #: Patience for tests.
 FAST = Rules(stall_seconds=0.4, slowest=2000.0, total_seconds=20.0, attempts=3, first_wait=0.01)

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from napari_cellclf.cli import main as cellclf
-from napari_cellclf.cli.demo.files import write_plate
+from napari_cellclf.cli.demo.demo_folder import write_plate
 from napari_cellclf.core.progress import ignore_progress, never_stop
 from napari_cellclf.core.simulation import simulate_plate
 

@@ -14,7 +14,7 @@ from hostile import CONFIG, config_with, layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_cellclf.bundles.layers import ALLOWED, REQUIRED
+from napari_cellclf.bundles.allowed_layers import ALLOWED, REQUIRED
 from napari_cellclf.bundles.networks import MAX_CALLS, MAX_LAYERS, read_network
 from napari_cellclf.errors import UnsafeModelError
 

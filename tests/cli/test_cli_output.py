@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.cli.output import JsonLines, Screen, plain
-from napari_cellclf.cli.tables import TableFile
+from napari_cellclf.cli.prediction_table import TableFile
 from napari_cellclf.core.predictions import Predictions
 
 PREDICTIONS = Predictions(

@@ -18,7 +18,8 @@ import pytest
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.cli import main
-from napari_cellclf.cli.demo import files, tour
+from napari_cellclf.cli.demo import demo_folder as files
+from napari_cellclf.cli.demo import tour
 from napari_cellclf.core.progress import ignore_progress, never_stop
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS

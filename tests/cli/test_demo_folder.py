@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_cellclf.cli.demo.files import MARKER, claim_folder
+from napari_cellclf.cli.demo.demo_folder import MARKER, claim_folder
 from napari_cellclf.errors import InputError
 
 NAMES = ["plate/a.png", "table.csv"]

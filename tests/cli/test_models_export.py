@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from napari_cellclf.cli.models import actions
-from napari_cellclf.models.export.options import FORMATS
+from napari_cellclf.models.export.export_options import FORMATS
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]

@@ -17,7 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_cellclf.cli.tables import Earlier, Journal, journal_path, sole_writer, work_key
+from napari_cellclf.cli.prediction_table import (
+    Earlier,
+    Journal,
+    journal_path,
+    sole_writer,
+    work_key,
+)
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.sources import ImageSource
 

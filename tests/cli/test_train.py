@@ -17,7 +17,7 @@ from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import api, cross_validation
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress import RunReporter, read_progress
+from napari_cellclf.runs.progress_log import RunReporter, read_progress
 
 TINY = (
     *("--architecture", "compact-cnn", "--epochs", 2, "--batch-size", 4),

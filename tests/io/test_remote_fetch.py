@@ -14,7 +14,7 @@ import pytest
 from loopback import FAST, Server, serving
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, DownloadError, InputError
-from napari_cellclf.io.remote import transfer
+from napari_cellclf.io.remote import download as transfer
 from napari_cellclf.io.remote.checksum import Checksum, was_checked
 from napari_cellclf.io.remote.fetch import fetch_file
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_cellclf.errors import CancelledError, ModelError
+from napari_cellclf.plugin.classify.job import ModelProcess
 from napari_cellclf.plugin.classify.request import ModelChoice
-from napari_cellclf.plugin.classify.worker import ModelProcess
 from napari_cellclf.plugin.shared.messages import explain
 
 pytestmark = pytest.mark.timeout(600)

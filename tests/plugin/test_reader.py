@@ -12,7 +12,7 @@ from npe2 import PluginManager
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.plugin import reader, sample_data
-from napari_cellclf.plugin.layers import contrast_limits, to_layer_data
+from napari_cellclf.plugin.napari_layers import contrast_limits, to_layer_data
 
 KEY = "cellclf"
 

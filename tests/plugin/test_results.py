@@ -12,6 +12,7 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
+from napari_cellclf.plugin.classify.job import ImageResult, Summary, image_results
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
 from napari_cellclf.plugin.classify.results import (
     Results,
@@ -22,7 +23,6 @@ from napari_cellclf.plugin.classify.results import (
     save_table,
     summary_message,
 )
-from napari_cellclf.plugin.classify.worker import ImageResult, Summary, image_results
 
 MODEL = ModelChoice("m", "Model M", (ChannelSpec(name="A"),), ("x", "y"))
 ROW = ImageResult(

@@ -17,8 +17,8 @@ from qtpy.QtCore import Qt
 
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.plugin.classify import image_form as image_form_module
+from napari_cellclf.plugin.classify import job as job_module
 from napari_cellclf.plugin.classify import widget as widget_module
-from napari_cellclf.plugin.classify import worker as worker_module
 from napari_cellclf.plugin.classify.form import FOLDER_TAB
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
 
@@ -232,7 +232,7 @@ def test_cancel_ends_a_folder_early(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cancelled = threading.Event()
-    list_images = worker_module._sources
+    list_images = job_module._sources
 
     def last_ones_wait(*arguments: Any) -> list[Any]:
         """Let no image after the first batch be read before Cancel was pressed."""
@@ -248,7 +248,7 @@ def test_cancel_ends_a_folder_early(
 
         return [*first, *map(waiting, later)]
 
-    monkeypatch.setattr(worker_module, "_sources", last_ones_wait)
+    monkeypatch.setattr(job_module, "_sources", last_ones_wait)
     _, widget = open_widget()
     files = sorted(plate.glob("B02_s1_*.png"))
     for number in range(10, 50):
@@ -462,7 +462,7 @@ def test_real_sites_with_the_bundled_model(
 
 
 def test_file_dialogs_are_not_modal(open_widget: OpenWidget, qtbot: Any, tmp_path: Path) -> None:
-    from napari_cellclf.plugin.shared.paths import ask_for_path
+    from napari_cellclf.plugin.shared.path_field import ask_for_path
 
     _, widget = open_widget()
     got: list[str] = []

@@ -13,7 +13,7 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import FileFindings, make_report
 from napari_cellclf.errors import InputError
-from napari_cellclf.reports.dataset import augmented_counts, plot_class_counts
+from napari_cellclf.reports.dataset_summary import augmented_counts, plot_class_counts
 
 
 def stages(n_classes: int = 3, images: int = 10) -> Dataset:

@@ -10,7 +10,7 @@ import pandas as pd
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import Duplicates, FileFindings, make_report
-from napari_cellclf.reports.dataset import dataset_text
+from napari_cellclf.reports.dataset_summary import dataset_text
 
 
 def plates(n: int = 24) -> Dataset:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_cellclf.models.training.batches import Batches
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.loop import LoopState, Stage, TrainingLoop
+from napari_cellclf.models.training.minibatches import Batches
 from napari_cellclf.models.training.reporter import Silent
 from napari_cellclf.models.training.validation import Validation
 from napari_cellclf.runs.checkpoints import DiskKeeper

@@ -14,7 +14,7 @@ import napari_cellclf.runs.api as training
 from napari_cellclf.core.progress import never_stop
 from napari_cellclf.errors import CancelledError
 from napari_cellclf.runs.folder import RunFolder, locked
-from napari_cellclf.runs.progress import ProgressLog, ignore_event
+from napari_cellclf.runs.progress_log import ProgressLog, ignore_event
 
 BEST_RATE = 0.02
 
@@ -57,7 +57,7 @@ def _rest(seconds: float, should_stop) -> None:
 
 
 if __name__ == "__main__":
-    from napari_cellclf.runs.tuning.worker import main
+    from napari_cellclf.runs.tuning.trial_worker import main
 
     training.run_training = lambda folder, **more: pretend_training(folder, seconds=3600, **more)
     sys.exit(main())

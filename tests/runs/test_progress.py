@@ -14,9 +14,9 @@ from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import RunError, TrainingError
 from napari_cellclf.models.training.reporter import StepReport
 from napari_cellclf.runs import api
-from napari_cellclf.runs import progress as progress_module
+from napari_cellclf.runs import progress_log as progress_module
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress import ProgressLog, RunReporter, Workload, read_progress
+from napari_cellclf.runs.progress_log import ProgressLog, RunReporter, Workload, read_progress
 
 
 def test_lines_are_read_once(tmp_path):

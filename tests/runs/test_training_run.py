@@ -25,7 +25,7 @@ from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.progress import read_progress
+from napari_cellclf.runs.progress_log import read_progress
 
 #: Everything that draws random numbers, and both stages.
 CONFIG = TrainingConfig(

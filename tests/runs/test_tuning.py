@@ -29,14 +29,14 @@ from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.create import load_dataset
 from napari_cellclf.runs.folder import RunFolder, is_locked, locked
-from napari_cellclf.runs.progress import read_progress
+from napari_cellclf.runs.progress_log import read_progress
 from napari_cellclf.runs.tuning import study
-from napari_cellclf.runs.tuning.folder import TuningFolder, create_search
-from napari_cellclf.runs.tuning.results import plot_results
 from napari_cellclf.runs.tuning.search import create_best, run_search
+from napari_cellclf.runs.tuning.search_folder import TuningFolder, create_search
 from napari_cellclf.runs.tuning.space import configuration
 from napari_cellclf.runs.tuning.study import Store, TakenOverError, choice_of
-from napari_cellclf.runs.tuning.worker import Task, begin_trial, task_line, without_test
+from napari_cellclf.runs.tuning.trial_records import plot_results
+from napari_cellclf.runs.tuning.trial_worker import Task, begin_trial, task_line, without_test
 
 pytestmark = pytest.mark.usefixtures("_nothing_slow")
 
@@ -62,7 +62,7 @@ def begin(dataset, tmp_path):
 @pytest.fixture
 def _nothing_slow(monkeypatch):
     """Drawing, and looking for networks to forget, takes longer than such trials."""
-    monkeypatch.setattr("napari_cellclf.runs.tuning.worker.gc.collect", int)
+    monkeypatch.setattr("napari_cellclf.runs.tuning.trial_worker.gc.collect", int)
     monkeypatch.setattr("napari_cellclf.runs.tuning.search.plot_results", lambda *_: None)
 
 

@@ -8,8 +8,8 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.presets import load_preset
-from napari_cellclf.runs.tuning.results import preset_text
 from napari_cellclf.runs.tuning.space import Between, OneOf, configuration, search_space
+from napari_cellclf.runs.tuning.trial_records import preset_text
 
 CONFIG = TrainingConfig(batch_size=16, learning_rate=0.01)
 VARIED = AugmentationConfig.off(rotation=0.2, noise=0.5)

@@ -6,8 +6,8 @@ import json
 
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
-from napari_cellclf.runs.tuning.folder import create_search
 from napari_cellclf.runs.tuning.search import run_search
+from napari_cellclf.runs.tuning.search_folder import create_search
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, parameters={"width": 8, "depth": 2}, size=(32, 32))
 

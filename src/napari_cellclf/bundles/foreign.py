@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from napari_cellclf.bundles.allowed_layers import words
 from napari_cellclf.bundles.keras_file import KerasFile, Kind, read_keras_file
-from napari_cellclf.bundles.layers import words
 from napari_cellclf.bundles.networks import Parts
 from napari_cellclf.bundles.paths import refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN, Text

@@ -25,7 +25,7 @@ from napari_cellclf.errors import CellclfError, ModelError, RegistryError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.remote.addresses import FileAddress, WebAddress, check_name, parse_address
 from napari_cellclf.io.remote.checksum import Checksum
-from napari_cellclf.io.remote.sources import PassingFault, Rules, is_offline
+from napari_cellclf.io.remote.source import PassingFault, Rules, is_offline
 from napari_cellclf.io.remote.web import read_text
 
 #: Environment variable that names further lists, separated as in PATH.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NoReturn, TypeAlias
 
-from napari_cellclf.bundles.layers import check_layer
+from napari_cellclf.bundles.allowed_layers import check_layer
 from napari_cellclf.errors import UnsafeModelError
 
 MAX_LAYERS = 2_500

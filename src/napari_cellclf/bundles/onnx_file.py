@@ -21,7 +21,7 @@ from onnx.defs import SchemaError, get_schema
 from onnx.helper import make_tensor, make_tensor_type_proto
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from napari_cellclf.bundles.layers import words
+from napari_cellclf.bundles.allowed_layers import words
 from napari_cellclf.bundles.schema import MAX_ALL_NUMBERS, MAX_NUMBERS, MAX_OPERATIONS, OPEN_SIDE
 from napari_cellclf.errors import BundleError, UnsafeModelError
 

@@ -111,7 +111,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report, and write it with the table and the plots if asked to."""
     from napari_cellclf.io.dataset_inspection import inspect_dataset
-    from napari_cellclf.reports.dataset import dataset_text
+    from napari_cellclf.reports.dataset_summary import dataset_text
 
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
@@ -213,9 +213,9 @@ def _check_out(folder: Path, *, overwrite: bool) -> None:
 
 
 def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.Namespace) -> None:
-    from napari_cellclf.cli.tables import write_bad_files
+    from napari_cellclf.cli.prediction_table import write_bad_files
     from napari_cellclf.io.dataset_tables import write_dataset_csv
-    from napari_cellclf.reports.dataset import dataset_text, plot_class_counts
+    from napari_cellclf.reports.dataset_summary import dataset_text, plot_class_counts
 
     folder = args.out
     folder.joinpath("report.txt").write_text(names + dataset_text(report), encoding="utf-8")

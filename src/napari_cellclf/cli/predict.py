@@ -31,7 +31,7 @@ from napari_cellclf.cli.options import (
     positive,
 )
 from napari_cellclf.cli.output import Failures, JsonLines, Output, Screen, describe_order
-from napari_cellclf.cli.tables import (
+from napari_cellclf.cli.prediction_table import (
     BadFiles,
     Earlier,
     Journal,

@@ -27,9 +27,9 @@ from napari_cellclf.core.progress import ShouldStop, ignore_progress
 from napari_cellclf.errors import CancelledError
 
 if TYPE_CHECKING:
-    from napari_cellclf.runs.tuning.folder import TuningFolder
-    from napari_cellclf.runs.tuning.results import TrialRecord
     from napari_cellclf.runs.tuning.search import TuningResult
+    from napari_cellclf.runs.tuning.search_folder import TuningFolder
+    from napari_cellclf.runs.tuning.trial_records import TrialRecord
 
 #: Settings of `runs.tuning`, which would load pydantic here.
 _SEARCHED = ("learning_rate", "batch_size", "dropout", "finetune_depth", "augmentation")
@@ -122,7 +122,7 @@ def _metric(text: str) -> str:
 
 
 def _create(args: argparse.Namespace) -> TuningFolder:
-    from napari_cellclf.runs.tuning.folder import create_search
+    from napari_cellclf.runs.tuning.search_folder import create_search
 
     settings = chosen_settings(args)
     kept = {"every": args.every, "minutes": list(args.minutes or (51, 204))}

@@ -9,7 +9,7 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.fetch import fetch_file
-from napari_cellclf.io.remote.sources import Rules
+from napari_cellclf.io.remote.source import Rules
 
 #: The publisher's public bucket (https://www.rxrx.ai/rxrx1).
 RXRX1_URL = "https://storage.googleapis.com/rxrx1-us-central1/images/train"

@@ -29,7 +29,7 @@ from napari_cellclf.io.cache import fetched_folder
 from napari_cellclf.io.remote.addresses import FileAddress, check_name, parse_address
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.fetch import fetch_file
-from napari_cellclf.io.remote.sources import Rules
+from napari_cellclf.io.remote.source import Rules
 from napari_cellclf.models.importing import import_network
 
 #: Largest file that is fetched from an address that no list describes.

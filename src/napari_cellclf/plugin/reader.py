@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.plugin.layers import to_layer_data
+from napari_cellclf.plugin.napari_layers import to_layer_data
 from napari_cellclf.plugin.shared.file_names import naming_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _already_open(path: Path, title: str) -> bool:
     """
     from napari import current_viewer
 
-    from napari_cellclf.plugin.layers import KEY
+    from napari_cellclf.plugin.napari_layers import KEY
 
     viewer = current_viewer()
     if path.is_dir() or viewer is None:

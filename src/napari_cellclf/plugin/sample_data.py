@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_cellclf.plugin.layers import to_layer_data
+from napari_cellclf.plugin.napari_layers import to_layer_data
 
 if TYPE_CHECKING:
     from napari.types import LayerData

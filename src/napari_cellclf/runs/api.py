@@ -29,7 +29,7 @@ from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder, RunSpec, locked
-from napari_cellclf.runs.progress import (
+from napari_cellclf.runs.progress_log import (
     OnEvent,
     ProgressLog,
     RunReporter,

@@ -23,7 +23,7 @@ from napari_cellclf.io.prepared import TurnedFile, prepare_images
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
-from napari_cellclf.models.training.batches import Subset
+from napari_cellclf.models.training.minibatches import Subset
 from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
 from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
 from napari_cellclf.models.training.validation import predict
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.runs.checkpoints import DiskKeeper
     from napari_cellclf.runs.folder import RunFolder, RunSpec
-    from napari_cellclf.runs.progress import RunReporter
+    from napari_cellclf.runs.progress_log import RunReporter
 
 #: Images of a split, at most, on which it is tried whether the network bears 16 bits.
 _TYPICAL = 64

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from napari_cellclf.server.metrics import Metrics
+    from napari_cellclf.server.prometheus import Metrics
     from napari_cellclf.server.settings import Settings
 
 _log = logging.getLogger("napari_cellclf.server")

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from napari_cellclf.bundles.card import model_card
 from napari_cellclf.server.access import CLIENT_GONE, AccessControl, RequestLog, failure_response
-from napari_cellclf.server.metrics import CONTENT_TYPE
 from napari_cellclf.server.page import page
 from napari_cellclf.server.predict import compute, predict
+from napari_cellclf.server.prometheus import CONTENT_TYPE
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError
 from napari_cellclf.server.schemas import (
     BINARY,

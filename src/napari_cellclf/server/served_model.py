@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.engine import EngineChoice, Precision
-    from napari_cellclf.server.metrics import Metrics
+    from napari_cellclf.server.prometheus import Metrics
     from napari_cellclf.server.settings import Settings
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_cellclf.server.batching import Batcher
-from napari_cellclf.server.metrics import Metrics
+from napari_cellclf.server.prometheus import Metrics
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy
 from napari_cellclf.server.served_model import Models
 from napari_cellclf.server.uploads import Receiver

@@ -20,8 +20,8 @@ from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, ExportError, ModelNotFoundError, UnsafeModelError
 from napari_cellclf.models.export import formats
 from napari_cellclf.models.export.api import _WRITERS, export_model
+from napari_cellclf.models.export.export_options import FORMATS
 from napari_cellclf.models.export.formats import ExportSource, write_saved_model
-from napari_cellclf.models.export.options import FORMATS
 from napari_cellclf.models.export.runtimes import run_onnx, run_openvino, run_saved_model
 
 Save = Callable[..., ModelBundle]

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from napari_cellclf.bundles.layers import ALLOWED
+from napari_cellclf.bundles.allowed_layers import ALLOWED
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.export.onnx.activations import _ACTIVATIONS
 from napari_cellclf.models.export.onnx.convert import to_onnx
-from napari_cellclf.models.export.onnx.network import LAYERS, OPERATIONS
+from napari_cellclf.models.export.onnx.layer_graph import LAYERS, OPERATIONS
 
 TOLERANCE = 1e-5
 FEW = settings(

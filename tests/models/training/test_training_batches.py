@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import DatasetError
-from napari_cellclf.models.training.batches import Batches, Subset, soft_targets
+from napari_cellclf.models.training.minibatches import Batches, Subset, soft_targets
 
 EYE = np.eye(2, dtype="float32")
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.demo.files import claim_folder, file_names, write_plate
+from napari_cellclf.cli.demo.demo_folder import claim_folder, file_names, write_plate
 from napari_cellclf.cli.terminal import ProgressReporter, Style, stop_on_interrupt
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS

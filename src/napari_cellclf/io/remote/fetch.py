@@ -21,9 +21,9 @@ from napari_cellclf.io.remote.addresses import (
     parse_address,
 )
 from napari_cellclf.io.remote.checksum import Checksum, note_checked, note_path, was_checked
+from napari_cellclf.io.remote.download import PartialFile, Transfer, sweep
 from napari_cellclf.io.remote.object_store import ObjectSource
-from napari_cellclf.io.remote.sources import OFFLINE_VARIABLE, FileSource, Rules, Source, is_offline
-from napari_cellclf.io.remote.transfer import PartialFile, Transfer, sweep
+from napari_cellclf.io.remote.source import OFFLINE_VARIABLE, FileSource, Rules, Source, is_offline
 from napari_cellclf.io.remote.web import WebSource, ZenodoSource, hub_url
 
 #: Seconds between two questions whether to go on waiting for another process.

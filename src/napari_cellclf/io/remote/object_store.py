@@ -11,7 +11,7 @@ from typing import Any
 from napari_cellclf.errors import DownloadError
 from napari_cellclf.io.remote.addresses import ObjectAddress, check_web
 from napari_cellclf.io.remote.checksum import Checksum
-from napari_cellclf.io.remote.sources import OpenFile, PassingFault, Rules, too_slow
+from napari_cellclf.io.remote.source import OpenFile, PassingFault, Rules, too_slow
 
 _CHANGED = (412, 416)
 

@@ -30,7 +30,7 @@ from napari_cellclf.io.remote.addresses import (
     check_web,
 )
 from napari_cellclf.io.remote.checksum import Checksum
-from napari_cellclf.io.remote.sources import OpenFile, PassingFault, Rules, too_slow
+from napari_cellclf.io.remote.source import OpenFile, PassingFault, Rules, too_slow
 
 # What servers say when they are busy (RFC 9110, RFC 6585).
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -18,7 +18,7 @@ from napari_cellclf.bundles.model_lists import WeightsEntry, read_registries
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.inference.rebuild import UNFILLED
 from napari_cellclf.io.cache import keras_models_folder
-from napari_cellclf.io.remote.sources import OFFLINE_VARIABLE, is_offline
+from napari_cellclf.io.remote.source import OFFLINE_VARIABLE, is_offline
 from napari_cellclf.models.fetching import fetch_entry_file
 
 #: The files, by Keras's own names, whose checksum nobody publishes.

@@ -23,6 +23,7 @@ from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.models.export.bioimageio import write_package
 from napari_cellclf.models.export.card_text import spdx_licence, written_authors
+from napari_cellclf.models.export.export_options import FORMATS, Format, FormatName
 from napari_cellclf.models.export.formats import (
     ExportSource,
     write_keras,
@@ -30,7 +31,6 @@ from napari_cellclf.models.export.formats import (
     write_openvino,
     write_saved_model,
 )
-from napari_cellclf.models.export.options import FORMATS, Format, FormatName
 
 _STEPS = 3
 

@@ -43,7 +43,7 @@ from napari_cellclf.models.training.validation import compute_batch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.models.training.batches import Arrays
+    from napari_cellclf.models.training.minibatches import Arrays
 
 #: The least recently used features are deleted when all together would take more bytes.
 MOST_BYTES = 10 * 2**30

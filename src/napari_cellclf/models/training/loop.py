@@ -21,9 +21,9 @@ from napari_cellclf.models.training.validation import RECORDED, Validation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.models.training.batches import Batches
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.models.training.head_trainer import HeadTrainer
+    from napari_cellclf.models.training.minibatches import Batches
     from napari_cellclf.models.training.trainer import Trainer
 
 #: By how much the rate is lowered, once, after a loss that became NaN.

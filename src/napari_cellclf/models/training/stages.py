@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
-from napari_cellclf.models.training.batches import Arrays, Batches, Together, soft_targets
 from napari_cellclf.models.training.features import cached_features, pixel_keys
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
+from napari_cellclf.models.training.minibatches import Arrays, Batches, Together, soft_targets
 from napari_cellclf.models.training.network import (
     restart_random,
     split_head,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
-    from napari_cellclf.models.training.batches import Arrays
+    from napari_cellclf.models.training.minibatches import Arrays
 
 #: Measured after every epoch, besides the metric that chooses the weights.
 RECORDED = ("loss", "accuracy", "balanced_accuracy")

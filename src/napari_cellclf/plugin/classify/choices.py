@@ -41,7 +41,7 @@ class LayerInfo:
     rgb: bool = False
     #: One for each axis but RGB samples; napari's own defaults are numbers.
     axis_labels: tuple[str, ...] = ()
-    #: What this package's reader wrote, see `napari_cellclf.plugin.layers`; empty for others.
+    #: What this package's reader wrote, see `plugin.napari_layers`; empty for others.
     metadata: tuple[tuple[str, Any], ...] = ()
     #: The file that napari read the layer from.
     path: str | None = None

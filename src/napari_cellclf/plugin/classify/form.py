@@ -34,7 +34,7 @@ from napari_cellclf.plugin.shared.controls import (
     wide_combo,
 )
 from napari_cellclf.plugin.shared.naming_field import NamingField
-from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.path_field import PathField
 
 LAYERS_TAB, FOLDER_TAB = 0, 1
 

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButt
 
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.plugin.classify.request import ModelChoice
-from napari_cellclf.plugin.shared.paths import dropped_path
+from napari_cellclf.plugin.shared.path_field import dropped_path
 
 
 class ModelPicker(QWidget):
@@ -110,7 +110,7 @@ class ModelPicker(QWidget):
         self._ask(QFileDialog.FileMode.ExistingFile)
 
     def _ask(self, mode: QFileDialog.FileMode) -> None:
-        from napari_cellclf.plugin.shared.paths import ask_for_path
+        from napari_cellclf.plugin.shared.path_field import ask_for_path
 
         ask_for_path(self, "Choose a model", self.choose, mode=mode)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.job import ImageResult, Summary
 from napari_cellclf.plugin.classify.pixels import Position, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
-from napari_cellclf.plugin.classify.worker import ImageResult, Summary
 
 
 @dataclass

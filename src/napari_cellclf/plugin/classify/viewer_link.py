@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.pixels import Position
-from napari_cellclf.plugin.layers import KEY
+from napari_cellclf.plugin.napari_layers import KEY
 
 if TYPE_CHECKING:
     import napari

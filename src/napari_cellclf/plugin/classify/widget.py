@@ -12,6 +12,14 @@ from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
+from napari_cellclf.plugin.classify.job import (
+    ImageResult,
+    Job,
+    JobRunner,
+    ModelProcess,
+    Status,
+    Summary,
+)
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     plan,
@@ -26,18 +34,10 @@ from napari_cellclf.plugin.classify.results import (
     summary_message,
 )
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
-from napari_cellclf.plugin.classify.worker import (
-    ImageResult,
-    Job,
-    JobRunner,
-    ModelProcess,
-    Status,
-    Summary,
-)
 from napari_cellclf.plugin.shared.controls import DockedWidget
 from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.messages import Refusal
-from napari_cellclf.plugin.shared.paths import ask_for_path
+from napari_cellclf.plugin.shared.path_field import ask_for_path
 from napari_cellclf.plugin.shared.preferences import share_registries
 
 if TYPE_CHECKING:

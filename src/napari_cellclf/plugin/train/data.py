@@ -130,7 +130,7 @@ def find(question: DataQuestion) -> FoundData:
 def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:
     """Look at every file; to be done in a thread."""
     from napari_cellclf.io.dataset_inspection import inspect_dataset
-    from napari_cellclf.reports.dataset import dataset_text
+    from napari_cellclf.reports.dataset_summary import dataset_text
 
     report = inspect_dataset(
         dataset, on_progress=ticket.on_progress, should_stop=ticket.should_stop

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.shared.naming_field import NamingField
-from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.train.count_table import CountTable
 from napari_cellclf.plugin.train.data import MINUTES, FoundData
 

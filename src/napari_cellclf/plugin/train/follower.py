@@ -21,7 +21,7 @@ from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.train.run_state import RunState, follow
 from napari_cellclf.runs.folder import RunFolder, is_locked
-from napari_cellclf.runs.progress import read_progress
+from napari_cellclf.runs.progress_log import read_progress
 
 #: "waiting": nothing is trained in the folder, and the run is not finished.
 Phase = Literal["none", "starting", "running", "stopping", "waiting", "done", "failed"]

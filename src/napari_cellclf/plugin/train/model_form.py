@@ -22,7 +22,7 @@ from napari_cellclf.models.training.presets import (
     make_config,
 )
 from napari_cellclf.plugin.shared.controls import MessageLine, Section, small_label, wide_combo
-from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.shared.settings_form import SettingsForm
 from napari_cellclf.plugin.train.request import ModelEntries, usual
 

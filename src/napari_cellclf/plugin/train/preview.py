@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import CancelledError, ModelError
-from napari_cellclf.plugin.layers import colormap_of, contrast_limits
+from napari_cellclf.plugin.napari_layers import colormap_of, contrast_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COUNT = 8
 _MOST_IMAGES = 6
-_CHILD = "napari_cellclf.runs.preview"
+_CHILD = "napari_cellclf.runs.augmentation_preview"
 _WAIT_SECONDS = 0.2
 _GAP = 8
 

@@ -25,7 +25,7 @@ from napari_cellclf.plugin.shared.controls import (
     MessageLine,
     small_label,
 )
-from napari_cellclf.plugin.shared.paths import PathField
+from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState, time_left
 
 _STEPS = 1000

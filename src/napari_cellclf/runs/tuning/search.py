@@ -24,22 +24,22 @@ from napari_cellclf.errors import CancelledError, RunError, TrainingError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec, is_half_made
-from napari_cellclf.runs.tuning.results import (
+from napari_cellclf.runs.tuning.search_folder import TuningFolder, TuningSpec, is_half_made
+from napari_cellclf.runs.tuning.space import configuration
+from napari_cellclf.runs.tuning.trial_records import (
     TrialRecord,
     best_of,
     plot_results,
     read_records,
     write_results,
 )
-from napari_cellclf.runs.tuning.space import configuration
-from napari_cellclf.runs.tuning.worker import ERROR, Task, task_line, work
+from napari_cellclf.runs.tuning.trial_worker import ERROR, Task, task_line, work
 
 if TYPE_CHECKING:
     from napari_cellclf.runs.tuning.study import Store
 
 OnTrial = Callable[[TrialRecord, TrialRecord | None], None]
-_MODULE = "napari_cellclf.runs.tuning.worker"
+_MODULE = "napari_cellclf.runs.tuning.trial_worker"
 #: Seconds between two looks at the children.
 _INTERVAL = 0.2
 #: Seconds between two looks at what they have written down.
@@ -129,7 +129,7 @@ class _Look:
         on_progress: OnProgress,
         on_trial: OnTrial,
     ) -> None:
-        from napari_cellclf.runs.tuning.worker import deciding_stage
+        from napari_cellclf.runs.tuning.trial_worker import deciding_stage
 
         self._folder = folder
         self._spec = folder.spec()

@@ -30,7 +30,7 @@ from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError, RunError
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.folder import is_locked
-from napari_cellclf.runs.tuning.folder import TuningFolder, TuningSpec
+from napari_cellclf.runs.tuning.search_folder import TuningFolder, TuningSpec
 from napari_cellclf.runs.tuning.space import Choice, OneOf, Range
 
 _P = ParamSpec("_P")

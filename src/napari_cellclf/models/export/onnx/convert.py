@@ -13,7 +13,7 @@ from napari_cellclf.core.calibration import SMALLEST_PROBABILITY
 from napari_cellclf.core.tta import Views
 from napari_cellclf.errors import ExportError
 from napari_cellclf.models.export.onnx.graph import Graph, Node, Scope, Value
-from napari_cellclf.models.export.onnx.network import write_network
+from napari_cellclf.models.export.onnx.layer_graph import write_network
 from napari_cellclf.models.export.runtimes import export_library
 
 if TYPE_CHECKING:

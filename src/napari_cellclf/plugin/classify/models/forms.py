@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_cellclf.core.normalization import parse_normalization, typed_forms
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import InputError
-from napari_cellclf.models.export.options import ExportOptions
+from napari_cellclf.models.export.export_options import ExportOptions
 from napari_cellclf.plugin.shared.controls import small_label
 from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.shared.settings_form import SettingsForm

@@ -11,14 +11,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.models.export.options import FORMATS
+from napari_cellclf.models.export.export_options import FORMATS
 from napari_cellclf.plugin.classify.models import work
 from napari_cellclf.plugin.classify.models.forms import ExportForm, ImportForm, ServerForm
 from napari_cellclf.plugin.classify.models.shelf import Details, ModelTree, ShelfEntry, in_words
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import MessageLine, show_text
-from napari_cellclf.plugin.shared.paths import ask_for_path
+from napari_cellclf.plugin.shared.path_field import ask_for_path
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.foreign import ForeignFile

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from napari_cellclf.models.export.options import ExportOptions
+from napari_cellclf.models.export.export_options import ExportOptions
 from napari_cellclf.plugin.classify.models.shelf import ShelfEntry
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import Ticket, run_command

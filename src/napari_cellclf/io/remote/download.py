@@ -14,7 +14,7 @@ from pathlib import Path
 
 from napari_cellclf.core.progress import OnProgress, Progress, ShouldStop
 from napari_cellclf.errors import CancelledError, CellclfError, DownloadError
-from napari_cellclf.io.remote.sources import OpenFile, PassingFault, Rules, Source, too_slow
+from napari_cellclf.io.remote.source import OpenFile, PassingFault, Rules, Source, too_slow
 
 _BLOCK = 1 << 16
 _BLOCKS_WAITING = 16

@@ -1,8 +1,8 @@
 """Show what augmentation makes of images, exactly as the network will see it.
 
-Run as ``python -m napari_cellclf.runs.preview REQUEST.json OUT.npz`` beside a window, where Keras
-cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``, ``naming``,
-``classes`` and ``count``.
+Run as ``python -m napari_cellclf.runs.augmentation_preview REQUEST.json OUT.npz`` beside a window,
+where Keras cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``,
+``naming``, ``classes`` and ``count``.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from napari_cellclf.errors import (
     TrainingError,
 )
 from napari_cellclf.runs.create import create_run, load_dataset
-from napari_cellclf.runs.progress import read_progress
-from napari_cellclf.runs.tuning.folder import TuningFolder, is_half_made
+from napari_cellclf.runs.progress_log import read_progress
+from napari_cellclf.runs.tuning.search_folder import TuningFolder, is_half_made
 from napari_cellclf.runs.tuning.space import Choice, configuration
 from napari_cellclf.runs.tuning.study import Store, TakenOverError, choice_of
 
