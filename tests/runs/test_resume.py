@@ -14,6 +14,8 @@ from counting import CONFIG, EPOCHS, Notes, Trainer, stop_at, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_cellclf.core.extensions import ExtensionPoint
+from napari_cellclf.core.metrics import Metric
 from napari_cellclf.errors import CancelledError, RunError, TrainingError
 from napari_cellclf.runs import checkpoints
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
@@ -296,6 +298,19 @@ class TestNoNumber:
         for file in folder.rglob("arrays.npz"):
             for array in np.load(file).values():
                 assert np.isfinite(array).all()
+
+    def test_a_monitored_metric_without_a_value_is_not_a_lost_run(self, tmp_path, monkeypatch):
+        values = iter([np.nan, 0.5, 0.25])
+        odd, get = Metric("odd", lambda outcomes: next(values)), ExtensionPoint.get
+        found = lambda point, name: odd if name == "odd" else get(point, name)  # noqa: E731
+        monkeypatch.setattr(ExtensionPoint, "get", found)
+        told = Notes()
+        config = CONFIG.model_copy(update={"monitor": "odd"})
+        state, weights = train(tmp_path / "checkpoints", reporter=told, config=config)
+        assert told.notes == []
+        assert len(state.history) == EPOCHS
+        assert (state.best, state.best_epoch) == (0.5, 2)
+        assert np.isfinite(weights).all()
 
     def test_weights_that_are_no_numbers_are_never_kept(self, tmp_path):
         """The loss may still look well in the step that spoils the weights."""

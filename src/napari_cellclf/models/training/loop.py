@@ -176,9 +176,10 @@ class TrainingLoop:
                 value = values[self._config.monitor]
                 if not METRICS.get(self._config.monitor).higher_is_better:
                     value = -value
-                if not math.isfinite(value):
+                if not math.isfinite(values["loss"]):
                     raise _NotFinite
-                if state.best is None or value > state.best:
+                # Some metrics have no value where a network predicts one class only.
+                if not math.isnan(value) and (state.best is None or value > state.best):
                     state.best, state.best_epoch = value, state.epoch + 1
                     self._best, self._best_is_new = _weights(network), True
         if stopped:
