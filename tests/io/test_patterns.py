@@ -184,6 +184,29 @@ def test_the_preview_says_how_names_are_read(screen: Path) -> None:
     assert said.unknown == ("overview.tif",)
 
 
+@pytest.mark.parametrize("parts", [(), ("train", "test")])
+def test_what_is_not_named_so_in_folders_of_classes_is_counted(
+    tmp_path: Path, parts: tuple[str, ...]
+) -> None:
+    for part in parts or (".",):
+        for label in ("control", "treated"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            for name in ("B02_1.tif", "B03_1.tif", "overview.tif"):
+                tifffile.imwrite(folder / name, np.ones((4, 4)))
+    data = cc.read_dataset(tmp_path, naming="{well}_{channel}.tif")
+    folders = 2 * max(1, len(parts))
+    assert len(data) == 2 * folders
+    words = f"; {folders} images are not named like {{well}}_{{channel}}.tif and left out"
+    assert data.source.endswith(words)
+
+
+def test_a_number_without_end_is_text() -> None:
+    digits = "1" * 5000
+    fields = NamePattern("{well}_{channel}.tif").parse(PurePath(f"{digits}_1.tif"))
+    assert fields == {"well": digits, "channel": 1}
+
+
 def test_the_label_may_be_in_the_name(tmp_path: Path) -> None:
     for label in ("control", "treated"):
         for well in ("B02", "B03"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -188,9 +188,7 @@ def _read_named(
     own = column == scheme.label
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
     words = f"{len(rows)} images below {folder}, labelled by {column}"
-    if others:
-        count = "1 image is" if others == 1 else f"{others} images are"
-        words += f"; {count} not named like {scheme.example} and left out"
+    words += _left_out(others, scheme.example)
     return make_dataset(rows, words, classes=classes, schemes=[scheme])
 
 
@@ -311,6 +309,7 @@ def _read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     source = f"{len(rows)} images in {n_classes} folders of classes below {folder}"
     if beside:
         source += f"; {beside} images beside these folders have no class and are left out"
+    source += _left_out(_count_others([folder], naming), naming_text(naming))
     return make_dataset(rows, source, names=names, schemes=schemes)
 
 
@@ -326,7 +325,21 @@ def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     _check_any(rows, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
     source = f"{len(rows)} images in {listed} below {folder}"
+    source += _left_out(_count_others(parts.values(), naming), naming_text(naming))
     return make_dataset(rows, source, names=names, schemes=schemes)
+
+
+def _count_others(folders: Iterable[Path], naming: Naming) -> int:
+    """Count the images in folders of classes that are not named as was said."""
+    if naming is None:
+        return 0
+    classes = (below for folder in folders for below in _folders(folder))
+    return sum(len(find_images(below, naming).others) for below in classes)
+
+
+def _left_out(count: int, example: str | None) -> str:
+    images = "1 image is" if count == 1 else f"{count} images are"
+    return f"; {images} not named like {example} and left out" if count else ""
 
 
 def _labelled(

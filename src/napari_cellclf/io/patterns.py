@@ -22,6 +22,7 @@ _EXAMPLE = "{plate}/{well}_s{site}_w{channel}.tif"
 _EXAMPLES = {"well": "B02", "plate": "plate1", "label": "control", "group": "g1"}
 #: In how many ways a name may be cut at the text between the fields before it is given up.
 _MOST_WAYS = 10**6
+_MOST_DIGITS = 18
 
 
 class NamePattern(NamingScheme):
@@ -172,8 +173,9 @@ def _composed(text: str) -> str:
 
 
 def _value(text: str) -> str | int:
-    # 007 is a code.
-    return int(text) if text.isascii() and text.isdecimal() and str(int(text)) == text else text
+    # 007 is a code, and so are digits that no 64-bit column holds.
+    number = len(text) <= _MOST_DIGITS and text.isascii() and text.isdecimal()
+    return int(text) if number and str(int(text)) == text else text
 
 
 def _unusable(pattern: str, why: str) -> NameParseError:

@@ -139,6 +139,12 @@ def test_settings_are_those_of_the_preset_unless_entered() -> None:
     assert changed.config.size == (64, 64)
 
 
+def test_the_command_has_the_numbers_as_they_were_understood() -> None:
+    arguments = settled(epochs="5.0", batch_size="1_0", learning_rate="1e-2").arguments
+    expected = ("--epochs", "5", "--batch-size", "10", "--learning-rate", "0.01")
+    assert arguments[2:] == expected
+
+
 def test_epochs_of_a_preset_that_trains_a_head_only() -> None:
     known = usual(find_preset("drosophila-seed"))
     assert known.epochs == "30"

@@ -199,7 +199,7 @@ def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
         overrides: dict[str, Any] = {"seed": seed}
         # Of a preset that only trains a head, epochs and rate mean the head's.
         prefix = "" if fields.get("epochs", 1) else "head_"
-        arguments = ["--preset", entries.preset]
+        arguments, typed = ["--preset", entries.preset], []
         if architecture is not None:
             arguments += ["--architecture", architecture]
         for option, key, text in (
@@ -210,13 +210,21 @@ def settle(entries: ModelEntries, seed: int = 0) -> ModelSettings | Refusal:
         ):
             if text.strip():
                 overrides[key] = text.strip()
-                arguments += [option, text.strip()]
+                typed.append((option, key))
+        overrides |= {key: parse_value(text) for key, text in entries.advanced}
+        config = make_config(fields, overrides)
+        for option, key in typed:
+            # As it was understood: 5.0 epochs are 5, as the command line wants them.
+            arguments += [option, _written(getattr(config, key))]
         for key, text in entries.advanced:
-            overrides[key] = parse_value(text)
             arguments += ["--set", f"{key}={text}"]
-        return ModelSettings(entries.preset, make_config(fields, overrides), tuple(arguments))
+        return ModelSettings(entries.preset, config, tuple(arguments))
     except CellclfError as error:
         return Refusal(sentence(str(error)))
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 RANDOM, GIVEN = "random", "given"
