@@ -1,4 +1,4 @@
-"""Look at labelled images before training: classes, groups, split, and what is odd.
+"""Check labelled images before training: classes, groups, split, and anything odd.
 
 DATA is a folder with a folder for each class, one with train/valid/test folders, an RxRx1 folder,
 a folder of embryo images (Stage(060)-20230811-Cycle00-embryo03-3.tif), or a CSV table with the

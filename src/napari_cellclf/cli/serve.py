@@ -1,4 +1,4 @@
-"""Answer over HTTP: `POST /api/predict` with images, and a page at `/` to drop them on.
+"""Classify over HTTP: `POST /api/predict` with images, and a page at `/` to drop them on.
 
 Listens to this computer only, unless --host says otherwise and --token-file holds a secret that
 clients must send. Needs the extra `server`: pip install "napari-cellclf[server]".
@@ -32,28 +32,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sha256", metavar="HEX", help="of the file, where MODEL is an address")
     add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
     add("--port", type=_port, default=8080, help="port to listen at (default 8080; 0: a free one)")
-    add("--token-file", type=Path, metavar="FILE", help="a file with the secret of the clients")
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the token that clients must send",
+    )
     add(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name by which clients call this server; may be given several times",
+        help="a host name that clients use for this server; can be repeated",
     )
     add(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="a web page that may ask from a browser, such as https://lab.example",
+        help="a web page that may send requests from a browser, such as https://lab.example",
     )
-    add("--certificate", type=Path, metavar="FILE", help="of TLS, in a PEM file")
-    add("--key", type=Path, metavar="FILE", help="of the certificate, in a PEM file")
+    add("--certificate", type=Path, metavar="FILE", help="TLS certificate, a PEM file")
+    add("--key", type=Path, metavar="FILE", help="key of the certificate, a PEM file")
     add(
         "--reload",
         action="store_true",
-        help="look every two seconds whether another model lies in the place of this one, and take "
-        "it; without this, kill -HUP does",
+        help="check every two seconds whether the model was replaced, and load the new one; kill "
+        "-HUP does so at any time",
     )
     add_engine(parser)
     _add_limits(parser)
@@ -66,18 +71,36 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=16,
         metavar="N",
-        help="images at a time, at most (default 16); the fastest number is found at the start",
+        help="largest batch (default 16); the fastest size is measured at the start",
     )
-    add("--queue", type=positive, default=64, metavar="N", help="requests at a time (default 64)")
-    add("--timeout", type=positive, default=30, metavar="S", help="for an answer (default 30)")
-    add("--max-body", type=positive, default=64, metavar="MIB", help="of a request (default 64)")
-    add("--max-pixels", type=positive, default=64, metavar="MIB", help="of an image (default 64)")
+    add(
+        "--queue",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="requests that may wait (default 64)",
+    )
+    add(
+        "--timeout",
+        type=positive,
+        default=30,
+        metavar="S",
+        help="time limit of a request (default 30)",
+    )
+    add("--max-body", type=positive, default=64, metavar="MIB", help="largest request (default 64)")
+    add(
+        "--max-pixels",
+        type=positive,
+        default=64,
+        metavar="MIB",
+        help="largest decoded image (default 64)",
+    )
     add(
         "--drain",
         type=positive,
         default=None,
         metavar="S",
-        help="when told to stop, say so at /readyz for so long before not listening any more",
+        help="when stopped, report not ready at /readyz for so long before closing the port",
     )
 
 

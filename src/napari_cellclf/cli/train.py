@@ -52,11 +52,15 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preset", metavar="P", help="a preset (see cellclf train --list-presets), or a .toml")
     add("--list-presets", action=_ListPresets, help="show the presets and exit")
     add("--architecture", metavar="A", help="a network, such as compact-cnn or resnet50")
-    add("--weights", metavar="W", help="what it starts from: imagenet, none, or a file")
+    add("--weights", metavar="W", help="initial weights: imagenet, none, or a file")
     add("--epochs", type=positive, metavar="N", help="number of epochs")
     add("--batch-size", type=positive, metavar="B", help="images in a batch")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate")
-    add("--continue-from", metavar="BUNDLE", help="a model to train on; classes may be added")
+    add(
+        "--continue-from",
+        metavar="BUNDLE",
+        help="a model to continue training; classes may be added",
+    )
     add(
         "--set",
         type=parse_setting,

@@ -1,8 +1,8 @@
 """Search for good training settings, judged on validation images, or resume such a search.
 
-DATA and the settings as for `cellclf train`; what they say is where the search begins and what its
-first trial does. The same command again goes on with the search in DIR, also after a kill, and
-several such commands may run at once. To stop, press Ctrl-C, or make a file named "stop" in DIR.
+DATA and settings are those of `cellclf train`; they are the starting point and the first trial of
+the search. The same command again resumes the search in DIR, also after a kill, and several such
+commands may run at once. To stop, press Ctrl-C, or make a file named "stop" in DIR.
 """
 
 from __future__ import annotations
