@@ -184,6 +184,18 @@ def test_an_input_is_never_replaced(
     assert "would replace the input" in result.err
 
 
+def test_a_column_that_the_table_has_itself_is_left_out_and_said(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    listed = tmp_path / "listed.csv"
+    listed.write_text(f"path,label,truth\n{plate / 'HUVEC-01/Plate1/B02_s1_w1.png'},mine,theirs\n")
+    result = cellclf("predict", bundle, listed, "--out", tmp_path / "p.csv")
+    assert result.code == 0
+    (row,) = read_table(tmp_path / "p.csv")
+    assert (row["label"], row["truth"]) == ("nuclei", "theirs")
+    assert "the table has its own column label; that of the inputs is left out" in result.err
+
+
 def test_one_bad_row_of_a_table_is_reported_and_not_fatal(
     cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
 ) -> None:

@@ -92,6 +92,18 @@ def test_rows_are_named_by_what_is_known(record: dict[str, object], name: str) -
     assert plane_name(results, 0) == name
 
 
+@pytest.mark.parametrize("folder", ["/data/screen", "/data/screen/", r"C:\data\screen"])
+def test_files_of_a_folder_are_named_by_their_path_in_it(folder: str) -> None:
+    slash = "\\" if "\\" in folder else "/"
+    image = slash.join([folder.rstrip("/"), "plate 1", "B02_s1_w1.tif"])
+    request = ClassifyRequest(MODEL, folder=folder)
+    assert plane_name(Results(request, [ImageResult({"image": image})]), 0) == (
+        "plate 1/B02_s1_w1.tif"
+    )
+    elsewhere = Results(request, [ImageResult({"image": "/other/a.tif"})])
+    assert plane_name(elsewhere, 0) == "a.tif"
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(1.0, "> 99.9 %"), (0.0, "< 0.1 %"), (0.5, "50.0 %"), (0.9994, "99.9 %")]
 )

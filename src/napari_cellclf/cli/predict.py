@@ -202,7 +202,10 @@ def _open_outputs(
     threshold = classifier.bundle.spec.unsure_threshold
     if args.out is not None:
         stack.enter_context(sole_writer(args.out))
-        extra = table_columns(classifier.classes, (source.metadata for source in sources))
+        known = (source.metadata for source in sources)
+        extra, hidden = table_columns(classifier.classes, known)
+        for name in hidden:
+            note(f"the table has its own column {name}; that of the inputs is left out: rename it")
         fingerprint = classifier.bundle.spec.fingerprint
         key = work_key((fingerprint, args.engine, args.precision), mapping, extra, sources)
         journal = Journal(journal_path(args.out), key)

@@ -98,20 +98,22 @@ def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
             )
 
 
-def table_columns(classes: Sequence[str], metadata: Iterable[Mapping[str, Any]]) -> list[str]:
-    """List what the images' names say beyond the columns that every table has.
+def table_columns(
+    classes: Sequence[str], metadata: Iterable[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """List what the images' names say beyond the columns of every table, and what these hide.
 
     Examples
     --------
-    >>> table_columns(["a"], [{"plate": 1, "sirna": None}, {"plate": 1, "minute": 60}])
-    ['plate', 'minute']
+    >>> table_columns(["a"], [{"plate": 1, "sirna": None}, {"label": "b", "minute": 60}])
+    (['plate', 'minute'], ['label'])
     """
-    taken = {*_FIRST, *(f"p_{name}" for name in classes)}
+    own = {*_FIRST, *(f"p_{name}" for name in classes)}
     # A dict keeps the order and each name once, for 100,000 images too.
     names = dict.fromkeys(
         str(key) for row in metadata for key, value in row.items() if value is not None
     )
-    return [name for name in names if name not in taken]
+    return [name for name in names if name not in own], [name for name in names if name in own]
 
 
 class TableFile:

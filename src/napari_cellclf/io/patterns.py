@@ -15,8 +15,8 @@ from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _FIELD = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)(?::([1-9]\d?))?\s*")
-#: Columns that tables of images have in any case.
-_TAKEN = ("path", "split")
+#: Columns that tables of images have in any case, and what readers say of a site.
+_TAKEN = ("path", "split", "missing_channels")
 _SUFFIX = re.compile(r"\.(?:tiff?|png|jpe?g)", re.IGNORECASE)
 _EXAMPLE = "{plate}/{well}_s{site}_w{channel}.tif"
 _EXAMPLES = {"well": "B02", "plate": "plate1", "label": "control", "group": "g1"}

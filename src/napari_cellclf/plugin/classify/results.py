@@ -108,7 +108,7 @@ def plane_name(results: Results, number: int) -> str:
         return described
     position = results.position(number)
     if image is None or not position:
-        return _file_name(str(record["image"]))
+        return _below(results.request.folder, str(record["image"]))
     names = [AXIS_WORDS.get(image.axes[axis], image.axes[axis].lower()) for axis in image.leading]
     return ", ".join(f"{name} {index}" for name, index in zip(names, position, strict=True))
 
@@ -181,8 +181,11 @@ def _describe(record: dict[str, Any]) -> str:
     return ""
 
 
-def _file_name(identity: str) -> str:
-    return identity.replace("\\", "/").rsplit("/", 1)[-1]
+def _below(folder: str | None, identity: str) -> str:
+    """Name a file by its path below the folder: files of many plates may have one name."""
+    path = identity.replace("\\", "/")
+    above = "" if folder is None else folder.replace("\\", "/").rstrip("/") + "/"
+    return path[len(above) :] if above and path.startswith(above) else path.rsplit("/", 1)[-1]
 
 
 class ResultsBook:
