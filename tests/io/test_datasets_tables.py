@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_cellclf.core.classes import ClassSpec
@@ -118,6 +118,7 @@ CELLS = st.one_of(
 )
 
 
+@example([("0", "0", "", "")], [float("nan")] * 6, [0] * 6)
 @given(
     st.lists(
         st.tuples(NAMES, LABELS, st.sampled_from(["", "train", "validation", "test"]), CELLS),

@@ -144,8 +144,11 @@ def write_dataset_csv(
         for name, column in zip(columns, cells, strict=True)
     ]
     marked = [
-        [_escape(cell, as_text=text) for cell in column]
-        for text, column in zip(as_text, cells, strict=True)
+        # Empty cells alone would come back as text.
+        ["nan"] * len(column)
+        if _is_missing(dataset.table[name])
+        else [_escape(cell, as_text=text) for cell in column]
+        for name, text, column in zip(columns, as_text, cells, strict=True)
     ]
     try:
         # Undecodable bytes in names of files come back as they were.
@@ -267,6 +270,11 @@ def _typed(cells: list[str]) -> Sequence[Any]:
     if all(map(_WHOLE.fullmatch, cells)):
         return [int(cell) for cell in cells]
     return [float(cell) if cell else np.nan for cell in cells]
+
+
+def _is_missing(column: pd.Series[Any]) -> bool:
+    """Whether a column of numbers has none."""
+    return column.dtype.kind == "f" and bool(column.isna().all())
 
 
 def _is_numbers(cells: Iterable[Any]) -> bool:
