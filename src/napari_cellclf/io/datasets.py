@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +21,7 @@ from napari_cellclf.io.dataset_tables import (
 from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden, local_path
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text, schemes_of
-from napari_cellclf.io.sources import ImageSource, collect_sources, named_sources
+from napari_cellclf.io.sources import ImageSource, found_sources, named_sources
 
 Kind = Literal["table", "names", "splits", "folders"]
 
@@ -302,62 +302,59 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 
 def _read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read a folder with a folder for each class."""
-    rows, names, schemes = _labelled(folder, "", naming)
-    _check_any(rows, folder, naming)
+    found = _Labelled(naming)
+    found.add(folder, "")
+    _check_any(found.rows, folder, naming)
     beside = _images_beside(folder)
-    n_classes = len({row["label"] for row in rows})
-    source = f"{len(rows)} images in {n_classes} folders of classes below {folder}"
+    n_classes = len({row["label"] for row in found.rows})
+    source = f"{len(found.rows)} images in {n_classes} folders of classes below {folder}"
     if beside:
         source += f"; {beside} images beside these folders have no class and are left out"
-    source += _left_out(_count_others([folder], naming), naming_text(naming))
-    return make_dataset(rows, source, names=names, schemes=schemes)
+    return found.dataset(source)
 
 
 def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read train, valid and test, each with a folder for each class."""
-    rows: list[dict[str, Any]] = []
-    names: list[str] = []
-    schemes: list[NamingScheme] = []
+    found = _Labelled(naming)
     parts = _split_folders(folder)
     for split, below in parts.items():
-        more, more_names, more_schemes = _labelled(below, split, naming)
-        rows, names, schemes = rows + more, names + more_names, schemes + more_schemes
-    _check_any(rows, folder, naming)
+        found.add(below, split)
+    _check_any(found.rows, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
-    source = f"{len(rows)} images in {listed} below {folder}"
-    source += _left_out(_count_others(parts.values(), naming), naming_text(naming))
-    return make_dataset(rows, source, names=names, schemes=schemes)
+    return found.dataset(f"{len(found.rows)} images in {listed} below {folder}")
 
 
-def _count_others(folders: Iterable[Path], naming: Naming) -> int:
-    """Count the images in folders of classes that are not named as was said."""
-    if naming is None:
-        return 0
-    classes = (below for folder in folders for below in _folders(folder))
-    return sum(len(find_images(below, naming).others) for below in classes)
+class _Labelled:
+    """The images in folders of classes."""
+
+    def __init__(self, naming: Naming) -> None:
+        self._naming = naming
+        self.rows: list[dict[str, Any]] = []
+        #: Of each path what is below the folder of its class.
+        self._names: list[str] = []
+        self._schemes: list[NamingScheme] = []
+        self._n_others = 0
+
+    def add(self, folder: Path, split: str) -> None:
+        """Take the images in all folders of classes in a folder."""
+        for below in _folders(folder):
+            found = find_images(below, self._naming)
+            self._n_others += len(found.others) if self._naming is not None else 0
+            # A folder without any, such as one of notes, is no class.
+            for source in found_sources(found, self._naming):
+                self.rows.append(make_row(source, below.name, split))
+                self._names.append(Path(source.id).relative_to(below).as_posix())
+                self._schemes += [source.scheme] if source.scheme else []
+
+    def dataset(self, source: str) -> Dataset:
+        """Make a data set, and say what is left out."""
+        source += _left_out(self._n_others, naming_text(self._naming))
+        return make_dataset(self.rows, source, names=self._names, schemes=self._schemes)
 
 
 def _left_out(count: int, example: str | None) -> str:
     images = "1 image is" if count == 1 else f"{count} images are"
     return f"; {images} not named like {example} and left out" if count else ""
-
-
-def _labelled(
-    folder: Path, split: str, naming: Naming
-) -> tuple[list[dict[str, Any]], list[str], list[NamingScheme]]:
-    """Make the rows of all folders of classes, what is below these of each path, and schemes."""
-    rows, names, schemes = [], [], []
-    for below in _folders(folder):
-        try:
-            sources = collect_sources([below], naming)
-        except NoImagesError:
-            # A folder of something else, such as masks or notes, is no class.
-            continue
-        for source in sources:
-            rows.append(make_row(source, below.name, split))
-            names.append(Path(source.id).relative_to(below).as_posix())
-            schemes += [source.scheme] if source.scheme else []
-    return rows, names, schemes
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.files import read_file
 from napari_cellclf.io.local_paths import local_path
-from napari_cellclf.io.named_images import NamedImage, find_images, named_image
+from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named
 
@@ -86,17 +86,21 @@ def _from_folder(
         raise NoImagesError(
             f"the folder {folder} holds no images (TIFF, PNG, JPEG); give a folder that does"
         )
-    if naming is None:
-        return [*named_sources(found.named), *map(_alone, found.others)]
-    if not found.named:
+    if naming is not None and not found.named:
         raise NoImagesError(
             f"none of the {len(found.others)} images below {folder} is named like "
             f"{find_scheme(naming).name} (one is {found.others[0].relative_to(folder)}); correct "
             "the naming pattern"
         )
-    if found.others:
+    if naming is not None and found.others:
         on_left_out(found.others)
-    return named_sources(found.named)
+    return found_sources(found, naming)
+
+
+def found_sources(found: FoundImages, naming: Naming) -> list[ImageSource]:
+    """Make a source of each image in a folder; with a naming, only of those that are named so."""
+    alone = [] if naming is not None else map(_alone, found.others)
+    return [*named_sources(found.named), *alone]
 
 
 def named_sources(images: Sequence[NamedImage]) -> list[ImageSource]:
