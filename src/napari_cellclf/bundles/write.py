@@ -8,7 +8,8 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import (
@@ -26,7 +27,13 @@ from napari_cellclf.bundles.catalogue import bundled_folder, find_model, models_
 from napari_cellclf.bundles.paths import SUFFIX, previous_path, refuse_urls
 from napari_cellclf.bundles.plainfile import Span, open_plain
 from napari_cellclf.bundles.schema import NAME_PATTERN, BundleSpec
-from napari_cellclf.errors import BundleError, IntegrityError, ModelError, ModelNotFoundError
+from napari_cellclf.errors import (
+    BundleError,
+    CellclfError,
+    IntegrityError,
+    ModelError,
+    ModelNotFoundError,
+)
 from napari_cellclf.io.local_paths import expanded
 
 
@@ -47,20 +54,30 @@ def write_bundle(
     refuse_urls(path)
     target = expanded(path)
     _check_request(target, files, overwrite)
+    with folder_beside(target, BundleError) as beside:
+        finished = _write_beside(beside, target.name, spec, files, as_zip)
+        verify(finished)
+        exchange(finished, target)
+    return ModelBundle.load(target)
+
+
+@contextmanager
+def folder_beside(target: Path, error: type[CellclfError]) -> Iterator[Path]:
+    """Make a folder on the disk of a target, to be written in and renamed from; it is removed.
+
+    `error`: what is raised, in one sentence, where the disk refuses.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        ) as beside:
-            finished = _write_beside(Path(beside), target.name, spec, files, as_zip)
-            verify(finished)
-            exchange(finished, target)
-    except OSError as error:
-        raise BundleError(
-            f"{target} could not be written ({error.strerror or error}); free some space or "
+        ) as folder:
+            yield Path(folder)
+    except OSError as refused:
+        raise error(
+            f"{target} could not be written ({refused.strerror or refused}); free some space or "
             "choose another folder"
-        ) from error
-    return ModelBundle.load(target)
+        ) from refused
 
 
 def _check_request(target: Path, files: Mapping[str, bytes | Path], overwrite: bool) -> None:
@@ -213,22 +230,13 @@ def copy_bundle(
         raise BundleError(f"{target} exists already; choose another name, or add --overwrite")
     check_replaceable(target)
     original = ModelBundle.load(source)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        ) as beside:
-            finished = Path(beside) / target.name
-            _copy_into_zip(original, finished)
-            if ModelBundle.load(finished).spec != original.spec:
-                raise IntegrityError(f"{source.name} changed while it was copied; copy it again")
-            verify(finished)
-            exchange(finished, target)
-    except OSError as error:
-        raise BundleError(
-            f"{target} could not be written ({error.strerror or error}); free some space or "
-            "choose another folder"
-        ) from error
+    with folder_beside(target, BundleError) as beside:
+        finished = beside / target.name
+        _copy_into_zip(original, finished)
+        if ModelBundle.load(finished).spec != original.spec:
+            raise IntegrityError(f"{source.name} changed while it was copied; copy it again")
+        verify(finished)
+        exchange(finished, target)
     return ModelBundle(target, original.spec)
 
 

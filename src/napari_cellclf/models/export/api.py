@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.paths import refuse_urls
-from napari_cellclf.bundles.write import exchange
+from napari_cellclf.bundles.write import exchange, folder_beside
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -121,7 +119,7 @@ def export_model(
     step(0, f"loading {bundle.spec.name}")
     source = ExportSource(bundle, KerasEngine.load(bundle).network, licence, tuple(authors))
     step(1, f"writing and testing {target.name}")
-    with _beside(target) as folder:
+    with folder_beside(target, ExportError) as folder:
         _WRITERS[name](source, folder / target.name)
         step(2, f"moving {target.name} into place")
         # A second file before the one that names the model.
@@ -164,18 +162,3 @@ def _bundle(bundle_or_name: ModelBundle | str | Path) -> ModelBundle:
     if isinstance(bundle_or_name, ModelBundle):
         return bundle_or_name
     return ModelBundle.load(find_model(bundle_or_name))
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", suffix=".partial", dir=target.parent
-        ) as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise ExportError(
-            f"{target} could not be written ({error.strerror or error}); free some space or "
-            "choose another folder"
-        ) from error
