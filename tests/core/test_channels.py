@@ -13,7 +13,7 @@ from napari_cellclf.core.channels import (
     missing_message,
     require_channels,
 )
-from napari_cellclf.core.stains import CELL_TYPES, STAINS, STRUCTURES
+from napari_cellclf.core.stains import CELL_TYPES, STAINS
 from napari_cellclf.errors import ChannelMismatchError
 
 STAIN_SPECS = [ChannelSpec(name=name, required=int(name[1]) < 5) for name in STAINS]
@@ -189,5 +189,4 @@ def test_an_image_that_feeds_nothing_is_refused_even_if_all_is_optional():
 
 def test_stains_are_six_different_names_in_file_order():
     assert [_words(name)[0] for name in STAINS] == [f"w{number}" for number in range(1, 7)]
-    assert len(STRUCTURES) == len(STAINS)
     assert list(CELL_TYPES) == sorted(CELL_TYPES)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from napari_cellclf.core.dataset import SPLITS, Dataset
 from napari_cellclf.errors import DatasetError
 
@@ -158,12 +156,6 @@ def check_bad_files(report: DatasetReport, most: float = MOST_BAD) -> None:
             f"{n_bad} of {report.n_images} images cannot be read, more than {most:.0%} (the first: "
             f"{first}); fix them or take them out"
         )
-
-
-def without_bad_files(dataset: Dataset, report: DatasetReport) -> Dataset:
-    """Leave out what cannot be read."""
-    bad = {path for path, _ in report.unreadable}
-    return dataset.subset(np.array([path not in bad for path in dataset.paths], bool))
 
 
 def _count_groups(dataset: Dataset) -> tuple[dict[str, dict[str, int]], dict[str, str]]:

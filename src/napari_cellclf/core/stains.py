@@ -16,15 +16,5 @@ STAINS: tuple[str, ...] = (
     "w6 WGA",
 )
 
-#: What each stain shows.
-STRUCTURES: tuple[str, ...] = (
-    "nuclei",
-    "endoplasmic reticulum",
-    "actin",
-    "nucleoli and cytoplasmic RNA",
-    "mitochondria",
-    "Golgi and plasma membrane",
-)
-
 #: The cell types of RxRx1, in alphabetical order.
 CELL_TYPES: tuple[str, ...] = ("HEPG2", "HUVEC", "RPE", "U2OS")

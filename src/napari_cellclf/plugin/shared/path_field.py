@@ -72,10 +72,6 @@ class PathField(QWidget):
         self._line.setText(path)
         self._line.setToolTip(plain_hint(path))
 
-    def set_placeholder(self, text: str) -> None:
-        """Show another text while the field is empty."""
-        self._line.setPlaceholderText(text)
-
     def dragEnterEvent(self, event: Any) -> None:
         """Take folders that are dragged here."""
         if dropped_path(event) is not None:
