@@ -54,7 +54,7 @@ def find_compiled(key: str) -> bytes | None:
 def keep_compiled(key: str, compiled: bytes) -> None:
     """Keep a compiled network for next time; a folder that refuses is no reason to stop.
 
-    `compiled`: bytes; what `find_compiled` shall return.
+    `compiled`: bytes; what `find_compiled` is to return.
     """
     path = _path(key)
     try:

@@ -84,7 +84,7 @@ def import_network(
     described : ForeignNetwork
         What the file does not say.
     path : str or Path, optional
-        Where the bundle shall lie; the user's folder of models if left out.
+        Where to write the bundle; the user's models folder by default.
     overwrite : bool
         Whether an older bundle may be replaced.
     on_progress : callable

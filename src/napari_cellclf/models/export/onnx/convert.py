@@ -67,7 +67,7 @@ def to_onnx(
         Functional or Sequential, of the layers that a bundle may hold:
         ``(N, Y, X, C)`` to ``(N, K)``.
     input_size : tuple of int, optional
-        Height and width in pixels that the model shall be fixed to. None keeps them open where
+        Height and width in pixels to fix the model to. None keeps them open where
         they are open in the network.
     steps : ClassifierSteps, optional
         What to compute besides the network; nothing by default.

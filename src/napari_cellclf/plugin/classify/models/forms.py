@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class ImportForm(QWidget):
     """Name, classes, channels, normalisation of a network; hidden while there is none."""
 
-    #: The form is filled in; the network shall be imported.
+    #: The user pressed Import.
     wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -213,7 +213,7 @@ _SAYS = (
 class ServerForm(QWidget):
     """Address and token; hidden until it is asked for."""
 
-    #: The address was given; the server shall be asked.
+    #: The user pressed Connect.
     wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -245,7 +245,7 @@ class ServerForm(QWidget):
 class ExportForm(QWidget):
     """Format, licence and authors; hidden until it is asked for."""
 
-    #: The choices are made; the model shall be exported.
+    #: The user pressed Export.
     wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:

@@ -35,11 +35,11 @@ class _Job:
 class ModelsPart(QWidget):
     """A list of models, a description, and buttons."""
 
-    #: A model shall be used: its name.
+    #: The user chose a model to classify with; carries its name.
     chosen = Signal(str)
-    #: The model of a server shall be used: a `ModelChoice`.
+    #: The user chose the model of a server; carries a `ModelChoice`.
     connected = Signal(object)
-    #: The list has changed: a few words of what there is.
+    #: The list has changed; carries a short summary of it.
     listed = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:

@@ -139,7 +139,7 @@ class ModelTree(QTreeWidget):
         return found if isinstance(found, ShelfEntry) else None
 
     def select(self, name: str) -> bool:
-        """Select an entry by name; False if there is none of that name."""
+        """Select an entry by name; return False if it is not in the list."""
         for head in self._heads():
             for index in range(head.childCount()):
                 item = head.child(index)
