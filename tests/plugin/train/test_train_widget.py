@@ -309,6 +309,25 @@ def test_curves_follow_the_state(qtbot: Any) -> None:
     assert not curves.grab().isNull()
 
 
+def test_what_a_pattern_calls_the_label_is_learnt(
+    open_train: Open, choose: Choose, tmp_path: Path
+) -> None:
+    from skimage.io import imsave
+
+    for label in ("dark", "light"):
+        for well in ("B02", "B03", "B04"):
+            imsave(
+                tmp_path / f"{label} {well}.png", np.zeros((8, 8), np.uint8), check_contrast=False
+            )
+    _, widget = open_train()
+    widget.form.data.naming.set_naming("{label} {well}.png")
+    choose(widget, tmp_path)
+    box = widget.form.data.label
+    assert [box.itemText(index) for index in range(box.count())] == ["label", "well"]
+    assert box.currentText() == "label"
+    assert widget.form.data.table.rows() == (("dark", (3,)), ("light", (3,)))
+
+
 def test_an_advanced_setting_stands_in_the_command(
     open_train: Open, choose: Choose, qtbot: Any
 ) -> None:

@@ -115,7 +115,9 @@ def find(question: DataQuestion) -> FoundData:
     usual = usual_label(place, question.naming)
     has_minutes = usual == "minute" and dataset.is_ordered
     if usual and not columns and not has_minutes:
-        columns = tuple(str(name) for name in dataset.table.columns if name not in _NOT_COLUMNS)
+        others = (str(name) for name in dataset.table.columns if name not in _NOT_COLUMNS)
+        # A pattern's own field {label} is the class, and no column beside it.
+        columns = tuple(dict.fromkeys((usual, *others)))
     return FoundData(
         question,
         dataset,
