@@ -107,6 +107,8 @@ def _training(folder: Path, out: Path) -> None:
     for name, prepare in (
         ("train-leakage", _train_leakage),
         ("train-preview", _train_preview),
+        ("train-naming", _train_naming),
+        ("train-advanced", _train_advanced),
         ("train-running", _train),
     ):
         _picture(out / f"{name}.png", lambda shot, prepare=prepare: prepare(shot, screen), "Train")
@@ -357,6 +359,32 @@ def _train_preview(shot: Shot, data: Path) -> None:
         layer.contrast_limits = low, low + (high - low) * 0.6
     shot.viewer.dims.set_point((0, 1), (1, 3))
     shot.viewer.reset_view()
+
+
+def _train_naming(shot: Shot, data: Path) -> None:
+    """Show a lab's own file names, and how a typed pattern understands them."""
+    lab = Path("lab")
+    for file in sorted(data.rglob("*.png")):
+        cells, plate = file.parts[-3].rpartition("-")[0], file.parent.name.lower()
+        well, site, channel = file.stem.split("_")
+        named = lab / cells / f"{plate} {well} f{site[1:]}-c{channel[1:]}.png"
+        named.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, named)
+    widget = shot.widget
+    widget.form.data.naming.set_naming("{label}/{plate} {well} f{site}-c{channel}.png")
+    _choose_data(shot, lab)
+    widget.form.data.naming.box.lineEdit().setCursorPosition(0)
+    shot.pump(1)
+
+
+def _train_advanced(shot: Shot, data: Path) -> None:
+    _choose_data(shot, data)
+    form = shot.widget.form
+    for section in (*form.sections[:2], form.run_section):
+        section.unfold(False)
+    form.model.advanced_section.unfold(True)
+    form.model.advanced.enter({"balance": "class-weights", "warmup": 0.2})
+    shot.pump(1)
 
 
 def _train(shot: Shot, data: Path) -> None:
