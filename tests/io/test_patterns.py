@@ -201,6 +201,13 @@ def test_what_is_not_named_so_in_folders_of_classes_is_counted(
     assert data.source.endswith(words)
 
 
+def test_a_folder_that_fits_in_too_many_ways_is_given_up() -> None:
+    pattern = NamePattern("{a}_{b}_{c}_{d}_{e}/{well}_{channel}.tif")
+    assert pattern.is_folder("1_2_3_4_5")
+    # It would fit, but a name like it that does not takes minutes to tell.
+    assert not pattern.is_folder("_" * 240)
+
+
 def test_a_number_without_end_is_text() -> None:
     digits = "1" * 5000
     fields = NamePattern("{well}_{channel}.tif").parse(PurePath(f"{digits}_1.tif"))

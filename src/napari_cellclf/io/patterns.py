@@ -79,7 +79,7 @@ class NamePattern(NamingScheme):
         """Read the fields; numbers without leading zeros become numbers."""
         names = path.parts[-len(self._parts) :]
         text = _composed("/".join(names))
-        if not names or math.prod(max(1, text.count(one)) for one in self._texts) > _MOST_WAYS:
+        if not names or _takes_too_long(self._texts, text):
             return None
         match = self._expressions[len(self._parts) - len(names)].fullmatch(text)
         if match is None:
@@ -92,6 +92,7 @@ class NamePattern(NamingScheme):
         return any(
             re.fullmatch(_expression(part, set()), plain, re.IGNORECASE)
             for part in self._parts[:-1]
+            if not _takes_too_long(part, plain)
         )
 
     def _compiled(self, first: int) -> re.Pattern[str]:
@@ -110,6 +111,12 @@ class _Field:
 _Token: TypeAlias = str | _Field
 
 
+def _takes_too_long(tokens: Sequence[_Token], name: str) -> bool:
+    """Whether a name can be cut in too many ways at the text between the fields."""
+    ways = (max(1, name.count(one)) for one in tokens if isinstance(one, str))
+    return math.prod(ways) > _MOST_WAYS
+
+
 def _tokens(part: str, pattern: str) -> list[_Token]:
     """Take the name of a folder or a file in a pattern apart."""
     pieces = _BRACES.split(part)
@@ -122,7 +129,9 @@ def _tokens(part: str, pattern: str) -> list[_Token]:
             continue
         match = _FIELD.fullmatch(piece)
         if match is None or match[1] in _TAKEN:
-            raise _unusable(pattern, f"has the field {{{piece}}}, which cannot be a field's name")
+            raise _unusable(
+                pattern, f"has the field {{{piece}}}, which cannot be a field's name or length"
+            )
         field = _Field(match[1], int(match[2]) if match[2] else None)
         before = found[-1] if found else ""
         if isinstance(before, _Field) and before.length is None and field.length is None:
