@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from napari_cellclf.errors import NameParseError
+from napari_cellclf.plugin.shared.preferences import plugin_preferences
 
 _PLUGIN = "napari-cellclf"
 _COMMAND = f"{_PLUGIN}.read_named"
@@ -15,18 +15,10 @@ def preferred_naming() -> str | None:
     """Return the pattern or scheme that napari's preferences name; None if it is of no use."""
     from napari_cellclf.io.naming import usable_naming
 
-    files = _preferences()
-    return None if files is None else usable_naming(files.naming.strip() or None)
-
-
-def _preferences() -> Any:
-    try:
-        from napari.settings import get_plugin_settings
-    except ImportError:
-        # Before 0.9, napari keeps no settings for plugins.
+    preferences = plugin_preferences()
+    if preferences is None:
         return None
-    settings = get_plugin_settings().get(_PLUGIN)
-    return None if settings is None else settings.files
+    return usable_naming(preferences.files.naming.strip() or None)
 
 
 def naming_of(path: Path) -> str | None:
@@ -58,10 +50,10 @@ def offer_to_read() -> None:
         # Shown by a program that did not find the manifest; nothing is dropped on it.
         return
     there = manifest.contributions
-    preferences = _preferences()
+    preferences = plugin_preferences()
     if preferences is not None:
         # Known by it already, this function is not connected again.
-        preferences.events.naming.connect(offer_to_read)
+        preferences.files.events.naming.connect(offer_to_read)
     patterns = list(_patterns())
     before = [one for one in there.readers or () if one.command == _COMMAND]
     if patterns == [pattern for one in before for pattern in one.filename_patterns]:

@@ -1,8 +1,9 @@
-"""Hand the plugin's setting in napari's preferences on to the command line."""
+"""The plugin's part of napari's preferences, and what of it the command line needs, too."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from napari_cellclf.bundles.model_lists import settings_files, split_places
 
@@ -11,18 +12,26 @@ _HEADER = "# Written by napari from its preferences (Cell Classifier, Models); c
 _log = logging.getLogger(__name__)
 
 
-def share_registries() -> None:
-    """Write down which further lists of models napari's preferences name, where that has changed.
+def plugin_preferences() -> Any:
+    """Return our part of napari's preferences; None where there is none.
 
-    A napari that keeps no settings for plugins (before 0.9) has nothing to hand on.
+    A napari before 0.9 keeps no settings for plugins, and a program that did not find the manifest
+    has none of ours.
     """
     try:
         from napari.settings import get_plugin_settings
     except ImportError:
-        return
-    settings = get_plugin_settings().get("napari-cellclf")
+        return None
+    return get_plugin_settings().get("napari-cellclf")
+
+
+def share_registries() -> None:
+    """Write down which further lists of models napari's preferences name, where that has changed.
+
+    The command line reads that file.
+    """
+    settings = plugin_preferences()
     if settings is None:
-        # Shown by a program that did not find the manifest; it has no preferences of ours.
         return
     places = split_places(settings.models.registries)
     path = settings_files()[1]
