@@ -41,7 +41,10 @@ class TestFolders:
         assert data.table["label"].tolist() == ["a", "b", "b"]
         assert set(data.table["split"]) == {""}
         assert data.group_column is None
-        assert data.source == f"3 images in 2 folders of classes below {root}"
+        assert data.source == (
+            f"3 images in 2 folders of classes below {root}; without images that are read, and so "
+            "no classes: notes"
+        )
 
     def test_paths_are_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         touch(tmp_path, "data/a/1.png", "data/b/1.png")
@@ -79,7 +82,7 @@ class TestFolders:
     def test_images_beside_the_folders_are_left_out_and_said(self, tmp_path: Path) -> None:
         data = read_dataset(touch(tmp_path, "a/1.png", "b/1.png", "stray.png"))
         assert len(data) == 2
-        assert data.source.endswith("1 images beside these folders have no class and are left out")
+        assert data.source.endswith("1 image beside these folders has no class and is left out")
 
     def test_without_classes(self, tmp_path: Path) -> None:
         with pytest.raises(NoImagesError, match=r"holds no images .*folders found: none"):
@@ -147,7 +150,7 @@ class TestScreens:
         data = read_dataset(plates(tmp_path, *self.SITES))
         assert data.class_names == ("HUVEC", "RPE")
         assert below(tmp_path, data.paths)[0] == "images/HUVEC-01/Plate1/B02_s1_w1.png"
-        assert data.table["plate"].tolist() == [1, 2, 1, 2]
+        assert data.table["plate"].tolist() == ["1", "2", "1", "2"]
         assert data.group_column == "experiment+plate"
         assert data.table["missing_channels"][0].startswith("w3 Phalloidin; w4")
 
@@ -208,7 +211,7 @@ class TestEmbryos:
         root = touch(tmp_path, *(stage(60, e, more=more) for more in copies for e in (1, 2)))
         data = read_dataset(root)
         assert sorted(set(data.groups)) == ["20230811/0/1", "20230811/0/2"]
-        assert sorted(set(data.table["rotation"])) == [0, 45, 90]
+        assert sorted(set(data.table["rotation"])) == ["0", "45", "90"]
 
     def test_the_same_number_on_another_day_is_another_embryo(self, tmp_path: Path) -> None:
         root = touch(tmp_path, stage(60), stage(60, date="20230812"))

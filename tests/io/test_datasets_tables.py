@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cellclf.core.classes import ClassSpec
@@ -42,9 +41,8 @@ def test_a_users_table(tmp_path: Path) -> None:
     ]
     assert data.table["split"].tolist() == ["train", "validation", ""]
     assert data.group_column == "group"
-    assert data.table["minutes"].tolist()[:2] == [22.0, 34.0]
-    assert np.isnan(data.table["minutes"][2])
-    # Codes are no numbers.
+    # Columns are text: codes are no numbers.
+    assert data.table["minutes"].tolist() == ["22", "34", ""]
     assert data.table["code"].tolist() == ["007", "008", "009"]
 
 
@@ -70,10 +68,10 @@ def test_names_in_a_table_say_what_they_say_elsewhere(tmp_path: Path) -> None:
     data = read_dataset(path)
     # Two files of one site are that site, and what the table says goes before its name.
     assert data.paths == (str(tmp_path / site.format(1)), str(tmp_path / embryo))
-    assert data.table["plate"].tolist()[0] == 9
+    assert data.table["plate"].tolist()[0] == "9"
     assert data.table["experiment"].tolist() == ["HUVEC-01", ""]
-    assert data.table["minute"].tolist()[1] == 60
-    assert data.source.endswith("1 rows name an image again and are left out")
+    assert data.table["minute"].tolist()[1] == "60"
+    assert data.source.endswith("1 row names an image again and is left out")
 
 
 def test_two_labels_for_one_image_are_kept_to_be_reported(tmp_path: Path) -> None:
@@ -84,12 +82,11 @@ def test_two_labels_for_one_image_are_kept_to_be_reported(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path;label\n1.png;a\n", "semicolons"),
         ("file,label\n1.png,a\n", "no column 'path'"),
         ("path,label\n1.png,\n", "has no 'label'"),
-        ("path,label,split\n1.png,a,holdout\n", "the split 'holdout'"),
+        ("path,label,split\n1.png,a,eval\n", "the split 'eval'"),
         ("path,label\n", "names no images"),
-        ("", "names no images"),
+        ("", "no column 'path'"),
         ("path,label\ns3://bucket/1.png,a\n", "looks like a URL"),
     ],
 )
@@ -118,21 +115,16 @@ CELLS = st.one_of(
 )
 
 
-@example([("0", "0", "", "")], [float("nan")] * 6, [0] * 6)
 @given(
     st.lists(
         st.tuples(NAMES, LABELS, st.sampled_from(["", "train", "validation", "test"]), CELLS),
         min_size=1,
         max_size=6,
-    ),
-    st.lists(st.floats(allow_infinity=False), min_size=6, max_size=6),
-    st.lists(st.integers(-(2**53), 2**53), min_size=6, max_size=6),
+    )
 )
 def test_whatever_is_in_a_data_set_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, str, str, str]],
-    floats: list[float],
-    whole: list[int],
 ) -> None:
     root = tmp_path_factory.mktemp("round")
     table = make_frame(
@@ -140,7 +132,7 @@ def test_whatever_is_in_a_data_set_comes_back(
             {"path": str(root / name), "label": label, "split": split, "says": cell}
             for name, label, split, cell in rows
         ]
-    ).assign(depth=floats[: len(rows)], number=whole[: len(rows)])
+    )
     classes = tuple(ClassSpec(name=name) for name in sorted(set(table["label"])))
     data = Dataset(table, classes, "says", "because", "somewhere", True)
     write_dataset_csv(data, root / "dataset.csv", root)
@@ -181,8 +173,10 @@ def test_cells_that_look_like_formulas_are_not(tmp_path: Path) -> None:
 def test_numbers_that_were_text_stay_text(tmp_path: Path) -> None:
     data = small(tmp_path, date=["20230811", "20230812"], mixed=["12", "x"], plate=[1, 2])
     write_dataset_csv(data, tmp_path / "d.csv", tmp_path)
-    assert "'20230811,12,1" in tmp_path.joinpath("d.csv").read_text(encoding="utf-8")
-    pd.testing.assert_frame_equal(read_dataset_csv(tmp_path / "d.csv", tmp_path).table, data.table)
+    again = read_dataset_csv(tmp_path / "d.csv", tmp_path).table
+    assert again["date"].tolist() == ["20230811", "20230812"]
+    assert again["mixed"].tolist() == ["12", "x"]
+    assert again["plate"].tolist() == ["1", "2"]
 
 
 def test_a_run_that_was_moved_with_its_data(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_content_decides_not_the_ending(tmp_path: Path, kind: str, ending: str) 
         (b"", "empty"),
         (b"<!DOCTYPE html><html>", "web page"),
         (b"  <HTML><body>", "web page"),
-        (b"hello, this is text", "not a TIFF, PNG or JPEG"),
+        (b"hello, this is text", "not a TIFF, PNG, JPEG or BMP"),
         (b"\x89PNG\r\n\x1a\n", "incomplete"),
         (b"\xff\xd8\xff\xe0", "incomplete"),
         (b"II*\0", "damaged"),
@@ -105,7 +105,7 @@ def test_human_bytes(count: int, said: str) -> None:
     [
         (".ipynb_checkpoints", True),
         ("._x.tif", True),
-        ("x-checkpoint.tif", True),
+        ("spindle-checkpoint", False),
         ("x.tif", False),
         ("checkpoint.tif", False),
     ],

@@ -55,7 +55,7 @@ def test_a_folder_is_searched_without_hidden_files(tmp_path: Path) -> None:
     image(tmp_path / "b" / "x.tif")
     image(tmp_path / "b" / "X.TIFF")
     image(tmp_path / "a" / EMBRYO)
-    image(tmp_path / "a" / "x-checkpoint.tif")
+    image(tmp_path / "b" / "x-checkpoint.tif")
     image(tmp_path / "a" / "._x.tif")
     image(tmp_path / "a" / ".ipynb_checkpoints" / EMBRYO)
     (tmp_path / "a" / "notes.txt").touch()
@@ -92,11 +92,11 @@ def test_a_table_names_paths_beside_it(tmp_path: Path, monkeypatch: pytest.Monke
     )
     monkeypatch.chdir("/")
     sources = collect_sources([table])
-    assert sources[0].metadata == {"well": "B02", "dose": 0.5, "code": "007"}
+    assert sources[0].metadata == {"well": "B02", "dose": "0.5", "code": "007"}
     assert sources[1].metadata["well"] == "B,03"
-    assert sources[1].metadata["dose"] == -2
+    assert sources[1].metadata["dose"] == "-2"
     assert sources[1].metadata["minute"] == 60
-    assert sources[2].metadata == {"well": "B04", "dose": 1, "minute": 9}
+    assert sources[2].metadata == {"well": "B04", "dose": "1", "minute": "9"}
     assert sources[0].read().shape == (5, 7)
     with pytest.raises(UnreadableImageError, match="there is no such file"):
         sources[2].read()
@@ -125,7 +125,7 @@ def test_a_bad_row_of_a_table_is_one_bad_image(tmp_path: Path, row: str, says: s
     table.write_text(f"path,dose\n{row},1\ngood.tif,2\n")
     bad, good = collect_sources([table])
     assert bad.id.endswith(row)
-    assert bad.metadata["dose"] == 1
+    assert bad.metadata["dose"] == "1"
     assert good.read().shape == (5, 7)
     with pytest.raises(ImageError, match=says):
         bad.read()
@@ -149,9 +149,10 @@ def test_a_row_that_may_not_be_looked_at_is_one_bad_image(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("path,name\na.tif,Zürich\n".encode("latin-1"), "save it as UTF-8"),
-        (b"path;well\na.tif;B02\n", "commas"),
-        (b"path\twell\na.tif\tB02\n", "commas"),
+        ("path,name\na.tif,контроль\n".encode("cp1251"), "as CSV UTF-8"),
+        ("path,name\na.tif,対照\n".encode("cp932"), "as CSV UTF-8"),
+        (b"PK\x03\x04\x14\x00", "is a workbook, not a CSV table; save it .* as CSV UTF-8"),
+        (b'path,name\n"a.tif,x\n', "cannot be read as a CSV table"),
     ],
 )
 def test_a_table_of_another_program_is_refused_with_a_remedy(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.csv_tables import safe_cell
 from napari_cellclf.io.tables import (
     PredictionWriter,
     count_rows,
-    safe_cell,
     write_predictions,
 )
 
@@ -60,7 +61,8 @@ def test_any_text_comes_back_and_is_no_formula(tmp_path: Path, text: str) -> Non
         row = list(csv.reader(file))[1]
     assert row[0] in (text, f"'{text}")
     assert row[-1] == row[0]
-    assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    # Signs and digits alone cannot call anything.
+    assert not re.match(r"[=@\t\r\n]|[+-].*[^-+/\d.eE]", row[0])
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

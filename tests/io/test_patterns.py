@@ -146,17 +146,17 @@ def test_a_file_beside_is_seen_when_it_comes(screen: Path) -> None:
 
 def test_a_folder_is_its_sites_in_order(screen: Path) -> None:
     tifffile.imwrite(screen / "overview.tif", np.zeros((8, 8), np.uint16))
-    left_out: list[str] = []
-    sources = collect_sources(
-        [screen], PATTERN, on_left_out=lambda paths: left_out.extend(path.name for path in paths)
-    )
+    notes: list[str] = []
+    sources = collect_sources([screen], PATTERN, on_note=notes.append)
     assert [(s.metadata["plate"], s.metadata["well"], s.metadata["site"]) for s in sources] == [
         (f"plate{plate}", well, site)
         for plate in (1, 2)
         for well in ("B02", "B03")
         for site in (1, 2)
     ]
-    assert left_out == ["overview.tif"]
+    assert notes == [
+        f"1 image is not named like {PATTERN} and left out, such as {screen / 'overview.tif'}"
+    ]
     assert len(collect_sources([screen])) == 15
     with pytest.raises(NoImagesError, match=r"none of the 15 images .* like \{x\}-\{channel\}"):
         collect_sources([screen], "{x}-{channel}.tif")
@@ -246,7 +246,7 @@ def test_classes_may_be_folders(screen: Path) -> None:
     data = cc.read_dataset(screen, naming=PATTERN)
     assert data.class_names == ("plate1", "plate2")
     assert len(data) == 8
-    assert data.table["site"].tolist() == [1, 2] * 4
+    assert data.table["site"].tolist() == ["1", "2"] * 4
     # Every class is a plate, so that wells are kept together, and those of each plate.
     assert data.group_column == "plate+well"
     assert len(find_images(screen, PATTERN).named) == 8

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.options import add_naming, positive
+from napari_cellclf.cli.options import add_kind, add_naming, positive
 from napari_cellclf.cli.terminal import (
     ExitCode,
     ProgressReporter,
@@ -86,6 +86,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         help="parts of the images to train, to validate and to test with, as nearly as whole "
         "groups allow (default 0.7,0.15,0.15)",
     )
+    add_kind(parser)
     add_naming(parser, default="a field {label} is the class; any installed scheme by default")
     add("--seed", type=int, default=0, metavar="S", help="of the split (default 0)")
     add(
@@ -152,6 +153,7 @@ def read_only(args: argparse.Namespace) -> Dataset:
         group=args.group_by,
         every=args.every,
         minutes=args.minutes,
+        kind=args.kind,
         naming=args.naming,
     )
 

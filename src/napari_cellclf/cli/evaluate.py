@@ -18,6 +18,7 @@ from napari_cellclf.cli.options import (
     add_batch_size,
     add_channels,
     add_engine,
+    add_kind,
     add_naming,
     channel_mapping,
     chosen_naming,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.io.datasets import Kind
 
 
 _SPLITS = ("test", "validation", "train", "all")
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images of classes that the model does not know",
     )
+    add_kind(parser)
     add_naming(parser, default=NAMING_OF_MODEL)
     add_channels(parser)
     add_batch_size(parser)
@@ -94,7 +97,12 @@ def run(args: argparse.Namespace) -> int:
     _check_out(args.out, overwrite=args.overwrite)
     model = find_trained(args.model)
     dataset = read_labelled(
-        args.data, label=args.label, group=args.group_by, naming=args.naming, model=model
+        args.data,
+        label=args.label,
+        group=args.group_by,
+        kind=args.kind,
+        naming=args.naming,
+        model=model,
     )
     split = args.split or default_split(dataset)
     part = part_of(dataset, split)
@@ -246,7 +254,13 @@ def find_trained(model: str) -> Path:
 
 
 def read_labelled(
-    data: str, *, label: str | None, group: str | None, naming: str | None, model: Path
+    data: str,
+    *,
+    label: str | None,
+    group: str | None,
+    naming: str | None,
+    model: Path,
+    kind: Kind | None = None,
 ) -> Dataset:
     """Read labelled images, or those of a training run."""
     from dataclasses import replace
@@ -259,7 +273,7 @@ def read_labelled(
     run = RunFolder(Path(data))
     if not run.is_run:
         chosen = chosen_naming(naming, model, [data])
-        return read_dataset(data, label=label, group=group, naming=chosen)
+        return read_dataset(data, label=label, group=group, kind=kind, naming=chosen)
     if naming is not None:
         raise InputError("--naming is for new data; a training run says how its files are named")
     if label is not None:

@@ -20,6 +20,9 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 Mappings = Mapping[str, str | None]
 
+#: As `read_dataset` has them, which is not imported before it is needed.
+_KINDS = ("table", "names", "splits", "folders")
+
 #: What commands that load a model do without ``--naming``.
 NAMING_OF_MODEL = (
     "by default the one that the model was trained with, if it fits any of the names, else any "
@@ -77,6 +80,16 @@ def add_naming(parser: argparse.ArgumentParser, *, default: str) -> None:
         help="how files are named: a pattern such as {plate}/{well}_s{site}_w{channel}.tif, where "
         "{channel} tells the files of one image apart, or the name of an installed scheme; "
         f"{default}",
+    )
+
+
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--kind``."""
+    parser.add_argument(
+        "--kind",
+        choices=_KINDS,
+        help="what says the class of an image: a table, the names of files, folders of classes in "
+        "the folders of a split, or folders of classes; found out if left out",
     )
 
 

@@ -273,12 +273,7 @@ def collect(args: argparse.Namespace) -> tuple[list[ImageSource], list[str]]:
     notes = []
     if naming != args.naming:
         notes.append(f"file names are read as in training: {naming} (change it with --naming)")
-
-    def leave_out(paths: Sequence[Path]) -> None:
-        count = "1 image is" if len(paths) == 1 else f"{len(paths)} images are"
-        notes.append(f"{count} not named like {naming} and left out, such as {paths[0]}")
-
-    sources = collect_sources(args.inputs, naming, on_left_out=leave_out)
+    sources = collect_sources(args.inputs, naming, on_note=notes.append)
     if args.scheduler is None:
         return sources, notes
     absolute = collect_sources(_absolute(args.inputs), naming)

@@ -254,7 +254,7 @@ def sole_writer(table: Path) -> Iterator[None]:
 
 def write_bad_files(rows: Sequence[tuple[str, str]], path: Path) -> None:
     """Write which images failed and why, whole or not at all."""
-    from napari_cellclf.io.tables import safe_row
+    from napari_cellclf.io.csv_tables import safe_row
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

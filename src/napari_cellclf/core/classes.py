@@ -53,6 +53,11 @@ def make_classes(labels: Iterable[str], *, may_be_ordered: bool = True) -> tuple
     """
     names = sorted(set(labels), key=natural_key)
     for name in names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DatasetError(
+                f"the name of the class {name!a} is in an encoding that cannot be told; "
+                "rename its folder, or save its table as UTF-8"
+            )
         if not 0 < len(name) <= _LONGEST_NAME:
             raise DatasetError(
                 f"the label {name[:40]!r} has {len(name)} characters; give every image a label of "

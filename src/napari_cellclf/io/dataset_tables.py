@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import re
+import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -16,11 +16,17 @@ from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.local_paths import local_path
+from napari_cellclf.io.csv_tables import escape, read_csv
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
-from napari_cellclf.io.sources import ImageSource, named_sources
-from napari_cellclf.io.tables import safe_cell
+from napari_cellclf.io.sources import (
+    ImageSource,
+    again,
+    named_sources,
+    path_column,
+    path_in_table,
+    without_path,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,15 +38,17 @@ SPLIT_NAMES: Mapping[str, str] = {
     "training": "train",
     "valid": "validation",
     "val": "validation",
+    "validate": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "hold_out": "test",
 }
 #: Columns that every data set has; what a name says cannot replace them.
 _NEEDED = ("path", "label", "split")
-# Numbers as Python writes them; 007 is a code, and 1e400 is no number that could be kept.
-_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
-_DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:e[+-]?\d{1,3})?|nan|-?inf")
 
 
 def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
@@ -52,6 +60,8 @@ def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]
         for key, value in source.metadata.items()
         if key not in own
     }
+    # One name that is written in two ways (é, or e and an accent) is one class.
+    label = unicodedata.normalize("NFC", label)
     return {"path": os.path.abspath(source.id), "label": label, "split": split, **says}  # noqa: PTH100
 
 
@@ -84,14 +94,20 @@ def make_dataset(
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a table in which a cell of text is never missing, but empty."""
+    """Make a table of text: codes such as ``1.10`` stay as they are, missing cells are empty."""
     import pandas as pd
 
-    table = pd.DataFrame(list(rows))
-    for name in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = table[name].astype(object).fillna("").astype(str)
-    return table
+    names = dict.fromkeys(name for row in rows for name in row)
+    cells = {name: [_text(row.get(name)) for row in rows] for name in names}
+    return pd.DataFrame(cells, dtype=object)
+
+
+def _text(cell: Any) -> str:
+    if cell is None or (isinstance(cell, float) and np.isnan(cell)):
+        return ""
+    # A column of whole numbers with gaps holds 1.0 for 1.
+    whole = isinstance(cell, float) and cell.is_integer()
+    return str(int(cell) if whole else cell)
 
 
 def with_group(data: Dataset, group: str | None) -> Dataset:
@@ -104,28 +120,31 @@ def with_group(data: Dataset, group: str | None) -> Dataset:
 
 def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     """Read a user's table of labelled images."""
-    rows = [_tidy(row) for row in _read_rows(path)]
-    columns = list(rows[0]) if rows else []
-    for needed in ("path", label.lower()):
-        if rows and needed not in columns:
-            raise DatasetError(
-                f"the table {path} has no column {needed!r} (its columns: {', '.join(columns)}); "
-                "name the column of paths 'path', and choose the column to learn (--label)"
-            )
-    filled = [row | {"path": _unescape(row["path"])} for row in rows if row["path"]]
+    table = read_csv(path)
+    column = path_column(path, table.columns).lower()
+    columns = [name.lower() for name in table.columns]
+    if label.lower() not in columns:
+        raise DatasetError(
+            f"the table {path} has no column {label.lower()!r} (its columns: "
+            f"{', '.join(columns)}); choose the column to learn (--label)"
+        )
+    rows = [{name.lower(): cell.strip() for name, cell in row.items()} for row in table.rows]
+    filled = [{"path": row[column]} | row for row in rows if row[column]]
     if not filled:
-        raise NoImagesError(f"the table {path} names no images; fill its column 'path'")
-    typed = _typed_columns(filled, skip=("path", label.lower(), "split"))
+        raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
     schemes: list[NamingScheme] = []
     made = []
-    for row, numbers in zip(filled, typed, strict=True):
-        file = Path(os.path.abspath(path.parent / local_path(row["path"])))  # noqa: PTH100
-        said = _said_by_name(file, naming, schemes)
-        made.append(said | _row(row, numbers, label.lower(), path))
+    for row in filled:
+        file = Path(os.path.abspath(path_in_table(row["path"], path.parent)))  # noqa: PTH100
+        made.append(_said_by_name(file, naming, schemes) | _row(row, label.lower(), path))
     unique, names = _without_repeats(made, [row["path"] for row in filled])
     words = f"{len(unique)} images of the table {path}, labelled by {label}"
+    if table.note:
+        words += f"; {table.note}"
+    if len(filled) < len(rows):
+        words += f"; {without_path(len(rows) - len(filled))}"
     if len(unique) < len(made):
-        words += f"; {len(made) - len(unique)} rows name an image again and are left out"
+        words += f"; {again(len(made) - len(unique))}"
     return make_dataset(unique, words, names=names, of_table=columns, schemes=schemes)
 
 
@@ -137,25 +156,14 @@ def write_dataset_csv(
     top = Path(os.path.abspath(root))  # noqa: PTH100
     beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     columns = [*_NEEDED, *(name for name in dataset.table.columns if name not in _NEEDED)]
-    cells = [dataset.table[name].tolist() for name in columns]
+    cells = [list(map(_text, dataset.table[name])) for name in columns]
     cells[0] = [_relative(one, top) for one in cells[0]]
-    as_text = [
-        name not in _NEEDED and _is_numbers(column)
-        for name, column in zip(columns, cells, strict=True)
-    ]
-    marked = [
-        # Empty cells alone would come back as text.
-        ["nan"] * len(column)
-        if _is_missing(dataset.table[name])
-        else [_escape(cell, as_text=text) for cell in column]
-        for name, text, column in zip(columns, as_text, cells, strict=True)
-    ]
     try:
         # Undecodable bytes in names of files come back as they were.
         with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
             writer = csv.writer(out)
-            writer.writerow([_escape(str(name)) for name in columns])
-            writer.writerows(zip(*marked, strict=True))
+            writer.writerow([escape(str(name)) for name in columns])
+            writer.writerows(map(escape, row) for row in zip(*cells, strict=True))
             out.flush()
             os.fsync(out.fileno())
         beside.replace(file)
@@ -180,44 +188,20 @@ def read_dataset_csv(
 ) -> Dataset:
     """Read what `write_dataset_csv` wrote."""
     file = Path(path)
-    rows = list(_read_rows(file))
+    rows = read_csv(file, own=True).rows
     missing = [name for name in _NEEDED if rows and name not in rows[0]]
     if not rows or missing:
         lacks = f"lacks {', '.join(missing)}" if missing else "has no rows"
         raise DatasetError(f"the table {file} {lacks}; it is not one that was written for a run")
     top = Path(os.path.abspath(root))  # noqa: PTH100
-    table = make_frame(_typed_columns(rows, skip=_NEEDED))
-    table["path"] = [str(top / one) for one in table["path"]]
+    table = make_frame([row | {"path": str(top / row["path"])} for row in rows])
     if classes is None:
         classes = make_classes(table["label"])
     return Dataset(table, tuple(classes), group_column, group_reason, source, leakage_allowed)
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file)
-            columns = [_unescape(name) for name in next(reader, [])]
-            filling = [""] * len(columns)
-            rows = [dict(zip(columns, row + filling, strict=False)) for row in reader if row]
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a CSV table: {error}") from error
-    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
-        raise InputError(
-            f"the table {path} separates its columns with semicolons or tabs; separate them with "
-            "commas"
-        )
-    return rows
-
-
-def _tidy(row: Mapping[str, str]) -> dict[str, str]:
-    return {name.strip().lower(): cell.strip() for name, cell in row.items() if name.strip()}
-
-
-def _row(
-    row: Mapping[str, str], typed: Mapping[str, Any], label: str, table: Path
-) -> dict[str, Any]:
-    name = _unescape(row[label])
+def _row(row: Mapping[str, str], label: str, table: Path) -> dict[str, str]:
+    name = unicodedata.normalize("NFC", row[label])
     if not name:
         raise DatasetError(
             f"{row['path']} has no {label!r} in the table {table}; give every image one or remove "
@@ -230,7 +214,7 @@ def _row(
             "validation or test, or leave it empty"
         )
     # What the table says of an image goes before what its name says.
-    extra = {key: cell for key, cell in typed.items() if key not in (*_NEEDED, label)}
+    extra = {key: cell for key, cell in row.items() if key not in (*_NEEDED, label)}
     if label not in _NEEDED:
         extra[label] = name
     return {"label": name, "split": SPLIT_NAMES.get(split, "")} | extra
@@ -255,56 +239,6 @@ def _without_repeats(
     return [row for row, _ in kept.values()], [name for _, name in kept.values()]
 
 
-def _typed_columns(rows: Sequence[Mapping[str, str]], skip: Sequence[str]) -> list[dict[str, Any]]:
-    """Turn columns in which every cell is a number into numbers."""
-    columns: dict[str, Sequence[Any]] = {}
-    for name in rows[0]:
-        cells = [row[name] for row in rows]
-        columns[name] = list(map(_unescape, cells)) if name in skip else _typed(cells)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _typed(cells: list[str]) -> Sequence[Any]:
-    if not _is_numbers(cells):
-        return list(map(_unescape, cells))
-    if all(map(_WHOLE.fullmatch, cells)):
-        return [int(cell) for cell in cells]
-    return [float(cell) if cell else np.nan for cell in cells]
-
-
-def _is_missing(column: pd.Series[Any]) -> bool:
-    """Whether a column of numbers has none."""
-    return column.dtype.kind == "f" and bool(column.isna().all())
-
-
-def _is_numbers(cells: Iterable[Any]) -> bool:
-    """Whether cells are text that reads as numbers, some of them perhaps empty."""
-    filled = [cell for cell in cells if cell != ""]
-    return bool(filled) and all(
-        isinstance(cell, str) and (_DECIMAL.fullmatch(cell) or _WHOLE.fullmatch(cell))
-        for cell in filled
-    )
-
-
 def _relative(path: str, root: Path) -> str:
     one = Path(path)
     return one.relative_to(root).as_posix() if one.is_relative_to(root) else str(one)
-
-
-def _escape(cell: Any, *, as_text: bool = False) -> str:
-    if not isinstance(cell, str):
-        missing = cell is None or (isinstance(cell, float) and np.isnan(cell))
-        return "" if missing else safe_cell(cell)
-    # An apostrophe that is there already gets another one, so that one can be taken away.
-    if _means_more(cell.lstrip("'")) and (cell[:1] == "'" or as_text):
-        return f"'{cell}"
-    return safe_cell(cell)
-
-
-def _unescape(text: str) -> str:
-    return text[1:] if text[:1] == "'" and _means_more(text.lstrip("'")) else text
-
-
-def _means_more(text: str) -> bool:
-    """Whether a cell would be taken for a formula or a number."""
-    return text != safe_cell(text) or _is_numbers([text])

@@ -18,6 +18,7 @@ from napari_cellclf.io.dataset_tables import (
     read_table,
     with_group,
 )
+from napari_cellclf.io.folder_walk import LeftOut, image_files, is_own_output
 from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden, local_path
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text, schemes_of
@@ -179,7 +180,8 @@ def _read_named(
     others = len(found.others) + len(found.named) - len(images)
     column = label or scheme.label
     if column == scheme.label and scheme.label_unit:
-        return _read_numbered(sources, scheme, folder, every, between, others)
+        data = _read_numbered(sources, scheme, folder, every, between, others)
+        return replace(data, source=data.source + _said(found.left_out))
     if column is None:
         raise DatasetError(_no_label(scheme, sources))
     rows = [_row(source, scheme, column) for source in sources]
@@ -188,8 +190,28 @@ def _read_named(
     own = column == scheme.label
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
     words = f"{len(rows)} images below {folder}, labelled by {column}"
-    words += _left_out(others, scheme.example)
+    words += _left_out(others, scheme.example) + _said(found.left_out)
+    if own:
+        words += _joined_folders(rows, folder)
     return make_dataset(rows, words, classes=classes, schemes=[scheme])
+
+
+def _joined_folders(rows: Sequence[dict[str, Any]], folder: Path) -> str:
+    """Say that several folders are one class by their names, which may not be meant."""
+    above: dict[str, dict[str, None]] = {}
+    for row in rows:
+        label = row["label"]
+        for part in Path(row["path"]).relative_to(folder).parts[:-1]:
+            if part != label and part.startswith(label):
+                above.setdefault(label, {})[part] = None
+    joined = next(((name, list(tops)) for name, tops in above.items() if len(tops) > 1), None)
+    if joined is None:
+        return ""
+    named = ", ".join(joined[1][:_MOST_NAMED])
+    return (
+        f"; the folders {named} are one class, {joined[0]}, by their names (if each folder is a "
+        "class of its own: --kind folders)"
+    )
 
 
 def _row(source: ImageSource, scheme: NamingScheme, column: str) -> dict[str, Any]:
@@ -287,6 +309,7 @@ def _read_numbered(
 def _split_folders(folder: Path) -> dict[str, Path]:
     """Find the folders of a split."""
     found: dict[str, Path] = {}
+    others = []
     for below in _folders(folder):
         split = SPLIT_NAMES.get(below.name.lower())
         if split in found:
@@ -295,22 +318,28 @@ def _split_folders(folder: Path) -> dict[str, Path]:
             )
         if split is not None:
             found[split] = below
-    if "train" not in found or len(found) < 2:
+        elif next(image_files(below), None) is not None:
+            others.append(below.name)
+    if "train" not in found:
         return {}
-    return {split: found[split] for split in SPLITS if split in found}
+    if others:
+        raise DatasetError(
+            f"{folder} holds the folder {found['train'].name}, but {', '.join(others)} beside it "
+            f"{'is' if len(others) == 1 else 'are'} no part of a split that is known; rename to "
+            "validation or test, or say --kind folders if each folder is a class"
+        )
+    return {split: found[split] for split in SPLITS if split in found} if len(found) > 1 else {}
 
 
 def _read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     """Read a folder with a folder for each class."""
     found = _Labelled(naming)
     found.add(folder, "")
-    _check_any(found.rows, folder, naming)
-    beside = _images_beside(folder)
+    _check_any(found, folder, naming)
     n_classes = len({row["label"] for row in found.rows})
-    source = f"{len(found.rows)} images in {n_classes} folders of classes below {folder}"
-    if beside:
-        source += f"; {beside} images beside these folders have no class and are left out"
-    return found.dataset(source)
+    return found.dataset(
+        f"{len(found.rows)} images in {n_classes} folders of classes below {folder}"
+    )
 
 
 def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
@@ -319,7 +348,7 @@ def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     parts = _split_folders(folder)
     for split, below in parts.items():
         found.add(below, split)
-    _check_any(found.rows, folder, naming)
+    _check_any(found, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
     return found.dataset(f"{len(found.rows)} images in {listed} below {folder}")
 
@@ -333,23 +362,50 @@ class _Labelled:
         #: Of each path what is below the folder of its class.
         self._names: list[str] = []
         self._schemes: list[NamingScheme] = []
-        self._n_others = 0
+        self._n_others = self._n_beside = 0
+        self._empty: list[Path] = []
+        self.not_taken = LeftOut()
 
     def add(self, folder: Path, split: str) -> None:
         """Take the images in all folders of classes in a folder."""
+        self._n_beside += _images_beside(folder)
         for below in _folders(folder):
+            if is_own_output(_names_in(below)):
+                self.not_taken.own.append(below)
+                continue
             found = find_images(below, self._naming)
+            self.not_taken.add(found.left_out)
             self._n_others += len(found.others) if self._naming is not None else 0
-            # A folder without any, such as one of notes, is no class.
-            for source in found_sources(found, self._naming):
+            sources = found_sources(found, self._naming)
+            if not sources:
+                self._empty.append(below)
+            for source in sources:
                 self.rows.append(make_row(source, below.name, split))
                 self._names.append(Path(source.id).relative_to(below).as_posix())
                 self._schemes += [source.scheme] if source.scheme else []
 
     def dataset(self, source: str) -> Dataset:
         """Make a data set, and say what is left out."""
-        source += _left_out(self._n_others, naming_text(self._naming))
+        source += self.left_out()
         return make_dataset(self.rows, source, names=self._names, schemes=self._schemes)
+
+    def left_out(self) -> str:
+        """Say what is not taken, beginning with a semicolon; nothing if all is."""
+        said = ""
+        if self._n_beside:
+            images = "1 image" if self._n_beside == 1 else f"{self._n_beside} images"
+            verb, left = ("has", "is") if self._n_beside == 1 else ("have", "are")
+            said += f"; {images} beside these folders {verb} no class and {left} left out"
+        if self._empty:
+            named = ", ".join(folder.name for folder in self._empty[:_MOST_NAMED])
+            more = len(self._empty) - _MOST_NAMED
+            named += f" and {more} more" if more > 0 else ""
+            said += f"; without images that are read, and so no classes: {named}"
+        return said + _left_out(self._n_others, naming_text(self._naming)) + _said(self.not_taken)
+
+
+def _said(left_out: LeftOut) -> str:
+    return "".join(f"; {sentence}" for sentence in left_out.sentences())
 
 
 def _left_out(count: int, example: str | None) -> str:
@@ -366,6 +422,14 @@ def _folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names) if not is_hidden(name)]
 
 
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        # It is told of where its images are looked for.
+        return []
+
+
 def _images_beside(folder: Path) -> int:
     return sum(
         entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name)
@@ -374,8 +438,8 @@ def _images_beside(folder: Path) -> int:
     )
 
 
-def _check_any(rows: list[dict[str, Any]], folder: Path, naming: Naming) -> None:
-    if rows:
+def _check_any(found: _Labelled, folder: Path, naming: Naming) -> None:
+    if found.rows:
         return
     others = () if naming is None else find_images(folder, naming).others
     if naming is not None and others:
@@ -392,6 +456,6 @@ def _check_any(rows: list[dict[str, Any]], folder: Path, naming: Naming) -> None
         )
     below = ", ".join(one.name for one in _folders(folder)[:_MOST_NAMED]) or "none"
     raise NoImagesError(
-        f"{folder} holds no images (TIFF, PNG, JPEG) in folders of classes (folders found: "
-        f"{below}); give a folder with one folder for each class"
+        f"{folder} holds no images (TIFF, PNG, JPEG, BMP) in folders of classes (folders found: "
+        f"{below}{_said(found.not_taken)}); give a folder with one folder for each class"
     )

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
+from napari_cellclf.io.bmp import read_bmp, read_bmp_header
 from napari_cellclf.io.decoding import decoding, limit_or_default
 from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.memory import MemoryFile, read_head
 from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header, sniff
 from napari_cellclf.io.tiff import TiffHeader, read_tiff, read_tiff_header
 
-_READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg}
+_READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg, "bmp": read_bmp}
 
 
 def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
-    """Read one TIFF, PNG or JPEG file.
+    """Read one TIFF, PNG, JPEG or BMP file.
 
     `limit_bytes`: bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
     """
@@ -26,7 +27,7 @@ def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
 
 
 def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
-    """Read one TIFF, PNG or JPEG file that somebody sent, as `read_file` reads it from a disk.
+    """Read one TIFF, PNG, JPEG or BMP file that somebody sent, as `read_file` reads it from a disk.
 
     `limit_bytes`: bytes of decoded pixels allowed.
     """
@@ -40,7 +41,9 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
     limit = limit_or_default(limit_bytes)
     if kind == "tiff":
         return read_tiff_header(file, limit)
-    header = read_raster_header(file, kind, limit)
+    header = (
+        read_bmp_header(file, limit) if kind == "bmp" else read_raster_header(file, kind, limit)
+    )
     return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype)
 
 
@@ -58,7 +61,9 @@ def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:
 def _kind(file: Path | MemoryFile, head: bytes) -> str:
     kind = sniff(head)
     if kind is None:
-        raise UnreadableImageError(f"{file}: {_what_it_is(head)}; give a TIFF, PNG or JPEG image")
+        raise UnreadableImageError(
+            f"{file}: {_what_it_is(head)}; give a TIFF, PNG, JPEG or BMP image"
+        )
     return kind
 
 
@@ -67,4 +72,4 @@ def _what_it_is(head: bytes) -> str:
         return "the file is empty (truncated download?)"
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         return "holds a web page, not an image (failed download?)"
-    return "is not a TIFF, PNG or JPEG image, whatever its ending"
+    return "is not a TIFF, PNG, JPEG or BMP image, whatever its ending"

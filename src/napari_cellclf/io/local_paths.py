@@ -10,7 +10,19 @@ from napari_cellclf.errors import ImageError
 
 #: Endings by which folders are searched for images; a file that is named is read whatever its
 #: ending.
-IMAGE_SUFFIXES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+IMAGE_SUFFIXES = frozenset(
+    # TIFF by its own name, and as Zeiss, MetaMorph, Opera, Aperio, Hamamatsu and others call it.
+    {".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk", ".flex", ".svs", ".ndpi", ".scn"}
+    | {".bif", ".qptiff", ".ptif", ".ptiff", ".zif", ".gel"}
+    | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"}
+)
+#: Folders and files that Synology, QNAP, macOS and Windows make.
+_OF_TOOLS = frozenset(
+    {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx"}
+    | {"$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
+)
+#: As MetaXpress calls them: ``B02_s1_w1_thumb3F2A-....tif``.
+_THUMBNAIL = re.compile(r".+_thumb[0-9A-Fa-f-]*\.\w+")
 
 # "s3://bucket/x", and "s3:/bucket/x" as pathlib makes of it; one letter is a Windows drive.
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -35,8 +47,13 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that tools leave beside the real ones."""
+    return name.startswith(".") or is_left_by_tools(name)
+
+
+def is_left_by_tools(name: str) -> bool:
+    """Whether a file or folder that is not hidden holds thumbnails, or no images at all."""
     # Not Path.stem, which takes most of the time of listing a plate.
-    return name.startswith(".") or os.path.splitext(name)[0].endswith("-checkpoint")  # noqa: PTH122
+    return name.lower() in _OF_TOOLS or ("_thumb" in name and bool(_THUMBNAIL.fullmatch(name)))
 
 
 class Seen:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from napari_cellclf.errors import NameParseError, NoImagesError
-from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, Seen, is_hidden
+from napari_cellclf.io.folder_walk import LeftOut, image_files
+from napari_cellclf.io.local_paths import is_hidden
 from napari_cellclf.io.naming import (
     CHANNEL,
     Fields,
@@ -78,35 +79,23 @@ class FoundImages:
     named: tuple[NamedImage, ...]
     #: All others, in the order of their paths.
     others: tuple[Path, ...]
+    #: What is there beside them.
+    left_out: LeftOut
 
 
 def find_images(folder: Path, naming: Naming = None) -> FoundImages:
     """Find all images below a folder; links between folders are followed once."""
     schemes = schemes_of(naming)
+    left_out = LeftOut()
     named: list[tuple[Path, NamingScheme, Fields]] = []
     others = []
-    for path in _image_files(folder):
+    for path in image_files(folder, left_out):
         known = parse_with(path, schemes)
         if known is None:
             others.append(path)
         else:
             named.append((path, *known))
-    return FoundImages(tuple(_in_order(_grouped(named))), tuple(others))
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    seen = Seen()
-    # Absolute for the sake of names of folders above; the walk keeps the path as it was given.
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        here = Path(parent)
-        if not seen.is_new(here):
-            folders.clear()
-            continue
-        kept = ((here.joinpath(name).is_symlink(), name) for name in folders if not is_hidden(name))
-        folders[:] = [name for _, name in sorted(kept)]
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not is_hidden(name):  # noqa: PTH122
-                yield here / name
+    return FoundImages(tuple(_in_order(_grouped(named))), tuple(others), left_out)
 
 
 def named_image(path: Path, naming: Naming = None) -> NamedImage | None:
@@ -242,4 +231,4 @@ def understand(paths: Sequence[Path], root: Path, naming: Naming = None) -> Unde
 
 def understood_below(folder: Path, naming: Naming = None) -> UnderstoodNames:
     """Say how the names of the images below a folder are read."""
-    return understand(list(_image_files(folder)), folder, naming)
+    return understand(list(image_files(folder)), folder, naming)

@@ -11,13 +11,14 @@ from pathlib import PurePath
 from typing import TypeAlias
 
 from napari_cellclf.errors import NameParseError
+from napari_cellclf.io.local_paths import IMAGE_SUFFIXES
 from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _FIELD = re.compile(r"\s*([A-Za-z][A-Za-z0-9_]*)(?::([1-9]\d?))?\s*")
 #: Columns that tables of images have in any case, and what readers say of a site.
 _TAKEN = ("path", "split", "missing_channels")
-_SUFFIX = re.compile(r"\.(?:tiff?|png|jpe?g)", re.IGNORECASE)
+_SUFFIX = f"(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))})"
 _EXAMPLE = "{plate}/{well}_s{site}_w{channel}.tif"
 _EXAMPLES = {"well": "B02", "plate": "plate1", "label": "control", "group": "g1"}
 #: In how many ways a name may be cut at the text between the fields before it is given up.
@@ -98,7 +99,7 @@ class NamePattern(NamingScheme):
     def _compiled(self, first: int) -> re.Pattern[str]:
         seen: set[str] = set()
         text = "/".join(_expression(part, seen) for part in self._parts[first:])
-        return re.compile(text + (_SUFFIX.pattern if self._any_suffix else ""), re.IGNORECASE)
+        return re.compile(text + (_SUFFIX if self._any_suffix else ""), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _example(tokens: Sequence[_Token]) -> str:
 
 
 def _ends_in_suffix(text: str) -> bool:
-    return bool(re.search(_SUFFIX.pattern + "$", text, re.IGNORECASE))
+    return bool(re.search(_SUFFIX + "$", text, re.IGNORECASE))
 
 
 def _composed(text: str) -> str:

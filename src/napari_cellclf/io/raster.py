@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
+BMP_MAGIC = b"BM"
+#: Lengths of the header that follows, from Windows 3.1 to 98.
+_BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (40, 52, 56, 108, 124))
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # A marker inside entropy-coded data is 0xFF and a byte other than 0 (a stuffed 0xFF), a restart
 # (D0..D7) or another 0xFF (fill), ITU-T T.81 section B.1.1.
@@ -146,12 +149,14 @@ class RasterHeader:
 def sniff(head: bytes) -> str | None:
     """Tell an image format by its first bytes, whatever the file is called.
 
-    `head`: bytes; at least the first 8 bytes of a file.
+    `head`: bytes; at least the first 18 bytes of a file.
     """
     if head.startswith(PNG_MAGIC):
         return "png"
     if head.startswith(JPEG_MAGIC):
         return "jpeg"
+    if head.startswith(BMP_MAGIC) and head[14:18] in _BMP_HEADERS:
+        return "bmp"
     return "tiff" if head[:4] in TIFF_MAGICS else None
 
 

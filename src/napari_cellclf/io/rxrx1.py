@@ -8,6 +8,7 @@ folders are known by their names alone; they then belong to no experiment and no
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.stains import STAINS
+from napari_cellclf.errors import InputError
+from napari_cellclf.io.csv_tables import check_heading, open_csv
 from napari_cellclf.io.named_images import NamedImage
 from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
 
@@ -158,8 +161,11 @@ def _described(image: NamedImage, table: _Table) -> dict[str, Any]:
 class _Table:
     """The rows of a ``metadata.csv``, kept as text until one is asked for."""
 
+    path: Path = Path(_TABLE)
     #: In the order of the file.
     columns: tuple[str, ...] = ()
+    #: What is between two cells.
+    separator: str = ","
     #: By ``site_id``. The published table has a hundred thousand rows, of which a plate needs a
     #: few hundred: splitting only those is four times as fast.
     lines: Mapping[str, str] = field(default_factory=dict)
@@ -169,10 +175,15 @@ class _Table:
         line = self.lines.get(site_id) if site_id else None
         if line is None:
             return {}
-        cells = zip(self.columns, next(csv.reader([line])), strict=False)
+        cells = next(csv.reader([line], delimiter=self.separator))
+        if len(cells) != len(self.columns):
+            raise InputError(
+                f"the row of {site_id} in the table {self.path} has {len(cells)} cells, but its "
+                f"heading has {len(self.columns)}; correct the row"
+            )
         return {
             column: int(text) if column in _NUMBERS and text.isdecimal() else text
-            for column, text in cells
+            for column, text in zip(self.columns, cells, strict=True)
             if text and column in COLUMNS
         }
 
@@ -198,16 +209,19 @@ def _load(path: Path, modified_ns: int, size: int) -> _Table | None:
     if size > _MAX_BYTES:
         return None
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            columns = tuple(next(csv.reader([file.readline()]), ()))
-            if "site_id" not in columns:
-                # Somebody else's table of that name.
-                return None
-            at = columns.index("site_id")
-            rows = ((line.split(",", at + 1), line) for line in file)
-            return _Table(
-                columns, {cells[at].strip('"\n'): line for cells, line in rows if len(cells) > at}
-            )
-    except (OSError, csv.Error):
-        # The images say what they say without it.
+        text, separator, _ = open_csv(path)
+    except InputError:
+        if b"site_id" in path.read_bytes():
+            raise
+        # Somebody else's table of that name; the images say what they say without it.
         return None
+    lines = io.StringIO(text, newline=None)
+    heading = next(csv.reader([lines.readline()], delimiter=separator), [])
+    columns = tuple(name.strip().lower() for name in heading)
+    if "site_id" not in columns:
+        return None
+    check_heading(path, columns)
+    at = columns.index("site_id")
+    rows = ((line.split(separator, at + 1), line) for line in lines)
+    known = {cells[at].strip('"\n'): line for cells, line in rows if len(cells) > at}
+    return _Table(path, columns, separator, known)

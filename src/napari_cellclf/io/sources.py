@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
+from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, read_csv
 from napari_cellclf.io.files import read_file
 from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named
+
+OnNote: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ def collect_sources(
     inputs: Sequence[str | os.PathLike[str]],
     naming: Naming = None,
     *,
-    on_left_out: Callable[[Sequence[Path]], None] = lambda left_out: None,
+    on_note: OnNote = lambda note: None,
 ) -> list[ImageSource]:
     """Find the images that files, folders and tables stand for; none is opened.
 
-    `on_left_out`: told which files of folders are not named as `naming` says; they are left out.
+    `on_note`: told in a sentence each what is left out, and what to know of a table.
 
     Examples
     --------
@@ -60,31 +63,30 @@ def collect_sources(
         raise NoImagesError("no images were given; name files, folders or a CSV table of paths")
     by_path: dict[str, ImageSource] = {}
     for one in inputs:
-        for source in _collect(local_path(one), naming, on_left_out):
+        for source in _collect(local_path(one), naming, on_note):
             # Absolute and without "..": one file is one image, however it is called.
             by_path.setdefault(os.path.abspath(source.id), source)  # noqa: PTH100
     return list(by_path.values())
 
 
-def _collect(
-    path: Path, naming: Naming, on_left_out: Callable[[Sequence[Path]], None]
-) -> list[ImageSource]:
+def _collect(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource]:
     if path.is_dir():
-        return _from_folder(path, naming, on_left_out)
+        return _from_folder(path, naming, on_note)
     if not path.is_file():
         raise NoImagesError(f"{path} does not exist; check the path")
-    if path.suffix.lower() == ".csv":
-        return _from_table(path, naming)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return _from_table(path, naming, on_note)
     return [_from_file(path, naming)]
 
 
-def _from_folder(
-    folder: Path, naming: Naming, on_left_out: Callable[[Sequence[Path]], None]
-) -> list[ImageSource]:
+def _from_folder(folder: Path, naming: Naming, on_note: OnNote) -> list[ImageSource]:
     found = find_images(folder, naming)
+    left_out = found.left_out.sentences()
     if not found.named and not found.others:
+        beside = f" ({'; '.join(left_out)})" if left_out else ""
         raise NoImagesError(
-            f"the folder {folder} holds no images (TIFF, PNG, JPEG); give a folder that does"
+            f"the folder {folder} holds no images (TIFF, PNG, JPEG, BMP){beside}; give a folder "
+            "that does"
         )
     if naming is not None and not found.named:
         raise NoImagesError(
@@ -93,7 +95,14 @@ def _from_folder(
             "the naming pattern"
         )
     if naming is not None and found.others:
-        on_left_out(found.others)
+        count = len(found.others)
+        images = "1 image is" if count == 1 else f"{count} images are"
+        on_note(
+            f"{images} not named like {find_scheme(naming).name} and left out, such as "
+            f"{found.others[0]}"
+        )
+    for sentence in left_out:
+        on_note(f"{folder}: {sentence}")
     return found_sources(found, naming)
 
 
@@ -133,53 +142,65 @@ def _alone(path: Path) -> ImageSource:
     return ImageSource(str(path), read=partial(read_file, path))
 
 
-def _from_table(table: Path, naming: Naming) -> list[ImageSource]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            column = _path_column(table, list(reader.fieldnames or ()))
-            sources = list(_from_rows(reader, column, table.parent, naming))
-    except UnicodeDecodeError as error:
-        raise InputError(f"the table {table} is not UTF-8 text; save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise InputError(f"{table} cannot be read as a CSV table: {error}") from error
+def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource]:
+    table = read_csv(path)
+    if table.note:
+        on_note(f"{path}: {table.note}")
+    column = path_column(path, table.columns)
+    sources = []
+    for row in table.rows:
+        text = row.pop(column).strip()
+        if text:
+            source = _from_row(text, path.parent, naming)
+            extra = {key: value for key, value in row.items() if value}
+            sources.append(replace(source, metadata={**source.metadata, **extra}))
     if not sources:
-        raise NoImagesError(f"the table {table} names no images; fill its column 'path'")
+        raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
+    repeats = len(sources) - len({os.path.abspath(source.id) for source in sources})  # noqa: PTH100
+    if repeats:
+        on_note(f"{path}: {again(repeats)}")
+    if len(sources) < len(table.rows):
+        on_note(f"{path}: {without_path(len(table.rows) - len(sources))}")
     return sources
 
 
-def _path_column(table: Path, columns: list[str]) -> str:
-    found = [column for column in columns if column.strip().lower() == "path"]
-    if found:
-        return "path" if "path" in found else found[0]
-    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
-        raise InputError(
-            f"the table {table} separates its columns with semicolons or tabs; separate them with "
-            "commas"
-        )
+def path_column(table: Path, columns: Sequence[str]) -> str:
+    """Return the column of a table that names the images: ``path``, or ``image`` as we write it."""
+    found = {column.lower(): column for column in columns}
+    for name in ("path", "image"):
+        if name in found:
+            return found[name]
     raise InputError(
-        f"{table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); "
+        f"the table {table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); "
         "name the column of image paths 'path'"
     )
 
 
-def _from_rows(
-    rows: Iterable[dict[str, str]], column: str, folder: Path, naming: Naming
-) -> Iterator[ImageSource]:
-    for row in rows:
-        text = (row.pop(column) or "").strip()
-        if not text:
-            continue
-        source = _from_row(text, folder, naming)
-        # Without a name are values beyond the table's columns.
-        extra = {key: _natural(value) for key, value in row.items() if key and value}
-        yield replace(source, metadata={**source.metadata, **extra})
+def path_in_table(text: str, folder: Path) -> Path:
+    """Return the file that a table in a folder names; one that we wrote may name it from here."""
+    path = folder / local_path(text)
+    # Spreadsheets and file systems may write one name in two ways (é, or e and an accent).
+    forms = [path, *(folder / unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
+    here = Path(os.path.abspath(text))  # noqa: PTH100
+    return next((one for one in (*forms, here) if os.path.exists(one)), path)  # noqa: PTH110
+
+
+def again(count: int) -> str:
+    """Say how many rows of a table name an image that another row names."""
+    rows = "1 row names an image again and is" if count == 1 else ""
+    return f"{rows or f'{count} rows name an image again and are'} left out"
+
+
+def without_path(count: int) -> str:
+    """Say how many rows of a table name no image."""
+    return "1 row names no image" if count == 1 else f"{count} rows name no image"
 
 
 def _from_row(text: str, folder: Path, naming: Naming) -> ImageSource:
     name = text
     try:
-        path = folder / local_path(text)
+        name = str(folder / local_path(text))
+        path = path_in_table(text, folder)
         name = str(path)
         return _from_file(path, naming)
     except (InputError, OSError, ValueError) as error:
@@ -196,18 +217,3 @@ def _reason(name: str, error: Exception) -> str:
 
 def _fail(reason: str) -> Image:
     raise UnreadableImageError(reason)
-
-
-def _natural(text: str) -> str | int | float:
-    """Return whole and decimal numbers as such, anything else as it stands."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    # Numbers with leading zeros are codes, and "nan" and "infinity" are words.
-    if text.strip().lstrip("+-")[:1] not in "0123456789." or text.strip()[:1] == "+":
-        return text
-    whole = text.strip().lstrip("-")
-    if whole.isdecimal():
-        return text if len(whole) > 1 and whole[0] == "0" else int(text)
-    return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, takewhile
@@ -11,15 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.csv_tables import safe_row
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
-
-#: Cells that begin with one of these are formulas to a spreadsheet (OWASP, CSV Injection).
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class PredictionWriter:
@@ -147,31 +142,3 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) ->
     with PredictionWriter(path, predictions.classes, list(extra)) as writer:
         for record in records:
             writer.write(record)
-
-
-def safe_row(values: Iterable[Any]) -> list[str]:
-    """Turn values into the cells of a row."""
-    return [safe_cell(value) for value in values]
-
-
-def safe_cell(value: Any) -> str:
-    """Turn a value into a cell that a spreadsheet shows and never runs.
-
-    Examples
-    --------
-    >>> safe_cell("=1+1"), safe_cell(-0.1), safe_cell(None), safe_cell(["w5", "w6"])
-    ("'=1+1", '-0.1', '', 'w5; w6')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool | int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        text = "; ".join(str(item) for item in value)
-    elif isinstance(value, Mapping):
-        text = json.dumps(value, default=str)
-    else:
-        text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from napari_cellclf.core.evaluation import SCHEMA_VERSION
 from napari_cellclf.errors import InputError
-from napari_cellclf.io.tables import safe_row
+from napari_cellclf.io.csv_tables import safe_row
 from napari_cellclf.reports.page import page_view
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,10 +154,7 @@ def group_columns(dataset: Dataset) -> tuple[str, ...]:
 
 def table_columns(table: Path) -> tuple[str, ...]:
     """List the columns of a table that could be learnt."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ()
-    names = [name.strip().lower() for name in header]
-    return tuple(name for name in names if name and name not in ("path", "split"))
+    from napari_cellclf.io.csv_tables import read_csv
+
+    names = (name.lower() for name in read_csv(table).columns)
+    return tuple(name for name in names if name not in ("path", "split"))

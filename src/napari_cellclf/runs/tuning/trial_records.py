@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.errors import RunError
-from napari_cellclf.io.tables import safe_row
+from napari_cellclf.io.csv_tables import safe_row
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.runs.tuning.search_folder import TuningFolder, TuningSpec
 from napari_cellclf.runs.tuning.space import Choice, OneOf, Range, configuration

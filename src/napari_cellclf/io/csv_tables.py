@@ -1,0 +1,215 @@
+"""CSV tables: read as spreadsheets save them, and cells that no spreadsheet runs."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_cellclf.errors import InputError
+from napari_cellclf.io.raster import sniff
+
+#: Endings of files that are tables when they are given beside images.
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".xls", ".ods"})
+
+#: Cells that begin with one of these are formulas to a spreadsheet (OWASP, CSV Injection).
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: Numbers and genotypes such as ``+/-`` begin like formulas and are none.
+_HARMLESS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+/-]+")
+
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+#: Excel's own first line that names the separator.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*(?:\r\n|\r|\n)', re.IGNORECASE)
+_LOOKED_AT = 30
+_MOST_NAMED = 5
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+#: Western words have one or two letters beyond ASCII beside others; text of other alphabets that
+#: is read as Western has runs of them.
+_NOT_WESTERN = re.compile(r"[^\x00-\x7f]{3}|(?<![A-Za-z])[^\W\d_a-zA-Z]{2}(?![A-Za-z])")
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A table as text, cell by cell."""
+
+    #: Without spaces around them; columns without a name are left out.
+    columns: tuple[str, ...]
+    #: Every row that is not blank; cells unchanged.
+    rows: list[dict[str, str]]
+    #: What the user should know of how it was read; mostly empty.
+    note: str = ""
+
+
+def read_csv(path: Path, *, own: bool = False) -> CsvTable:
+    """Read a table of any separator and of the encodings in which spreadsheets save text.
+
+    `own`: whether it was written here, and may hold names of files that are not valid Unicode.
+    """
+    text, separator, note = open_csv(path, own=own)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        heading = [unescape(name).strip() for name in next(reader, [])]
+        check_heading(path, heading)
+        rows = list(_rows(path, reader, heading, separator))
+    except csv.Error as error:
+        raise InputError(
+            f"{path} cannot be read as a CSV table: {error} (line {reader.line_num}); correct "
+            "that line"
+        ) from error
+    return CsvTable(tuple(filter(None, heading)), rows, note)
+
+
+def open_csv(path: Path, *, own: bool = False) -> tuple[str, str, str]:
+    """Return a table's text from its heading on, its separator, and what to know of it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read as a CSV table: {error.strerror or error}"
+        ) from error
+    if own:
+        return data.decode("utf-8-sig", "surrogateescape"), ",", ""
+    text, note = _decode(path, data)
+    stated = _SEPARATOR_LINE.match(text)
+    if stated is not None:
+        return text[stated.end() :], stated[1], note
+    return text, _guess_separator(text), note
+
+
+def _decode(path: Path, data: bytes) -> tuple[str, str]:
+    if data.startswith(_WORKBOOKS):
+        raise InputError(
+            f"{path} is a workbook, not a CSV table; save it from the spreadsheet as CSV UTF-8"
+        )
+    if sniff(data[:512]) is not None:
+        raise InputError(f"{path} is an image, not a CSV table; give a table, or a folder")
+    try:
+        if data.startswith(_UTF16):
+            return data.decode("utf-16"), ""
+        if b"\0" in data[:2]:
+            # Without a byte order mark; the first character of a table is in ASCII.
+            return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le"), ""
+        if b"\0" not in data:
+            return _decode_bytes(data)
+    except UnicodeDecodeError:
+        pass
+    raise InputError(
+        f"the text of {path} is in an encoding that cannot be told; save the table as CSV UTF-8"
+    )
+
+
+def _decode_bytes(data: bytes) -> tuple[str, str]:
+    try:
+        return data.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        text = data.decode("cp1252")
+        if _NOT_WESTERN.search(text):
+            raise
+        return text, "it is not UTF-8 and was read as Western European text (cp1252)"
+
+
+def _guess_separator(text: str) -> str:
+    """Choose the separator by which the first rows are all as wide as the heading."""
+    start = list(islice(io.StringIO(text, newline=""), _LOOKED_AT))
+    heading = next(csv.reader(start), [])
+
+    def fitness(mark: str) -> tuple[bool, int]:
+        widths = [len(row) for row in csv.reader(start, delimiter=mark) if any(row)]
+        # The last one may go on below.
+        even = all(width == widths[0] for width in widths[:-1] or widths)
+        return even and widths[0] > 1, widths[0]
+
+    written = "".join(heading) + ("," if len(heading) > 1 else "")
+    marks = [mark for mark in _SEPARATORS if mark in written]
+    return max(marks, key=fitness) if marks else ","
+
+
+def check_heading(path: Path, heading: Sequence[str]) -> None:
+    """Refuse a table with two columns of one name."""
+    seen: set[str] = set()
+    for name in filter(None, heading):
+        if name.lower() in seen:
+            raise InputError(
+                f"the table {path} has two columns {name!r}; rename or remove one of them"
+            )
+        seen.add(name.lower())
+
+
+def _rows(path: Path, reader: Any, heading: list[str], separator: str) -> Iterator[dict[str, str]]:
+    """Go over the rows; those of another number of cells than the heading are refused."""
+    wrong = []
+    end = reader.line_num
+    for row in reader:
+        begin, end = end + 1, reader.line_num
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) < len(heading) or any(row[len(heading) :]):
+            wrong.append(f"line {begin} has {len(row)}")
+        elif not wrong:
+            named = zip(heading, row, strict=False)
+            yield {name: unescape(cell) for name, cell in named if name}
+    if wrong:
+        more = len(wrong) - _MOST_NAMED
+        rest = f" and {more} more lines have another number" if more > 0 else ""
+        raise InputError(
+            f"the heading of the table {path} has {len(heading)} cells, but "
+            f"{', '.join(wrong[:_MOST_NAMED])}{rest}; correct these lines (the cells are separated "
+            f"by {_SEPARATORS.get(separator, repr(separator))}; one that holds {separator!r} "
+            "itself needs quotes)"
+        )
+
+
+def safe_row(values: Iterable[Any]) -> list[str]:
+    """Turn values into the cells of a row."""
+    return [safe_cell(value) for value in values]
+
+
+def safe_cell(value: Any) -> str:
+    """Turn a value into a cell that a spreadsheet shows and never runs.
+
+    Examples
+    --------
+    >>> safe_cell("=1+1"), safe_cell(-0.1), safe_cell(None), safe_cell(["w5", "w6"])
+    ("'=1+1", '-0.1', '', 'w5; w6')
+    >>> safe_cell("-5"), safe_cell("+/-"), safe_cell("1.10")
+    ('-5', '+/-', '1.10')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        text = "; ".join(str(item) for item in value)
+    elif isinstance(value, Mapping):
+        text = json.dumps(value, default=str)
+    else:
+        text = str(value)
+    return f"'{text}" if _is_formula(text) else text
+
+
+def escape(text: str) -> str:
+    """Turn text into a safe cell that `unescape` turns back."""
+    # An apostrophe that is there already gets another one, so that one can be taken away.
+    return f"'{text}" if text[:1] == "'" and _is_formula(text.lstrip("'")) else safe_cell(text)
+
+
+def unescape(cell: str) -> str:
+    """Take away the apostrophe that keeps a cell from being a formula."""
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell.lstrip("'")) else cell
+
+
+def _is_formula(text: str) -> bool:
+    return text.startswith(_FORMULA_STARTS) and not _HARMLESS.fullmatch(text)

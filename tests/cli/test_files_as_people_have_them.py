@@ -1,0 +1,131 @@
+"""The commands on tables and folders as people have them: the right values, kind by kind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+WritePng = Callable[[Path, int], None]
+CODES = ["0_1", "1_0", "4E3", "1.10", "1.1", "007", "-5", "+/-"]
+
+
+@pytest.fixture
+def sites(plate: Path) -> list[Path]:
+    """The first file of each of two sites."""
+    return [plate / f"HUVEC-01/Plate1/{well}_s1_w1.png" for well in ("B02", "B03")]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_codes_in_tables_come_out_as_they_went_in(
+    cellclf: Run, bundle: Path, sites: list[Path], tmp_path: Path
+) -> None:
+    columns = [f"c{number}" for number in range(len(CODES))]
+    listed = tmp_path / "t.csv"
+    listed.write_text(f"path,{','.join(columns)}\n{sites[0]},{','.join(CODES)}\n")
+    assert cellclf("predict", bundle, listed, "--out", tmp_path / "p.csv").code == 0
+    (row,) = read(tmp_path / "p.csv")
+    assert [row[name] for name in columns] == CODES
+    (line,) = cellclf("predict", bundle, listed, "--json").lines
+    assert [json.loads(line)["metadata"][name] for name in columns] == CODES
+
+
+def test_groups_that_look_like_numbers_are_not_one(
+    cellclf: Run, write_png: WritePng, tmp_path: Path
+) -> None:
+    text = "path,label,group\n"
+    for number, group in enumerate(("1.1", "1.10", "0_1", "1") * 2):
+        write_png(tmp_path / f"{number}.png", number)
+        text += f"{number}.png,{'ab'[number // 4]},{group}\n"
+    (tmp_path / "t.csv").write_text(text)
+    done = cellclf("data", tmp_path / "t.csv", "--out", tmp_path / "report")
+    assert "kept together by: group (4 groups)" in done.lines
+    rows = read(tmp_path / "report/dataset.csv")
+    assert [row["group"] for row in rows] == ["1.1", "1.10", "0_1", "1"] * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize(
+    "form", ["path;label\n{};größe\n{};klein\n", "sep=|\npath|label\n{}|größe\n{}|klein\n"]
+)
+def test_tables_are_read_as_spreadsheets_save_them(
+    cellclf: Run, bundle: Path, sites: list[Path], tmp_path: Path, encoding: str, form: str
+) -> None:
+    listed = tmp_path / "t.csv"
+    listed.write_bytes(form.format(*sites).encode(encoding))
+    done = cellclf("data", listed)
+    assert [line.split()[0] for line in done.lines[3:5]] == ["größe", "klein"]
+    done = cellclf("predict", bundle, listed, "--out", tmp_path / "p.csv")
+    assert done.code == 0
+    assert len(read(tmp_path / "p.csv")) == 2
+    assert ("read as Western European text (cp1252)" in done.err) == (encoding == "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", b"path,label\n1.png,a\nplate 1, day 2/2.png,b\n", "line 3 has 3"),
+        ("t.csv", b"path,label,dose,dose\n1.png,a,1,2\n", "two columns 'dose'"),
+        ("t.xlsx", b"PK\x03\x04", "is a workbook, not a CSV table"),
+        ("t.csv", "path,label\n1.png,контроль\n".encode("cp1251"), "save the table as CSV UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("command", ["data", "predict", "train", "evaluate", "tune"])
+def test_tables_that_cannot_be_right_are_refused_by_every_command_alike(
+    cellclf: Run, bundle: Path, tmp_path: Path, command: str, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    model = [bundle] if command in ("predict", "evaluate") else []
+    out = [] if command in ("data", "predict") else ["--out", tmp_path / "out"]
+    trials = ["--trials", 2] if command == "tune" else []
+    done = cellclf(command, *model, tmp_path / name, *out, *trials)
+    assert done.code == 1
+    assert says in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_what_vanishes_is_counted_and_named(
+    cellclf: Run, bundle: Path, write_png: WritePng, plate: Path, tmp_path: Path
+) -> None:
+    write_png(tmp_path / "d/alive/1.png", 1)
+    write_png(tmp_path / "d/spindle-checkpoint/1.png", 2)
+    (tmp_path / "d/dead").mkdir()
+    (tmp_path / "d/dead/1.czi").touch()
+    done = cellclf("data", tmp_path / "d")
+    assert [line.split()[0] for line in done.lines[3:5]] == ["alive", "spindle-checkpoint"]
+    assert "no classes: dead" in done.lines[0]
+    assert "1 file has an ending that is not read: .czi (1)" in done.lines[0]
+    (plate / "HUVEC-01/Plate1/B02_s1_w1_thumb.png").touch()
+    (plate / "HUVEC-01/x.nd2").touch()
+    done = cellclf("predict", bundle, plate)
+    assert len(done.lines) == 3
+    assert "1 made by other programs (thumbnails, copies) is left out" in done.err
+    assert "1 file has an ending that is not read: .nd2 (1)" in done.err
+
+
+def test_our_own_report_does_not_appear(cellclf: Run, write_png: WritePng, tmp_path: Path) -> None:
+    for name in "ab":
+        write_png(tmp_path / f"{name}/1.png", 1)
+    first = cellclf("data", tmp_path, "--out", tmp_path / "report")
+    again = cellclf("data", tmp_path, "--out", tmp_path / "report", "--overwrite")
+    assert again.lines[2:6] == first.lines[2:6]
+    assert "1 of results of this program is left out" in again.lines[0]
+
+
+def test_the_kind_of_data_can_be_chosen(cellclf: Run, write_png: WritePng, tmp_path: Path) -> None:
+    for folder in ("siRNA-1", "siRNA-2", "ctrl-1"):
+        for channel in range(1, 7):
+            write_png(tmp_path / f"{folder}/Plate1/B02_s1_w{channel}.png", channel)
+    done = cellclf("data", tmp_path)
+    assert "the folders siRNA-1, siRNA-2 are one class, siRNA" in done.lines[0]
+    done = cellclf("data", tmp_path, "--kind", "folders")
+    assert [line.split()[0] for line in done.lines[3:6]] == ["ctrl-1", "siRNA-1", "siRNA-2"]
