@@ -14,7 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_cellclf.bundles.bundle import GRAPH, REQUIRED, ModelBundle, members_of, read_all
+from napari_cellclf.bundles.bundle import (
+    GRAPH,
+    OPTIONAL,
+    REQUIRED,
+    ModelBundle,
+    members_of,
+    read_all,
+)
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.load import load_classifier
@@ -33,7 +40,8 @@ def main() -> None:
     prepare = bundle.spec.input.preprocessing
     typical = [prepare(source.read()) for source in collect_sources(arguments.images)]
     network = KerasEngine.load(bundle).network
-    files: dict[str, bytes | Path] = {name: read_all(members_of(path), name) for name in REQUIRED}
+    members = [name for name in (*REQUIRED, *OPTIONAL) if name in bundle.spec.files]
+    files: dict[str, bytes | Path] = {name: read_all(members_of(path), name) for name in members}
     with tempfile.TemporaryDirectory() as folder:
         pixels = prepare(bundle.test_image)[np.newaxis]
         graph = write_graph(network, Path(folder), bundle.spec.name, pixels, bundle.test_output)

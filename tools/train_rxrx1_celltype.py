@@ -35,6 +35,7 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
 from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.read import read_named
 from napari_cellclf.io.rxrx1 import stain_channels
@@ -235,6 +236,9 @@ def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) 
         test_image=make_test_image(PREPROCESSING, (96, 96)),
         # The images that it was trained on: no others are at hand.
         typical=[PREPROCESSING(site.image) for site in read_sites(data)],
+        seen_images=SeenImages.of(
+            (one, "train") for site in read_sites(data) for one in pixel_hashes(site.image)
+        ),
         evaluations=evaluations(judgement, temperature),
         temperature=temperature,
         unsure_threshold=threshold,

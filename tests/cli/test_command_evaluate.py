@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 Run = Callable[..., Any]
@@ -75,7 +76,7 @@ def test_training_images_are_told_in_red(
     out = tmp_path / "report"
     result = cellclf("evaluate", bundle, screen, "--out", out, "--split", "train")
     assert result.code == 0
-    assert "warning: The model was trained on these images" in result.err
+    assert "The model was trained on these images" in result.out
     assert 'class="banner error"' in (out / "report.html").read_text(encoding="utf-8")
 
 
@@ -181,14 +182,55 @@ def test_a_run_is_a_model_and_its_images(cellclf: Run, run_folder: Path, tmp_pat
     assert "banner error" not in (out / "report.html").read_text().partition("</style>")[2]
 
 
-def test_images_that_a_run_was_trained_on_are_recognised(
-    cellclf: Run, run_folder: Path, screen: Path, tmp_path: Path
+def test_images_that_were_trained_on_are_recognised_as_copies_elsewhere(
+    cellclf: Run, bundle: Path, screen: Path, tmp_path: Path
 ) -> None:
-    result = cellclf(
-        "evaluate", run_folder, screen, "--split", "all", "--out", tmp_path / "report"
-    )  # fmt: skip
-    assert result.code == 0
-    assert "warning: The model was trained on 2 of these 4 images" in result.err
+    """In another folder, under another name, as one TIFF in place of files of channels."""
+    import tifffile
+
+    from napari_cellclf.bundles.bundle import SEEN_IMAGES, ModelBundle
+    from napari_cellclf.bundles.write import write_bundle
+    from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
+    from napari_cellclf.io.datasets import read_dataset
+    from napari_cellclf.io.read import read_image
+
+    images = [read_image(path) for path in read_dataset(screen).paths]
+    seen = SeenImages.of(
+        (one, split)
+        for image, split in ((images[0], "train"), (images[2], "test"))
+        for one in pixel_hashes(image)
+    )
+    files = {
+        path.name: path for path in bundle.iterdir() if path.suffix in (".npy", ".safetensors")
+    }
+    files[SEEN_IMAGES] = tmp_path / SEEN_IMAGES
+    np.save(files[SEEN_IMAGES], seen.to_array())
+    model = tmp_path / "seen.cellclf"
+    write_bundle(model, ModelBundle.load(bundle).spec, files)
+    rows = ["path,label"]
+    for number, image in enumerate(images):
+        name = f"copy{number}.ome.tif"
+        channels = {"axes": "CYX", "Channel": {"Name": list(image.channels)}}
+        # The same values in a wider type.
+        tifffile.imwrite(tmp_path / name, image.to_cyx().astype("u2"), metadata=channels)
+        rows.append(f"{name},{'nuclei' if number != 1 else 'reticulum'}")
+    (tmp_path / "copies.csv").write_text("\n".join(rows))
+    for data, table in ((screen, "labels"), (tmp_path / "copies.csv", "copies")):
+        out = tmp_path / f"report of {table}"
+        result = cellclf("evaluate", model, data, "--split", "all", "--out", out)
+        assert result.code == 0, result.err
+        # Of the other three one is labelled wrongly.
+        expected = (
+            "The model was trained on 1 of these 4 images, so its accuracy is too high; on the "
+            "other 3 it is 66.7 %."
+        )
+        assert expected in result.out
+        assert expected in metrics(out)["notes"]
+        assert expected in (out / "report.html").read_text(encoding="utf-8")
+    piped = cellclf(
+        "evaluate", model, screen, "--split", "all", "--out", out, "--overwrite", "--json"
+    )
+    assert f"warning: {expected}" in piped.err
 
 
 def test_a_run_without_a_model_is_told(

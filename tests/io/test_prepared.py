@@ -19,6 +19,7 @@ from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.bundles.schema import InputSpec
 from napari_cellclf.core.image import Image, rotate_image
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, UnreadableImageError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io import prepared as module
@@ -360,3 +361,13 @@ class TestAFullDisk:
         (tmp_path / "file").write_text("")
         with pytest.raises(DatasetError, match="set CELLCLF_CACHE to another folder"):
             prepare_images([TurnedFile(files[0])], GREY, folder=tmp_path / "file" / "sets")
+
+
+def test_prepared_images_keep_the_hash_of_the_pixels_they_were_made_from(
+    files: list[str], tmp_path: Path
+) -> None:
+    items = [TurnedFile(path, degrees) for path in files for degrees in (0, 90)]
+    expected = [" ".join(pixel_hashes(read_image(item.path))) for item in items]
+    for _ in range(2):
+        found = prepare_images(items, GREY, folder=tmp_path / "cache")
+        assert found.notes == expected

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_cellclf.bundles.bundle import ModelBundle
@@ -23,7 +25,7 @@ from napari_cellclf.io.read import read_image
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.api import run_training
-from napari_cellclf.runs.create import create_run
+from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.progress_log import read_progress
 
@@ -208,7 +210,7 @@ def test_killed_then_damaged(tmp_path, dataset, whole, no_report):
     shutil.copytree(run.checkpoints, tmp_path / "damaged")
     run_training(run.path)
     same_weights(run, whole)
-    (note,) = events(run, "note")
+    note = events(run, "note")[0]
     assert f"checkpoint {newest.name} is damaged" in note["message"]
     assert [record["resumed"] for record in events(run, "start")][-1]
 
@@ -253,14 +255,12 @@ class TestImagesThatChange:
         victim.write_bytes(b"no image")
         run_training(run.path, root=moved)
         assert run.is_finished
-        (note,) = events(run, "note")
+        note = events(run, "note")[0]
         assert str(victim) in note["message"]
         assert "is left out" in note["message"]
 
 
 def load_train(run: RunFolder) -> tuple[str, ...]:
-    from napari_cellclf.runs.create import load_dataset
-
     return load_dataset(run).train.paths
 
 
@@ -283,6 +283,72 @@ def test_continued_with_more_classes_keeps_what_it_knew(whole, images, tmp_path)
     np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-5)
     known = after[:, :2] / after[:, :2].sum(axis=1, keepdims=True)
     np.testing.assert_allclose(known, before, atol=1e-5)
+
+
+def test_continuing_does_not_test_on_images_that_were_trained_on(
+    whole, images, dataset, tmp_path, no_report
+):
+    """Old images lie elsewhere under other names, some as TIFF; a few new ones come with them."""
+    import tifffile
+    from imagecodecs import png_encode
+
+    old = {}
+    random = np.random.default_rng(7)
+    for number, (path, label, split) in enumerate(
+        zip(dataset.paths, dataset.table["label"], dataset.table["split"], strict=True)
+    ):
+        copy = tmp_path / "superset" / label / f"renamed {number}.tif"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(copy, read_image(path).to_cyx()[0])
+        old[str(copy)] = split
+    for label in dataset.class_names:
+        for number in range(8):
+            pixels = random.integers(0, 255, (32, 32), dtype=np.uint8)
+            (tmp_path / "superset" / label / f"new {number}.png").write_bytes(png_encode(pixels))
+    superset = read_dataset(tmp_path / "superset").split("random", seed=3)
+    given = dict(zip(superset.paths, superset.table["split"], strict=True))
+    assert any(old[path] == "train" and given[path] == "test" for path in old)
+    config = CONFIG.changed(continue_from=str(whole.folder.path), head_epochs=0, epochs=1)
+    result = run_training(create_run(superset, config, tmp_path / "run").path)
+    made = load_dataset(result.folder)
+    splits = dict(zip(made.paths, made.table["split"], strict=True))
+    assert {path: splits[path] for path in old} == old
+    assert {path: splits[path] for path in splits.keys() - old} == {
+        path: given[path] for path in splits.keys() - old
+    }
+    assert {Path(path) for path in result.evaluation.ids} == {Path(p) for p in made.test.paths}
+    note = events(result.folder, "note")[0]["message"]
+    assert f"has seen {len(old)} of these images" in note
+    # Its own bundle knows all of them again.
+    seen = ModelBundle.load(result.bundle).seen_images()
+    assert sorted(seen.splits.values()) == sorted(splits.values())
+
+
+def test_copies_on_both_sides_of_the_split_are_told(dataset, tmp_path):
+    table = dataset.table
+    trained = table.index[table["split"] == "train"][0]
+    copy = tmp_path / "copy.png"
+    shutil.copyfile(table["path"][trained], copy)
+    extra = table.loc[[trained]].assign(path=str(copy), split="test")
+    both = replace(dataset, table=pd.concat([table, extra]))
+    run = create_run(both, CONFIG.changed(head_epochs=0, epochs=1), tmp_path / "run")
+    result = run_training(run.path)
+    count = len(dataset.test) + 1
+    said = f"1 of {count} test images have exactly the pixels of training images"
+    assert said in (result.folder.report / "report.html").read_text(encoding="utf-8")
+    assert any(said in limit for limit in ModelBundle.load(result.bundle).spec.limits)
+
+
+def test_fine_tuning_that_makes_it_worse_is_not_kept(whole, dataset, tmp_path):
+    """At an absurd rate it cannot do better than the model that it continues."""
+    config = CONFIG.changed(
+        continue_from=str(whole.folder.path), head_epochs=0, epochs=2, learning_rate=5.0
+    )
+    result = run_training(create_run(dataset, config, tmp_path / "run").path)
+    same_weights(result.folder, whole)
+    said = "fine-tuning was not kept: the cross-entropy of the validation images was"
+    assert any(said in note["message"] for note in events(result.folder, "note"))
+    assert said in (result.folder.report / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_stored_test_image_is_nobodys(whole):

@@ -19,6 +19,7 @@ from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.errors import BundleError, InputError, IntegrityError, UnsafeModelError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
 TEST_INPUT = "test_input.npy"
 TEST_OUTPUT = "test_output.npy"
+SEEN_IMAGES = "seen_images.npy"
 CARD = "README.md"
 
 #: Every file a bundle may have, with its largest size in bytes.
@@ -41,10 +43,12 @@ LIMITS = {
     GRAPH: 1 << 28,
     TEST_INPUT: 1 << 26,
     TEST_OUTPUT: 1 << 20,
+    # Sixteen bytes an image.
+    SEEN_IMAGES: 1 << 26,
     CARD: 1 << 20,
 }
 REQUIRED = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
-OPTIONAL = (GRAPH,)
+OPTIONAL = (GRAPH, SEEN_IMAGES)
 
 _CHUNK = 1 << 20
 
@@ -121,6 +125,21 @@ class ModelBundle:
             return Image(self.test_input, test.axes, test.channels, source="test image")
         except InputError as error:
             raise BundleError(f"the test image of {self.path.name} is invalid: {error}") from error
+
+    def seen_images(self) -> SeenImages:
+        """Return the images of its training run, by their pixels; none where that is not known.
+
+        Raises
+        ------
+        BundleError
+            If the file of them is invalid.
+        """
+        if SEEN_IMAGES not in self.spec.files:
+            return SeenImages()
+        try:
+            return SeenImages.from_array(self._array(SEEN_IMAGES))
+        except InputError as error:
+            raise BundleError(f"{SEEN_IMAGES} of {self.path.name} is invalid: {error}") from error
 
     @property
     def size_bytes(self) -> int:

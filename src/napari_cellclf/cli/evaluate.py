@@ -125,22 +125,22 @@ def run(args: argparse.Namespace) -> int:
             should_stop=should_stop,
         )
         reporter.hide()
-        return _conclude(args, model, classifier, dataset, part, evaluation, reporter)
+        return _conclude(args, classifier, dataset, part, evaluation, reporter)
 
 
 def _conclude(
     args: argparse.Namespace,
-    model: Path,
     classifier: Classifier,
     dataset: Dataset,
     part: Dataset,
     evaluation: Evaluation,
     reporter: ProgressReporter,
 ) -> int:
-    from napari_cellclf.reports.evaluate import read_evaluated
+    from napari_cellclf.reports.evaluate import leak_warnings, read_evaluated
     from napari_cellclf.reports.report import write_report
 
-    warnings = _warnings(model, dataset, part, evaluation)
+    seen = evaluation.seen_warning
+    warnings = [*leak_warnings(dataset), *((seen,) if seen else ())]
     page = write_report(
         args.out,
         [evaluation],
@@ -154,44 +154,16 @@ def _conclude(
     for image, reason in evaluation.failed:
         failures.add(image, reason)
     failures.conclude()
-    for _, sentence in warnings:
-        reporter.note(f"warning: {sentence}")
+    for warning in warnings:
+        # The summary says it itself.
+        if args.json or warning != seen:
+            reporter.note(f"warning: {warning[1]}")
     if args.json:
         print(json.dumps(evaluation.metrics(), allow_nan=False))
     else:
         print("\n".join(map(printable, evaluation.summary().splitlines())))
     reporter.note(f"report in {page}")
     return ExitCode.SOME_FAILED if evaluation.failed else ExitCode.OK
-
-
-def _warnings(
-    model: Path, dataset: Dataset, part: Dataset, evaluation: Evaluation
-) -> list[tuple[str, str]]:
-    from napari_cellclf.reports.evaluate import leak_warnings
-
-    warnings = leak_warnings(dataset)
-    seen = seen_in_training(model, part)
-    if evaluation.role == "train" or seen == len(part):
-        warnings.append(
-            ("error", "The model was trained on these images, so its accuracy on them is too high.")
-        )
-    elif seen:
-        warnings.append(
-            (
-                "error",
-                f"The model was trained on {seen} of these {len(part)} images, so its accuracy is "
-                "too high.",
-            )
-        )
-    elif evaluation.role == "validation":
-        warnings.append(
-            (
-                "warning",
-                "The settings of the model were chosen on these images, so that it looks a little "
-                "better than it is.",
-            )
-        )
-    return warnings
 
 
 def _facts(classifier: Classifier, dataset: Dataset) -> dict[str, str]:
@@ -304,15 +276,3 @@ def part_of(dataset: Dataset, split: str) -> Dataset:
             "choose another --split, such as all"
         )
     return part
-
-
-def seen_in_training(model: Path, part: Dataset) -> int:
-    """Count the images that a model was trained on, where the run that made it is known."""
-    from napari_cellclf.runs.create import load_dataset
-    from napari_cellclf.runs.folder import RunFolder
-
-    run = RunFolder(model.parent)
-    if not run.is_run:
-        return 0
-    trained = {Path(path).resolve() for path in load_dataset(run).train.paths}
-    return sum(Path(path).resolve() in trained for path in part.paths)

@@ -30,6 +30,7 @@ from napari_cellclf.core.curves import (
     thin,
 )
 from napari_cellclf.core.metrics import METRICS, ClassScores, Metric, Outcomes, top_k
+from napari_cellclf.core.seen_images import seen_warning
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class Evaluation:
     top_k : tuple of int
         Which top-k accuracies to report; those whose k is not below the number of classes say
         nothing and are left out.
+    seen_as : tuple of str
+        What each image was when the model was trained: ``"train"``, ``"validation"``, ``"test"``,
+        or ``""`` for a new one; empty where that was not compared.
     notes : tuple of str
         Sentences about the images that a reader must know.
     failed : tuple of (str, str)
@@ -94,6 +98,7 @@ class Evaluation:
     temperature: float = 1.0
     unsure_threshold: float | None = None
     top_k: tuple[int, ...] = TOP_K
+    seen_as: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
 
@@ -124,7 +129,7 @@ class Evaluation:
             The group of each image.
         **details
             The further fields: `name`, `role`, `temperature`, `unsure_threshold`, `top_k`,
-            `notes`, `failed`.
+            `seen_as`, `notes`, `failed`.
 
         Returns
         -------
@@ -232,6 +237,11 @@ class Evaluation:
     def chance(self) -> float:
         """The accuracy of guessing."""
         return 1 / len(self.classes)
+
+    @property
+    def seen_warning(self) -> tuple[str, str] | None:
+        """Whether the model has seen these images: how serious that is, and a sentence."""
+        return seen_warning(self.seen_as, self.role, self.predicted == self.truth)
 
     def mistakes(self, most: int | None = None) -> list[int]:
         """Return the wrong answers.
@@ -425,6 +435,7 @@ def pooled(
         truth=np.concatenate([one.truth for one in evaluations]),
         ids=tuple(one for part in evaluations for one in part.ids),
         groups=tuple(group for part in evaluations for group in part.groups or ("",) * len(part)),
+        seen_as=tuple(seen for part in evaluations for seen in part.seen_as or ("",) * len(part)),
         name=name,
         role=role,
         temperature=first.temperature if len(temperatures) == 1 else 1.0,
@@ -471,7 +482,8 @@ def finite(value: float | None) -> float | None:
 
 def _notes(one: Evaluation) -> list[str]:
     """Return what a reader of the metrics must know."""
-    told = [*one.notes, one.units.note]
+    seen = one.seen_warning
+    told = [*(seen[1:] if seen else ()), *one.notes, one.units.note]
     if one.failed:
         count = len(one.failed)
         images = "1 image" if count == 1 else f"{count} images"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_FORMAT = 2
+_FORMAT = 3
 _FLOAT = 4
 #: A process that is killed loses what it has added in the last so many seconds.
 _SECONDS = 30.0
@@ -54,6 +54,8 @@ class KeptArrays:
         #: Why there is no array of a number, where that is known; its shape is all zeros. It is
         #: not kept: what could not be read today may be readable tomorrow.
         self.bad: dict[int, str] = {}
+        #: What was noted of each array when it was made; ``""`` for nothing.
+        self.notes = [""] * len(keys)
         #: Where they lie.
         self.files: set[Path] = set()
         self.shapes: list[tuple[int, ...]] = [()] * len(keys)
@@ -102,6 +104,7 @@ class KeptArrays:
                 self._part[number] = len(self._parts) - 1
                 self._start[number] = part.starts[place]
                 self.shapes[number] = part.shapes[place]
+                self.notes[number] = part.notes[place]
         return True
 
 
@@ -177,18 +180,19 @@ class Adder:
         self._index: dict[str, Any] = {}
         self._began = 0.0
 
-    def add(self, key: str, array: NDArray[np.float32]) -> None:
+    def add(self, key: str, array: NDArray[np.float32], note: str = "") -> None:
         """Add one array.
 
-        `array`: ndarray of float32; its numbers.
+        `array`: ndarray of float32; its numbers. `note`: a short text to find beside them.
         """
         if self._file is None:
             self._file = (self._beside / "numbers").open("wb")
-            self._index = {"format": _FORMAT, "keys": [], "shapes": []}
+            self._index = {"format": _FORMAT, "keys": [], "shapes": [], "notes": []}
             self._began = time.monotonic()
         self._file.write(np.ascontiguousarray(array, np.float32).data)
         self._index["keys"].append(key)
         self._index["shapes"].append(array.shape)
+        self._index["notes"].append(note)
         if time.monotonic() - self._began > _SECONDS:
             self.keep()
 
@@ -218,10 +222,12 @@ class _Part:
         self.file = index.with_suffix(_NUMBERS)
         self.keys = [str(key) for key in said["keys"]]
         self.shapes = [tuple(int(side) for side in shape) for shape in said["shapes"]]
+        self.notes = [str(note) for note in said["notes"]]
         sizes = [math.prod(shape) for shape in self.shapes]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         whole = self.file.stat().st_size == _FLOAT * self.starts[-1]
-        possible = len(self.keys) == len(sizes) and all(min(s, default=0) >= 0 for s in self.shapes)
+        possible = len(self.keys) == len(sizes) == len(self.notes)
+        possible = possible and all(min(shape, default=0) >= 0 for shape in self.shapes)
         if said["format"] != _FORMAT or not possible or not whole:
             raise ValueError(f"{self.file} is not what {index} says")
 

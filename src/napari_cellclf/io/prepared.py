@@ -28,6 +28,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
+from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
 from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.io.cache import cache_folder
@@ -62,7 +63,8 @@ def prepare_images(
 ) -> KeptArrays:
     """Read, turn and prepare images, but for those that were prepared before.
 
-    Returns ``(Y, X, C)`` float32 each, in the order of the items. Images that cannot be read or
+    Returns ``(Y, X, C)`` float32 each, in the order of the items; its notes are the hashes of the
+    pixels as they were read (`pixel_hashes`), separated by spaces. Images that cannot be read or
     prepared are in `bad`, and are tried again each time.
     """
     folder = cache_folder() / "prepared" if folder is None else folder
@@ -79,13 +81,14 @@ def prepare_images(
     try:
         with cache.adding(found) as adder:
             prepared = _ahead([items[number] for number in missing], prepare)
-            for done, (number, pixels) in enumerate(zip(missing, prepared, strict=True), 1):
-                if isinstance(pixels, str):
-                    bad[keys[number]] = pixels
+            for done, (number, one) in enumerate(zip(missing, prepared, strict=True), 1):
+                if isinstance(one, str):
+                    bad[keys[number]] = one
                 else:
+                    pixels, pixels_hash = one
                     if done == 1:
                         _check_room(folder, pixels.nbytes * len(missing))
-                    adder.add(keys[number], pixels)
+                    adder.add(keys[number], pixels, pixels_hash)
                 on_progress(Progress(before + done, len(items), "preparing images"))
                 if should_stop():
                     raise CancelledError(
@@ -100,21 +103,26 @@ def prepare_images(
 
 
 class _Preparer:
-    """Turns an item into pixels, or into the reason why not."""
+    """Turns an item into pixels and the hash of its file's, or into the reason why not."""
 
     def __init__(self, preprocessing: Preprocessing, frame: Literal["keep", "grow"]) -> None:
         self._preprocessing = preprocessing
         self._frame = frame
-        self._read = lru_cache(_DECODED)(read_image)
+        self._read = lru_cache(_DECODED)(_read_and_hash)
 
-    def __call__(self, item: TurnedFile) -> NDArray[np.float32] | str:
+    def __call__(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
         try:
-            image: Image = self._read(item.path, naming=item.naming)
+            image, pixels_hash = self._read(item.path, item.naming)
             if item.degrees:
                 image = rotate_image(image, item.degrees, self._frame)
-            return self._preprocessing(image)
+            return self._preprocessing(image), pixels_hash
         except InputError as error:
             return str(error)
+
+
+def _read_and_hash(path: str, naming: str | None) -> tuple[Image, str]:
+    image = read_image(path, naming=naming)
+    return image, " ".join(pixel_hashes(image))
 
 
 def _ahead(items: Sequence[TurnedFile], prepare: Callable[[TurnedFile], Any]) -> Iterator[Any]:

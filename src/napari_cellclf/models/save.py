@@ -21,6 +21,7 @@ from napari_cellclf.bundles.arrays import dump_array, dump_weights
 from napari_cellclf.bundles.bundle import (
     GRAPH,
     LIMITS,
+    SEEN_IMAGES,
     TEST_INPUT,
     TEST_OUTPUT,
     WEIGHTS,
@@ -40,6 +41,7 @@ from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.tta import Views
 from napari_cellclf.errors import (
     ArchitectureError,
@@ -92,6 +94,7 @@ def save_bundle(
     test_image: Image,
     typical: Sequence[NDArray[np.float32]] = (),
     training: TrainingSpec | None = None,
+    seen_images: SeenImages | None = None,
     views: Views = "one",
     overwrite: bool = False,
     as_zip: bool = False,
@@ -122,6 +125,8 @@ def save_bundle(
         They are not stored; they show whether the network can be computed in 16 bits.
     training : TrainingSpec, optional
         What it was trained on; the versions of the software are filled in.
+    seen_images : SeenImages, optional
+        The images of its training run, so that evaluating it on them is noticed.
     views : {'one', 'flips', 'all'}
         How many mirrored and transposed views of each image are averaged.
     overwrite, as_zip : bool
@@ -189,6 +194,8 @@ def save_bundle(
             TEST_INPUT: dump_array(raw),
             TEST_OUTPUT: dump_array(answer),
         }
+        if seen_images is not None:
+            files[SEEN_IMAGES] = dump_array(seen_images.to_array())
         graph = write_graph(network, Path(folder), spec.name, fed, answer)
         if graph is not None:
             files[GRAPH] = graph

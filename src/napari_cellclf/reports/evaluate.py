@@ -14,6 +14,7 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.evaluation import TOP_K, Evaluation
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
+from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, NoImagesError
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.sources import ImageSource
@@ -98,9 +99,10 @@ def evaluate(
     rows = [row for row in range(len(dataset)) if row not in left_out]
     if not rows:
         raise NoImagesError("there is no image to evaluate on; choose another split of the data")
+    seen = _Recognised(classifier.bundle.seen_images())
     answered, failed = _classify(
         classifier,
-        [_source(dataset.paths[row], row, dataset.naming) for row in rows],
+        [seen.source(dataset.paths[row], row, dataset.naming) for row in rows],
         mapping=mapping,
         batch_size=batch_size,
         on_progress=on_progress,
@@ -119,6 +121,7 @@ def evaluate(
         temperature=spec.temperature,
         unsure_threshold=spec.unsure_threshold,
         top_k=tuple(top_k),
+        seen_as=tuple(seen.splits.get(row, "") for row in at.tolist()),
         notes=_notes(dataset, left_out),
         failed=tuple(failed),
     )
@@ -153,8 +156,25 @@ def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
     return [("error", sentence)]
 
 
-def _source(path: str, row: int, naming: str | None) -> ImageSource:
-    return ImageSource(path, {_ROW: row}, read=partial(read_image, path, naming=naming))
+class _Recognised:
+    """Notes, as images are read, which of them the model was trained with."""
+
+    def __init__(self, known: SeenImages) -> None:
+        self._known = known
+        #: The split of each row that the model has seen.
+        self.splits: dict[int, str] = {}
+
+    def source(self, path: str, row: int, naming: str | None) -> ImageSource:
+        return ImageSource(path, {_ROW: row}, read=partial(self._read, path, row, naming))
+
+    def _read(self, path: str, row: int, naming: str | None) -> Image:
+        image = read_image(path, naming=naming)
+        if self._known.splits:
+            planes = (plane for _, plane in image.planes())
+            split = self._known.split_of(one for plane in planes for one in pixel_hashes(plane))
+            if split:
+                self.splits[row] = split
+        return image
 
 
 def _classify(

@@ -27,6 +27,7 @@ from napari_cellclf.inference.process_engine import window_is_open
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
+from napari_cellclf.runs.continuing import keep_old_sides
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder, RunSpec, locked
 from napari_cellclf.runs.progress_log import (
@@ -270,10 +271,16 @@ def _train(
 
     set_up(reproducible=spec.config.reproducible)
     device = describe_device(find_devices(chosen_backend()))
+    first = RunReporter(log, on_progress, workload(dataset, spec.config))
+    dataset, changed = keep_old_sides(
+        run, spec, dataset, on_progress=first.progress, should_stop=should_stop
+    )
     work = workload(dataset, spec.config)
     resumed = run.checkpoints.is_dir()
     log.write("start", device=device, total=work.total, resumed=resumed)
     reporter = RunReporter(log, on_progress, work)
+    if changed:
+        reporter.note(changed)
     keeper = DiskKeeper(run.checkpoints, reporter.note, reporter.checkpoint)
     session = Session(run, spec, dataset, device, keeper, reporter, should_stop)
     evaluations = session.train()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
+from napari_cellclf.core.dataset import SPLITS
 from napari_cellclf.reports.evaluate import leak_warnings
 
 if TYPE_CHECKING:
@@ -12,9 +15,15 @@ if TYPE_CHECKING:
     from napari_cellclf.runs.folder import RunSpec
 
 
-def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
-    """List what a reader of the report must know before the metrics."""
-    found = leak_warnings(dataset)
+Hashes: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
+
+
+def warnings_of(dataset: Dataset, hashes: Hashes = MappingProxyType({})) -> list[tuple[str, str]]:
+    """List what a reader of the report must know before the metrics.
+
+    `hashes`: those of each image of each split (`pixel_hashes`), as far as they are known.
+    """
+    found = [*leak_warnings(dataset), *_copy_warnings(hashes)]
     if dataset.group_column is None:
         found.append(
             (
@@ -34,7 +43,24 @@ def warnings_of(dataset: Dataset) -> list[tuple[str, str]]:
     return found
 
 
-def limits_of(dataset: Dataset) -> tuple[str, ...]:
+def _copy_warnings(hashes: Hashes) -> list[tuple[str, str]]:
+    trained = {one for image in hashes.get("train", ()) for one in image}
+    copies = {
+        split: sum(not trained.isdisjoint(image) for image in hashes.get(split, ()))
+        for split in SPLITS[1:]
+    }
+    return [
+        (
+            "error",
+            f"{count} of {len(hashes[split])} {split} images have exactly the pixels of training "
+            f"images, so that the model looks better than it is; remove one of each two.",
+        )
+        for split, count in copies.items()
+        if count
+    ]
+
+
+def limits_of(dataset: Dataset, hashes: Hashes = MappingProxyType({})) -> tuple[str, ...]:
     """List what a model cannot do, for its card."""
     train = dataset.train
     grouped = ""
@@ -48,12 +74,16 @@ def limits_of(dataset: Dataset) -> tuple[str, ...]:
     ]
     if set(dataset.table.get("dataset", ())) == {"simulated"}:
         limits.append("It was trained on simulated images and knows nothing of real cells.")
-    limits += [sentence for _, sentence in warnings_of(dataset)]
+    limits += [sentence for _, sentence in warnings_of(dataset, hashes)]
     return tuple(limits)
 
 
 def facts_of(
-    spec: RunSpec, dataset: Dataset, preprocessing: Preprocessing, device: str
+    spec: RunSpec,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    device: str,
+    fine_tuning: str = "",
 ) -> dict[str, str]:
     """List what a report says of a run beside its metrics."""
     config = spec.config
@@ -63,6 +93,7 @@ def facts_of(
         "kept together": dataset.group_column or "nothing (random split)",
         "architecture": config.architecture,
         "first weights": config.continue_from or config.weights or "random",
+        **({"weights kept": fine_tuning} if fine_tuning else {}),
         "channels": ", ".join(channel.name for channel in preprocessing.channels),
         **({} if preprocessing.centre == 1 else {"middle": f"{100 * preprocessing.centre:g} %"}),
         "size": "each image's own" if size is None else f"{size[0]} x {size[1]} pixels",

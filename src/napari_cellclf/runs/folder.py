@@ -50,7 +50,7 @@ class RunSpec(BaseModel):
     leakage_allowed: bool = False
     #: The naming scheme or pattern that the images were read by, if one was chosen.
     naming: str | None = None
-    #: Hash of names, labels and splits of all images.
+    #: Hash of names, labels and splits of all images, as they were asked for.
     manifest_sha256: str
     #: Of the software that made the run.
     versions: dict[str, str] = {}

@@ -17,6 +17,7 @@ from napari_cellclf.core.calibration import (
 )
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.errors import DatasetError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.prepared import TurnedFile, prepare_images
@@ -25,7 +26,12 @@ from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.minibatches import Subset
 from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
-from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
+from napari_cellclf.models.training.stages import (
+    LabelledArrays,
+    Trained,
+    TrainingData,
+    train_network,
+)
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
@@ -85,7 +91,7 @@ class Session:
             if count > 1:
                 self._reporter.note(f"each batch is shared among {count} devices")
             beginning = initial_network(config, preprocessing, self._dataset.classes)
-            history = train_network(
+            trained = train_network(
                 beginning.network,
                 self._material(),
                 config,
@@ -94,6 +100,8 @@ class Session:
                 reporter=self._reporter,
                 should_stop=self._should_stop,
             )
+        if trained.fine_tuning:
+            self._reporter.note(trained.fine_tuning)
         network = in_float32(_on_one_device(beginning.network, config))
         self._reporter.stage("evaluate")
         temperature, threshold = self._calibrate(network)
@@ -103,7 +111,7 @@ class Session:
             if split in self._splits
         )
         self._reporter.stage("save")
-        self._report(evaluations, history, preprocessing)
+        self._report(evaluations, trained, preprocessing)
         # Last, since it makes the run a finished one.
         self._save(network, preprocessing, beginning, evaluations, temperature, threshold)
         return evaluations
@@ -139,6 +147,10 @@ class Session:
             done += len(split) * (1 + len(rotations))
             for path, reason in self._splits[name].bad:
                 self._reporter.note(f"{path} is left out: {reason}")
+
+    @property
+    def _hashes(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        return {name: split.hashes for name, split in self._splits.items()}
 
     def _material(self) -> TrainingData:
         train, held_out = self._splits["train"], self._splits.get("validation")
@@ -212,12 +224,18 @@ class Session:
             architecture=beginning.architecture,
             test_image=make_test_image(preprocessing, self._splits["train"].arrays[0].shape[:2]),
             typical=self._typical(),
+            seen_images=SeenImages.of(
+                (one, split)
+                for split, images in self._hashes.items()
+                for image in images
+                for one in image
+            ),
             training=TrainingSpec(
                 source=dataset.source,
                 counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},
                 group_column=dataset.group_column,
                 naming=dataset.naming,
-                manifest_sha256=self._spec.manifest_sha256,
+                manifest_sha256=dataset.sha256,
                 seed=self._config.seed,
                 device=self._device[:200],
             ),
@@ -230,14 +248,14 @@ class Session:
             ],
             temperature=temperature,
             unsure_threshold=threshold,
-            limits=limits_of(dataset),
+            limits=limits_of(dataset, self._hashes),
         )
         return bundle.path
 
     def _report(
         self,
         evaluations: tuple[Evaluation, ...],
-        history: list[dict[str, Any]],
+        trained: Trained,
         preprocessing: Preprocessing,
     ) -> None:
         if not evaluations:
@@ -247,11 +265,13 @@ class Session:
             evaluations,
             title=self._spec.name,
             read=partial(read_image, naming=self._dataset.naming),
-            history=history,
+            history=trained.history,
             dataset_counts=self._dataset.counts(),
-            warnings=warnings_of(self._dataset),
+            warnings=warnings_of(self._dataset, self._hashes),
             settings=self._config.model_dump(mode="json"),
-            facts=facts_of(self._spec, self._dataset, preprocessing, self._device),
+            facts=facts_of(
+                self._spec, self._dataset, preprocessing, self._device, trained.fine_tuning
+            ),
         )
 
 
@@ -276,6 +296,8 @@ class PreparedSplit:
     rows: NDArray[np.int64]
     #: Names each after its files and preprocessing.
     keys: tuple[str, ...]
+    #: Those of the pixels of each one's file (`pixel_hashes`).
+    hashes: tuple[tuple[str, ...], ...]
     #: Paths that are left out, and why.
     bad: tuple[tuple[str, str], ...]
 
@@ -317,6 +339,7 @@ def prepare_split(
         split.labels[rows],
         rows,
         tuple(prepared.keys[number] for number in kept),
+        tuple(tuple(prepared.notes[number].split()) for number in kept),
         tuple((split.paths[row], reason) for row, reason in sorted(bad.items())),
     )
 

@@ -27,7 +27,7 @@ def train(devices):
             "compact-cnn", input_shape=(None, None, 1), n_classes=2, width=8, depth=2,
             normalization="none", dropout=0.0, seed=3,
         )
-        history = train_network(network, material(), settings)
+        history = train_network(network, material(), settings).history
     return count, history
 
 one, alone = train("one")

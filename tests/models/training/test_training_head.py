@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written(tmp_path):
 def test_both_stages_are_taken_up_anywhere(tmp_path):
     settings = config(**HEAD, epochs=1, steps_per_epoch=2, finetune_statistics=False)
     whole = tiny()
-    history = train_network(whole, material(), settings, features_folder=tmp_path)
+    history = train_network(whole, material(), settings, features_folder=tmp_path).history
     assert [record["stage"] for record in history] == ["head"] * 4 + ["network"]
     keeper, stops = MemoryKeeper(), 0
     while True:
@@ -239,7 +239,7 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
                 features_folder=tmp_path,
                 keeper=keeper,
                 should_stop=lambda asked=asked: asked.append(1) or len(asked) >= 6,
-            )
+            ).history
             break
         except CancelledError:
             stops += 1
@@ -251,12 +251,12 @@ def test_both_stages_are_taken_up_anywhere(tmp_path):
 
 def test_a_head_that_another_version_trained_in_another_way_starts_again(tmp_path, monkeypatch):
     settings, keeper, notes, asked = config(**HEAD, epochs=0), MemoryKeeper(), [], []
-    expected = train_network(tiny(), material(), settings, features_folder=tmp_path)
+    expected = train_network(tiny(), material(), settings, features_folder=tmp_path).history
 
     def train(**options):
         return train_network(
             tiny(), material(), settings, features_folder=tmp_path, keeper=keeper, **options
-        )
+        ).history
 
     with monkeypatch.context() as patched:
         patched.setattr(stages, "is_small_head", lambda head: False)

@@ -9,9 +9,12 @@ from training_patterns import config, labelled, material, small
 from napari_cellclf.errors import CancelledError, TrainingError
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
+from napari_cellclf.models.training.loop import Stage, TrainingLoop, what_was_kept
+from napari_cellclf.models.training.minibatches import Batches, soft_targets
 from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
 from napari_cellclf.models.training.stages import TrainingData, train_network
 from napari_cellclf.models.training.trainer import Trainer, learning_rate
+from napari_cellclf.models.training.validation import Validation
 
 VARIED = AugmentationConfig.off(flips="horizontal", noise=0.2, shift=0.1, cutout=0.5)
 
@@ -50,7 +53,7 @@ def test_learns_two_patterns_and_keeps_the_best():
     network = small()
     told = Told()
     settings = config(epochs=6, steps_per_epoch=8, learning_rate=2e-2, batch_size=8)
-    history = train_network(network, material(), settings, reporter=told)
+    history = train_network(network, material(), settings, reporter=told).history
     held_out = labelled(seed=2)
     answers = network.predict_on_batch(np.stack(held_out.arrays)).argmax(axis=1)
     assert answers.tolist() == held_out.labels.tolist()
@@ -70,7 +73,7 @@ def test_learns_two_patterns_and_keeps_the_best():
 def test_a_training_that_was_stopped_ends_with_the_same_weights(changes):
     settings = config(**changes)
     whole = small()
-    history = train_network(whole, material(), settings)
+    history = train_network(whole, material(), settings).history
     keeper, stops = MemoryKeeper(), 0
     while True:
         # A new network each time, as in a new process.
@@ -78,7 +81,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(changes):
         try:
             again = train_network(
                 network, material(), settings, keeper=keeper, should_stop=stop_after(7)
-            )
+            ).history
             break
         except CancelledError:
             stops += 1
@@ -105,9 +108,56 @@ def test_running_means_are_kept_without_validation():
 
 def test_early_stopping_waits_as_long_as_asked():
     settings = config(epochs=20, steps_per_epoch=1, learning_rate=1e-9, early_stopping=2)
-    history = train_network(small(), material(), settings)
+    history = train_network(small(), material(), settings).history
     best = int(np.argmin([record["validation_loss"] for record in history])) + 1
     assert len(history) == min(best + 2, 20)
+
+
+def test_a_stage_that_only_makes_a_network_worse_leaves_it_as_it_was():
+    network = small()
+    train_network(network, material(), config(epochs=6, learning_rate=2e-2))
+    before = small()
+    before.set_weights(network.get_weights())
+    loop = improving_loop(network, config(epochs=3, learning_rate=10.0))
+    state = loop.run()
+    assert state.best_epoch == 0
+    assert len(state.history) == 3
+    assert same(network, before)
+    assert what_was_kept(state, "loss").startswith("fine-tuning was not kept: the")
+
+
+def test_a_stage_that_makes_a_network_better_is_kept():
+    network = small()
+    before = network.get_weights()[0].copy()
+    state = improving_loop(network, config(epochs=4, learning_rate=2e-2)).run()
+    assert state.best_epoch > 0
+    assert not np.array_equal(network.get_weights()[0], before)
+    losses = [record["validation_loss"] for record in state.history]
+    assert min(losses) < state.before
+    assert what_was_kept(state, "loss").startswith("fine-tuning was kept: the")
+
+
+def test_a_stage_from_random_weights_has_nothing_to_be_better_than():
+    trained = train_network(small(), material(), config(epochs=1))
+    assert trained.fine_tuning == ""
+
+
+def improving_loop(network, settings):
+    labelled_arrays, held_out = material().train, material().validation
+    targets = soft_targets(2)
+
+    def batches(size):
+        return Batches(labelled_arrays.arrays, labelled_arrays.labels, targets, size, seed=0)
+
+    return TrainingLoop(
+        Stage("network", settings.epochs, settings.learning_rate, improves=True),
+        Trainer(network, settings, batches(4).input_shape, None, network),
+        batches,
+        Validation(held_out.arrays, held_out.labels),
+        settings,
+        keeper=MemoryKeeper(),
+        reporter=Silent(),
+    )
 
 
 def not_finite_at(monkeypatch, *calls):

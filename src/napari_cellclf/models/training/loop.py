@@ -43,7 +43,10 @@ class LoopState:
     #: 1, or less after a loss that became NaN.
     rate_factor: float = 1.0
     best: float | None = None
+    #: 0 for the weights that the stage began with.
     best_epoch: int | None = None
+    #: The monitored metric before the first step, where it was measured.
+    before: float | None = None
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
     #: A record of each epoch that was finished.
@@ -62,6 +65,8 @@ class Stage:
     epochs: int
     #: The largest.
     learning_rate: float
+    #: Whether the network can predict already, so that an epoch has to be better to be kept.
+    improves: bool = False
 
 
 class _NotFinite(Exception):
@@ -99,6 +104,7 @@ class TrainingLoop:
     def run(self) -> LoopState:
         """Train until the stage is finished, resuming from its last saved state."""
         if not self._restore():
+            self._measure_before()
             self._save()
         while not self._state.finished:
             try:
@@ -115,6 +121,21 @@ class TrainingLoop:
                 self._best = _weights(self._trainer.network)
         set_weights(self._trainer.network, self._best)
         return self._state
+
+    def _measure_before(self) -> None:
+        """Let the weights that a stage begins with be the first that others must be better than."""
+        if self._validation is None or not self._stage.improves:
+            return
+        network, monitor = self._trainer.network, self._config.monitor
+        value = self._validation.measure(network, monitor, self._should_stop)[monitor]
+        if math.isfinite(value):
+            state = self._state
+            state.before, state.best, state.best_epoch = value, self._merit(value), 0
+            self._best, self._best_is_new = _weights(network), True
+
+    def _merit(self, value: float) -> float:
+        """Return the monitored metric so that more is better."""
+        return value if METRICS.get(self._config.monitor).higher_is_better else -value
 
     def _epoch(self) -> None:
         state = self._state
@@ -173,9 +194,7 @@ class TrainingLoop:
                 stopped = True
             else:
                 stopped = False
-                value = values[self._config.monitor]
-                if not METRICS.get(self._config.monitor).higher_is_better:
-                    value = -value
+                value = self._merit(values[self._config.monitor])
                 if not math.isfinite(values["loss"]):
                     raise _NotFinite
                 # Some metrics have no value where a network predicts one class only.
@@ -298,6 +317,26 @@ class TrainingLoop:
             state.loss_sum / state.step,
             state.accuracy_sum / state.step,
         )
+
+
+def what_was_kept(state: LoopState, monitor: str) -> str:
+    """Say whether a stage made the network better; empty where that was not compared."""
+    if state.before is None:
+        return ""
+    metric = METRICS.get(monitor)
+    values = [record[f"validation_{monitor}"] for record in state.history]
+    choose = max if metric.higher_is_better else min
+    after = choose((value for value in values if math.isfinite(value)), default=math.nan)
+    title = f"the {metric.title} of the validation images"
+    if state.best_epoch:
+        return (
+            f"fine-tuning was kept: {title} went from {metric.text(state.before, '')} to "
+            f"{metric.text(after, '')} (epoch {state.best_epoch})"
+        )
+    return (
+        f"fine-tuning was not kept: {title} was {metric.text(state.before, '')} before it, and "
+        f"{metric.text(after, '')} at best after it"
+    )
 
 
 def set_weights(network: Any, kept: Mapping[str, NDArray[Any]]) -> None:

@@ -11,7 +11,13 @@ from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
 from napari_cellclf.models.training.features import cached_features, pixel_keys
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
-from napari_cellclf.models.training.loop import Stage, TrainingLoop, set_weights
+from napari_cellclf.models.training.loop import (
+    LoopState,
+    Stage,
+    TrainingLoop,
+    set_weights,
+    what_was_kept,
+)
 from napari_cellclf.models.training.minibatches import Arrays, Batches, Together, soft_targets
 from napari_cellclf.models.training.network import (
     restart_random,
@@ -58,6 +64,16 @@ class TrainingData:
     ordered: bool = False
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What training a network was like."""
+
+    #: A record of each epoch.
+    history: list[dict[str, Any]]
+    #: Whether fine-tuning was kept, in a sentence; empty where there was nothing to compare with.
+    fine_tuning: str = ""
+
+
 def train_network(
     network: keras.Model,
     data: TrainingData,
@@ -67,7 +83,7 @@ def train_network(
     keeper: Keeper | None = None,
     reporter: Reporter | None = None,
     should_stop: ShouldStop = never_stop,
-) -> list[dict[str, Any]]:
+) -> Trained:
     """Train a network through its stages.
 
     `network`: prepared images to probabilities ``(N, K)``; trained in place.
@@ -76,11 +92,14 @@ def train_network(
     reporter = Silent() if reporter is None else reporter
     run = _Stages(network, data, config, keeper, reporter, should_stop)
     history: list[dict[str, Any]] = []
+    fine_tuning = ""
     if config.head_epochs:
-        history += run.head(features_folder or Path("features"))
+        history += run.head(features_folder or Path("features")).history
     if config.epochs:
-        history += run.whole()
-    return history
+        state = run.whole()
+        history += state.history
+        fine_tuning = what_was_kept(state, config.monitor)
+    return Trained(history, fine_tuning)
 
 
 class _Stages:
@@ -100,7 +119,7 @@ class _Stages:
         self._reporter = reporter
         self._should_stop = should_stop
 
-    def head(self, folder: Path) -> list[dict[str, Any]]:
+    def head(self, folder: Path) -> LoopState:
         backbone, head = split_head(self._network)
         finished = self._finished("head", head)
         if finished is not None:
@@ -137,7 +156,7 @@ class _Stages:
         )
         return features[: len(train.arrays)], features[len(train.arrays) :]
 
-    def whole(self) -> list[dict[str, Any]]:
+    def whole(self) -> LoopState:
         config = self._config
         network = self._network
         pretrained = config.weights is not None or config.continue_from is not None
@@ -151,7 +170,9 @@ class _Stages:
         if self._data.validation is not None:
             held_out = self._data.validation
             validation = Validation(held_out.arrays, held_out.labels, config.batch_size)
-        stage = Stage("network", config.epochs, config.learning_rate)
+        # Random weights are no model yet that another one would have to be better than.
+        improves = config.head_epochs > 0 or config.continue_from is not None
+        stage = Stage("network", config.epochs, config.learning_rate, improves)
         return self._run(
             stage,
             network,
@@ -163,8 +184,8 @@ class _Stages:
             learnt_statistics=pretrained and not config.finetune_statistics,
         )
 
-    def _finished(self, stage: str, network: keras.Model) -> list[dict[str, Any]] | None:
-        """Restore a stage that was finished before, and return its history; None if it was not."""
+    def _finished(self, stage: str, network: keras.Model) -> LoopState | None:
+        """Restore a stage that was finished before, and return its state; None if it was not."""
         found = self._keeper.load(stage)
         if found is None or not found[0]["finished"]:
             return None
@@ -172,7 +193,7 @@ class _Stages:
         if best is None:
             return None
         set_weights(network, best)
-        return list(found[0]["history"])
+        return LoopState(**found[0])
 
     def _run(
         self,
@@ -185,7 +206,7 @@ class _Stages:
         crop: int | None = None,
         augmentation: AugmentationConfig | None = None,
         learnt_statistics: bool = False,
-    ) -> list[dict[str, Any]]:
+    ) -> LoopState:
         self._reporter.stage(stage.name)
         make_batches = partial(self._batches, arrays, network, steps, crop)
         first = make_batches(self._config.batch_size)
@@ -205,7 +226,7 @@ class _Stages:
             reporter=self._reporter,
             should_stop=self._should_stop,
         )
-        return loop.run().history
+        return loop.run()
 
     def _batches(
         self,
