@@ -17,6 +17,7 @@ from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
 
 #: The network compares the mean of w1 with that of w2.
 CHANNELS = [
@@ -94,6 +95,35 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_bundle(folder / "tiny.cellclf", spec, files)
     return folder / "tiny.cellclf"
+
+
+@pytest.fixture(scope="session")
+def grey_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of one channel that tells dark images from bright ones."""
+    import keras
+
+    from napari_cellclf.models.save import save_bundle
+
+    network = keras.Sequential(
+        [
+            keras.layers.Input((None, None, 1)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    network.layers[-1].set_weights([np.array([[-2, 2]], np.float32), np.array([1, -1], np.float32)])
+    path = tmp_path_factory.mktemp("models") / "grey.cellclf"
+    save_bundle(
+        network,
+        path,
+        preprocessing=Preprocessing(
+            channels=({"name": "image"},), normalization={"kind": "scale_linear"}
+        ),
+        classes=("dark", "bright"),
+        architecture="compact-cnn",
+        test_image=Image(np.full((8, 8), 90, np.uint8), "YX", ("image",)),
+    )
+    return path
 
 
 @pytest.fixture

@@ -74,8 +74,22 @@ def test_partly_named_channels_are_not_taken_in_order():
     assert match_channels(specs("a", "b"), ["", "a"]).sources == (1, None)
 
 
-def test_one_channel_feeds_a_network_of_one_whatever_its_name():
-    assert match_channels(specs("membrane"), ["something"]).sources == (0,)
+@pytest.mark.parametrize("name", ["", "grey", "Channel 0", "Channel:0:1", "my membranes, membrane"])
+def test_one_channel_feeds_a_network_of_one_if_its_name_does_not_differ(name):
+    assert match_channels(specs("membrane"), [name]).sources == (0,)
+
+
+@pytest.mark.parametrize("name", ["GFP", "488", "DAPI (405)"])
+def test_one_channel_of_another_name_is_not_taken(name):
+    assert match_channels(specs("membrane"), [name]).sources == (None,)
+    assert match_channels(specs("image"), [name]).sources == (0,)
+    assert match_channels(specs("membrane"), [name], {"membrane": name}).sources == (0,)
+
+
+def test_grey_saved_as_rgb_is_each_of_its_colours():
+    assert match_channels(specs("blue", "red"), ["grey"]).sources == (0, 0)
+    assert match_channels(specs("image"), ["grey"], {"image": "green"}).sources == (0,)
+    assert match_channels(specs("red", "far red"), ["grey"]).missing == ("far red",)
 
 
 def test_the_exact_name_wins_over_a_longer_one():

@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import napari_cellclf as cc
-from napari_cellclf.core.image import Image
 from napari_cellclf.io.drosophila import DROSOPHILA
 from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.naming import parse_name
-from napari_cellclf.io.read import collapse_grey
 
 NAME = "Stage(060)-20230811-Cycle00-embryo03-3"
 
@@ -128,17 +126,6 @@ def test_unequal_colours_stay(tmp_path: Path) -> None:
     tifffile.imwrite(path, pixels, photometric="rgb")
     image = cc.read_image(path)
     assert (image.axes, image.channels) == ("YXS", ("red", "green", "blue"))
-
-
-def test_channels_are_not_samples() -> None:
-    image = Image(np.ones((3, 4, 5), "uint8"), "CYX")
-    assert collapse_grey(image) is image
-
-
-def test_other_files_keep_their_equal_colours(tmp_path: Path) -> None:
-    path = tmp_path / "x.tif"
-    tifffile.imwrite(path, np.ones((7, 9, 3), np.uint8), photometric="rgb")
-    assert cc.read_image(path).axes == "YXS"
 
 
 def test_frames_are_in_order_of_time_without_checkpoints(tmp_path: Path) -> None:

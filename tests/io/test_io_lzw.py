@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io.files import read_file
-from napari_cellclf.io.tiff import lzw_is_sound
+from napari_cellclf.io.tiff_checks import lzw_is_sound
 
 
 def packed(*codes: tuple[int, int]) -> bytes:

@@ -63,14 +63,32 @@ def test_the_first_seeds_client_is_answered_as_before(one: httpx.Client, kind: s
     assert LINE.fullmatch(answer.text)
 
 
-def test_grey_that_was_written_as_rgb_is_one_channel(one: httpx.Client) -> None:
+def test_a_picture_means_what_its_file_says(one: httpx.Client) -> None:
     grey = np.random.default_rng(0).integers(0, 255, (20, 20), dtype=np.uint8)
-    texts = [
-        one.request("GET", "/api/predict", content=encoded(pixels, "PNG")).text
-        for pixels in (grey, np.stack([grey] * 3, axis=-1))
+    opaque = np.full_like(grey, 255)
+    same = [
+        encoded(grey, "PNG"),
+        encoded(np.stack([grey] * 3, axis=-1), "PNG"),
+        encoded(np.dstack([grey, grey, grey, opaque]), "PNG"),
+        encoded(np.dstack([grey, opaque]), "PNG"),
+        _tiff(255 - grey, photometric="miniswhite"),
     ]
+    texts = [one.request("GET", "/api/predict", content=content).text for content in same]
     assert LINE.fullmatch(texts[0])
-    assert texts[0] == texts[1]
+    assert set(texts) == {texts[0]}
+    # A quarter turn moves pixels, whose mean stays.
+    turned = _tiff(np.rot90(grey), extratags=[(274, 3, 1, 6, True)])
+    assert one.request("GET", "/api/predict", content=turned).text == texts[0]
+
+
+def test_several_different_images_in_one_file_are_refused(one: httpx.Client) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for size in (20, 10):
+            file.write(np.zeros((size, size), np.uint8), photometric="minisblack")
+    answer = one.post("/api/predict", content=buffer.getvalue(), headers=RAW)
+    assert answer.status_code in (400, 422)
+    assert "2 different images" in answer.json()["detail"]
 
 
 def test_get_can_ask_for_json_and_post_for_text(one: httpx.Client) -> None:

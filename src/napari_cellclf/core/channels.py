@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from napari_cellclf.core.image import GREY, RGB_NAMES
 from napari_cellclf.errors import ChannelMismatchError
+
+#: Words of names that programs give, with their numbers.
+_NUMBERED = re.compile(r"(c|ch|chan|channel|image|img|gr[ae]y|intensity|layer)?\d{0,2}")
 
 
 class ChannelSpec(BaseModel):
@@ -84,7 +88,8 @@ def match_channels(
 
     Names decide. Only where the image's channels carry no names at all (all empty) and are as
     many as the network expects are they taken in order, since then there is nothing else to go by.
-    A network of a single channel takes a single channel, whatever its name.
+    A network of a single channel takes a single channel, unless both have names that differ. Grey
+    that was saved in colours is each of its colours.
 
     Examples
     --------
@@ -96,7 +101,9 @@ def match_channels(
         wanted: None if source is None else _position_of(source, available)
         for wanted, source in name_overrides(expected, overrides or {}).items()
     }
-    single = len(expected) == len(available) == 1
+    single = len(expected) == len(available) == 1 and (
+        says_nothing(expected[0].name) or says_nothing(available[0])
+    )
     if not chosen and (single or taken_in_order(expected, available)):
         return ChannelMapping(tuple(range(len(expected))), names)
     sources = tuple(
@@ -137,6 +144,17 @@ def require_channels(
 def taken_in_order(expected: Sequence[ChannelSpec], available: Sequence[str]) -> bool:
     """Whether an image's channels are matched by their order, since none of them has a name."""
     return len(available) == len(expected) and not any(available)
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a name of a channel does not say what it shows, such as ``Channel 0`` or ``image``.
+
+    Examples
+    --------
+    >>> says_nothing(""), says_nothing("Channel:0:1"), says_nothing("w1 Hoechst")
+    (True, True, False)
+    """
+    return all(_NUMBERED.fullmatch(word) for word in _words(name))
 
 
 def order_warning(expected: Sequence[ChannelSpec], channels: str = "its channels") -> str:
@@ -209,6 +227,8 @@ def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
 
 def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
     """Prefer the same name, then the full name inside a longer one, then an alias."""
+    if tuple(available) == (GREY,) and any(map(spec.matches, RGB_NAMES[:3])):
+        return 0
     tests = (
         lambda name: _words(name) == _words(spec.name),
         lambda name: _contains(name, spec.name),
@@ -248,6 +268,8 @@ def _contains(name: str, wanted: str) -> bool:
 
 def _position_of(source: str, available: Sequence[str]) -> int:
     """Find a channel of the image by its name or, where it has none, by its number."""
+    if tuple(available) == (GREY,) and source.lower() in RGB_NAMES[:3]:
+        return 0
     if source in available and source:
         return list(available).index(source)
     number = source.lower().removeprefix("channel").strip()
@@ -271,5 +293,5 @@ def _remedy(name: str) -> str:
     """Say how a user tells which channel to take."""
     return (
         f"say which to use with mapping={{{name!r}: ...}} in Python, or with "
-        f'--channels "{name}=..." on the command line'
+        f'--channels "{name}=..." of cellclf predict'
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: (a site), and others that a file may declare (I sequence, Q unknown, ...).
 CHANNEL_AXES = "CS"
 RGB_NAMES = ("red", "green", "blue", "alpha")
+#: The name of a grey image that was saved in colours.
+GREY = "grey"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,8 @@ class Image:
         empty names (``red, green, blue`` for samples) is made where none are given.
     pixel_size : tuple of float, optional
         Height and width of a pixel in micrometres.
+    white : float, optional
+        The value that is white, where it is not the largest of the type: 4095 for 12 bits in 16.
     source : str, optional
         Where it came from: a path, or words such as ``"simulated"``.
     metadata : mapping
@@ -58,6 +62,7 @@ class Image:
     axes: str
     channels: Sequence[str] = ()
     pixel_size: tuple[float, float] | None = None
+    white: float | None = field(default=None, kw_only=True)
     source: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -185,6 +190,34 @@ def _check_array(data: Any) -> None:
         )
 
 
+def collapse_grey(image: Image) -> Image:
+    """Turn colours that are equal on every pixel into one channel, with or without transparency.
+
+    Examples
+    --------
+    >>> grey = collapse_grey(Image(np.ones((4, 5, 3), "uint8"), "YXS"))
+    >>> grey.shape, grey.channels
+    ((4, 5), ('grey',))
+    """
+    names = tuple(image.channels)
+    if "S" not in image.axes or names not in (RGB_NAMES, RGB_NAMES[:3], (GREY, "alpha")):
+        return image
+    samples = np.moveaxis(np.asarray(image.data), image.axes.index("S"), 0)
+    if names[0] != GREY and not _all_equal(samples[:3]):
+        return image
+    return replace(image, data=samples[0], axes=image.axes.replace("S", ""), channels=(GREY,))
+
+
+def _all_equal(colours: NDArray[Any]) -> bool:
+    # A few rows tell of nearly every image in colours that it is not grey.
+    few = (..., slice(None, None, max(1, colours.shape[-2] // 8)), slice(None))
+    return all(
+        np.array_equal(colours[0][part], other[part])
+        for part in (few, ...)
+        for other in colours[1:]
+    )
+
+
 def rotate_image(image: Image, degrees: float, frame: Literal["keep", "grow"] = "keep") -> Image:
     """Turn one plane counter-clockwise by a fixed angle.
 
@@ -198,7 +231,7 @@ def rotate_image(image: Image, degrees: float, frame: Literal["keep", "grow"] = 
     """
     planes = image.to_cyx()
     turned = np.stack([_rotate(plane, degrees, frame) for plane in planes])
-    return Image(turned, "CYX", image.channels, source=image.source, metadata=image.metadata)
+    return replace(image, data=turned, axes="CYX", pixel_size=None)
 
 
 def _rotate(plane: NDArray[np.generic], degrees: float, frame: str) -> NDArray[np.generic]:

@@ -101,7 +101,10 @@ class Preprocessing(BaseModel):
         Returns the network's input; channels that the image lacks and the model can do without are
         zero.
         """
-        normalized = self.normalization(self.unnormalized(image, mapping), image.dtype)
+        pixels = self.unnormalized(image, mapping)
+        if image.white is not None and self.normalization.needs_white:
+            pixels = _whitened(pixels, image, image.white)
+        normalized = self.normalization(pixels, image.dtype)
         # Missing channels went through as zeros, so that per-channel numbers stay in their places,
         # and are zero again afterwards, whatever the normalisation made of them.
         sources = self.match(image, mapping).sources
@@ -192,6 +195,17 @@ def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
         shrunk = np.asarray(rows @ pixels[..., channel])
         resized[channel] = (columns @ shrunk.T).T
     return np.moveaxis(resized, 0, -1)
+
+
+def _whitened(pixels: NDArray[np.float32], image: Image, white: float) -> NDArray[np.float32]:
+    """Stretch values so that the declared white is the largest of the type."""
+    brightest = float(pixels.max())
+    if brightest > white:
+        raise ImageError(
+            f"{image.source or 'the image'} declares that {white:g} is white, but holds "
+            f"{brightest:g}; correct the number of bits in its header, or save it again"
+        )
+    return pixels * np.float32(np.iinfo(image.dtype).max / white)
 
 
 def _check_finite(pixels: NDArray[np.float32], image: Image) -> None:

@@ -21,10 +21,9 @@ from napari_cellclf.core.progress import (
 )
 from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import decoding
-from napari_cellclf.io.files import read_header
-from napari_cellclf.io.named_images import NamedImage, named_image
+from napari_cellclf.io.files import read_file, read_header
+from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.raster import jpeg_is_complete, png_is_complete, sniff
-from napari_cellclf.io.read import read_alone
 from napari_cellclf.io.tiff import TiffHeader
 
 _BLOCK = 2**20
@@ -41,7 +40,7 @@ def inspect_dataset(
     """Look at every image of a data set: what cannot be read, is twice there, or is odd.
 
     Returns headers are read and the content of every file is hashed; pixels are decoded only of
-    embryo images in RGB, to see whether they are grey. Files that were cut short are found, those
+    images in RGB, to see whether they are grey. Files that were cut short are found, those
     that were damaged in their middle are not.
     """
     found = _Found(dataset.naming)
@@ -80,7 +79,7 @@ class _Found:
         try:
             named = named_image(Path(path), self.naming)
             files = list(named.files.values()) if named else [Path(path)]
-            headers = [_header(file, named) for file in files]
+            headers = [_header(file) for file in files]
             for file in files:
                 digest.update(_hash(file))
             if len({(header.shape, header.dtype) for header in headers}) > 1:
@@ -101,12 +100,12 @@ class _Found:
             self.multi_plane[path] = " ".join(f"{axis}={size}" for axis, size in sizes.items())
 
 
-def _header(file: Path, named: NamedImage | None) -> TiffHeader:
+def _header(file: Path) -> TiffHeader:
     header = read_header(file)
-    if "S" not in header.axes or named is None or not named.scheme.grey:
+    if "S" not in header.axes:
         return header
     # Grey or in colours: only its pixels say.
-    image = read_alone(named)
+    image = read_file(file)
     return TiffHeader(image.shape, image.axes, image.dtype)
 
 

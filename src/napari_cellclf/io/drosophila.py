@@ -38,7 +38,6 @@ class EmbryoNames(NamingScheme):
     label_unit = "minute"
     label_range = (51, 204)
     stack_axis = "T"
-    grey = True
 
     def parse(self, path: PurePath) -> Fields | None:
         """Read all that the name says: by minute first, which is the order of a movie."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from napari_cellclf.core.image import Image
+from napari_cellclf.core.image import Image, collapse_grey
 from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io.bmp import read_bmp, read_bmp_header
 from napari_cellclf.io.decoding import decoding, limit_or_default
@@ -18,12 +18,12 @@ _READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg, "bmp": read_b
 
 
 def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
-    """Read one TIFF, PNG, JPEG or BMP file.
+    """Read one TIFF, PNG, JPEG or BMP file; colours that are equal everywhere are one channel.
 
     `limit_bytes`: bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
     """
     file, kind = _identify(path)
-    return _READERS[kind](file, limit_or_default(limit_bytes))
+    return collapse_grey(_READERS[kind](file, limit_or_default(limit_bytes)))
 
 
 def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
@@ -32,7 +32,7 @@ def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
     `limit_bytes`: bytes of decoded pixels allowed.
     """
     kind = _kind(file, read_head(file, 512))
-    return _READERS[kind](file, limit_or_default(limit_bytes))
+    return collapse_grey(_READERS[kind](file, limit_or_default(limit_bytes)))
 
 
 def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> TiffHeader:
@@ -44,7 +44,7 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
     header = (
         read_bmp_header(file, limit) if kind == "bmp" else read_raster_header(file, kind, limit)
     )
-    return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype)
+    return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype, header.white)
 
 
 def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:

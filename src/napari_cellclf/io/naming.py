@@ -59,8 +59,6 @@ class NamingScheme(ABC):
         The column that `describe` adds with the publisher's split.
     stack_axis : str
         Axis along which the images of a folder are stacked: ``"P"`` (positions) or ``"T"`` (time).
-    grey : bool
-        Whether a colour image with three equal colours is meant to be grey.
 
     Examples
     --------
@@ -85,7 +83,6 @@ class NamingScheme(ABC):
     label_range: tuple[int, int] | None = None
     split: str | None = None
     stack_axis: str = "P"
-    grey: bool = False
 
     @abstractmethod
     def parse(self, path: PurePath) -> Fields | None:

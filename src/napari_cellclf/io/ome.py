@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ class OmeHeader:
     #: For such a set of files, position (T, Z, C) of each page of this one, in order; empty if the
     #: header does not say.
     own_planes: tuple[tuple[int, int, int], ...] = ()
+    #: How many bits of each number the camera filled, if it says.
+    significant_bits: int | None = None
 
 
 def parse_ome(xml: str, path: AnyFile, n_pages: int) -> OmeHeader | None:
@@ -59,12 +61,15 @@ def parse_ome(xml: str, path: AnyFile, n_pages: int) -> OmeHeader | None:
     # Each Image has its own Pixels; all of them share the pages of the file.
     entries = [child for child in pixels if _is(child, "TiffData")]
     outside = [entry for entry in entries if _is_elsewhere(entry, path.name, uuid)]
-    header = OmeHeader(_channel_names(pixels), _pixel_size(pixels), bool(outside))
+    header = OmeHeader(
+        _channel_names(pixels),
+        _pixel_size(pixels),
+        bool(outside),
+        significant_bits=_number(pixels, "SignificantBits", 0) or None,
+    )
     if outside:
         own = [entry for entry in entries if entry not in outside]
-        return OmeHeader(
-            header.channels, header.pixel_size, True, _own_planes(pixels, own, n_pages)
-        )
+        return replace(header, own_planes=_own_planes(pixels, own, n_pages))
     declared = _declared_planes(pixels)
     if entries and declared > n_pages:
         raise UnreadableImageError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
+from napari_cellclf.io.colours import exif_orientation, upright, white_of
 from napari_cellclf.io.decoding import check_declared, decoding
 from napari_cellclf.io.memory import AnyFile, read_head, size_of
 
@@ -34,6 +35,7 @@ _NEXT_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+_APP1 = 0xE1
 #: Each scan is a walk over all pixels, though it may take ten bytes only; the longest progressive
 #: scripts in use have a dozen.
 _MOST_SCANS = 100
@@ -61,7 +63,8 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
         if needed is None:
             raise _cut_short(path, len(data))
         pixels = imagecodecs.png_decode(needed)
-    return _image(pixels, header, path)
+        orientation = exif_orientation(_png_exif(data))
+    return _image(pixels, header, orientation, path)
 
 
 def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
@@ -83,7 +86,8 @@ def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
         if not jpeg_is_complete(data):
             raise _cut_short(path, len(data))
         pixels = imagecodecs.jpeg8_decode(data)
-    return _image(pixels, header, path)
+        orientation = exif_orientation(_jpeg_exif(data))
+    return _image(pixels, header, orientation, path)
 
 
 def read_raster_header(path: AnyFile, kind: str, limit_bytes: int) -> RasterHeader:
@@ -109,7 +113,7 @@ def _cut_short(path: AnyFile, size: int) -> UnreadableImageError:
     )
 
 
-def _image(pixels: NDArray[Any], header: RasterHeader, path: AnyFile) -> Image:
+def _image(pixels: NDArray[Any], header: RasterHeader, orientation: int, path: AnyFile) -> Image:
     if pixels.shape[:2] != (header.height, header.width):
         raise UnreadableImageError(
             f"{path}: declares {header.height}x{header.width} pixels, but holds "
@@ -117,7 +121,8 @@ def _image(pixels: NDArray[Any], header: RasterHeader, path: AnyFile) -> Image:
         )
     axes = "YX" if pixels.ndim == 2 else "YXS"
     names = ("grey", "alpha") if pixels.shape[2:] == (2,) else ()
-    return Image(pixels, axes, names, source=str(path))
+    pixels = upright(pixels, axes, orientation)
+    return Image(pixels, axes, names, white=header.white, source=str(path))
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,11 @@ class RasterHeader:
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
         """Type of the decoded array."""
         return np.dtype(np.uint16) if self.bits > 8 else np.dtype(np.uint8)
+
+    @property
+    def white(self) -> float | None:
+        """The value that is white, if it is not the largest of the type; decoders fill 8 bits."""
+        return white_of(self.bits, self.dtype) if self.bits > 8 else None
 
 
 def sniff(head: bytes) -> str | None:
@@ -200,6 +210,25 @@ def png_pixels(data: bytes) -> bytes | None:
             return b"".join((*kept, data[start:end])) if end <= len(data) else None
         position = end
     return None
+
+
+def _png_exif(data: bytes) -> bytes:
+    position = len(PNG_MAGIC)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"eXIf":
+            return data[position + 8 : position + 8 + int(length)]
+        position += 12 + int(length)
+    return b""
+
+
+def _jpeg_exif(data: bytes) -> bytes:
+    for marker, start, end in _jpeg_segments(data):
+        if marker == _APP1 and data[start : start + 6] == b"Exif\0\0":
+            return data[start:end]
+        if marker == _START_OF_SCAN:
+            break
+    return b""
 
 
 def jpeg_header(data: bytes) -> RasterHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,7 @@ def read_image(
     path : path
         A TIFF (OME, ImageJ, multi-page, ...), PNG or JPEG file, told apart by its content. A
         file whose name a naming scheme knows stands for all channels of its image, such as any
-        of ``HUVEC-01/Plate1/B02_s1_w3.png`` for an RxRx1 site. An embryo's image in RGB or RGBA
-        of equal colours, ``Stage(060)-20230811-Cycle00-embryo03-3.tif``, becomes one channel.
+        of ``HUVEC-01/Plate1/B02_s1_w3.png`` for an RxRx1 site.
     naming : NamingScheme or str, optional
         How files are named: a pattern such as ``"{well}_s{site}_w{channel}.tif"``, or the name
         of an installed scheme; by default any scheme that is installed.
@@ -40,11 +40,13 @@ def read_image(
     Returns
     -------
     Image
-        Pixels unchanged in their own dtype; axes as the file declares them (``Y`` and ``X``, ``C``
-        channels, ``S`` samples of RGB, ``Z`` depth, ``T`` time, ``I`` or ``Q`` where it only says
-        that there are several planes); channel names and pixel size in micrometres where it has
-        them; ``metadata`` with what the name says: ``experiment, plate, well, site ...`` of a
-        site (joined with RxRx1's ``metadata.csv`` if one lies in a folder above), or
+        Pixels in their own dtype, upright, with 0 as black, other colours as RGB, and grey that
+        was saved as RGB as one channel; axes as the file declares them (``Y`` and ``X``, ``C``
+        channels, ``S`` samples of RGB, ``Z`` depth, ``T`` time, ``P`` several images of one size,
+        ``I`` or ``Q`` where it only says that there are several planes); channel names and
+        pixel size in micrometres where it has them; ``metadata`` with what the name says:
+        ``experiment, plate, well, site ...`` of a site (joined with
+        RxRx1's ``metadata.csv`` if one lies in a folder above), or
         ``minute, date, cycle, embryo, slice ...`` of an embryo.
 
     Raises
@@ -87,21 +89,21 @@ def read_named(image: NamedImage, *, limit_bytes: int | None = None) -> Image:
     `limit_bytes`: bytes of decoded pixels allowed in each file.
     """
     if not image.has_channels:
-        alone = read_alone(image, limit_bytes=limit_bytes)
+        alone = read_file(image.first, limit_bytes=limit_bytes)
         return replace(alone, metadata={**alone.metadata, **image.metadata})
     files = list(image.files.values())
-    planes = [read_channel(file, limit_bytes=limit_bytes) for file in files]
+    images = [read_file(file, limit_bytes=limit_bytes) for file in files]
+    planes = [grey_plane(one, file) for one, file in zip(images, files, strict=True)]
     for file, plane in zip(files, planes, strict=True):
         check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
     return Image(
-        np.stack(planes), "CYX", image.channels, source=str(files[0]), metadata=image.metadata
+        np.stack(planes),
+        "CYX",
+        image.channels,
+        white=common_white({one.white for one in images}, files[0]),
+        source=str(files[0]),
+        metadata=image.metadata,
     )
-
-
-def read_alone(image: NamedImage, *, limit_bytes: int | None = None) -> Image:
-    """Read an image that is one file, without what its name says."""
-    found = read_file(image.first, limit_bytes=limit_bytes)
-    return collapse_grey(found) if image.scheme.grey else found
 
 
 def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[Any, Any]:
@@ -110,24 +112,6 @@ def read_channel(path: Path, *, limit_bytes: int | None = None) -> np.ndarray[An
     `limit_bytes`: bytes of decoded pixels allowed.
     """
     return grey_plane(read_file(path, limit_bytes=limit_bytes), path)
-
-
-def collapse_grey(image: Image) -> Image:
-    """Turn RGB or RGBA whose colours are equal on every pixel into one channel.
-
-    Examples
-    --------
-    >>> collapse_grey(Image(np.ones((4, 5, 3), "uint8"), "YXS")).shape
-    (4, 5)
-    """
-    if "S" not in image.axes or image.n_channels not in (2, 3, 4):
-        return image
-    axis = image.axes.index("S")
-    samples = np.moveaxis(np.asarray(image.data), axis, 0)
-    colours = samples[:3] if len(samples) > 2 else samples[:1]
-    if any(not np.array_equal(colours[0], other) for other in colours[1:]):
-        return image
-    return replace(image, data=colours[0], axes=image.axes.replace("S", ""), channels=())
 
 
 def check_like(
@@ -147,15 +131,23 @@ def check_like(
         )
 
 
+def common_white(whites: Collection[float | None], first: AnyFile) -> float | None:
+    """Return the white of channels that are opened together; refuse different ones."""
+    if len(whites) > 1:
+        raise ImageError(
+            f"{first}: its channels declare different numbers of bits; save them alike"
+        )
+    return next(iter(whites))
+
+
 def grey_plane(image: Image, path: AnyFile) -> np.ndarray[Any, Any]:
     """Return the one grey plane of an image.
 
     Returns as stored.
     """
-    grey = collapse_grey(image)
-    if grey.axes != "YX":
+    if image.axes != "YX":
         raise UnreadableImageError(
             f"{path}: a channel of a site must be a grey image, but this one has axes "
-            f"{grey.axes}; convert it to grey or rename it"
+            f"{image.axes}; convert it to grey or rename it"
         )
-    return np.asarray(grey.data)
+    return np.asarray(image.data)

@@ -15,11 +15,11 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageError, NoImagesError
-from napari_cellclf.io.files import read_header
+from napari_cellclf.io.files import read_file, read_header
 from napari_cellclf.io.local_paths import is_hidden, local_path
 from napari_cellclf.io.named_images import NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, natural_key, schemes_of
-from napari_cellclf.io.read import check_like, read_alone, read_channel
+from napari_cellclf.io.read import check_like, read_channel
 from napari_cellclf.io.tiff import TiffHeader
 
 T = TypeVar("T")
@@ -118,6 +118,7 @@ def _stack_channels(images: list[NamedImage], folder: Path, limit_bytes: int | N
         lazy_stack([image.files for image in images], present, read, shape, dtype),
         scheme.stack_axis + "CYX",
         [scheme.channel_name(channel) for channel in present],
+        white=header.white,
         source=str(folder),
         metadata={_ROWS[scheme.stack_axis]: rows, "missing_channels": missing},
     )
@@ -138,9 +139,7 @@ def _stack_files(images: list[NamedImage], folder: Path, limit_bytes: int | None
     """Stack images of one file each, of the most common size."""
     kept, dtypes = _alike(images, limit_bytes)
     scheme, of_path = kept[0].scheme, {image.first: image for image in kept}
-
-    def read_whole(path: Path) -> Image:
-        return read_alone(of_path[path], limit_bytes=limit_bytes)
+    read_whole = partial(read_file, limit_bytes=limit_bytes)
 
     first, example = _first_readable(of_path, read_whole)
     dtype = np.result_type(example.dtype, *dtypes)
@@ -159,6 +158,7 @@ def _stack_files(images: list[NamedImage], folder: Path, limit_bytes: int | None
         scheme.stack_axis + example.axes,
         example.channels,
         pixel_size=example.pixel_size,
+        white=example.white,
         source=str(folder),
         metadata={
             _ROWS[scheme.stack_axis]: rows,

@@ -16,7 +16,7 @@ from napari_cellclf.io.decoding import human_bytes
 from napari_cellclf.io.files import read_memory
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme, natural_key, parse_name
-from napari_cellclf.io.read import check_like, collapse_grey, grey_plane
+from napari_cellclf.io.read import check_like, common_white, grey_plane
 from napari_cellclf.io.sources import ImageSource
 
 
@@ -92,8 +92,8 @@ def _source(
     scheme, files = upload.scheme, upload.files
     if scheme is None or "" in files:
         (file,) = files.values()
-        grey = scheme is not None and scheme.grey
-        return ImageSource(file.name, upload.fields, read=partial(_read, file, grey, limit_bytes))
+        read = partial(read_memory, file, limit_bytes=limit_bytes)
+        return ImageSource(file.name, upload.fields, read=read)
     lacking = sorted(expected[scheme.name] - files.keys(), key=natural_key)
     missing = [scheme.channel_name(channel) for channel in lacking]
     says = dict(upload.fields) | ({"missing_channels": missing} if missing else {})
@@ -101,11 +101,6 @@ def _source(
     listed = [files[channel] for channel in ordered]
     names = [scheme.channel_name(channel) for channel in ordered]
     return ImageSource(listed[0].name, says, read=partial(_read_planes, listed, names, limit_bytes))
-
-
-def _read(file: MemoryFile, grey: bool, limit_bytes: int | None) -> Image:
-    found = read_memory(file, limit_bytes=limit_bytes)
-    return collapse_grey(found) if grey else found
 
 
 def _chosen(
@@ -123,12 +118,15 @@ def _read_planes(
     files: Sequence[MemoryFile], names: Sequence[str], limit_bytes: int | None
 ) -> Image:
     planes: list[np.ndarray[Any, Any]] = []
+    whites = set()
     for file in files:
         # Together they are one image, which may not be larger than one file.
         taken = sum(plane.nbytes for plane in planes)
         left = None if limit_bytes is None else max(1, limit_bytes - taken)
         try:
-            planes.append(grey_plane(read_memory(file, limit_bytes=left), file))
+            image = read_memory(file, limit_bytes=left)
+            planes.append(grey_plane(image, file))
+            whites.add(image.white)
         except ImageTooLargeError:
             if limit_bytes is None or not planes:
                 raise
@@ -138,4 +136,5 @@ def _read_planes(
             ) from None
     for file, plane in zip(files, planes, strict=True):
         check_like(file, plane.shape, plane.dtype, files[0], planes[0].shape, planes[0].dtype)
-    return Image(np.stack(planes), "CYX", tuple(names), source=files[0].name)
+    white = common_white(whites, files[0])
+    return Image(np.stack(planes), "CYX", tuple(names), white=white, source=files[0].name)

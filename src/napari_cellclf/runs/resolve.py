@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.channels import ChannelSpec, says_nothing
 from napari_cellclf.core.normalization import Fixed
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
@@ -141,7 +141,7 @@ def _channels_of_first(paths: Iterable[str], naming: str | None) -> list[str]:
             reasons.append(str(error))
             continue
         if len(channels) == 1:
-            return [channels[0] or "image"]
+            return ["image" if says_nothing(channels[0]) else channels[0]]
         return [name or f"channel {number}" for number, name in enumerate(channels, start=1)]
     raise DatasetError(f"none of the training images can be read; the first: {reasons[0]}")
 

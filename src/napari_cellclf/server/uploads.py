@@ -16,10 +16,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from napari_cellclf.core.channels import missing_message, order_warning, taken_in_order
+from napari_cellclf.core.image import GREY
 from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.memory import MemoryFile
 from napari_cellclf.io.raster import sniff
-from napari_cellclf.io.read import collapse_grey
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy, one_line
 from napari_cellclf.server.settings import Limits
 
@@ -185,11 +185,8 @@ class UploadedImage:
         expected = self.preprocessing.channels
         image = self.source.read()
         self._check_size(image)
-        if not any(spec.matches("red") for spec in expected):
-            # Clients often save grey images with three equal colours.
-            image = collapse_grey(image)
         stem = PurePath(self.source.id).stem
-        if image.channels == ("",) and any(spec.matches(stem) for spec in expected):
+        if image.channels in (("",), (GREY,)) and any(spec.matches(stem) for spec in expected):
             image = replace(image, channels=(stem,))
         self._note_channels(image)
         return image
