@@ -123,6 +123,9 @@ class ImageChoice:
         """Names of the channels for matching; empty strings where they have none of their own."""
         if len(self.layers) == 1 and "C" in self.axes:
             return ("",) * len(self.channels)
+        if len(self.layers) == 1 and "S" not in self.axes and not self.named_by_reader:
+            # What a single layer is called says which image it is, not which stain.
+            return ("",)
         return self.channels
 
     @property
@@ -216,7 +219,9 @@ def _choice(group: Sequence[LayerInfo], n_channels: int) -> ImageChoice:
         return replace(choice, problem=_why_not_together(group))
     choice = ImageChoice(title, (first,), layer_axes(first), (), path)
     choice = replace(choice, channels=_channels((first,), choice.axes))
-    guess = [i for i in choice.candidate_axes if first.shape[i] == n_channels > 1]
+    # An axis that is called depth or time is not the channels, however long it is.
+    unnamed = [i for i in choice.candidate_axes if not known_letters(first)[i]]
+    guess = [i for i in unnamed if first.shape[i] == n_channels > 1]
     if "C" not in choice.axes and len(guess) == 1:
         return with_channel_axis(choice, guess[0])
     return choice
