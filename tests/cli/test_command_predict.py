@@ -247,7 +247,7 @@ def test_a_reason_is_said_once_and_how_often(
     result = cellclf("predict", bundle, *images, plate, "--out", tmp_path / "p.csv")
     first, more, *_ = result.err.splitlines()
     assert first.startswith(f"cellclf: {images[0]}: the image has no channel for w1 Hoechst")
-    assert "it has red, green, blue;" in first
+    assert "it has grey;" in first
     assert more == f"cellclf: ... and 2 more images for the same reason as {images[0]}"
     assert len(read_table(tmp_path / "p.bad_files.csv")) == 3
 
