@@ -144,3 +144,35 @@ def open_widget(make_napari_viewer: Callable[..., Any], models: Path) -> Callabl
         return viewer, widget
 
     return opener
+
+
+@pytest.fixture
+def answer_dialog(qtbot: Any) -> Callable[..., None]:
+    """Type a path into the file dialog that is open, and confirm it as a user does."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit, QWidget
+
+    def answer(inside: QWidget, path: Path | None, *, key: bool = False) -> None:
+        (dialog,) = inside.findChildren(QFileDialog)
+        assert dialog.isVisible()
+        assert not dialog.isModal()
+        line = dialog.findChild(QLineEdit, "fileNameEdit")
+        # Without the focus Qt takes what is completed while one types for files that are chosen.
+        dialog.activateWindow()
+        line.setFocus()
+        qtbot.waitUntil(line.hasFocus, timeout=10_000)
+        if path is not None:
+            line.selectAll()
+            qtbot.keyClicks(line, str(path))
+        saves = dialog.acceptMode() == QFileDialog.AcceptMode.AcceptSave
+        kind = (
+            QDialogButtonBox.StandardButton.Save if saves else QDialogButtonBox.StandardButton.Open
+        )
+        with qtbot.waitSignal(dialog.destroyed, timeout=10_000):
+            if key:
+                qtbot.keyClick(line, Qt.Key.Key_Return)
+            else:
+                button = dialog.findChild(QDialogButtonBox).button(kind)
+                qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    return answer

@@ -116,7 +116,7 @@ def test_it_lists_what_is_here_and_what_can_be_fetched(part: Any) -> None:
 
 
 def test_fetch_use_share_and_remove(
-    part: Any, own_models: Path, tmp_path: Path, qtbot: Any
+    part: Any, own_models: Path, tmp_path: Path, qtbot: Any, answer_dialog: Any
 ) -> None:
     models = part.form.models
     models.form.tree.select("grey")
@@ -125,7 +125,10 @@ def test_fetch_use_share_and_remove(
     assert (own_models / "grey.cellclf").exists()
     assert part.form.model.current().reference == "grey"
     assert part.form.model.current().classes == CLASSES
-    models.share_selected(str(tmp_path / "shared.cellclf"))
+    qtbot.mouseClick(models.form.share, Qt.MouseButton.LeftButton)
+    # What is selected meanwhile is not what was asked for.
+    models.form.tree.select("rxrx1-celltype")
+    answer_dialog(models, tmp_path / "shared")
     assert "shared.cellclf" in finish(qtbot, part)
     assert part.form.model.choose(str(tmp_path / "shared.cellclf"))
     assert part.form.model.current().classes == CLASSES
@@ -142,7 +145,9 @@ def test_fetch_use_share_and_remove(
     assert "grey" not in part.form.model.references()
 
 
-def test_export_in_the_format_that_is_chosen(part: Any, tmp_path: Path, qtbot: Any) -> None:
+def test_export_in_the_format_that_is_chosen(
+    part: Any, tmp_path: Path, qtbot: Any, answer_dialog: Any
+) -> None:
     models = part.form.models
     models.form.tree.select("rxrx1-celltype")
     assert not models.form.export_form.isVisibleTo(models)
@@ -151,12 +156,15 @@ def test_export_in_the_format_that_is_chosen(part: Any, tmp_path: Path, qtbot: A
     box = models.form.export_form.settings.control("format").native
     while box.currentText() != "bioimageio":
         qtbot.keyClick(box, Qt.Key.Key_Down)
-    models.export_selected(str(tmp_path / "out.zip"))
+    export = models.form.export_form.export
+    qtbot.mouseClick(export, Qt.MouseButton.LeftButton)
+    answer_dialog(models, tmp_path / "out.zip")
     assert "--author" in finish(qtbot, part)
     assert models.form.message.is_wrong()
     while box.currentText() != "onnx":
         qtbot.keyClick(box, Qt.Key.Key_Up)
-    models.export_selected(str(tmp_path / "out.onnx"))
+    qtbot.mouseClick(export, Qt.MouseButton.LeftButton)
+    answer_dialog(models, tmp_path / "out", key=True)
     assert "out.onnx" in finish(qtbot, part)
     assert not models.form.message.is_wrong(), models.form.message.text()
     assert (

@@ -18,18 +18,32 @@ def ask_for_path(
     on_path: Callable[[str], Any],
     *,
     mode: QFileDialog.FileMode = QFileDialog.FileMode.Directory,
-    save_as: str = "",
 ) -> QFileDialog:
-    """Open a file dialog beside the window and call back with what was chosen."""
+    """Open a dialog beside the window and call back with the file or folder that was chosen."""
     dialog = QFileDialog(parent, title)
-    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.setFileMode(mode)
-    if save_as:
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        suffix = Path(save_as).suffix
-        dialog.setDefaultSuffix(suffix.removeprefix("."))
-        dialog.setNameFilter(f"*{suffix}")
-        dialog.selectFile(save_as)
+    return _show(dialog, on_path)
+
+
+def ask_where_to_save(
+    parent: QWidget, title: str, on_path: Callable[[str], Any], name: str
+) -> QFileDialog:
+    """Open a dialog beside the window that asks for a file to write; it asks before replacing one.
+
+    `name`: what the file is called unless the user types another name, with its suffix.
+    """
+    dialog = QFileDialog(parent, title)
+    dialog.setFileMode(QFileDialog.FileMode.AnyFile)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    suffix = Path(name).suffix
+    dialog.setDefaultSuffix(suffix.removeprefix("."))
+    dialog.setNameFilter(f"*{suffix}")
+    dialog.selectFile(name)
+    return _show(dialog, on_path)
+
+
+def _show(dialog: QFileDialog, on_path: Callable[[str], Any]) -> QFileDialog:
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.setModal(False)
     dialog.fileSelected.connect(on_path)
     dialog.show()

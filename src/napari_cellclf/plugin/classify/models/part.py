@@ -11,14 +11,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_cellclf.core.progress import Progress
-from napari_cellclf.models.export.export_options import FORMATS
+from napari_cellclf.models.export.export_options import FORMATS, ExportOptions
 from napari_cellclf.plugin.classify.models import work
 from napari_cellclf.plugin.classify.models.forms import ExportForm, ImportForm, ServerForm
 from napari_cellclf.plugin.classify.models.shelf import Details, ModelTree, ShelfEntry, in_words
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import MessageLine, show_text
-from napari_cellclf.plugin.shared.path_field import ask_for_path
+from napari_cellclf.plugin.shared.path_field import ask_for_path, ask_where_to_save
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.foreign import ForeignFile
@@ -97,25 +97,21 @@ class ModelsPart(QWidget):
             lambda _: self._on_removed(entry),
         )
 
-    def share_selected(self, path: str) -> None:
-        """Pack the selected model into one file."""
-        entry = self.form.tree.entry()
-        if entry is not None and entry.is_here:
-            self._start(
-                f"Packing {entry.title}…",
-                lambda _: work.share(entry, Path(path)),
-                lambda made: self.form.message.say(f"Written: {made}; Open… takes it elsewhere."),
-            )
+    def share(self, entry: ShelfEntry, path: str) -> None:
+        """Pack a model into one file."""
+        self._start(
+            f"Packing {entry.title}…",
+            lambda _: work.share(entry, Path(path)),
+            lambda made: self.form.message.say(f"Written: {made}; Open… takes it elsewhere."),
+        )
 
-    def export_selected(self, path: str) -> None:
-        """Export the selected model in the format that stands in the form."""
-        entry, options = self.form.tree.entry(), self.form.export_form.options()
-        if entry is not None and entry.is_here:
-            self._start(
-                f"Exporting {entry.title} (this loads TensorFlow and takes some seconds)…",
-                lambda ticket: work.export(entry, options, Path(path), ticket),
-                self._on_exported,
-            )
+    def export(self, entry: ShelfEntry, options: ExportOptions, path: str) -> None:
+        """Export a model."""
+        self._start(
+            f"Exporting {entry.title} (this loads TensorFlow and takes some seconds)…",
+            lambda ticket: work.export(entry, options, Path(path), ticket),
+            self._on_exported,
+        )
 
     def look_at(self, path: str) -> None:
         """Look at somebody else's network and ask for what it does not say."""
@@ -237,15 +233,27 @@ class ModelsPart(QWidget):
         self.form.server_form.address.setFocus()
 
     def _ask_where_to_export(self) -> None:
-        entry = self.form.tree.entry()
-        if entry is not None:
-            suffix = FORMATS[self.form.export_form.options().format].suffix
-            ask_for_path(self, "Export", self.export_selected, save_as=f"{entry.name}{suffix}")
+        entry, options = self.form.tree.entry(), self.form.export_form.options()
+        if entry is None or not entry.is_here:
+            self.form.message.say("Select one of the models that are here to export it.")
+            return
+        # Another model may be selected while the dialog is open.
+        ask_where_to_save(
+            self,
+            f"Export {entry.title}",
+            lambda path: self.export(entry, options, path),
+            f"{entry.name}{FORMATS[options.format].suffix}",
+        )
 
-    def _ask_where_to(self) -> None:
+    def _ask_where_to_share(self) -> None:
         entry = self.form.tree.entry()
         if entry is not None:
-            ask_for_path(self, "Share", self.share_selected, save_as=f"{entry.name}.cellclf")
+            ask_where_to_save(
+                self,
+                f"Share {entry.title}",
+                lambda path: self.share(entry, path),
+                f"{entry.name}.cellclf",
+            )
 
     def _connect(self) -> None:
         self.form.tree.selected.connect(self._on_selected)
@@ -253,7 +261,7 @@ class ModelsPart(QWidget):
         self.form.use.clicked.connect(self._on_use)
         self.form.card.clicked.connect(self._on_card)
         self.form.fetch.clicked.connect(self.fetch_selected)
-        self.form.share.clicked.connect(self._ask_where_to)
+        self.form.share.clicked.connect(self._ask_where_to_share)
         self.form.export.clicked.connect(self.form.export_form.show)
         self.form.export_form.wanted.connect(self._ask_where_to_export)
         self.form.remove.clicked.connect(self.remove_selected)

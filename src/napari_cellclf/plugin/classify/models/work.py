@@ -86,6 +86,7 @@ def ask_server(address: str, token: str) -> ModelChoice:
         classes=spec.class_names,
         is_remote=True,
         token=given,
+        fingerprint=spec.fingerprint,
     )
 
 
