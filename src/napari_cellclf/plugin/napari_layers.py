@@ -126,12 +126,13 @@ def colormap_of(channel: str, index: int) -> str:
 
     Examples
     --------
-    >>> colormap_of("w3 Phalloidin", 0)
-    'red'
+    >>> colormap_of("w3 Phalloidin", 0), colormap_of("Green", 0)
+    ('red', 'green')
     """
     from napari_cellclf.io.naming import channel_facts
 
-    return channel_facts(channel)[1] or _COLORMAPS[index % len(_COLORMAPS)]
+    own = channel.lower() if channel.lower() in _COLORMAPS else None
+    return channel_facts(channel)[1] or own or _COLORMAPS[index % len(_COLORMAPS)]
 
 
 def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
@@ -147,7 +148,7 @@ def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     (1.275, 254.49)
     """
     leading = tuple(data.shape[:-2])
-    planes = _in_memory([data[index] for index in _some_positions(leading)])
+    planes = in_memory([data[index] for index in _some_positions(leading)])
     return _limits([_thin(plane) for plane in planes], n_channels)
 
 
@@ -161,16 +162,21 @@ def _sample(image: Image) -> list[NDArray[Any]]:
         at = dict(zip(leading, position, strict=True))
         planes.append(image.data[tuple(at.get(letter, slice(None)) for letter in image.axes)])
     if "C" not in left:
-        return [_thin(plane)[None] for plane in _in_memory(planes)]
-    return [_thin(np.moveaxis(plane, left.index("C"), 0)) for plane in _in_memory(planes)]
+        return [_thin(plane)[None] for plane in in_memory(planes)]
+    return [_thin(np.moveaxis(plane, left.index("C"), 0)) for plane in in_memory(planes)]
 
 
-def _in_memory(planes: Sequence[Any]) -> list[NDArray[Any]]:
-    """Read lazy planes together, so that dask decodes their files side by side."""
+def in_memory(planes: Sequence[Any]) -> list[NDArray[Any]]:
+    """Read lazy planes, in any thread.
+
+    napari gives dask a cache that all computations of the process share and that only one thread
+    may use at a time; a thread of ours beside napari's made it raise KeyError. Computed without
+    callbacks, nothing of ours touches it.
+    """
     if any(hasattr(plane, "__dask_graph__") for plane in planes):
         from dask.base import compute
 
-        planes = compute(*planes)  # type: ignore[no-untyped-call]
+        planes = compute(*planes, callbacks=())  # type: ignore[no-untyped-call]
     return [np.asarray(plane) for plane in planes]
 
 

@@ -45,6 +45,8 @@ class LayerInfo:
     metadata: tuple[tuple[str, Any], ...] = ()
     #: The file that napari read the layer from.
     path: str | None = None
+    #: How often its pixels have been replaced since it was opened.
+    version: int = 0
 
     def known(self, name: str) -> Any:
         """Return an entry of the reader's metadata, None where there is none."""
@@ -137,6 +139,11 @@ class ImageChoice:
     def keys(self) -> frozenset[Hashable]:
         """Identities of the layers."""
         return frozenset(layer.key for layer in self.layers)
+
+    def fed_by(self, channel: int) -> Hashable:
+        """Identify the pixels of a channel; others where the layer's data was replaced."""
+        layer = self.layers[channel if len(self.layers) > 1 else 0]
+        return layer.key, layer.version, None if len(self.layers) > 1 else channel
 
     @property
     def candidate_axes(self) -> tuple[int, ...]:

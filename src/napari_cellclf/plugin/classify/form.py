@@ -51,7 +51,9 @@ class ClassifyForm(QWidget):
         self.image = wide_combo("The open image to classify; select its layers.")
         self.axis = wide_combo("The axis of the layer that holds the channels.")
         self.channels = ChannelForm()
-        self.folder = PathField("folder, or CSV table with a path column", "Choose a folder")
+        self.folder = PathField(
+            "folder, or CSV table with a path column", "Choose images", file="CSV table"
+        )
         self.naming = NamingField()
         self.tabs = QTabWidget()
         self.message = MessageLine()

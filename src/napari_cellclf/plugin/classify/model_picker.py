@@ -78,6 +78,7 @@ class ModelPicker(QWidget):
     def _fill(self, reference: str) -> None:
         listed = named_models()
         known = {choice.reference for choice in listed}
+        self._added = [one for one in map(_again, self._added) if one is not None]
         for choice in [*listed, *(one for one in self._added if one.reference not in known)]:
             self._box.addItem(choice.title, choice)
             if choice.reference == reference:
@@ -125,6 +126,16 @@ def named_models() -> list[ModelChoice]:
     return [describe_model(model.name) for model in list_models()]
 
 
+def _again(choice: ModelChoice) -> ModelChoice | None:
+    """Read a model's description again; None if it is no longer there."""
+    if choice.is_remote:
+        return choice
+    try:
+        return describe_model(choice.reference)
+    except CellclfError:
+        return None
+
+
 def describe_model(reference: str) -> ModelChoice:
     """Read what the form needs of a model, without loading its network."""
     from napari_cellclf.bundles.bundle import read_spec
@@ -133,4 +144,5 @@ def describe_model(reference: str) -> ModelChoice:
     # The hashes of all files are checked when the model is loaded, off the GUI's thread.
     spec = read_spec(find_model(reference))
     title = spec.title or spec.name
-    return ModelChoice(reference, title, spec.input.preprocessing.channels, spec.class_names)
+    channels = spec.input.preprocessing.channels
+    return ModelChoice(reference, title, channels, spec.class_names, fingerprint=spec.fingerprint)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
+from napari_cellclf.io.decoding import decoding
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.request import ClassifyRequest
+from napari_cellclf.plugin.napari_layers import in_memory
 
 if TYPE_CHECKING:
     from napari_cellclf.io.sources import ImageSource
@@ -71,9 +74,11 @@ def read_plane(
         for spec, source in zip(request.model.channels, request.sources, strict=True)
         if source is not None and choice.channels[source] not in absent
     ]
-    planes = [_channel_plane(choice, arrays, source, position) for _, source in picked]
-    names = tuple(name for name, _ in picked)
-    return Image(np.stack(planes), "CYX", names, source=plane_id(choice, number, position))
+    source_id = plane_id(choice, number, position)
+    # Whatever reads the pixels of somebody else's layer, one plane of it must not end the run.
+    with decoding(Path(source_id)):
+        pixels = np.stack([_channel_plane(choice, arrays, one, position) for _, one in picked])
+    return Image(pixels, "CYX", tuple(name for name, _ in picked), source=source_id)
 
 
 def _channel_plane(
@@ -85,7 +90,7 @@ def _channel_plane(
     if not several:
         at |= {axis: channel for axis, letter in enumerate(choice.axes) if letter in "CS"}
     key = tuple(at.get(axis, slice(None)) for axis in range(len(choice.axes)))
-    return np.asarray(array[key])
+    return in_memory([array[key]])[0]
 
 
 def _described(choice: ImageChoice, number: int) -> dict[str, Any] | None:

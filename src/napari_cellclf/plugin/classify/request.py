@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
@@ -33,6 +33,8 @@ class ModelChoice:
     is_remote: bool = False
     #: The secret that the server asks for.
     token: str | None = field(default=None, repr=False)
+    #: Tells it from another model that had or gets the same name.
+    fingerprint: str = field(default="", repr=False)
 
     @property
     def summary(self) -> str:
@@ -68,6 +70,8 @@ class ClassifyRequest:
     command: str = ""
     #: How the files in the folder are named; None for any installed scheme.
     naming: str | None = None
+    #: What the predictions belong to: they are shown while the form asks exactly this.
+    question: Hashable = None
 
     @property
     def mapping(self) -> dict[str, str | None] | None:
@@ -77,6 +81,22 @@ class ClassifyRequest:
         names = [spec.name for spec in self.model.channels]
         chosen = [None if i is None else self.image.channels[i] for i in self.sources]
         return dict(zip(names, chosen, strict=True))
+
+
+def layers_question(
+    model: ModelChoice | None, image: ImageChoice | None, sources: Sources
+) -> Hashable:
+    """Identify what the form asks about layers; None while it asks nothing."""
+    if model is None or image is None or len(sources) != len(model.channels):
+        return None
+    fed = tuple(None if source is None else image.fed_by(source) for source in sources)
+    return model, image.keys, image.axes, fed
+
+
+def folder_question(model: ModelChoice | None, folder: str, naming: str | None) -> Hashable:
+    """Identify what the form asks about a folder; None while it asks nothing."""
+    place = folder.strip()
+    return (model, str(expanded(place)), naming) if model is not None and place else None
 
 
 def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:
@@ -125,7 +145,8 @@ def plan(
         names = ", ".join(lacking or [spec.name for spec in model.channels])
         return Refusal(f"The model needs {names}; choose which channels of the image to use.")
     command = _layer_command(model, image, sources, proposed)
-    return ClassifyRequest(model, image, sources=sources, command=command)
+    question = layers_question(model, image, sources)
+    return ClassifyRequest(model, image, sources=sources, command=command, question=question)
 
 
 def plan_folder(
@@ -143,8 +164,13 @@ def plan_folder(
         chosen = naming_text(naming)
     except NameParseError as error:
         return Refusal(sentence(str(error)))
-    command = command_line(model, str(path), naming=chosen)
-    return ClassifyRequest(model, folder=str(path), naming=chosen, command=command)
+    return ClassifyRequest(
+        model,
+        folder=str(path),
+        naming=chosen,
+        command=command_line(model, str(path), naming=chosen),
+        question=folder_question(model, folder, naming),
+    )
 
 
 def command_line(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from napari_cellclf.errors import InputError
-from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.job import ImageResult, Summary
 from napari_cellclf.plugin.classify.pixels import Position, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
@@ -149,9 +148,17 @@ def save_table(results: Results, path: str) -> None:
 
 
 def summary_message(
-    results: Results, summary: Summary, seconds: float, *, removed: bool = False
+    results: Results,
+    summary: Summary,
+    seconds: float,
+    *,
+    removed: bool = False,
+    shown: bool = True,
 ) -> str:
-    """Say how a run ended."""
+    """Say how a run ended.
+
+    `removed`: whether the image was; `shown`: whether the form still asks what the run was about.
+    """
     images = f"{summary.done} image" + ("" if summary.done == 1 else "s")
     if summary.cancelled:
         text = f"Stopped: {summary.done} of {summary.total} images were classified."
@@ -167,7 +174,24 @@ def summary_message(
     if removed:
         title = "The image" if results.request.image is None else results.request.image.title
         text += f" {title} was removed meanwhile; its predictions are only here, to be saved."
-    return text
+    return text if shown or removed else text + where_kept(results)
+
+
+def where_kept(results: Results) -> str:
+    """Say what to choose to see predictions that are not shown."""
+    request = results.request
+    subject = request.folder if request.image is None else request.image.title
+    return f" To see the predictions, choose {request.model.title} and {subject} as they were."
+
+
+def failure_message(results: Results | None, message: str, *, shown: bool) -> str:
+    """Say why a run failed, and that what was predicted before is kept."""
+    count = 0 if results is None else len(results.records)
+    if results is None or not count:
+        return message
+    kept = f"{count} image was" if count == 1 else f"{count} images were"
+    text = f"{message} Before that, {kept} classified; these predictions are kept."
+    return text if shown else text + where_kept(results)
 
 
 def _describe(record: dict[str, Any]) -> str:
@@ -189,24 +213,19 @@ def _below(folder: str | None, identity: str) -> str:
 
 
 class ResultsBook:
-    """The latest predictions for each image, and for a folder."""
+    """The latest predictions for each question: model, image or folder, and channels."""
 
     def __init__(self) -> None:
         self.running: Results | None = None
+        #: Of an image that was removed while it was classified; shown until something is chosen.
         self.orphan: Results | None = None
-        self._images: dict[frozenset[Hashable], Results] = {}
-        self._folder: Results | None = None
+        self._known: dict[Hashable, Results] = {}
 
     def begin(self, results: Results) -> None:
-        """Take up the predictions of a job that starts, in place of those for the same image."""
+        """Take up the predictions of a job that starts, in place of those for the same question."""
         self.running = results
         self.orphan = None
-        if results.request.image is None:
-            self._folder = results
-        else:
-            # The newest last, also where an image is classified again.
-            self._images.pop(results.keys, None)
-            self._images[results.keys] = results
+        self._known[results.request.question] = results
 
     def end(self, *, removed: bool = False) -> Results | None:
         """Note that the job has ended."""
@@ -214,26 +233,18 @@ class ResultsBook:
         self.orphan = results if removed else None
         return results
 
-    def fail(self) -> None:
-        """Forget the predictions of the job, which has failed."""
+    def fail(self) -> Results | None:
+        """Note that the job has failed; what it predicted before is kept."""
         results = self.end()
-        if results is self._folder:
-            self._folder = None
-        elif results is not None:
-            self._images.pop(results.keys, None)
+        if results is not None and not results.rows:
+            self._known.pop(results.request.question, None)
+        return results
 
     def forget_others(self, layers: Collection[Hashable]) -> None:
-        """Forget predictions for images of which no layer is among those given."""
+        """Forget predictions for images of which a layer is not among those given."""
         kept = frozenset(layers)
-        self._images = {keys: one for keys, one in self._images.items() if keys & kept}
+        self._known = {asked: one for asked, one in self._known.items() if one.keys <= kept}
 
-    def for_folder(self) -> Results | None:
-        """Return the predictions for the folder."""
-        return self._folder
-
-    def for_image(self, choice: ImageChoice | None) -> Results | None:
-        """Return the newest predictions for an image, or for one that it is part of."""
-        if self.orphan is not None or choice is None:
-            return self.orphan
-        fitting = [one for keys, one in self._images.items() if choice.keys <= keys]
-        return fitting[-1] if fitting else None
+    def find(self, question: Hashable) -> Results | None:
+        """Return the predictions that belong to what is asked now."""
+        return self.orphan or self._known.get(question)

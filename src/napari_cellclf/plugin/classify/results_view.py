@@ -29,8 +29,8 @@ _STEPS = 1000
 class ResultsView(QWidget):
     """Bars for the image that is looked at, a table of all images of a run."""
 
-    #: A row of the table was clicked; carries its number.
-    row_clicked = Signal(int)
+    #: The user went to a row of the table; carries its number.
+    row_chosen = Signal(int)
     #: The table is to be saved.
     save_wanted = Signal()
 
@@ -46,7 +46,11 @@ class ResultsView(QWidget):
         self.bars = Bars()
         self._model = ResultsTable(self)
         self.table = _make_table(self._model)
-        self.table.clicked.connect(self._on_click)
+        self._following = False
+        selection = self.table.selectionModel()
+        if selection is not None:
+            # However a row is reached: by the mouse, arrow keys, Home or typing its name.
+            selection.currentRowChanged.connect(self._on_row)
         self._save = QPushButton("Save table as CSV…")
         self._save.clicked.connect(self._on_save)
         column = QVBoxLayout(self)
@@ -86,15 +90,19 @@ class ResultsView(QWidget):
         self._about.setVisible(row is not None)
         self.bars.show_classes(top[:N_BARS])
         if number is not None and self.table.currentIndex().row() != number:
+            self._following = True
             self.table.selectRow(number)
+            self._following = False
 
     def selected_row(self) -> int | None:
         """Return the number of the row that is selected in the table."""
         index = self.table.currentIndex()
         return index.row() if index.isValid() else None
 
-    def _on_click(self, index: QModelIndex) -> None:
-        self.row_clicked.emit(index.row())
+    def _on_row(self, index: QModelIndex) -> None:
+        # Not where the table itself follows the slider.
+        if index.isValid() and not self._following:
+            self.row_chosen.emit(index.row())
 
     def _on_save(self) -> None:
         self.save_wanted.emit()

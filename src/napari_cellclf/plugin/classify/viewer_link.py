@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ class ViewerLink:
         self._viewer = viewer
         self._on_layers = on_layers
         self._on_slider = on_slider
+        # How often the pixels of a layer were replaced, which its identity does not tell.
+        self._versions: Counter[Hashable] = Counter()
         viewer.layers.events.connect(self._layers_changed)
         viewer.layers.selection.events.changed.connect(self._selection_changed)
         viewer.dims.events.point.connect(self._slider_moved)
@@ -48,26 +51,33 @@ class ViewerLink:
         """Describe the image layers, in the order of the layer list."""
         from napari.layers import Image
 
-        return [_describe(layer) for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [
+            _describe(layer, self._versions[layer.unique_id])
+            for layer in self._viewer.layers
+            if isinstance(layer, Image)
+        ]
 
     def selected(self) -> set[Hashable]:
         """Return the identities of the selected layers."""
         return {layer.unique_id for layer in self._viewer.layers.selection}
 
     def arrays(self, choice: ImageChoice) -> tuple[Any, ...] | None:
-        """Return the data of an image's layers at full resolution."""
+        """Return the data of an image's layers at full resolution; None if one is gone."""
         found = [self._find(info.key) for info in choice.layers]
         if any(layer is None for layer in found):
             return None
         return tuple(layer.data[0] if layer.multiscale else layer.data for layer in found)
 
-    def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> int:
+    def intact(self, choice: ImageChoice) -> list[Hashable]:
+        """Return which of an image's layers are still there with the same pixels."""
+        now = {layer.key: layer.version for layer in self.layers()}
+        return [layer.key for layer in choice.layers if now.get(layer.key) == layer.version]
+
+    def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> None:
         """Write a run's predictions into the metadata of layers."""
-        layers = [layer for layer in map(self._find, keys) if layer is not None]
-        for layer in layers:
+        for layer in filter(None, map(self._find, keys)):
             known = layer.metadata.get(KEY) or {}
             layer.metadata = {**layer.metadata, KEY: {**known, "result": summary}}
-        return len(layers)
 
     def position(self, choice: ImageChoice) -> Position | None:
         """Return which plane of an image is looked at."""
@@ -113,6 +123,8 @@ class ViewerLink:
         return layer is not None and bool(layer.visible)
 
     def _layers_changed(self, event: Any) -> None:
+        if event.type == "data":
+            self._versions[self._viewer.layers[event.index].unique_id] += 1
         if event.type in _LAYER_EVENTS:
             self._on_layers()
 
@@ -123,7 +135,7 @@ class ViewerLink:
         self._on_slider()
 
 
-def _describe(layer: Any) -> LayerInfo:
+def _describe(layer: Any, version: int) -> LayerInfo:
     data = layer.data[0] if layer.multiscale else layer.data
     known = layer.metadata.get(KEY) or {}
     return LayerInfo(
@@ -134,4 +146,5 @@ def _describe(layer: Any) -> LayerInfo:
         tuple(layer.axis_labels),
         tuple(known.items()),
         None if layer.source.path is None else str(layer.source.path),
+        version,
     )

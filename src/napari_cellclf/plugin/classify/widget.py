@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
@@ -22,6 +23,8 @@ from napari_cellclf.plugin.classify.job import (
 )
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
+    folder_question,
+    layers_question,
     plan,
     plan_folder,
 )
@@ -29,6 +32,7 @@ from napari_cellclf.plugin.classify.results import (
     Results,
     ResultsBook,
     canvas_text,
+    failure_message,
     layer_summary,
     save_table,
     summary_message,
@@ -37,7 +41,7 @@ from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.shared.controls import DockedWidget
 from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.messages import Refusal
-from napari_cellclf.plugin.shared.path_field import ask_for_path
+from napari_cellclf.plugin.shared.path_field import ask_where_to_save
 from napari_cellclf.plugin.shared.preferences import share_registries
 
 if TYPE_CHECKING:
@@ -109,17 +113,15 @@ class ClassifyWidget(DockedWidget):
         self._start(Job(request, arrays, self._model))
         return True
 
-    def save_csv(self, path: str) -> bool:
-        """Write the predictions that are shown as a CSV table."""
-        if self._shown is None:
-            self._say("Nothing to save yet; press Classify first.", wrong=True)
-            return False
+    def save_csv(self, results: Results, path: str) -> bool:
+        """Write predictions as a CSV table."""
         try:
-            save_table(self._shown, path)
+            save_table(results, path)
         except (CellclfError, OSError) as error:
             self._say(f"The table was not saved: {error}", wrong=True)
             return False
-        self._say(f"Saved {len(self._shown.records)} rows to {path}.")
+        count = len(results.records)
+        self._say(f"Saved {count} row{'s' * (count != 1)} to {path}.")
         return True
 
     def shut_down(self) -> None:
@@ -146,7 +148,7 @@ class ClassifyWidget(DockedWidget):
         form.naming.changed.connect(self._on_form)
         form.classify.clicked.connect(self.classify)
         form.cancel.clicked.connect(self._on_cancel)
-        form.results.row_clicked.connect(self._on_row_clicked)
+        form.results.row_chosen.connect(self._on_row_chosen)
         form.results.save_wanted.connect(self._on_save)
         self._image.changed.connect(self._on_form)
         runner.status.connect(self._on_status)
@@ -165,6 +167,13 @@ class ClassifyWidget(DockedWidget):
             return plan_folder(model, self.form.folder.path(), self.form.naming.naming())
         image = self._image
         return plan(model, image.choice(), image.sources(), image.proposed())
+
+    def _question(self) -> Hashable:
+        """Identify what the form asks, also where it cannot be done now."""
+        model, form = self.form.model.current(), self.form
+        if form.tabs.currentIndex() == FOLDER_TAB:
+            return folder_question(model, form.folder.path(), form.naming.naming())
+        return layers_question(model, self._image.choice(), self._image.sources())
 
     def _arrays(self, request: ClassifyRequest) -> tuple[object, ...] | None:
         if request.image is None:
@@ -248,25 +257,33 @@ class ClassifyWidget(DockedWidget):
         self._set_running(False)
         self._show_prediction()
         if results is not None:
-            wrong = bool(summary.failed) or removed
-            self._say(summary_message(results, summary, seconds, removed=removed), wrong=wrong)
+            text = summary_message(
+                results, summary, seconds, removed=removed, shown=results is self._shown
+            )
+            self._say(text, wrong=bool(summary.failed) or removed)
 
     def _on_failed(self, message: str) -> None:
         self._catch_up()
-        self._book.fail()
+        results = self._book.fail()
+        if results is not None and results.rows:
+            self._write(results)
         self._set_running(False)
         self._show_prediction()
-        self._say(message, wrong=True)
+        shown = results is self._shown
+        self._say(failure_message(results, message, shown=shown), wrong=True)
 
     def _write(self, results: Results) -> bool:
-        """Write predictions into the layers; False if all of them were removed meanwhile."""
-        if results.request.image is None:
+        """Write predictions into the layers; False if the image is no longer what it was."""
+        image = results.request.image
+        if image is None:
             return True
         if self._link is None:
             return False
-        return bool(self._link.write_metadata(results.keys, layer_summary(results)))
+        intact = self._link.intact(image)
+        self._link.write_metadata(intact, layer_summary(results))
+        return len(intact) == len(image.layers)
 
-    def _on_row_clicked(self, number: int) -> None:
+    def _on_row_chosen(self, number: int) -> None:
         results = self._shown
         if results is None:
             return
@@ -276,11 +293,19 @@ class ClassifyWidget(DockedWidget):
         self.form.results.show_row(results, number)
 
     def _on_save(self) -> None:
-        ask_for_path(self, "Save the table", self.save_csv, save_as="predictions.csv")
+        results = self._shown
+        if results is not None:
+            # Whatever is chosen while the dialog is open: it was asked for these.
+            ask_where_to_save(
+                self,
+                "Save the table",
+                lambda path: self.save_csv(results, path),
+                "predictions.csv",
+            )
 
     def _show_prediction(self) -> None:
         """Show what is known of the plane that is looked at, on the canvas too."""
-        results = self._wanted()
+        results = self._book.find(self._question())
         if results is not self._shown:
             self._shown = results
             self.form.results.show_results(results)
@@ -290,11 +315,6 @@ class ClassifyWidget(DockedWidget):
         if self._link is not None:
             lost = results is self._book.orphan
             self._link.show_text("" if lost else canvas_text(results, number))
-
-    def _wanted(self) -> Results | None:
-        if self.form.tabs.currentIndex() == FOLDER_TAB:
-            return self._book.for_folder()
-        return self._book.for_image(self._image.choice())
 
     def _number(self, results: Results) -> int | None:
         """Return which row is looked at."""
