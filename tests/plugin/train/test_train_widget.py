@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,14 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
 from qtpy.QtWidgets import QDialog, QLabel, QToolButton
 
+from napari_cellclf.plugin.shared.controls import shortened
 from napari_cellclf.plugin.train.follower import running_processes
-from napari_cellclf.plugin.train.preview import Preview, preview_layers, some_images
+from napari_cellclf.plugin.train.preview import (
+    Preview,
+    preview_layers,
+    show_preview,
+    some_images,
+)
 from napari_cellclf.plugin.train.request import SplitChoice, divide
 from napari_cellclf.plugin.train.run_form import Curves
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState
@@ -153,9 +161,9 @@ def test_train_to_the_end(start: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url) or True)
     result.report.click()
     assert opened[0].toLocalFile().endswith("report/report.html")
-    assert form.run.train.text() == "New run"
+    assert not form.run.train.isVisibleTo(widget)
     first = form.run.folder.path()
-    form.run.train.click()
+    qtbot.mouseClick(form.run.new, Qt.MouseButton.LeftButton)
     assert form.data_section.is_unfolded()
     assert form.run.folder.path() == f"{first}-2"
     assert form.run.train.text() == "Train"
@@ -175,7 +183,8 @@ def test_stop_and_resume(start: Any, fake: Fake, qtbot: Any) -> None:
     run.stop.click()
     assert "Stopping" in run.stage.text()
     ends(qtbot, widget, "waiting")
-    assert run.train.text() == "Resume"
+    assert run.train.text() == f"Resume {shortened(Path(run.folder.path()).name)}"
+    assert run.new.isVisibleTo(widget)
     widget.run.command = fake("finish")
     run.train.click()
     ends(qtbot, widget, "done")
@@ -187,7 +196,54 @@ def test_a_run_that_failed_says_why(start: Any, qtbot: Any) -> None:
     run = widget.form.run
     assert run.message.text() == "The images are gone; put them back."
     assert run.message.is_wrong()
-    assert run.train.text() == "Resume"
+    assert run.train.text().startswith("Resume cells-")
+    assert run.new.isVisibleTo(widget)
+
+
+@pytest.mark.parametrize("change", ["images", "settings"])
+def test_other_images_or_settings_are_never_trained_in_the_old_folder(
+    start: Any, choose: Choose, fake: Fake, qtbot: Any, images: Path, tmp_path: Path, change: str
+) -> None:
+    _, widget = start("error")
+    ends(qtbot, widget, "failed")
+    run, failed = widget.form.run, Path(widget.form.run.folder.path())
+    before = {path: path.read_bytes() for path in failed.rglob("*") if path.is_file()}
+    if change == "images":
+        shutil.copytree(images, tmp_path / "others")
+        choose(widget, tmp_path / "others")
+    else:
+        widget.form.model_section.unfold(True)
+        qtbot.keyClicks(widget.form.model.epochs, "2")
+        qtbot.waitUntil(lambda: "--epochs 2" in run.command.text(), timeout=5000)
+    assert run.train.text() == "Train"
+    assert not run.new.isVisibleTo(widget)
+    assert str(failed) in run.message.text()
+    assert not run.message.is_wrong()
+    widget.run.command = fake("finish")
+    qtbot.mouseClick(run.train, Qt.MouseButton.LeftButton)
+    ends(qtbot, widget, "done")
+    assert widget.run.follower.run.path != failed
+    asked = json.loads((widget.run.follower.run.path / "run.json").read_text())
+    assert ("others" in json.dumps(asked)) == (change == "images")
+    assert {path: path.read_bytes() for path in failed.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_opened_is_resumed_until_something_else_is_chosen(
+    start: Any, open_train: Open, choose: Choose, qtbot: Any
+) -> None:
+    viewer, widget = start("error")
+    ends(qtbot, widget, "failed")
+    folder = widget.form.run.folder.path()
+    viewer.close()
+    _, other = open_train()
+    choose(other)
+    other.form.run.folder.set_path(folder)
+    ends(qtbot, other, "failed")
+    assert other.form.run.train.text().startswith("Resume ")
+    qtbot.mouseClick(other.form.run.new, Qt.MouseButton.LeftButton)
+    assert other.form.run.train.text() == "Train"
+    assert other.form.run.train.isEnabled()
+    assert other.form.run.folder.path() not in ("", folder)
 
 
 def test_a_process_that_cannot_start_is_said(
@@ -199,7 +255,7 @@ def test_a_process_that_cannot_start_is_said(
     assert widget.run.start()
     ends(qtbot, widget, "waiting")
     assert "cannot be started" in widget.form.run.message.text()
-    assert widget.form.run.train.text() == "Resume"
+    assert widget.form.run.train.text().startswith("Resume ")
 
 
 def test_a_folder_that_is_in_use_is_refused(
@@ -366,6 +422,44 @@ def test_preview_becomes_layers(make_napari_viewer: Any) -> None:
     for data, settings in layers:
         viewer.add_image(data, **settings)
     assert viewer.dims.axis_labels == ("image", "variant", "y", "x")
+
+
+def test_preview_of_colours_shows_them_as_they_are(make_napari_viewer: Any) -> None:
+    prepared = np.zeros((2, 20, 24, 3), np.float32)
+    # Red on the left, blue on the right.
+    prepared[:, :, :12, 0] = 1
+    prepared[:, :, 12:, 2] = 1
+    preview = Preview(prepared, np.stack([prepared] * 4, axis=1), ("red", "green", "blue"))
+    viewer = make_napari_viewer(show=True)
+    big = viewer.add_image(np.zeros((900, 700)), name="open")
+    show_preview(viewer, preview)
+    left, right = viewer.layers[1:]
+    assert left.rgb
+    assert right.rgb
+    np.testing.assert_allclose(np.asarray(left.data)[0, 0, 0, 0], (1, 0, 0))
+    shown = viewer.screenshot(flash=False)[..., :3].astype(int)
+    reds = np.argwhere((shown[..., 0] > 200) & (shown[..., 2] < 50))
+    blues = np.argwhere((shown[..., 2] > 200) & (shown[..., 0] < 50))
+    # As large each, red begins left of blue, and nothing of both touches the border.
+    assert len(reds) == pytest.approx(len(blues), rel=0.1)
+    assert reds[:, 1].min() < blues[:, 1].min()
+    assert len(reds) > 0.15 * shown.shape[0] * shown.shape[1]
+    both = np.concatenate([reds, blues])
+    assert both.min() > 0
+    assert (both.max(axis=0) < np.array(shown.shape[:2]) - 1).all()
+    # Beside what is open, and in place of the preview before.
+    assert left.extent.world[0, -1] > big.extent.world[1, -1]
+    show_preview(viewer, preview)
+    assert len(viewer.layers) == 3
+
+
+def test_preview_of_named_colours_uses_them(make_napari_viewer: Any) -> None:
+    random = np.random.default_rng(0).random
+    preview = Preview(
+        random((1, 8, 8, 2), np.float32), random((1, 2, 8, 8, 2), np.float32), ("red", "blue")
+    )
+    colours = [settings["colormap"] for _, settings in preview_layers(preview)]
+    assert colours == ["red", "red", "blue", "blue"]
 
 
 def test_preview_takes_one_image_of_each_class_first(found: Any) -> None:

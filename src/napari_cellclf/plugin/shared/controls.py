@@ -169,6 +169,11 @@ def plain_hint(text: str) -> str:
     return html.escape(text, quote=False) if "<" in text else text
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """Cut a name that would make a button or a row too wide."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def small_label() -> QLabel:
     """Make a plain label in slightly smaller letters that breaks its lines."""
     label = plain_label()

@@ -196,7 +196,7 @@ class RunFollower(QObject):
         said = f", after saying {words!r}" if words else ""
         return (
             f"The training process ended by itself (exit code {code}{said}), perhaps for lack of "
-            "memory; press Resume to go on from the last checkpoint, or start a new run with a "
+            "memory; press Resume to go on from the last checkpoint, or New run to train with a "
             "smaller batch."
         )
 

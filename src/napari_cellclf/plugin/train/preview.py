@@ -9,7 +9,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from napari_cellclf.errors import CancelledError, ModelError
 from napari_cellclf.plugin.napari_layers import colormap_of, contrast_limits
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from numpy.typing import NDArray
 
     from napari_cellclf.core.dataset import Dataset
@@ -28,6 +29,11 @@ _MOST_IMAGES = 6
 _CHILD = "napari_cellclf.runs.augmentation_preview"
 _WAIT_SECONDS = 0.2
 _GAP = 8
+_COLOURS = ("red", "green", "blue")
+#: Percentiles that become black and white.
+_DARK_AND_BRIGHT = (0.5, 99.5)
+#: Key of what tells the layers of a preview from others, in their metadata.
+PREVIEW = "cellclf preview"
 
 
 @dataclass(frozen=True)
@@ -70,38 +76,78 @@ def some_images(dataset: Dataset, most: int = _MOST_IMAGES) -> tuple[list[str], 
     return list(chosen["path"]), list(chosen["label"])
 
 
-def preview_layers(preview: Preview) -> list[tuple[NDArray[np.float32], dict[str, Any]]]:
-    """Turn a preview into layers."""
+PreviewLayer: TypeAlias = "tuple[NDArray[np.float32], dict[str, Any]]"
+
+
+def preview_layers(preview: Preview, left: float = 0.0) -> list[PreviewLayer]:
+    """Turn a preview into layers: on the left as it is, on the right its variants.
+
+    `left`: where they begin, along x.
+    """
+    if set(preview.channels) == set(_COLOURS):
+        return _colour_layers(preview, left)
     several = len(preview.channels) > 1
-    n_variants = preview.augmented.shape[1]
-    width = preview.prepared.shape[2]
     layers = []
     for index, channel in enumerate(preview.channels):
-        prepared = preview.prepared[:, None, ..., index]
+        prepared = preview.prepared[..., index]
         shared = {
-            "axis_labels": ("image", "variant", "y", "x"),
             "colormap": colormap_of(channel, index) if several else "gray",
             # The lowest ones hide a canvas that is white, on which nothing can be added.
             "blending": "additive" if index else "translucent",
             "contrast_limits": _ordered(contrast_limits(prepared, len(preview.channels))),
         }
-        # The same on every step of the slider that shows the variants.
-        still = np.broadcast_to(prepared, (len(prepared), n_variants, *prepared.shape[2:]))
-        left, right = (0.0, 0.0, 0.0, -float(width + _GAP)), (0.0, 0.0, 0.0, 0.0)
         name = channel or f"channel {index}"
-        layers += [
-            (still, {**shared, "name": f"network sees: {name}", "translate": left}),
-            (
-                np.ascontiguousarray(preview.augmented[..., index]),
-                {**shared, "name": f"augmented: {name}", "translate": right},
-            ),
-        ]
+        layers += _side_by_side(prepared, preview.augmented[..., index], name, shared, left)
     return layers
 
 
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = limits
+def _colour_layers(preview: Preview, left: float) -> list[PreviewLayer]:
+    """Show red, green and blue as the colours that they are."""
+    order = [preview.channels.index(name) for name in _COLOURS]
+    low, high = _ordered(tuple(np.nanpercentile(preview.prepared, _DARK_AND_BRIGHT)))
+    prepared, augmented = (
+        np.nan_to_num(np.clip((pixels[..., order] - low) / (high - low), 0, 1))
+        for pixels in (preview.prepared, preview.augmented)
+    )
+    return _side_by_side(prepared, augmented, "colours", {"rgb": True}, left)
+
+
+def _side_by_side(
+    prepared: NDArray[np.float32],
+    augmented: NDArray[np.float32],
+    name: str,
+    shared: dict[str, Any],
+    left: float,
+) -> list[PreviewLayer]:
+    shared = shared | {"axis_labels": ("image", "variant", "y", "x"), "metadata": {PREVIEW: True}}
+    # The same on every step of the slider that shows the variants.
+    shape = (len(prepared), augmented.shape[1], *prepared.shape[1:])
+    still = np.broadcast_to(prepared[:, None], shape)
+    right = left + prepared.shape[2] + _GAP
+    return [
+        (still, {**shared, "name": f"network sees: {name}", "translate": (0, 0, 0, left)}),
+        (
+            np.ascontiguousarray(augmented),
+            {**shared, "name": f"augmented: {name}", "translate": (0, 0, 0, right)},
+        ),
+    ]
+
+
+def _ordered(limits: tuple[float, ...]) -> tuple[float, float]:
+    low, high = map(float, limits)
     return (low, high) if high > low else (low, low + 1)
+
+
+def show_preview(viewer: Viewer, preview: Preview) -> None:
+    """Show a preview beside what is open, in place of the one before, and look at it."""
+    for layer in [one for one in viewer.layers if one.metadata.get(PREVIEW)]:
+        viewer.layers.remove(layer)
+    left = 0.0
+    if len(viewer.layers):
+        left = float(viewer.layers.extent.world[1][-1]) + _GAP
+    added = [viewer.add_image(data, **settings) for data, settings in preview_layers(preview, left)]
+    viewer.layers.selection = set(added)
+    viewer.reset_view(layers=added)
 
 
 def _run(command: list[str], ticket: Ticket) -> None:

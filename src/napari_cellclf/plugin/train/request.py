@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ class TrainRequest:
     folder: Path
     #: The command line that does the same.
     command: str
+    #: Images, split and settings, as they were chosen; equal where a run would be the same.
+    chosen: Hashable = None
 
     def write_down(self) -> RunFolder:
         """Make the run's folder; to be done in a thread."""
@@ -66,7 +69,8 @@ def plan(
         return Refusal("Choose an output folder for the run.")
     place = expanded(folder.strip()).absolute()
     command = command_line(found.question, found, split.choice, settings, place)
-    return TrainRequest(split.dataset, settings.config, settings.preset, place, command)
+    chosen = (found.question, split.choice, settings.arguments)
+    return TrainRequest(split.dataset, settings.config, settings.preset, place, command, chosen)
 
 
 def suggest_folder(found: FoundData, preset: str, runs: Path | None = None) -> Path:

@@ -23,6 +23,7 @@ from napari_cellclf.plugin.shared.controls import (
     VALIDATION,
     CommandLine,
     MessageLine,
+    shortened,
     small_label,
 )
 from napari_cellclf.plugin.shared.path_field import PathField
@@ -49,6 +50,10 @@ class RunForm(QWidget):
             "a new folder, or the folder of a run to follow", "Choose the folder of a run"
         )
         self.train = QPushButton("Train")
+        self.new = QPushButton("New run")
+        self.new.setToolTip(
+            "Leaves this run as it is; trains what is chosen above in a new folder."
+        )
         self.stop = QPushButton("Stop")
         self.stop.setToolTip("Stops after the current batch; Resume continues from there.")
         self.message = MessageLine()
@@ -64,6 +69,17 @@ class RunForm(QWidget):
         self._lay_out()
         self.folder.changed.connect(self.folder_changed)
         self.show_state(None)
+
+    def offer(self, *, resume: str, new: bool, able: bool) -> None:
+        """Let the buttons say what they do.
+
+        `resume`: name of the run that would be resumed; empty to train what is chosen. `new`:
+        whether a run is open that can be left; `able`: whether the first button can be pressed.
+        """
+        self.train.setText(f"Resume {shortened(resume)}" if resume else "Train")
+        self.train.setVisible(bool(resume) or not new)
+        self.train.setEnabled(able)
+        self.new.setVisible(new)
 
     def show_state(self, state: RunState | None, *, waiting: str = "") -> None:
         """Show how a run goes."""
@@ -91,6 +107,7 @@ class RunForm(QWidget):
         form.addRow("Folder", self.folder)
         buttons = QHBoxLayout()
         buttons.addWidget(self.train, 2)
+        buttons.addWidget(self.new, 1)
         buttons.addWidget(self.stop, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 0)

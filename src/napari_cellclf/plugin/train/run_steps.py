@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from qtpy.QtCore import QObject, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 
@@ -19,8 +21,12 @@ _STARTING = "Starting (loading Keras takes some seconds)…"
 _WRITING = "Creating the run…"
 _STOPPING = "Stopping after the current batch…"
 _RUNNING = "Training in progress; press Stop or wait."
-_WAITING = "This run is not finished; Resume continues from its last checkpoint."
-_DONE = "This run is finished."
+_WAITING = (
+    "This run is not finished. Resume continues it from its last checkpoint, with the images and "
+    "settings that it was begun with; New run trains what is chosen above."
+)
+_LEFT = "The run in {folder} stays as it is; Train starts a new one with what is chosen above."
+_DONE = "This run is finished; New run trains what is chosen above."
 
 
 class RunSteps(QObject):
@@ -39,7 +45,9 @@ class RunSteps(QObject):
         self._refusal = ""
         self._request: TrainRequest | None = None
         self._begun: TrainRequest | None = None
+        self._last: Hashable = None
         self._said: str | None = None
+        self._said_wrong = True
         self._writing, self._summing_up = LatestTask(self), LatestTask(self)
         self._connect()
         self._adopt()
@@ -62,6 +70,12 @@ class RunSteps(QObject):
             # What was said was of other choices.
             self._said = None
         self._request, self._refusal = offered, refusal
+        if offered is not None and offered.chosen != self._last:
+            self._last = offered.chosen
+            if self.resumable:
+                # Other images or settings are another run, not this one resumed.
+                self._leave()
+                return
         self.show()
 
     def start(self) -> bool:
@@ -69,7 +83,7 @@ class RunSteps(QObject):
         if self.active:
             return self._refuse(_RUNNING)
         if self.follower.phase == "done":
-            return self._begin_new_run()
+            return self._refuse(_DONE)
         if self.resumable and self.follower.run is not None:
             return self._spawn(self.follower.run)
         request = self._request
@@ -81,9 +95,17 @@ class RunSteps(QObject):
         self.show()
         return True
 
+    def new_run(self) -> None:
+        """Do what the button *New run* does: leave a run, so that another one can be begun."""
+        if self.active:
+            return
+        self._form.fold_choices(False)
+        # An empty field is filled in with a new name.
+        self._run_form.folder.set_path("")
+
     def stop(self) -> None:
         """Do what the button *Stop* does."""
-        self._said = self.follower.stop() or None
+        self._said, self._said_wrong = self.follower.stop() or None, True
         self.show()
 
     def open_report(self) -> bool:
@@ -101,6 +123,7 @@ class RunSteps(QObject):
         run = RunFolder(expanded(text).absolute())
         self._said = None
         self.headline = None
+        self._summing_up.stop()
         if text and run.is_run:
             self.follower.open(run)
         elif self.follower.run is not None:
@@ -119,11 +142,12 @@ class RunSteps(QObject):
         phase = follower.phase
         active = self.active
         form.folder.setEnabled(not active)
-        form.train.setText(
-            "New run" if phase == "done" else "Resume" if self.resumable else "Train"
+        run = follower.run
+        form.offer(
+            resume=run.path.name if run is not None and self.resumable else "",
+            new=phase == "done" or self.resumable,
+            able=not active and (self.resumable or self._request is not None),
         )
-        able = phase == "done" or self.resumable or self._request is not None
-        form.train.setEnabled(able and not active)
         form.stop.setEnabled(phase in ("starting", "running"))
         waiting = _WRITING if self._writing.running else ""
         waiting = {"starting": _STARTING, "stopping": _STOPPING}.get(phase, waiting)
@@ -142,7 +166,7 @@ class RunSteps(QObject):
     def _message(self) -> tuple[str, bool]:
         phase = self.follower.phase
         if self._said:
-            return self._said, True
+            return self._said, self._said_wrong
         if phase == "failed":
             return self.follower.problem, True
         if phase == "waiting":
@@ -168,6 +192,7 @@ class RunSteps(QObject):
         self._summing_up.failed.connect(self._on_refused)
         self.follower.changed.connect(self._on_follower)
         self._run_form.train.clicked.connect(self.start)
+        self._run_form.new.clicked.connect(self.new_run)
         self._run_form.stop.clicked.connect(self.stop)
         self._run_form.folder_changed.connect(self.look_at_folder)
         self._run_form.result.report.clicked.connect(self.open_report)
@@ -193,15 +218,15 @@ class RunSteps(QObject):
         self.follower.attach(process)
         return True
 
-    def _begin_new_run(self) -> bool:
-        """Leave a finished run, so that another one can be chosen."""
-        self._form.fold_choices(False)
-        # An empty field is filled in with a new name.
-        self._run_form.folder.set_path("")
-        return False
+    def _leave(self) -> None:
+        """Leave an unfinished run, since something else is to be trained now."""
+        folder = "" if self.follower.run is None else self.follower.run.path
+        self.new_run()
+        self._said, self._said_wrong = _LEFT.format(folder=folder), False
+        self.show()
 
     def _refuse(self, message: str) -> bool:
-        self._said = message
+        self._said, self._said_wrong = message, True
         self.show()
         return False
 

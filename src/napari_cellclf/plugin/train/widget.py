@@ -16,7 +16,7 @@ from napari_cellclf.plugin.train.closing import CloseGuard
 from napari_cellclf.plugin.train.data import MINUTES
 from napari_cellclf.plugin.train.data_steps import DataSteps
 from napari_cellclf.plugin.train.form import TrainForm
-from napari_cellclf.plugin.train.preview import Preview, make_preview, preview_layers
+from napari_cellclf.plugin.train.preview import Preview, make_preview, show_preview
 from napari_cellclf.plugin.train.request import (
     ModelSettings,
     TrainRequest,
@@ -28,6 +28,9 @@ from napari_cellclf.plugin.train.run_steps import RunSteps
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_cellclf.core.dataset import Dataset
+    from napari_cellclf.models.training.config import TrainingConfig
 
 _PAUSE_MS = 150
 _PREVIEWING = "Making the preview (loading Keras takes some seconds)…"
@@ -44,6 +47,7 @@ class TrainWidget(DockedWidget):
         self.run = RunSteps(self.form)
         self._suggested = ""
         self._previewing = LatestTask(self)
+        self._previewed: tuple[Dataset, TrainingConfig] | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.form)
@@ -65,6 +69,7 @@ class TrainWidget(DockedWidget):
         self.guard.watch(self)
         self._suggest_folder()
         settings, model = self._settings(), self.form.model
+        self._forget_preview(settings)
         title = model.current().title
         if isinstance(settings, Refusal):
             model.message.say(settings.message, wrong=True)
@@ -82,7 +87,7 @@ class TrainWidget(DockedWidget):
         settings, split = self._settings(), self.data.split
         if split is None or split.dataset is None or isinstance(settings, Refusal):
             return False
-        dataset, config = split.dataset, settings.config
+        dataset, config = self._previewed = split.dataset, settings.config
         self._previewing.start(lambda ticket: make_preview(dataset, config, ticket))
         self.form.model.message.say(_PREVIEWING)
         self.form.model.preview.setEnabled(False)
@@ -138,6 +143,18 @@ class TrainWidget(DockedWidget):
         ready = split is not None and split.dataset is not None
         return ready and isinstance(settings, ModelSettings)
 
+    def _forget_preview(self, settings: ModelSettings | Refusal) -> None:
+        """Wait no more for a preview of other images or settings, and say nothing of it."""
+        if self._previewed is None:
+            return
+        dataset, config = self._previewed
+        split = self.data.split
+        same = isinstance(settings, ModelSettings) and settings.config == config
+        if split is None or split.dataset is not dataset or not same:
+            self._previewed = None
+            self._previewing.stop()
+            self.form.model.message.say("")
+
     def _suggest_folder(self) -> None:
         """Fill in a new folder, unless the user wrote one or it is in use."""
         found, field = self.data.found, self.form.run.folder
@@ -171,8 +188,7 @@ class TrainWidget(DockedWidget):
         self.refresh()
         if self._viewer is None:
             return
-        for data, settings in preview_layers(preview):
-            self._viewer.add_image(data, **settings)
+        show_preview(self._viewer, preview)
         self.form.model.message.say(
             f"{len(preview.prepared)} images: on the left as they are, on the right "
             f"{preview.augmented.shape[1]} variants of each. The sliders go through both."
