@@ -64,3 +64,46 @@ def test_several_images_in_a_file_are_rows_or_refused(
     result = cellclf("predict", grey_bundle, path)
     assert result.code != 0
     assert "2 different images (16x16 uint8, 8x16 uint8)" in result.err
+
+
+def test_axes_are_not_taken_for_channels(cellclf: Run, bundle: Path, tmp_path: Path) -> None:
+    planes = np.zeros((3, 20, 20), np.uint8)
+    tifffile.imwrite(tmp_path / "z.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    result = cellclf("predict", bundle, tmp_path / "z.tif")
+    assert result.code != 0
+    assert "if the 3 planes along Z are its channels, save them as channels" in result.err
+    last = np.zeros((20, 20, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "last.tif", last, photometric="minisblack")
+    result = cellclf("predict", bundle, tmp_path / "last.tif")
+    assert result.code != 0
+    assert "20 pages of 20x3 pixels" in result.err
+
+
+def test_one_channel_of_another_name_is_refused(
+    cellclf: Run, bundle: Path, grey_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.ome.tif"
+    tifffile.imwrite(path, GREY, metadata={"axes": "YX", "Channel": {"Name": "GFP"}})
+    assert cellclf("predict", grey_bundle, path).code == 0
+    result = cellclf("predict", bundle, path)
+    assert result.code != 0
+    assert "it has GFP" in result.err
+
+
+def test_labels_of_fiji_do_not_stop_training(cellclf: Run, tmp_path: Path) -> None:
+    for label in ("few", "many"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(6):
+            name = f"{label}_{number:02d}"
+            tifffile.imwrite(
+                tmp_path / "data" / label / f"{name}.tif",
+                np.random.default_rng(number).integers(0, 255, (2, 32, 32), np.uint8),
+                imagej=True,
+                metadata={
+                    "axes": "CYX",
+                    "mode": "composite",
+                    "Labels": [f"c:{c}/2 - {name}.czi" for c in (1, 2)],
+                },
+            )
+    result = cellclf("train", tmp_path / "data", "--out", tmp_path / "run", "--epochs", "1")
+    assert result.code == 0, result.err

@@ -455,3 +455,30 @@ def test_an_image_that_does_not_fit_while_it_is_read_is_a_bad_image(
     assert isinstance(bad.error, ImageTooLargeError)
     assert isinstance(good, Predictions)
     assert good.ids == ("good",)
+
+
+def test_axes_are_not_guessed_from_arrays_that_name_them(
+    classifier: Classifier, make_image: Callable[..., Image]
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    pixels = np.asarray(make_image(0).data)
+    expected = classifier.predict(pixels)
+    named = xarray.DataArray(pixels[::-1], dims=("c", "y", "x"), coords={"c": ["actin", "DNA"]})
+    np.testing.assert_array_equal(classifier.predict(named).probabilities, expected.probabilities)
+    # As many depths as the model has channels are still depths.
+    depths = xarray.DataArray(pixels, dims=("z", "y", "x"))
+    with pytest.raises(ChannelMismatchError, match="if the 2 planes along Z are its channels"):
+        classifier.predict(depths)
+    with pytest.raises(ImageError, match="masked"):
+        classifier.predict(np.ma.masked_array(pixels, pixels > 9))
+
+
+def test_tensors_are_classified_as_their_pixels(
+    classifier: Classifier, make_image: Callable[..., Image]
+) -> None:
+    tf = pytest.importorskip("tensorflow")
+    pixels = np.asarray(make_image(0).data)
+    np.testing.assert_array_equal(
+        classifier.predict(tf.constant(pixels)).probabilities,
+        classifier.predict(pixels).probabilities,
+    )

@@ -409,3 +409,40 @@ def test_small_images_inside_that_take_long_to_decode_are_refused(
     path.write_bytes(changed)
     with pytest.raises(UnreadableImageError, match=r"too many|more than pixels"):
         read_file(path)
+
+
+@pytest.mark.parametrize("channels", [2, 5, 6])
+def test_pages_last_is_asked_about(tmp_path: Path, channels: int) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", pixels((40, 50, channels)), photometric="minisblack")
+    with pytest.raises(AxesError, match=rf"40 pages of 50x{channels} pixels.*numpy.moveaxis"):
+        read_file(tmp_path / "x.tif")
+    with pytest.raises(AxesError, match=r"numpy\.moveaxis"):
+        read_header(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["c:1/2 - mine.czi", "c:2/2 - mine.czi"],
+        ["c:1/2 z:1/5 - a.lif", "c:2/2 z:1/5 - a.lif"],
+        ["img_0001.tif", "img_0002.tif"],
+        ["1", "2"],
+        ["Slice 1", "Slice 2"],
+        ["some_image ch A", "some_image ch B"],
+    ],
+)
+def test_labels_of_slices_are_not_names_of_channels(tmp_path: Path, labels: list[str]) -> None:
+    path = tmp_path / "some_image.tif"
+    tifffile.imwrite(
+        path, pixels((2, 20, 30)), imagej=True, metadata={"axes": "CYX", "Labels": labels}
+    )
+    assert read_file(path).channels == ("", "")
+
+
+@pytest.mark.parametrize("labels", [["DAPI", "GFP"], ["488", "561"], ["w1 Hoechst", "w2 ConA"]])
+def test_labels_that_name_channels_do(tmp_path: Path, labels: list[str]) -> None:
+    path = tmp_path / "some_image.tif"
+    tifffile.imwrite(
+        path, pixels((2, 20, 30)), imagej=True, metadata={"axes": "CYX", "Labels": labels}
+    )
+    assert read_file(path).channels == tuple(labels)

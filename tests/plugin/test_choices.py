@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from napari_cellclf.plugin.classify.choices import (
     LayerInfo,
     layer_axes,
@@ -116,3 +118,13 @@ def test_axis_of_channels_can_be_declared() -> None:
     assert declared.channels == ("channel 0", "channel 1", "channel 2", "channel 3")
     assert declared.names == ("",) * 4
     assert with_channel_axis(declared, None).axes == "IJYX"
+
+
+@pytest.mark.parametrize("label", ["z", "t", "time", "slice", "site"])
+def test_axes_with_names_are_never_guessed_to_be_channels(label):
+    layer = LayerInfo(1, "stack", (6, 64, 64), axis_labels=(label, "y", "x"))
+    choices, _ = list_choices([layer], [], n_channels=6)
+    assert "C" not in choices[0].axes
+    unnamed = LayerInfo(1, "stack", (6, 64, 64), axis_labels=("-3", "-2", "-1"))
+    choices, _ = list_choices([unnamed], [], n_channels=6)
+    assert choices[0].axes == "CYX"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_cellclf.core.foreign_arrays import plain_array
 from napari_cellclf.errors import AxesError, ImageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Image:
     ----------
     data : array
         numpy or dask array, any real number type. A dask array is read only where it is used.
+        Tensors of PyTorch and TensorFlow and xarray's arrays are taken, too; masked pixels are
+        refused.
     axes : str
         One upper-case letter for each dimension, such as ``"CYX"`` or ``"TYX"``; ``Y`` and ``X``
         must be there, and at most one of ``C`` (channels) and ``S`` (samples of RGB).
@@ -67,6 +70,7 @@ class Image:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", plain_array(self.data))
         _check_axes(self.axes, self.data.ndim)
         _check_array(self.data)
         channels = tuple(self.channels) or self._default_channels()

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.calibration import apply_temperature
+from napari_cellclf.core.foreign_arrays import axes_and_channels, has_named_axes, plain_array
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.predictions import Predictions, concatenate
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -110,8 +111,9 @@ class Classifier:
         ----------
         images : Image, ndarray, str, Path, or a sequence of these
             Every plane of an `Image` becomes a row, with its position in the row's id
-            (``"name[t=3]"``). A plain array is ``(Y, X)`` or ``(C, Y, X)`` with the model's
-            channels in its order. A path is read with `read_image`.
+            (``"name[t=3]"``). A plain array or tensor is ``(Y, X)`` or ``(C, Y, X)`` with the
+            model's channels in its order; an array of xarray says itself what its axes and
+            channels are. A path is read with `read_image`.
         mapping : mapping of str to (str or None), optional
             The model's channel to the image's channel, or None to leave it out, where names do
             not decide.
@@ -337,9 +339,14 @@ def image_from_array(array: Any, preprocessing: Preprocessing) -> Image:
     """Take an array whose axes can only mean one thing to a model.
 
     `array`: ndarray, shape (Y, X) or (C, Y, X), or (Y, X, C) for a model of red, green and blue;
-    with the model's channels, in its order.
+    with the model's channels, in its order. Dimensions and channels of xarray's arrays are what
+    they are called.
     """
     names = tuple(channel.name for channel in preprocessing.channels)
+    if has_named_axes(array):
+        axes, channels = axes_and_channels(array)
+        return Image(array, axes, channels, source=getattr(array, "name", None))
+    array = plain_array(array)
     count, shape = len(names), tuple(array.shape)
     if len(shape) == 2 and count == 1:
         return Image(array, "YX", names)

@@ -20,6 +20,7 @@ import numpy as np
 from napari_cellclf.core.channels import taken_in_order
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import (
+    ChannelMismatchError,
     ImageError,
     ImageTooLargeError,
     InputError,
@@ -277,12 +278,28 @@ def prepare_plane(
         # In one piece of memory, so that batches are put together fast.
         pixels = np.ascontiguousarray(preprocessing(plane, mapping))
         _check_size(pixels, spec)
+    except ChannelMismatchError as error:
+        hint = _channels_as_planes(image, len(preprocessing.channels))
+        return _bad(name, ChannelMismatchError(f"{error}{hint}"), finishes)
     except (InputError, OSError) as error:
         return _bad(name, error, finishes)
     expected = preprocessing.channels
     by_order = not mapping and len(expected) > 1 and taken_in_order(expected, image.channels)
     known = _metadata(item, image, index)
     return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None)
+
+
+def _channels_as_planes(image: Image, n_channels: int) -> str:
+    """Say so where an image may hold as slices or times what are its channels."""
+    sizes = {letter: image.shape[image.axes.index(letter)] for letter in image.leading_axes}
+    alike = [letter for letter, size in sizes.items() if size == n_channels > 1]
+    if image.n_channels > 1 or not alike:
+        return ""
+    axes = "".join("C" if letter == alike[0] else letter for letter in image.axes)
+    return (
+        f"; if the {n_channels} planes along {alike[0]} are its channels, save them as channels "
+        f"(axes {axes})"
+    )
 
 
 def _bad(name: str, error: InputError | OSError, finishes: int) -> BadImage:

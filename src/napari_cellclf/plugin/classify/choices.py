@@ -6,25 +6,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: What axes are called, by people and by programs, and the letter that is meant.
-_LETTERS = {
-    "c": "C",
-    "channel": "C",
-    "channels": "C",
-    "t": "T",
-    "time": "T",
-    "frame": "T",
-    "z": "Z",
-    "depth": "Z",
-    "plane": "Z",
-    "p": "P",
-    "position": "P",
-    "scene": "P",
-    "site": "P",
-    "well": "P",
-}
-#: Letters for axes of which nothing is known.
-_UNKNOWN = "IJKLMNOQRUVW"
+from napari_cellclf.core.foreign_arrays import AXIS_LETTERS, fill_axes
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ def layer_axes(layer: LayerInfo) -> str:
     >>> layer_axes(LayerInfo(1, "a", (5, 64, 64), axis_labels=("-3", "-2", "-1")))
     'IYX'
     """
-    return fill(known_letters(layer))
+    return fill_axes(known_letters(layer))
 
 
 def known_letters(layer: LayerInfo) -> list[str]:
@@ -75,22 +57,10 @@ def known_letters(layer: LayerInfo) -> list[str]:
     labels = layer.axis_labels if len(layer.axis_labels) == n_axes else ("",) * n_axes
     letters: list[str] = []
     for label in labels[:-2]:
-        letter = _LETTERS.get(label.strip().lower(), "")
-        taken = letter in letters or (letter == "C" and layer.rgb)
+        letter = AXIS_LETTERS.get(label.strip().lower(), "")
+        taken = letter in (*letters, "Y", "X", "S") or (letter == "C" and layer.rgb)
         letters.append("" if taken else letter)
     return [*letters, "Y", "X", *("S" * layer.rgb)]
-
-
-def fill(letters: Sequence[str]) -> str:
-    """Name the remaining axes with letters that mean nothing.
-
-    Examples
-    --------
-    >>> fill(["", "T", "Y", "X"])
-    'ITYX'
-    """
-    unused = iter(letter for letter in _UNKNOWN if letter not in letters)
-    return "".join(letter or next(unused) for letter in letters)
 
 
 @dataclass(frozen=True)
@@ -185,7 +155,7 @@ def with_channel_axis(choice: ImageChoice, axis: int | None) -> ImageChoice:
     letters = ["" if letter == "C" else letter for letter in letters]
     if axis is not None:
         letters[axis] = "C"
-    axes = fill(letters)
+    axes = fill_axes(letters)
     return replace(choice, axes=axes, channels=_channels((layer,), axes))
 
 
