@@ -129,3 +129,18 @@ def test_the_kind_of_data_can_be_chosen(cellclf: Run, write_png: WritePng, tmp_p
     assert "the folders siRNA-1, siRNA-2 are one class, siRNA" in done.lines[0]
     done = cellclf("data", tmp_path, "--kind", "folders")
     assert [line.split()[0] for line in done.lines[3:6]] == ["ctrl-1", "siRNA-1", "siRNA-2"]
+
+
+def test_tables_are_written_for_excel_on_request(
+    cellclf: Run, bundle: Path, sites: list[Path], tmp_path: Path
+) -> None:
+    listed = tmp_path / "t.csv"
+    listed.write_text(f"path,label\n{sites[0]},nuclei\n{sites[1]},reticulum\ngone.png,nuclei\n")
+    assert cellclf("predict", bundle, listed, "--out", tmp_path / "p.csv", "--excel").code == 3
+    assert cellclf("data", listed, "--out", tmp_path / "data", "--excel").code == 3
+    assert cellclf("evaluate", bundle, listed, "--out", tmp_path / "e", "--excel").code == 3
+    for name in ("p", "p.bad_files", "data/dataset", "data/bad_files", "e/predictions"):
+        assert (tmp_path / f"{name}.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    # What was written is read again.
+    assert cellclf("data", tmp_path / "p.csv").lines[0].startswith("2 images")
+    assert cellclf("data", tmp_path / "data/dataset.csv").lines[0].startswith("3 images")

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.options import add_kind, add_naming, positive
+from napari_cellclf.cli.options import add_excel, add_kind, add_naming, positive
 from napari_cellclf.cli.terminal import (
     ExitCode,
     ProgressReporter,
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "read",
     )
     add("--overwrite", action="store_true", help="replace files of an earlier report in DIR")
+    add_excel(parser)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -216,6 +217,7 @@ def _check_out(folder: Path, *, overwrite: bool) -> None:
 
 def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.Namespace) -> None:
     from napari_cellclf.cli.prediction_table import write_bad_files
+    from napari_cellclf.io.csv_tables import mark_for_excel
     from napari_cellclf.io.dataset_tables import write_dataset_csv
     from napari_cellclf.reports.dataset_summary import dataset_text, plot_class_counts
 
@@ -234,6 +236,8 @@ def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.N
         write_bad_files(report.unreadable, folder / "bad_files.csv")
     else:
         folder.joinpath("bad_files.csv").unlink(missing_ok=True)
+    if args.excel:
+        mark_for_excel(folder / "dataset.csv", folder / "bad_files.csv")
 
 
 def _minutes(text: str) -> tuple[int, int]:

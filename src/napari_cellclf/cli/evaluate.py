@@ -18,6 +18,7 @@ from napari_cellclf.cli.options import (
     add_batch_size,
     add_channels,
     add_engine,
+    add_excel,
     add_kind,
     add_naming,
     channel_mapping,
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_channels(parser)
     add_batch_size(parser)
     add_engine(parser)
+    add_excel(parser)
     add("--json", action="store_true", help="print what metrics.json holds")
 
 
@@ -136,8 +138,9 @@ def _conclude(
     evaluation: Evaluation,
     reporter: ProgressReporter,
 ) -> int:
+    from napari_cellclf.io.csv_tables import mark_for_excel
     from napari_cellclf.reports.evaluate import leak_warnings, read_evaluated
-    from napari_cellclf.reports.report import write_report
+    from napari_cellclf.reports.report import PREDICTIONS, write_report
 
     seen = evaluation.seen_warning
     warnings = [*leak_warnings(dataset), *((seen,) if seen else ())]
@@ -150,6 +153,8 @@ def _conclude(
         warnings=warnings,
         facts=_facts(classifier, dataset),
     )
+    if args.excel:
+        mark_for_excel(args.out / PREDICTIONS)
     failures = Failures(reporter.note)
     for image, reason in evaluation.failed:
         failures.add(image, reason)

@@ -83,6 +83,15 @@ def add_naming(parser: argparse.ArgumentParser, *, default: str) -> None:
     )
 
 
+def add_excel(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--excel``."""
+    parser.add_argument(
+        "--excel",
+        action="store_true",
+        help="begin CSV files with a byte order mark, by which Excel knows them as UTF-8",
+    )
+
+
 def add_kind(parser: argparse.ArgumentParser) -> None:
     """Declare ``--kind``."""
     parser.add_argument(

@@ -25,6 +25,7 @@ from napari_cellclf.cli.options import (
     add_batch_size,
     add_channels,
     add_engine,
+    add_excel,
     add_naming,
     channel_mapping,
     chosen_naming,
@@ -102,6 +103,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many classes to show of each image on the terminal and in JSON (default 3); "
         "the table always holds them all",
     )
+    add_excel(parser)
     add("--json", action="store_true", help="print one JSON document a line for each image")
 
 
@@ -235,8 +237,12 @@ def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], No
 def _conclude(
     good: int, bad: int, args: argparse.Namespace, reporter: ProgressReporter, device: str
 ) -> int:
+    from napari_cellclf.io.csv_tables import mark_for_excel
+
     reporter.hide()
     table: Path | None = args.out
+    if table is not None and args.excel:
+        mark_for_excel(table, bad_files_path(table))
     if bad:
         unlisted = "" if args.json or bad == 1 else "; --out lists them"
         where = unlisted if table is None else f", listed in {bad_files_path(table)}"

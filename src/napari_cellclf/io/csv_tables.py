@@ -6,7 +6,9 @@ import codecs
 import csv
 import io
 import json
+import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -168,6 +170,29 @@ def _rows(path: Path, reader: Any, heading: list[str], separator: str) -> Iterat
             f"by {_SEPARATORS.get(separator, repr(separator))}; one that holds {separator!r} "
             "itself needs quotes)"
         )
+
+
+def mark_for_excel(*tables: Path) -> None:
+    """Put a byte order mark in front of tables, without which Excel takes UTF-8 for something else.
+
+    Tables that do not exist are passed over.
+    """
+    for table in tables:
+        if not table.is_file():
+            continue
+        beside = table.with_name(f".{table.name}.{os.getpid()}.tmp")
+        try:
+            with table.open("rb") as plain, beside.open("wb") as marked:
+                marked.write(codecs.BOM_UTF8)
+                shutil.copyfileobj(plain, marked)
+            beside.replace(table)
+        except OSError as error:
+            raise InputError(
+                f"the table {table} cannot be written again for Excel ({error.strerror}); it is "
+                "complete without --excel"
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def safe_row(values: Iterable[Any]) -> list[str]:
