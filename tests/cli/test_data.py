@@ -147,8 +147,8 @@ def test_bad_files_are_listed_and_counted(cellclf: Run, embryos: Path, tmp_path:
     bad.write_bytes(bad.read_bytes()[:40])
     done = cellclf("data", embryos, "--out", tmp_path / "out")
     assert done.code == 3
-    assert "cannot be read: 1" in done.lines
-    assert "training would refuse these files: 1 of 24 images" in done.out
+    assert "cannot be used: 1" in done.lines
+    assert "training would leave 1 image out" in done.out
     listed = tmp_path.joinpath("out/bad_files.csv").read_text(encoding="utf-8").splitlines()
     assert listed[0] == "image,reason"
     assert listed[1].startswith(str(bad))

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image as Pillow
 
 Run = Callable[..., Any]
 WritePng = Callable[[Path, int], None]
@@ -144,3 +147,72 @@ def test_tables_are_written_for_excel_on_request(
     # What was written is read again.
     assert cellclf("data", tmp_path / "p.csv").lines[0].startswith("2 images")
     assert cellclf("data", tmp_path / "data/dataset.csv").lines[0].startswith("3 images")
+
+
+def mixed(folder: Path, write_png: WritePng, odd: str) -> Path:
+    """Two classes of twelve grey images, and one image or more that does not go with them."""
+    for number in range(24):
+        write_png(folder / f"{'ab'[number % 2]}/{number:02d}.png", 100 * (number % 2) + number)
+    if odd == "empty":
+        (folder / "a/broken.png").write_bytes(b"")
+    elif odd == "damaged":
+        whole = bytearray((folder / "a/02.png").read_bytes())
+        whole[len(whole) // 2] ^= 0xFF
+        (folder / "a/02.png").write_bytes(whole)
+    elif odd == "colour":
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+            Pillow.fromarray(pixels).save(folder / f"b/colour{number}.png")
+    elif odd == "planes":
+        for number in range(4):
+            planes = np.full((3, 16, 16), number, np.uint8)
+            tifffile.imwrite(
+                folder / f"b/z{number}.tif", planes, imagej=True, metadata={"axes": "ZYX"}
+            )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("odd", "goes_on"), [("empty", True), ("damaged", True), ("colour", False), ("planes", False)]
+)
+def test_what_data_foretells_is_what_train_does(
+    cellclf: Run, write_png: WritePng, tmp_path: Path, odd: str, goes_on: bool
+) -> None:
+    folder = mixed(tmp_path / "images", write_png, odd)
+    foretold = cellclf("data", folder)
+    assert foretold.code == 3
+    assert ("training would leave 1 image out" in foretold.out) == goes_on
+    assert ("training would refuse these files in " in foretold.out) != goes_on
+    done = cellclf("train", folder, "--epochs", 1, "--out", tmp_path / "run")
+    assert (done.code == 0) == goes_on
+    if goes_on:
+        assert done.err.count("is left out") == 1
+    else:
+        # The same sentence.
+        reason = done.err.splitlines()[-1].removeprefix("cellclf: error: ")
+        assert reason in foretold.out
+
+
+def test_the_table_that_predict_writes_can_be_trained_from(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plate)
+    table = tmp_path / "answers.csv"
+    assert cellclf("predict", bundle, "HUVEC-01", "--out", table).code == 0
+    assert [row["image"] for row in read(table)] == [
+        f"HUVEC-01/Plate1/{well}_s1_w1.png" for well in ("B02", "B03")
+    ]
+    # Its names of images are those that were typed here.
+    done = cellclf("data", table)
+    assert done.lines[0].startswith("2 images of the table")
+    assert done.lines[3].split()[:2] == ["nuclei", "1"]
+    assert "cannot be used" not in done.out
+
+
+def test_a_run_may_have_any_name(cellclf: Run, write_png: WritePng, tmp_path: Path) -> None:
+    folder = mixed(tmp_path / "images", write_png, "")
+    out = tmp_path / "größe, 2. Versuch (neu)"
+    assert cellclf("train", folder, "--epochs", 1, "--out", out).code == 0
+    shown = cellclf("predict", out / "model.cellclf", folder / "a")
+    assert shown.code == 0
+    assert len(shown.lines) == 13

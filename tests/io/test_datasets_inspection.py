@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image as Pillow
 
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.core.dataset_report import DatasetReport, check_bad_files
+from napari_cellclf.core.dataset_report import DatasetReport, check_bad
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io.dataset_inspection import inspect_dataset
@@ -58,7 +59,6 @@ def test_nothing_odd(folder: Path) -> None:
     # That no group is known is worth saying.
     assert len(report.warnings) == 1
     assert "the split is random" in report.warnings[0]
-    check_bad_files(report)
 
 
 def test_files_that_cannot_be_read_are_listed(folder: Path) -> None:
@@ -76,32 +76,28 @@ def test_files_that_cannot_be_read_are_listed(folder: Path) -> None:
     assert "web page" in reasons["03.png"]
     assert "no such file" in reasons["05.png"]
     assert report.bad_by_class == {"a": 1, "b": 3}
-    assert warned(report, "4 images of 24 cannot be read")
-    with pytest.raises(DatasetError, match=r"4 of 24 images cannot be read, more than 1%"):
-        check_bad_files(report)
-    check_bad_files(report, most=0.2)
+    assert warned(report, "4 images of 24 cannot be used")
+    assert warned(report, "training would refuse these files: 4 of 24 images cannot be used")
 
 
 def test_a_class_is_never_lost(folder: Path) -> None:
     folder.joinpath("c").mkdir()
     folder.joinpath("c/only.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     report = inspect_dataset(read_dataset(folder))
-    with pytest.raises(DatasetError, match="no image of c can be read"):
-        check_bad_files(report, most=1.0)
+    assert warned(report, "training would refuse these files: no image of class c can be used")
 
 
-def test_one_bad_file_in_a_hundred_is_forgiven() -> None:
-    rows = [(f"/nowhere/{n}.png", "a") for n in range(101)]
-    table = pd.DataFrame(rows, columns=["path", "label"]).assign(split="")
+@pytest.mark.parametrize(
+    ("total", "bad", "refused"), [(25, 1, False), (25, 2, True), (300, 3, False)]
+)
+def test_one_bad_image_or_one_in_a_hundred_of_a_split_is_forgiven(
+    total: int, bad: int, refused: int
+) -> None:
+    table = pd.DataFrame({"path": [f"{n}.png" for n in range(total)], "label": "a", "split": ""})
     data = Dataset(table, (ClassSpec(name="a"),))
-    report = inspect_dataset(data.subset([0]))
-    with pytest.raises(DatasetError, match="no image of a"):
-        check_bad_files(report)
-    many = inspect_dataset(data)
-    one_bad = DatasetReport(
-        **{**many.__dict__, "files": report.files, "bad_by_class": report.bad_by_class}
-    )
-    check_bad_files(one_bad)
+    reasons = dict.fromkeys(range(bad), "it is damaged")
+    with pytest.raises(DatasetError, match="2 of 25") if refused else nullcontext():
+        check_bad(data, reasons)
 
 
 def test_copies_are_found_contradictory_ones_first(folder: Path) -> None:
@@ -141,6 +137,7 @@ def test_odd_sizes_types_and_channels(folder: Path) -> None:
     assert warned(report, "1 image is of another size than 8x9 (1 20x20)")
     assert warned(report, "different types (26 uint8, 1 uint16)")
     assert warned(report, "different channels (26 grey, 1 RGB)")
+    assert [Path(path).name for path, _ in report.unreadable] == ["colour.png"]
 
 
 def test_several_planes_in_one_file_are_odd(folder: Path) -> None:
@@ -173,7 +170,7 @@ def test_sites_are_looked_at_channel_by_channel(tmp_path: Path) -> None:
     assert dict(report.files.channels) == {"w1 + w2": 1, "w1": 1}
     reasons = [reason for _, reason in report.unreadable]
     assert "B02_s1_w2.png" in reasons[0]
-    assert "differ in size" in reasons[1]
+    assert "must be of one size" in reasons[1]
     assert warned(report, "every class is of one experiment")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, LeakageError, RunError, RunLockedError
@@ -59,11 +61,11 @@ def test_no_cell_of_its_table_is_a_formula(tmp_path, make_images):
 
 
 @pytest.mark.parametrize("name", ["größe", "a run", "=run", "-run", "run\n", ".run", "r" * 101])
-def test_folders_that_cannot_name_a_model(tmp_path, name):
-    with pytest.raises(RunError, match="cannot name a run and its model; use letters") as raised:
-        create_run(plain(tmp_path), CONFIG, tmp_path / name)
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / name).exists()
+def test_folders_of_runs_may_have_any_name(tmp_path, name):
+    run = create_run(plain(tmp_path), CONFIG, tmp_path / name)
+    assert run.path == tmp_path / name
+    assert re.fullmatch(NAME_PATTERN, run.spec().name)
+    assert load_dataset(run).sha256 == plain(tmp_path).sha256
 
 
 @pytest.mark.parametrize("parent", ["größe µ", "two\nlines", "=1+1", "a b/c d"])

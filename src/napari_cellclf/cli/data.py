@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         print(names, end="")
         dataset, refused = _read(args)
         report = inspect_dataset(dataset, on_progress=reporter, should_stop=should_stop)
-        report = replace(report, warnings=(*report.warnings, *refused, *_refused_files(report)))
+        report = replace(report, warnings=(*report.warnings, *refused))
         reporter.hide()
         print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
         if args.out is not None:
@@ -191,16 +191,6 @@ def _read(args: argparse.Namespace) -> tuple[Dataset, list[str]]:
         if args.split is not None:
             raise
         return dataset, [f"training would refuse this split: {error}"]
-
-
-def _refused_files(report: DatasetReport) -> list[str]:
-    from napari_cellclf.core.dataset_report import check_bad_files
-
-    try:
-        check_bad_files(report)
-    except DatasetError as error:
-        return [f"training would refuse these files: {error}"]
-    return []
 
 
 def _check_out(folder: Path, *, overwrite: bool) -> None:

@@ -93,8 +93,9 @@ def run(args: argparse.Namespace) -> int:
         return _train_folds(args, settings.config, settings.preset)
     from napari_cellclf.runs.create import create_run
 
-    made = create_run(read_and_split(args), settings.config, args.out, preset=settings.preset)
-    return _train([made.path], None)
+    dataset = read_and_split(args)
+    made = create_run(dataset, settings.config, args.out, preset=settings.preset)
+    return _train([made.path], None, dataset.source)
 
 
 def _refuse_changes(args: argparse.Namespace) -> None:
@@ -115,8 +116,9 @@ def _refuse_changes(args: argparse.Namespace) -> None:
 def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) -> int:
     from napari_cellclf.runs.cross_validation import create_folds, report_folds
 
-    folds = create_folds(_folds(args), config, args.out, preset=preset)
-    _train(folds, None)
+    parts = _folds(args)
+    folds = create_folds(parts, config, args.out, preset=preset)
+    _train(folds, None, parts[0][1].source)
     role = "leave-one-group-out" if args.split == LEAVE_ONE_OUT else "k-fold"
     evaluation = report_folds(args.out, role)
     _tell(evaluation, f"all {len(folds)} folds together", args.out / "report" / "report.html")
@@ -134,7 +136,8 @@ def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
     return [(str(number), part) for number, part in enumerate(parts, start=1)]
 
 
-def _train(folders: Sequence[Path], root: Path | None) -> int:
+def _train(folders: Sequence[Path], root: Path | None, source: str = "") -> int:
+    """Carry runs out; `source` says which images a new one has, and what was left out."""
     from napari_cellclf.runs.api import run_training
 
     style = stream_style()
@@ -142,6 +145,8 @@ def _train(folders: Sequence[Path], root: Path | None) -> int:
         title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
         reporter = ProgressReporter(style, title, unit=None)
         with reporter, stop_on_interrupt() as interrupted, _stop_on_terminate() as terminated:
+            if number == 1 and source:
+                reporter.note(source)
             result = run_training(
                 folder,
                 root=root,

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from napari_cellclf.core.dataset import SPLITS, Dataset
 from napari_cellclf.errors import DatasetError
 
-#: More unreadable files than this fraction of all is no accident.
+#: More unusable images than this fraction of a split is no accident.
 MOST_BAD = 0.01
 _MOST_NAMED = 5
 # Class numbers that differ by this factor change what is learnt.
@@ -22,7 +24,7 @@ _BATCHES = ("experiment", "date", "donor", "animal", "plate", "slide", "movie")
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Images whose files hold the same bytes."""
+    """Images of the same pixels."""
 
     paths: tuple[str, ...]
     labels: tuple[str, ...]
@@ -90,7 +92,7 @@ class DatasetReport:
 
     @property
     def duplicates(self) -> tuple[Duplicates, ...]:
-        """Images whose files hold the same bytes, contradictory ones first."""
+        """Images of the same pixels, contradictory ones first."""
         return self.files.duplicates
 
     @property
@@ -138,24 +140,44 @@ def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
     )
 
 
-def check_bad_files(report: DatasetReport, most: float = MOST_BAD) -> None:
-    """Refuse a data set of which too much cannot be read."""
-    n_bad = len(report.unreadable)
-    if not n_bad:
+def check_bad(split: Dataset, bad: Mapping[int, str]) -> None:
+    """Refuse to train on images of which too many cannot be used.
+
+    `bad`: row and reason of those.
+    """
+    if not bad:
         return
-    path, reason = report.unreadable[0]
-    lost = [name for name, bad in report.bad_by_class.items() if bad >= report.per_class[name]]
+    row, reason = next(iter(bad.items()))
+    path = split.paths[row]
     first = reason if path in reason else f"{path}: {reason}"
+    if len(bad) > max(1, MOST_BAD * len(split)):
+        raise DatasetError(
+            f"{len(bad)} of {len(split)} images cannot be used ({first}); fix or remove them"
+        )
+    good = np.delete(split.labels, list(bad))
+    lost = set(split.labels.tolist()) - set(good.tolist())
     if lost:
+        names = ", ".join(split.class_names[label] for label in sorted(lost))
         raise DatasetError(
-            f"no image of {', '.join(lost[:_MOST_NAMED])} can be read (the first of {n_bad} that "
-            f"cannot: {first}); fix these files or remove the class"
+            f"no image of class {names} can be used ({first}); fix them, or leave the class out"
         )
-    if n_bad > most * report.n_images:
-        raise DatasetError(
-            f"{n_bad} of {report.n_images} images cannot be read, more than {most:.0%} (the first: "
-            f"{first}); fix them or take them out"
-        )
+
+
+def _about_bad(dataset: Dataset, files: FileFindings) -> str:
+    """Foretell what training does about the images that it cannot use."""
+    reasons = dict(files.unreadable)
+    if not reasons:
+        return ""
+    splits = dataset.table["split"].to_numpy(object)
+    for name in dict.fromkeys((*SPLITS, *splits)):
+        part = dataset.subset(splits == name)
+        rows = enumerate(part.paths)
+        try:
+            check_bad(part, {row: reasons[path] for row, path in rows if path in reasons})
+        except DatasetError as error:
+            where = f" in {name}" if name else ""
+            return f"training would refuse these files{where}: {error}"
+    return f"training would leave {_number(len(reasons), 'image', 'images')} out"
 
 
 def _count_groups(dataset: Dataset) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
@@ -184,6 +206,7 @@ def _warnings(
         *_about_duplicates(files),
         *_about_groups(dataset),
         *_about_files(len(dataset), files),
+        _about_bad(dataset, files),
         *_about_classes(counts),
         *_about_batches(dataset),
     ]
@@ -243,7 +266,7 @@ def _about_files(n_images: int, files: FileFindings) -> list[str]:
     if files.unreadable:
         n_bad = len(files.unreadable)
         said.append(
-            f"{_number(n_bad, 'image', 'images')} of {n_images} cannot be read: "
+            f"{_number(n_bad, 'image', 'images')} of {n_images} cannot be used: "
             f"{files.unreadable[0][1]}"
         )
     if files.multi_plane:
@@ -260,8 +283,8 @@ def _about_files(n_images: int, files: FileFindings) -> list[str]:
         )
     if len(files.channels) > 1:
         said.append(
-            f"the images have different channels ({_tally(files.channels)}): only those that all "
-            "have can be learnt from"
+            f"the images have different channels ({_tally(files.channels)}): those that lack "
+            "a channel of a name are trained without it, others must fit the first image"
         )
     said.append(_odd_sizes(files.shapes))
     return said

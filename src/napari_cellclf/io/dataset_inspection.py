@@ -1,17 +1,18 @@
-"""Look at every file of a data set, as a rule without decoding it."""
+"""Look at every image of a data set, as training would read it."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -19,15 +20,12 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
-from napari_cellclf.io.decoding import decoding
-from napari_cellclf.io.files import read_file, read_header
-from napari_cellclf.io.named_images import named_image
-from napari_cellclf.io.raster import jpeg_is_complete, png_is_complete, sniff
-from napari_cellclf.io.tiff import TiffHeader
+from napari_cellclf.core.seen_images import pixel_hashes
+from napari_cellclf.errors import CancelledError, DatasetError, InputError
+from napari_cellclf.io.dataset_channels import channel_spec, found_channels
+from napari_cellclf.io.prepared import ahead
+from napari_cellclf.io.read import read_image
 
-_BLOCK = 2**20
-_IN_A_PLANE = frozenset("YXCS")
 _SAMPLES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 
 
@@ -37,111 +35,105 @@ def inspect_dataset(
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> DatasetReport:
-    """Look at every image of a data set: what cannot be read, is twice there, or is odd.
+    """Look at every image of a data set: what cannot be used, is twice there, or is odd.
 
-    Returns headers are read and the content of every file is hashed; pixels are decoded only of
-    images in RGB, to see whether they are grey. Files that were cut short are found, those
-    that were damaged in their middle are not.
+    Every image is decoded and held against the channels that training would learn, so that what is
+    found here is what training finds.
     """
-    found = _Found(dataset.naming)
     paths = list(dict.fromkeys(dataset.paths))
-    for number, path in enumerate(paths):
-        if should_stop():
-            raise CancelledError(f"stopped after looking at {number} of {len(paths)} images")
-        found.look_at(path)
-        on_progress(Progress(number + 1, len(paths), "looking at the images"))
-    files = FileFindings(
-        tuple(found.unreadable),
-        _duplicates(dataset, found.by_hash.values()),
-        _most_frequent(found.shapes),
-        _most_frequent(found.dtypes),
-        _most_frequent(found.channels),
-        found.multi_plane,
+    look = partial(_look, naming=dataset.naming, preprocessing=_preprocessing(dataset, paths))
+    seen: list[_Seen] = []
+    with closing(ahead(paths, look)) as looks:
+        while len(seen) < len(paths):
+            if should_stop():
+                raise CancelledError(f"stopped after looking at {len(seen)} of {len(paths)} images")
+            seen.append(next(looks))
+            on_progress(Progress(len(seen), len(paths), "looking at the images"))
+    return make_report(dataset, _findings(dataset, seen))
+
+
+def _preprocessing(dataset: Dataset, paths: Sequence[str]) -> Preprocessing | None:
+    """Return what training would do to pixels unless it is told otherwise; None if it could not."""
+    try:
+        names, in_all = found_channels(dataset.train.paths or paths, dataset.naming)
+    except DatasetError:
+        return None
+    return Preprocessing(
+        channels=tuple(channel_spec(name, required=name in in_all) for name in names)
     )
-    return make_report(dataset, files)
 
 
-@dataclass
-class _Found:
-    """What was seen so far."""
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of an image."""
 
-    naming: str | None
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    multi_plane: dict[str, str] = field(default_factory=dict)
-    shapes: Counter[str] = field(default_factory=Counter)
-    dtypes: Counter[str] = field(default_factory=Counter)
-    channels: Counter[str] = field(default_factory=Counter)
-    by_hash: defaultdict[bytes, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-    def look_at(self, path: str) -> None:
-        """Read the headers and the hash of an image, which may be several files."""
-        digest = hashlib.sha256()
-        try:
-            named = named_image(Path(path), self.naming)
-            files = list(named.files.values()) if named else [Path(path)]
-            headers = [_header(file) for file in files]
-            for file in files:
-                digest.update(_hash(file))
-            if len({(header.shape, header.dtype) for header in headers}) > 1:
-                raise UnreadableImageError(
-                    f"{path}: the channels of this image differ in size or type; copy them again"
-                )
-        except ImageError as error:
-            self.unreadable.append((path, str(error)))
-            return
-        header = headers[0]
-        self.by_hash[digest.digest()].append(path)
-        sizes = dict(zip(header.axes, header.shape, strict=True))
-        self.shapes[f"{sizes['Y']}x{sizes['X']}"] += 1
-        self.dtypes[str(header.dtype)] += 1
-        channels = " + ".join(map(_short, named.channels)) if named else ""
-        self.channels[channels or _channels(header)] += 1
-        if math.prod(size for axis, size in sizes.items() if axis not in _IN_A_PLANE) > 1:
-            self.multi_plane[path] = " ".join(f"{axis}={size}" for axis, size in sizes.items())
+    path: str
+    #: Why it cannot be used; empty if it can.
+    reason: str
+    shape: str = ""
+    dtype: str = ""
+    channels: str = ""
+    #: Axes with their sizes, if it has several planes.
+    planes: str = ""
+    #: Those of its pixels, if it is one plane.
+    hashes: tuple[str, ...] = ()
 
 
-def _header(file: Path) -> TiffHeader:
-    header = read_header(file)
-    if "S" not in header.axes:
-        return header
-    # Grey or in colours: only its pixels say.
-    image = read_file(file)
-    return TiffHeader(image.shape, image.axes, image.dtype)
+def _look(path: str, *, naming: str | None, preprocessing: Preprocessing | None) -> _Seen:
+    try:
+        image = read_image(path, naming=naming)
+    except InputError as error:
+        return _Seen(path, str(error))
+    reason = ""
+    try:
+        if preprocessing is not None:
+            preprocessing.unnormalized(image)
+    except InputError as error:
+        reason = str(error) if path in str(error) else f"{path}: {error}"
+    sizes = dict(zip(image.axes, image.shape, strict=True))
+    several = " ".join(f"{axis}={size}" for axis, size in sizes.items() if axis not in "CS")
+    return _Seen(
+        path,
+        reason,
+        f"{sizes['Y']}x{sizes['X']}",
+        str(image.dtype),
+        _channels(image),
+        several if image.n_planes > 1 else "",
+        pixel_hashes(image) if image.n_planes == 1 else (),
+    )
+
+
+def _findings(dataset: Dataset, seen: Sequence[_Seen]) -> FileFindings:
+    decoded = [one for one in seen if one.shape]
+    same: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for one in decoded:
+        if one.hashes:
+            same[one.hashes].append(one.path)
+    return FileFindings(
+        tuple((one.path, one.reason) for one in seen if one.reason),
+        _duplicates(dataset, same.values()),
+        _most_frequent(one.shape for one in decoded),
+        _most_frequent(one.dtype for one in decoded),
+        _most_frequent(one.channels for one in decoded),
+        {one.path: one.planes for one in decoded if one.planes},
+    )
+
+
+def _channels(image: Image) -> str:
+    """Name the channels of an image as far as it does."""
+    if len(image.channels) > 1 and all(image.channels) and "S" not in image.axes:
+        return " + ".join(map(_short, image.channels))
+    if "S" in image.axes:
+        samples = image.shape[image.axes.index("S")]
+        return _SAMPLES.get(samples, f"{samples} samples")
+    if image.n_channels == 1:
+        return _short(image.channels[0]) or "grey"
+    return f"{image.n_channels} channels"
 
 
 def _short(channel: str) -> str:
     """Shorten the name of a channel of RxRx1, such as ``w1 Hoechst``; others need every word."""
     return re.sub(r"(w\d) .*", r"\1", channel)
-
-
-def _channels(header: TiffHeader) -> str:
-    """Name the channels of a file as far as its header does."""
-    sizes = dict(zip(header.axes, header.shape, strict=True))
-    samples = _SAMPLES.get(sizes.get("S", 1), f"{sizes.get('S')} samples")
-    number = sizes.get("C", 1)
-    if number == 1:
-        return samples
-    return f"{number} channels" if samples == "grey" else f"{number} channels of {samples}"
-
-
-def _hash(file: Path) -> bytes:
-    """Hash a file block by block; PNG and JPEG, which are small, are searched for their end."""
-    digest = hashlib.sha256()
-    with decoding(file), file.open("rb") as handle:
-        head = handle.read(_BLOCK)
-        complete = {"png": png_is_complete, "jpeg": jpeg_is_complete}.get(sniff(head) or "")
-        if complete is not None:
-            data = head + handle.read()
-            if not complete(data):
-                raise UnreadableImageError(
-                    f"{file}: the file ends after {len(data)} bytes, before its end mark; it was "
-                    "truncated, copy it again"
-                )
-            return hashlib.sha256(data).digest()
-        while head:
-            digest.update(head)
-            head = handle.read(_BLOCK)
-    return digest.digest()
 
 
 def _duplicates(dataset: Dataset, same: Iterable[list[str]]) -> tuple[Duplicates, ...]:
@@ -158,5 +150,5 @@ def _duplicates(dataset: Dataset, same: Iterable[list[str]]) -> tuple[Duplicates
     return tuple(sorted(found, key=lambda one: (not one.contradictory, not one.leaks, one.paths)))
 
 
-def _most_frequent(counts: Counter[str]) -> Mapping[str, int]:
-    return dict(counts.most_common())
+def _most_frequent(found: Iterable[str]) -> Mapping[str, int]:
+    return dict(Counter(found).most_common())

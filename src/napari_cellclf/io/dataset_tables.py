@@ -99,7 +99,7 @@ def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     names = dict.fromkeys(name for row in rows for name in row)
     cells = {name: [_text(row.get(name)) for row in rows] for name in names}
-    return pd.DataFrame(cells, dtype=object)
+    return pd.DataFrame(cells)
 
 
 def _text(cell: Any) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_cellclf.core.image import rotate_image
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.image import Image
 
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Images that were not used for longest go first when all together would take more, in bytes.
 MOST_BYTES = 50 * 2**30
@@ -80,7 +82,7 @@ def prepare_images(
     bad: dict[str, str] = {}
     try:
         with cache.adding(found) as adder:
-            prepared = _ahead([items[number] for number in missing], prepare)
+            prepared = ahead([items[number] for number in missing], prepare)
             for done, (number, one) in enumerate(zip(missing, prepared, strict=True), 1):
                 if isinstance(one, str):
                     bad[keys[number]] = one
@@ -125,7 +127,7 @@ def _read_and_hash(path: str, naming: str | None) -> tuple[Image, str]:
     return image, " ".join(pixel_hashes(image))
 
 
-def _ahead(items: Sequence[TurnedFile], prepare: Callable[[TurnedFile], Any]) -> Iterator[Any]:
+def ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Generator[R]:
     """Prepare some items ahead in threads, and hand them over in order."""
     waiting = iter(items)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:

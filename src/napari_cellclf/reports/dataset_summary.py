@@ -86,7 +86,7 @@ def _file_lines(report: DatasetReport) -> Iterator[str]:
         if counts:
             yield f"{title + ':':<10}{_tally(counts)}"
     if files.unreadable:
-        yield f"cannot be read: {len(files.unreadable)}"
+        yield f"cannot be used: {len(files.unreadable)}"
         yield from _listed([reason for _, reason in files.unreadable])
     if files.multi_plane:
         yield f"several planes in one file: {len(files.multi_plane)}"

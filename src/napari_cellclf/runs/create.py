@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import combining, normalize
 
 import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.dataset_tables import read_dataset_csv, write_dataset_csv
 from napari_cellclf.io.local_paths import expanded
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: A run that is being made; the name tells that what lies beside it is not somebody else's.
 _BEGUN = ".run.json.partial"
+#: Of a model, in characters.
+_LONGEST_NAME = 100
 
 
 def create_run(
@@ -38,7 +40,6 @@ def create_run(
     """Write down what is to be trained on what."""
     run = RunFolder(expanded(folder).absolute())
     config = with_absolute_paths(config)
-    _check_name(run.path)
     dataset.check_leakage()
     if config.continue_from is not None:
         dataset = _with_known_classes(dataset, config.continue_from)
@@ -46,7 +47,7 @@ def create_run(
         _check_classes(dataset)
     root = _common_folder(dataset.paths)
     spec = RunSpec(
-        name=run.path.name,
+        name=model_name(run.path.name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
         requested=config,
@@ -106,12 +107,16 @@ def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     return config.changed(**changes) if changes else config
 
 
-def _check_name(path: Path) -> None:
-    if not re.fullmatch(NAME_PATTERN, path.name):
-        raise RunError(
-            f"{path.name!r} cannot name a run and its model; use letters, digits, dots, dashes and "
-            "underscores, beginning with a letter or digit"
-        )
+def model_name(folder: str) -> str:
+    """Name a model after the folder of its run, which may have any name.
+
+    Examples
+    --------
+    >>> model_name("Zellzyklus, 2. Versuch"), model_name("=größe"), model_name("試験")
+    ('Zellzyklus-2.-Versuch', 'gro-e', 'run')
+    """
+    letters = "".join(one for one in normalize("NFKD", folder) if not combining(one))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("-._")[:_LONGEST_NAME] or "run"
 
 
 def _with_known_classes(dataset: Dataset, model: str) -> Dataset:

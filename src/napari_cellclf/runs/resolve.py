@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_cellclf.core.channels import ChannelSpec, says_nothing
+from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
-from napari_cellclf.io.named_images import named_image
-from napari_cellclf.io.naming import channel_facts, natural_key
+from napari_cellclf.io.dataset_channels import channel_spec, found_channels
 from napari_cellclf.io.read import read_image
 
 if TYPE_CHECKING:
     from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
-
-#: Files that are looked at until one can be read.
-_TRIES = 100
 
 
 def resolve(
@@ -89,61 +84,26 @@ def preprocessing_of(
 def _channels(
     paths: Sequence[str], config: TrainingConfig, naming: str | None
 ) -> tuple[ChannelSpec, ...]:
-    found, in_all = _found_channels(paths, naming)
+    found, in_all = found_channels(paths, naming)
     chosen = found
     if config.channels is not None:
         chosen = [_pick(name, found) for name in config.channels]
     optional = {_pick(name, found) for name in config.optional_channels}
     lacking = optional | (set(found) - in_all if config.channels is None else set())
-    return tuple(_spec(name, required=name not in lacking) for name in chosen)
-
-
-def _spec(name: str, *, required: bool = True) -> ChannelSpec:
-    aliases, _ = channel_facts(name)
-    return ChannelSpec(name=name, aliases=aliases, required=required)
+    return tuple(channel_spec(name, required=name not in lacking) for name in chosen)
 
 
 def _pick(wanted: str, found: Sequence[str]) -> str:
     if wanted in found:
         return wanted
     spec = ChannelSpec(name=wanted)
-    fits = [name for name in found if spec.matches(name) or _spec(name).matches(wanted)]
+    fits = [name for name in found if spec.matches(name) or channel_spec(name).matches(wanted)]
     if len(fits) != 1:
         raise DatasetError(
             f"the images have no one channel {wanted!r} (theirs: {', '.join(found)}); name one of "
             "them"
         )
     return fits[0]
-
-
-def _found_channels(paths: Sequence[str], naming: str | None) -> tuple[list[str], set[str]]:
-    """Name the channels of the images in order, and those that all of them have."""
-    images = [named_image(Path(path), naming) for path in paths]
-    if images and all(image is not None and image.has_channels for image in images):
-        codes = {
-            image.scheme.channel_name(code): natural_key(code)
-            for image in images
-            if image is not None
-            for code in image.files
-        }
-        names = sorted(codes, key=codes.__getitem__)
-        return names, set(names).intersection(*(image.channels for image in images if image))
-    names = _channels_of_first(paths, naming)
-    return names, set(names)
-
-
-def _channels_of_first(paths: Iterable[str], naming: str | None) -> list[str]:
-    reasons = []
-    for path, _ in zip(paths, range(_TRIES), strict=False):
-        try:
-            channels = read_image(path, naming=naming).channels
-        except InputError as error:
-            reasons.append(str(error))
-            continue
-        if len(channels) == 1:
-            return ["image" if says_nothing(channels[0]) else channels[0]]
-        return [name or f"channel {number}" for number, name in enumerate(channels, start=1)]
-    raise DatasetError(f"none of the training images can be read; the first: {reasons[0]}")
 
 
 def _measured(

@@ -15,10 +15,10 @@ from napari_cellclf.core.calibration import (
     choose_unsure_threshold,
     fit_temperature,
 )
+from napari_cellclf.core.dataset_report import check_bad
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import SeenImages
-from napari_cellclf.errors import DatasetError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.prepared import TurnedFile, prepare_images
 from napari_cellclf.io.read import read_image
@@ -56,7 +56,6 @@ _TYPICAL = 64
 #: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
 _FEW_MISTAKES = 5
 #: Part of the images that may be bad before a run refuses to go on without them.
-MOST_BAD = 0.01
 
 
 class Session:
@@ -331,7 +330,7 @@ def prepare_split(
     )
     turns = 1 + len(rotations)
     bad = {number // turns: reason for number, reason in prepared.bad.items()}
-    _check_bad(split, bad)
+    check_bad(split, bad)
     kept = np.array([n for n in range(len(items)) if n // turns not in bad], np.int64)
     rows = kept // turns
     return PreparedSplit(
@@ -342,20 +341,3 @@ def prepare_split(
         tuple(tuple(prepared.notes[number].split()) for number in kept),
         tuple((split.paths[row], reason) for row, reason in sorted(bad.items())),
     )
-
-
-def _check_bad(split: Dataset, bad: dict[int, str]) -> None:
-    if not bad:
-        return
-    first = next(iter(bad.values()))
-    if len(bad) > max(1, MOST_BAD * len(split)):
-        raise DatasetError(
-            f"{len(bad)} of {len(split)} images cannot be used ({first}); fix or remove them"
-        )
-    good = np.delete(split.labels, list(bad))
-    lost = set(split.labels.tolist()) - set(good.tolist())
-    if lost:
-        names = ", ".join(split.class_names[label] for label in sorted(lost))
-        raise DatasetError(
-            f"no image of class {names} can be used ({first}); fix them, or leave the class out"
-        )
