@@ -60,7 +60,6 @@ def test_it_asks_for_no_more_than_is_missing(cellclf: Run, file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--size", "100"), "not of the form HxW"),
         (("--size", "0x0"), "size: Value error, size (0, 0) must be"),
         (("--size", "own", "--out", "nowhere"), "'nowhere' must end in .cellclf"),
         (("--size", "own", "--classes", "a,b"), "tells 3 classes apart, but 2 were named"),
@@ -83,6 +82,12 @@ def test_what_is_said_is_checked(
     assert result.code == 1
     (line,) = result.err.splitlines()
     assert told in line
+
+
+def test_a_size_is_two_numbers(cellclf: Run, file: Path) -> None:
+    result = cellclf("models", "import", file, *SAID, "--size", "100")
+    assert result.code == 2
+    assert "'100' is not of the form HxW, such as 100x100, nor own" in result.err
 
 
 def test_a_model_is_made(cellclf: Run, file: Path, models: Path) -> None:

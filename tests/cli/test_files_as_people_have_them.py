@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Pillow
+
+from napari_cellclf.cli.app import build_parser
 
 Run = Callable[..., Any]
 WritePng = Callable[[Path, int], None]
@@ -216,3 +219,44 @@ def test_a_run_may_have_any_name(cellclf: Run, write_png: WritePng, tmp_path: Pa
     shown = cellclf("predict", out / "model.cellclf", folder / "a")
     assert shown.code == 0
     assert len(shown.lines) == 13
+
+
+def test_the_same_options_have_the_same_names_everywhere() -> None:
+    """Where a command has one, it is called so, and `--force` is `--overwrite`."""
+    parsers = dict(commands(build_parser()))
+    with_option = {
+        option: {name for name, parser in parsers.items() if option in parser.format_help()}
+        for option in ("--overwrite", "--force", "--size", "--every", "--json", "--kind", "--excel")
+    }
+    assert with_option["--overwrite"] == with_option["--force"]
+    assert {"data", "predict", "evaluate", "models fetch"} <= with_option["--overwrite"]
+    assert {"train", "tune", "models import"} <= with_option["--size"]
+    assert {"data", "train", "tune", "evaluate"} == with_option["--every"]
+    assert {"data", "train", "tune", "evaluate"} == with_option["--kind"]
+    assert {"data", "train", "tune", "evaluate", "predict", "info"} <= with_option["--json"]
+    assert {"data", "evaluate", "predict"} == with_option["--excel"]
+
+
+def commands(
+    parser: argparse.ArgumentParser, before: str = ""
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Go over all commands and their parsers."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield f"{before}{name}", below
+                yield from commands(below, f"{before}{name} ")
+
+
+def test_what_came_of_it_is_one_json_document(
+    cellclf: Run, write_png: WritePng, tmp_path: Path
+) -> None:
+    folder = mixed(tmp_path / "images", write_png, "")
+    (line,) = cellclf("data", folder, "--json").lines
+    assert json.loads(line)["n_images"] == 24
+    out = tmp_path / "run"
+    done = cellclf("train", folder, "--epochs", 1, "--size", "8x12", "--json", "--out", out)
+    document = json.loads(done.out)
+    assert Path(document["model"]).is_dir()
+    assert document["metrics"]["n"] > 0
+    assert json.loads((out / "run.json").read_text())["config"]["size"] == [8, 12]

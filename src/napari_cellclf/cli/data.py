@@ -8,14 +8,22 @@ columns path and label, and perhaps group and split.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.options import add_excel, add_kind, add_naming, positive
+from napari_cellclf.cli.options import (
+    add_excel,
+    add_kind,
+    add_naming,
+    add_numbers,
+    add_overwrite,
+    positive,
+)
+from napari_cellclf.cli.output import plain
 from napari_cellclf.cli.terminal import (
     ExitCode,
     ProgressReporter,
@@ -54,8 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images of each class before and after augmentation, and bad_files.csv if files cannot be "
         "read",
     )
-    add("--overwrite", action="store_true", help="replace files of an earlier report in DIR")
+    add_overwrite(parser, "replace files of an earlier report in DIR")
     add_excel(parser)
+    add("--json", action="store_true", help="print the report as one JSON document")
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,19 +104,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="allow images of one group on both sides of the split; reports say so in red",
     )
-    add(
-        "--every",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="of embryo images, keep every n-th minute (default 1)",
-    )
-    add(
-        "--minutes",
-        type=_minutes,
-        metavar="A-B",
-        help="of embryo images, keep those of these minutes (default 51-204)",
-    )
+    add_numbers(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
     on_terminal = sys.stdout.isatty()
-    style = stream_style()
+    style = stream_style(json=args.json)
     with (
         ProgressReporter(style, "looking at images") as reporter,
         stop_on_interrupt() as should_stop,
@@ -126,13 +123,17 @@ def run(args: argparse.Namespace) -> int:
         reporter.begin(f"reading {args.data}")
         names = _names_text(args)
         reporter.hide()
-        # Before anything that may go wrong because of it.
-        print(names, end="")
+        if not args.json:
+            # Before anything that may go wrong because of it.
+            print(names, end="")
         dataset, refused = _read(args)
         report = inspect_dataset(dataset, on_progress=reporter, should_stop=should_stop)
         report = replace(report, warnings=(*report.warnings, *refused))
         reporter.hide()
-        print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
+        if args.json:
+            print(json.dumps(plain(report.to_dict()), allow_nan=False))
+        else:
+            print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
         if args.out is not None:
             _write(dataset, report, names, args)
             reporter.note(f"the report is in {args.out}")
@@ -228,13 +229,6 @@ def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.N
         folder.joinpath("bad_files.csv").unlink(missing_ok=True)
     if args.excel:
         mark_for_excel(folder / "dataset.csv", folder / "bad_files.csv")
-
-
-def _minutes(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 51-204")
-    return int(match[1]), int(match[2])
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

@@ -21,6 +21,8 @@ from napari_cellclf.cli.options import (
     add_excel,
     add_kind,
     add_naming,
+    add_numbers,
+    add_overwrite,
     channel_mapping,
     chosen_naming,
 )
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for report.html, metrics.json and predictions.csv",
     )
-    add("--overwrite", action="store_true", help="replace the report that is in DIR")
+    add_overwrite(parser, "replace the report that is in DIR")
     add(
         "--split",
         choices=_SPLITS,
@@ -81,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out images of classes that the model does not know",
     )
+    add_numbers(parser)
     add_kind(parser)
     add_naming(parser, default=NAMING_OF_MODEL)
     add_channels(parser)
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         label=args.label,
         group=args.group_by,
         kind=args.kind,
+        every=args.every,
+        minutes=args.minutes,
         naming=args.naming,
         model=model,
     )
@@ -238,6 +243,8 @@ def read_labelled(
     naming: str | None,
     model: Path,
     kind: Kind | None = None,
+    every: int = 1,
+    minutes: tuple[int, int] | None = None,
 ) -> Dataset:
     """Read labelled images, or those of a training run."""
     from dataclasses import replace
@@ -250,9 +257,21 @@ def read_labelled(
     run = RunFolder(Path(data))
     if not run.is_run:
         chosen = chosen_naming(naming, model, [data])
-        return read_dataset(data, label=label, group=group, kind=kind, naming=chosen)
+        return read_dataset(
+            data,
+            label=label,
+            group=group,
+            every=every,
+            minutes=minutes,
+            kind=kind,
+            naming=chosen,
+        )
     if naming is not None:
         raise InputError("--naming is for new data; a training run says how its files are named")
+    if kind is not None or every != 1 or minutes is not None:
+        raise InputError(
+            "--kind, --every and --minutes are for new data; a training run has its images already"
+        )
     if label is not None:
         raise InputError("--label is for new data; a training run says what its classes are")
     dataset = load_dataset(run)

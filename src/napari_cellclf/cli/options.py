@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,28 @@ def add_naming(parser: argparse.ArgumentParser, *, default: str) -> None:
     )
 
 
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare ``--overwrite``, which people also know as ``--force``; `what` it does here."""
+    parser.add_argument("--overwrite", "--force", action="store_true", help=what)
+
+
+def add_numbers(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--every`` and ``--minutes``."""
+    parser.add_argument(
+        "--every",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="of embryo images, keep every n-th minute (default 1)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        metavar="A-B",
+        help="of embryo images, keep those of these minutes (default 51-204)",
+    )
+
+
 def add_excel(parser: argparse.ArgumentParser) -> None:
     """Declare ``--excel``."""
     parser.add_argument(
@@ -126,6 +149,29 @@ def chosen_naming(asked: str | None, model: Path, inputs: Sequence[str]) -> str 
     return fitting_naming(read_spec(model).training.naming, map(Path, inputs))
 
 
+def image_size(text: str) -> str | tuple[int, int]:
+    """Read ``HxW`` in pixels; ``auto`` and ``own`` stay words.
+
+    Examples
+    --------
+    >>> image_size("96x128"), image_size("own")
+    ((96, 128), 'own')
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None and text not in ("auto", "own"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form HxW, such as 100x100, nor own"
+        )
+    return text if match is None else (int(match[1]), int(match[2]))
+
+
+def _minutes(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 51-204")
+    return int(match[1]), int(match[2])
+
+
 def positive(text: str) -> int:
     """Read a whole number of at least 1."""
     if not (text.isascii() and text.isdigit() and int(text)):
@@ -140,7 +186,7 @@ def _channel(text: str) -> tuple[str, str | None]:
     return expected, source or None
 
 
-_DIRECT = ("batch_size", "continue_from")
+_DIRECT = ("batch_size", "continue_from", "size")
 
 
 @dataclass(frozen=True)

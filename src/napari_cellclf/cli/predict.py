@@ -27,6 +27,7 @@ from napari_cellclf.cli.options import (
     add_engine,
     add_excel,
     add_naming,
+    add_overwrite,
     channel_mapping,
     chosen_naming,
     positive,
@@ -89,11 +90,10 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a table there instead of to the terminal; images that fail are listed in "
         "TABLE.bad_files.csv beside it; the same command resumes an incomplete table",
     )
-    add(
-        "--overwrite",
-        action="store_true",
-        help="replace the table and the files beside it: the list of failed images, and an "
-        "incomplete table",
+    add_overwrite(
+        parser,
+        "replace the table and the files beside it: the list of failed images, and an incomplete "
+        "table",
     )
     add(
         "--top-k",
@@ -111,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
     """Classify what the arguments name."""
     # Whatever can be wrong without the model is found before the seconds that loading it takes.
     mapping = channel_mapping(args.channels)
+    if args.excel and args.out is None:
+        raise InputError("--excel is for a table; add --out TABLE.csv")
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
     sources, notes = collect(args)

@@ -8,6 +8,7 @@ in its folder: it finishes its batch and can be resumed later.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.cli.data import add_reading_arguments, read_and_split, read_only
-from napari_cellclf.cli.options import chosen_settings, parse_setting, positive
+from napari_cellclf.cli.options import chosen_settings, image_size, parse_setting, positive
+from napari_cellclf.cli.output import plain
 from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_interrupt, stream_style
 from napari_cellclf.errors import InputError
 
@@ -55,6 +57,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="W", help="initial weights: imagenet, none, or a file")
     add("--epochs", type=positive, metavar="N", help="number of epochs")
     add("--batch-size", type=positive, metavar="B", help="images in a batch")
+    add(
+        "--size",
+        type=image_size,
+        metavar="HxW|own",
+        help="what images are resized to; own keeps each image's own",
+    )
+    add("--json", action="store_true", help="finally, print what came of it as JSON")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate")
     add(
         "--continue-from",
@@ -83,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
                 "these images"
             )
         _refuse_changes(args)
-        return _train([folder.path], args.root)
+        return _train([folder.path], args.root, as_json=args.json)
     if args.root is not None:
         raise InputError(
             "--root is for a run that is resumed; leave it out, DATA says where images are"
@@ -95,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = read_and_split(args)
     made = create_run(dataset, settings.config, args.out, preset=settings.preset)
-    return _train([made.path], None, dataset.source)
+    return _train([made.path], None, dataset.source, as_json=args.json)
 
 
 def _refuse_changes(args: argparse.Namespace) -> None:
@@ -103,7 +112,7 @@ def _refuse_changes(args: argparse.Namespace) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     plain = vars(parser.parse_args([os.curdir]))
-    free = ("data", "root")
+    free = ("data", "root", "json")
     changed = [name for name in plain if name not in free and getattr(args, name) != plain[name]]
     if changed:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -118,10 +127,14 @@ def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) 
 
     parts = _folds(args)
     folds = create_folds(parts, config, args.out, preset=preset)
-    _train(folds, None, parts[0][1].source)
+    _train(folds, None, parts[0][1].source, as_json=args.json)
     role = "leave-one-group-out" if args.split == LEAVE_ONE_OUT else "k-fold"
     evaluation = report_folds(args.out, role)
-    _tell(evaluation, f"all {len(folds)} folds together", args.out / "report" / "report.html")
+    report = args.out / "report" / "report.html"
+    if args.json:
+        _print_json(evaluation, report)
+    else:
+        _tell(evaluation, report)
     return ExitCode.OK
 
 
@@ -136,11 +149,13 @@ def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
     return [(str(number), part) for number, part in enumerate(parts, start=1)]
 
 
-def _train(folders: Sequence[Path], root: Path | None, source: str = "") -> int:
+def _train(
+    folders: Sequence[Path], root: Path | None, source: str = "", *, as_json: bool = False
+) -> int:
     """Carry runs out; `source` says which images a new one has, and what was left out."""
     from napari_cellclf.runs.api import run_training
 
-    style = stream_style()
+    style = stream_style(json=as_json)
     for number, folder in enumerate(folders, start=1):
         title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
         reporter = ProgressReporter(style, title, unit=None)
@@ -154,8 +169,12 @@ def _train(folders: Sequence[Path], root: Path | None, source: str = "") -> int:
                 on_event=_Told(reporter.note),
                 should_stop=lambda: interrupted() or terminated(),
             )
+        report = result.folder.report / "report.html"
+        if as_json:
+            _print_json(result.evaluation, report, model=str(result.bundle))
+            continue
         if result.evaluation is not None:
-            _tell(result.evaluation, title, result.folder.report / "report.html")
+            _tell(result.evaluation, report)
         print(f"model:  {result.bundle}")
     return ExitCode.OK
 
@@ -196,7 +215,18 @@ def _epoch_line(record: Mapping[str, Any]) -> str:
     )
 
 
-def _tell(evaluation: Evaluation, title: str, report: Path) -> None:
+def _print_json(evaluation: Evaluation | None, report: Path, **more: str) -> None:
+    """Print one document a line; without images to measure on, there is no report."""
+    measured = evaluation is not None
+    document = {
+        **more,
+        "report": str(report) if measured else None,
+        "metrics": plain(evaluation.metrics()) if evaluation is not None else None,
+    }
+    print(json.dumps(document, allow_nan=False), flush=True)
+
+
+def _tell(evaluation: Evaluation, report: Path) -> None:
     print(evaluation.summary())
     print(f"report: {report}")
 

@@ -8,14 +8,16 @@ commands may run at once. To stop, press Ctrl-C, or make a file named "stop" in 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.cli import train
 from napari_cellclf.cli.data import add_reading_arguments, read_and_split
 from napari_cellclf.cli.options import chosen_settings, positive
+from napari_cellclf.cli.output import plain
 from napari_cellclf.cli.terminal import (
     ExitCode,
     ProgressReporter,
@@ -100,15 +102,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Search."""
     folder = _create(args)
-    style = stream_style()
+    style = stream_style(json=args.json)
     with (
         ProgressReporter(style, "tuning, epochs") as reporter,
         stop_on_interrupt() as should_stop,
     ):
         result = _search(args, folder, reporter, should_stop)
         reporter.hide()
-        print("\n".join(map(printable, _lines(result))))
-    return _apply(result) if args.apply else ExitCode.OK
+        if args.json:
+            print(json.dumps(_document(result), allow_nan=False), flush=True)
+        else:
+            print("\n".join(map(printable, _lines(result))))
+    return _apply(result, ["--json"] if args.json else []) if args.apply else ExitCode.OK
 
 
 def _metric(text: str) -> str:
@@ -200,13 +205,25 @@ def _lines(result: TuningResult) -> list[str]:
     return [*lines, f"trials: {folder.table}", f"preset: {folder.best_preset}"]
 
 
-def _apply(result: TuningResult) -> int:
+def _document(result: TuningResult) -> dict[str, Any]:
+    best = result.best
+    return {
+        "trial": best.number,
+        "metric": f"validation_{result.spec.metric}",
+        "value": plain(best.value),
+        "settings": plain(dict(best.choice)),
+        "trials": str(result.folder.table),
+        "preset": str(result.folder.best_preset),
+    }
+
+
+def _apply(result: TuningResult, as_json: list[str]) -> int:
     from napari_cellclf.runs.tuning.search import create_best
 
     # As `cellclf train DIR/best` does, which also goes on with it after a stop.
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    return train.run(parser.parse_args(["--", str(create_best(result).path)]))
+    return train.run(parser.parse_args([*as_json, "--", str(create_best(result).path)]))
 
 
 def _names(text: str) -> tuple[str, ...]:

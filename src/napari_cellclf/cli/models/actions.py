@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.cli.options import Subparsers
+from napari_cellclf.cli.options import Subparsers, add_overwrite
 from napari_cellclf.cli.terminal import (
     ProgressReporter,
     add_verbose,
@@ -63,9 +63,7 @@ def _add_fetch(actions: Subparsers) -> None:
     parser.add_argument(
         "--offline", action="store_true", help="use no network, only what was fetched before"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a model of that name that you have"
-    )
+    add_overwrite(parser, "replace a model of that name that you have")
     parser.set_defaults(run_action=_fetch)
     add_verbose(parser)
 
@@ -183,7 +181,7 @@ def _add_share_and_remove(actions: Subparsers) -> None:
     )
     sharing.add_argument("model", metavar="NAME", help="a model's name, or the path of a bundle")
     sharing.add_argument("file", metavar="FILE", help="where to; ends in .cellclf or .zip")
-    sharing.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    add_overwrite(sharing, "replace a file that is there")
     sharing.set_defaults(run_action=_share)
     removing = actions.add_parser(
         "remove",
@@ -240,7 +238,7 @@ def _add_export(actions: Subparsers) -> None:
         metavar="PATH",
         help="where to: .onnx, .xml, a folder, .keras or .zip",
     )
-    exporting.add_argument("--overwrite", action="store_true", help="replace an older export")
+    add_overwrite(exporting, "replace an older export")
     exporting.add_argument(
         "--licence",
         metavar="SPDX",

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.cli.options import Subparsers
+from napari_cellclf.cli.options import Subparsers, add_overwrite, image_size
 from napari_cellclf.cli.terminal import ProgressReporter, add_verbose, printable, stream_style
 from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import InputError
@@ -52,6 +52,7 @@ def add_arguments(actions: Subparsers) -> None:
     parser.add_argument("--channels", metavar="A,B", help="in the order it was trained with")
     parser.add_argument(
         "--size",
+        type=image_size,
         metavar="HxW|own",
         help="what images are resized to, where the network takes any; own keeps each image's own",
     )
@@ -78,7 +79,7 @@ def add_arguments(actions: Subparsers) -> None:
         help="something it cannot do; may be given several times",
     )
     parser.add_argument("--out", metavar="PATH", help="where to; your folder of models if left out")
-    parser.add_argument("--overwrite", action="store_true", help="replace a model of that name")
+    add_overwrite(parser, "replace a model of that name")
     parser.set_defaults(run_action=_import)
     add_verbose(parser)
 
@@ -175,15 +176,10 @@ def _read_preprocessing(path: Path) -> Preprocessing:
         raise InputError(f"{path.name} is no preprocessing: {_first(error)}") from error
 
 
-def _size(text: str | None, found: ForeignFile) -> tuple[int, int] | None:
-    if not text:
+def _size(given: str | tuple[int, int] | None, found: ForeignFile) -> tuple[int, int] | None:
+    if given is None or given == "auto":
         return found.size
-    if text == "own":
-        return None
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None:
-        raise InputError(f"--size {text!r} is not of the form HxW, such as 100x100, nor own")
-    return int(match[1]), int(match[2])
+    return None if isinstance(given, str) else given
 
 
 def _names(text: str, option: str) -> list[str]:
