@@ -260,3 +260,14 @@ def test_what_came_of_it_is_one_json_document(
     assert Path(document["model"]).is_dir()
     assert document["metrics"]["n"] > 0
     assert json.loads((out / "run.json").read_text())["config"]["size"] == [8, 12]
+
+
+def test_many_failures_are_few_lines(
+    cellclf: Run, bundle: Path, sites: list[Path], tmp_path: Path
+) -> None:
+    gone = "".join(f"gone/{number:05d}.tif\n" for number in range(300))
+    (tmp_path / "t.csv").write_text(f"path\n{gone}{sites[0]}\n")
+    done = cellclf("predict", bundle, tmp_path / "t.csv")
+    assert done.code == 3
+    assert len(done.err.splitlines()) < 10
+    assert "... and 299 more images for the same reason as" in done.err

@@ -284,3 +284,42 @@ def test_metadata_of_screens_is_read_as_spreadsheets_save_it(
     )
     with pytest.raises(InputError, match=r"the row of HUVEC-01_1_B02_1 in the table .* has 2 c"):
         collect_sources([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "names", [("01_train", "02_val"), ("trainset", "test set"), ("TRAIN", "dev")]
+)
+def test_parts_of_a_split_may_be_numbered_or_called_sets(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for name in names:
+        touch(tmp_path, f"{name}/a/1.png", f"{name}/b/1.png")
+    data = read_dataset(tmp_path)
+    assert data.class_names == ("a", "b")
+    assert data.table["split"].tolist()[:2] == ["train", "train"]
+
+
+def test_a_split_without_training_images_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "learn/a/1.png", "val/a/1.png", "test/a/1.png")
+    with pytest.raises(DatasetError, match="holds test and val, but no folder train; rename"):
+        read_dataset(tmp_path)
+    # A class may be called test.
+    touch(tmp_path, "classes/test/1.png", "classes/control/1.png")
+    assert read_dataset(tmp_path / "classes").class_names == ("control", "test")
+
+
+def test_classes_below_batches_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"batch{n}/{name}/1.png" for n in (1, 2) for name in ("alive", "dead")))
+    data = read_dataset(tmp_path)
+    assert data.class_names == ("batch1", "batch2")
+    assert "each of these folders holds the same ones (alive, dead)" in data.source
+    data = read_dataset(tmp_path, naming="{batch}/{label}/{image}")
+    assert data.class_names == ("alive", "dead")
+
+
+def test_links_to_nothing_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b /1.png", "b/2.png")
+    (tmp_path / "c").symlink_to(tmp_path / "drive")
+    data = read_dataset(tmp_path)
+    assert data.class_names == ("a", "b")
+    assert f"the folder {tmp_path / 'c'} cannot be listed (it is a link to nothing)" in data.source

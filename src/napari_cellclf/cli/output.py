@@ -115,6 +115,10 @@ def plain(value: Any) -> Any:
 Note = Callable[[str], None]
 
 
+#: Images that fail each for a reason of its own and are told of, before the rest is only counted.
+_MOST_TOLD = 10
+
+
 @dataclass
 class Failures:
     """Tells of the first image of each reason at once, and how many more there were at the end."""
@@ -123,20 +127,31 @@ class Failures:
     note: Note
     _first: dict[str, str] = field(default_factory=dict)
     _more: dict[str, int] = field(default_factory=dict)
+    _untold: int = 0
 
     def add(self, image: str, reason: str) -> None:
         """Tell of an image that could not be classified, if its reason is new."""
-        if reason in self._first:
-            self._more[reason] = self._more.get(reason, 0) + 1
+        # What differs by the image's own name only is one reason.
+        kind = reason.replace(image, "").replace(Path(image).name, "")
+        if kind in self._first:
+            self._more[kind] = self._more.get(kind, 0) + 1
             return
-        self._first[reason] = image
+        if len(self._first) == _MOST_TOLD:
+            self._untold += 1
+            return
+        self._first[kind] = image
         self.note(describe_failure(image, reason))
 
     def conclude(self) -> None:
         """Tell how many images failed for the same reasons as those that were named."""
-        for reason, count in self._more.items():
-            images = "1 more image" if count == 1 else f"{count} more images"
-            self.note(f"... and {images} for the same reason as {self._first[reason]}")
+        for kind, count in self._more.items():
+            self.note(f"... and {_more_images(count)} for the same reason as {self._first[kind]}")
+        if self._untold:
+            self.note(f"... and {_more_images(self._untold)} for other reasons")
+
+
+def _more_images(count: int) -> str:
+    return "1 more image" if count == 1 else f"{count} more images"
 
 
 def describe_failure(image: str, reason: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from napari_cellclf.io.naming import Naming, NamingScheme
 from napari_cellclf.io.sources import (
     ImageSource,
     again,
+    listed,
     named_sources,
     path_column,
     path_in_table,
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: What people call the folders of a split.
-SPLIT_NAMES: Mapping[str, str] = {
+#: What people call the parts of a split.
+_SPLIT_NAMES: Mapping[str, str] = {
     "train": "train",
     "training": "train",
     "valid": "validation",
@@ -47,8 +49,24 @@ SPLIT_NAMES: Mapping[str, str] = {
     "hold-out": "test",
     "hold_out": "test",
 }
+#: Around such a name: 01_train, test set, val-images.
+_AROUND_SPLIT = re.compile(
+    r"(?:\d+[ _.-])?(.+?)(?:[ _-]?(?:set|dataset|data|images|imgs|split))?", re.IGNORECASE
+)
 #: Columns that every data set has; what a name says cannot replace them.
 _NEEDED = ("path", "label", "split")
+
+
+def split_of(name: str) -> str | None:
+    """Return the part of a split that people mean by a name; None if it is none that is known.
+
+    Examples
+    --------
+    >>> split_of("Train"), split_of("02_val-images"), split_of("testset"), split_of("control")
+    ('train', 'validation', 'test', None)
+    """
+    match = _AROUND_SPLIT.fullmatch(name.strip())
+    return _SPLIT_NAMES.get(match[1].lower()) if match else None
 
 
 def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]:
@@ -61,7 +79,7 @@ def make_row(source: ImageSource, label: str, split: str = "") -> dict[str, Any]
         if key not in own
     }
     # One name that is written in two ways (é, or e and an accent) is one class.
-    label = unicodedata.normalize("NFC", label)
+    label = unicodedata.normalize("NFC", label).strip()
     return {"path": os.path.abspath(source.id), "label": label, "split": split, **says}  # noqa: PTH100
 
 
@@ -126,7 +144,7 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     if label.lower() not in columns:
         raise DatasetError(
             f"the table {path} has no column {label.lower()!r} (its columns: "
-            f"{', '.join(columns)}); choose the column to learn (--label)"
+            f"{listed(columns)}); choose the column to learn (--label)"
         )
     rows = [{name.lower(): cell.strip() for name, cell in row.items()} for row in table.rows]
     filled = [{"path": row[column]} | row for row in rows if row[column]]
@@ -207,8 +225,8 @@ def _row(row: Mapping[str, str], label: str, table: Path) -> dict[str, str]:
             f"{row['path']} has no {label!r} in the table {table}; give every image one or remove "
             "its row"
         )
-    split = row.get("split", "").lower()
-    if split and split not in SPLIT_NAMES:
+    split = split_of(row.get("split", ""))
+    if split is None and row.get("split"):
         raise DatasetError(
             f"{row['path']} has the split {row['split']!r} in the table {table}; call it train, "
             "validation or test, or leave it empty"
@@ -217,7 +235,7 @@ def _row(row: Mapping[str, str], label: str, table: Path) -> dict[str, str]:
     extra = {key: cell for key, cell in row.items() if key not in (*_NEEDED, label)}
     if label not in _NEEDED:
         extra[label] = name
-    return {"label": name, "split": SPLIT_NAMES.get(split, "")} | extra
+    return {"label": name, "split": split or ""} | extra
 
 
 def _said_by_name(file: Path, naming: Naming, schemes: list[NamingScheme]) -> dict[str, Any]:

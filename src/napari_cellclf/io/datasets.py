@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from napari_cellclf.core.classes import ClassSpec, make_classes
-from napari_cellclf.core.dataset import SPLITS, Dataset
+from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, NoImagesError
+from napari_cellclf.io.class_folders import (
+    not_named,
+    read_class_folders,
+    read_split_folders,
+    said_of,
+    split_folders,
+)
 from napari_cellclf.io.dataset_tables import (
-    SPLIT_NAMES,
     make_dataset,
     make_row,
     read_table,
+    split_of,
     with_group,
 )
-from napari_cellclf.io.folder_walk import LeftOut, image_files, is_own_output
-from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden, local_path
+from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text, schemes_of
-from napari_cellclf.io.sources import ImageSource, found_sources, named_sources
+from napari_cellclf.io.sources import ImageSource, named_sources
 
 Kind = Literal["table", "names", "splits", "folders"]
 
@@ -109,9 +115,9 @@ def read_dataset(
     elif found == "names":
         data = _read_named(place, label, naming=naming, every=every, between=minutes)
     elif found == "splits":
-        data = _read_split_folders(place, naming)
+        data = read_split_folders(place, naming)
     else:
-        data = _read_class_folders(place, naming)
+        data = read_class_folders(place, naming)
     return replace(with_group(data, group), naming=naming_text(naming))
 
 
@@ -129,7 +135,7 @@ def kind_of(place: Path, naming: Naming = None, label: str | None = None) -> Kin
         return "table"
     if _labelling_scheme(find_images(place, naming), label) is not None:
         return "names"
-    return "splits" if _split_folders(place) else "folders"
+    return "splits" if split_folders(place) else "folders"
 
 
 def usual_label(place: Path, naming: Naming = None) -> str | None:
@@ -181,7 +187,7 @@ def _read_named(
     column = label or scheme.label
     if column == scheme.label and scheme.label_unit:
         data = _read_numbered(sources, scheme, folder, every, between, others)
-        return replace(data, source=data.source + _said(found.left_out))
+        return replace(data, source=data.source + said_of(found.left_out))
     if column is None:
         raise DatasetError(_no_label(scheme, sources))
     rows = [_row(source, scheme, column) for source in sources]
@@ -190,7 +196,7 @@ def _read_named(
     own = column == scheme.label
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
     words = f"{len(rows)} images below {folder}, labelled by {column}"
-    words += _left_out(others, scheme.example) + _said(found.left_out)
+    words += not_named(others, scheme.example) + said_of(found.left_out)
     if own:
         words += _joined_folders(rows, folder)
     return make_dataset(rows, words, classes=classes, schemes=[scheme])
@@ -258,8 +264,7 @@ def _take_split(rows: list[dict[str, Any]], scheme: NamingScheme, folder: Path) 
 
 def _split_of_folders(path: str, folder: Path) -> str:
     above = Path(path).relative_to(folder).parts[:-1]
-    splits = [SPLIT_NAMES[part.lower()] for part in above if part.lower() in SPLIT_NAMES]
-    return splits[0] if splits else ""
+    return next(filter(None, map(split_of, above)), "")
 
 
 def _read_numbered(
@@ -304,158 +309,3 @@ def _read_numbered(
     if others:
         words += f"; {others} images whose names say no {unit} are left out"
     return make_dataset(rows, words, classes=classes, schemes=[scheme])
-
-
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """Find the folders of a split."""
-    found: dict[str, Path] = {}
-    others = []
-    for below in _folders(folder):
-        split = SPLIT_NAMES.get(below.name.lower())
-        if split in found:
-            raise DatasetError(
-                f"{found[split]} and {below} are both for {split}; rename or join one of them"
-            )
-        if split is not None:
-            found[split] = below
-        elif next(image_files(below), None) is not None:
-            others.append(below.name)
-    if "train" not in found:
-        return {}
-    if others:
-        raise DatasetError(
-            f"{folder} holds the folder {found['train'].name}, but {', '.join(others)} beside it "
-            f"{'is' if len(others) == 1 else 'are'} no part of a split that is known; rename to "
-            "validation or test, or say --kind folders if each folder is a class"
-        )
-    return {split: found[split] for split in SPLITS if split in found} if len(found) > 1 else {}
-
-
-def _read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
-    """Read a folder with a folder for each class."""
-    found = _Labelled(naming)
-    found.add(folder, "")
-    _check_any(found, folder, naming)
-    n_classes = len({row["label"] for row in found.rows})
-    return found.dataset(
-        f"{len(found.rows)} images in {n_classes} folders of classes below {folder}"
-    )
-
-
-def _read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
-    """Read train, valid and test, each with a folder for each class."""
-    found = _Labelled(naming)
-    parts = _split_folders(folder)
-    for split, below in parts.items():
-        found.add(below, split)
-    _check_any(found, folder, naming)
-    listed = ", ".join(below.name for below in parts.values())
-    return found.dataset(f"{len(found.rows)} images in {listed} below {folder}")
-
-
-class _Labelled:
-    """The images in folders of classes."""
-
-    def __init__(self, naming: Naming) -> None:
-        self._naming = naming
-        self.rows: list[dict[str, Any]] = []
-        #: Of each path what is below the folder of its class.
-        self._names: list[str] = []
-        self._schemes: list[NamingScheme] = []
-        self._n_others = self._n_beside = 0
-        self._empty: list[Path] = []
-        self.not_taken = LeftOut()
-
-    def add(self, folder: Path, split: str) -> None:
-        """Take the images in all folders of classes in a folder."""
-        self._n_beside += _images_beside(folder)
-        for below in _folders(folder):
-            if is_own_output(_names_in(below)):
-                self.not_taken.own.append(below)
-                continue
-            found = find_images(below, self._naming)
-            self.not_taken.add(found.left_out)
-            self._n_others += len(found.others) if self._naming is not None else 0
-            sources = found_sources(found, self._naming)
-            if not sources:
-                self._empty.append(below)
-            for source in sources:
-                self.rows.append(make_row(source, below.name, split))
-                self._names.append(Path(source.id).relative_to(below).as_posix())
-                self._schemes += [source.scheme] if source.scheme else []
-
-    def dataset(self, source: str) -> Dataset:
-        """Make a data set, and say what is left out."""
-        source += self.left_out()
-        return make_dataset(self.rows, source, names=self._names, schemes=self._schemes)
-
-    def left_out(self) -> str:
-        """Say what is not taken, beginning with a semicolon; nothing if all is."""
-        said = ""
-        if self._n_beside:
-            images = "1 image" if self._n_beside == 1 else f"{self._n_beside} images"
-            verb, left = ("has", "is") if self._n_beside == 1 else ("have", "are")
-            said += f"; {images} beside these folders {verb} no class and {left} left out"
-        if self._empty:
-            named = ", ".join(folder.name for folder in self._empty[:_MOST_NAMED])
-            more = len(self._empty) - _MOST_NAMED
-            named += f" and {more} more" if more > 0 else ""
-            said += f"; without images that are read, and so no classes: {named}"
-        return said + _left_out(self._n_others, naming_text(self._naming)) + _said(self.not_taken)
-
-
-def _said(left_out: LeftOut) -> str:
-    return "".join(f"; {sentence}" for sentence in left_out.sentences())
-
-
-def _left_out(count: int, example: str | None) -> str:
-    images = "1 image is" if count == 1 else f"{count} images are"
-    return f"; {images} not named like {example} and left out" if count else ""
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir()]
-    except OSError as error:
-        raise NoImagesError(f"the folder {folder} cannot be listed: {error.strerror}") from error
-    return [folder / name for name in sorted(names) if not is_hidden(name)]
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208
-    except OSError:
-        # It is told of where its images are looked for.
-        return []
-
-
-def _images_beside(folder: Path) -> int:
-    return sum(
-        entry.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(entry.name)
-        for entry in folder.iterdir()
-        if entry.is_file()
-    )
-
-
-def _check_any(found: _Labelled, folder: Path, naming: Naming) -> None:
-    if found.rows:
-        return
-    others = () if naming is None else find_images(folder, naming).others
-    if naming is not None and others:
-        raise NoImagesError(
-            f"none of the {len(others)} images below {folder} has a class and is named like "
-            f"{find_scheme(naming).name} (one is {others[0].relative_to(folder)}); correct the "
-            "naming pattern"
-        )
-    beside = _images_beside(folder)
-    if beside:
-        raise NoImagesError(
-            f"{folder} holds {beside} images but no folders of classes; put the images of each "
-            "class into a folder with its name, or write a CSV table with path and label"
-        )
-    below = ", ".join(one.name for one in _folders(folder)[:_MOST_NAMED]) or "none"
-    raise NoImagesError(
-        f"{folder} holds no images (TIFF, PNG, JPEG, BMP) in folders of classes (folders found: "
-        f"{below}{_said(found.not_taken)}); give a folder with one folder for each class"
-    )

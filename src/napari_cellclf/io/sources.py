@@ -19,6 +19,9 @@ from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images,
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named
 
+#: Columns that a sentence names, and letters of each.
+_MOST_SHOWN, _LONGEST_SHOWN = 20, 40
+
 OnNote: TypeAlias = Callable[[str], None]
 
 
@@ -171,9 +174,16 @@ def path_column(table: Path, columns: Sequence[str]) -> str:
         if name in found:
             return found[name]
     raise InputError(
-        f"the table {table} has no column 'path' (its columns: {', '.join(columns) or 'none'}); "
+        f"the table {table} has no column 'path' (its columns: {listed(columns)}); "
         "name the column of image paths 'path'"
     )
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Name columns in a sentence, as far as it has room for them."""
+    shown = [name[:_LONGEST_SHOWN] for name in columns[:_MOST_SHOWN]]
+    more = [f"and {len(columns) - _MOST_SHOWN} more"] if len(columns) > _MOST_SHOWN else []
+    return ", ".join([*shown, *more]) or "none"
 
 
 def path_in_table(text: str, folder: Path) -> Path:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from napari_cellclf.runs.folder import RunFolder, RunSpec
     from napari_cellclf.runs.progress_log import RunReporter
 
+#: Images of a split that are left out and are named one by one.
+_MOST_TOLD = 10
 #: Images of a split, at most, on which it is tried whether the network bears 16 bits.
 _TYPICAL = 64
 #: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
@@ -144,8 +146,14 @@ class Session:
                 should_stop=self._should_stop,
             )
             done += len(split) * (1 + len(rotations))
-            for path, reason in self._splits[name].bad:
-                self._reporter.note(f"{path} is left out: {reason}")
+            bad = self._splits[name].bad
+            for path, reason in bad[:_MOST_TOLD]:
+                # Most reasons begin with the file's name.
+                why = reason.removeprefix(f"{path}: ")
+                self._reporter.note(f"{path} is left out: {why}")
+            if len(bad) > _MOST_TOLD:
+                more = len(bad) - _MOST_TOLD
+                self._reporter.note(f"{more} more {name} images are left out; see the report")
 
     @property
     def _hashes(self) -> dict[str, tuple[tuple[str, ...], ...]]:
