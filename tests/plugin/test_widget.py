@@ -219,6 +219,7 @@ def test_table_is_saved_as_csv(open_widget: OpenWidget, qtbot: Any, tmp_path: Pa
 def test_folder_with_a_bad_image(open_widget: OpenWidget, qtbot: Any, plate: Path) -> None:
     _, widget = open_widget()
     (plate / "B03_s1_w2.png").write_bytes(b"not an image")
+    (plate / "B04.czi").touch()
     widget.form.tabs.setCurrentIndex(FOLDER_TAB)
     assert "folder" in widget.form.message.text()
     widget.form.folder.set_path(str(plate))
@@ -232,6 +233,7 @@ def test_folder_with_a_bad_image(open_widget: OpenWidget, qtbot: Any, plate: Pat
     table = widget.form.results.table
     assert table.columnWidth(1) >= table.sizeHintForColumn(1)
     assert "1 could not be" in widget.form.message.text()
+    assert "1 file has an ending that is not read: .czi (1)" in widget.form.message.text()
     assert widget.form.command.text() == f"cellclf predict stains {plate} --out predictions.csv"
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from napari_cellclf.cli.app import build_parser
+from napari_cellclf.errors import InputError
 from napari_cellclf.models.training.presets import find_preset, load_preset
 from napari_cellclf.plugin.shared.background import Ticket
 from napari_cellclf.plugin.shared.messages import Refusal
@@ -92,6 +93,29 @@ def test_a_table_offers_its_columns(images: Path, tmp_path: Path) -> None:
     table.drop(columns="label").to_csv(tmp_path / "u.csv", index=False)
     # Something to begin with, so that the form can offer what there is.
     assert find(DataQuestion(str(tmp_path / "u.csv"))).question.label == "embryo_of"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+def test_tables_are_read_as_spreadsheets_save_them(
+    images: Path, tmp_path: Path, encoding: str
+) -> None:
+    paths = sorted(images.rglob("*.*"))
+    codes = ["1.1", "1.10", "0_1"]
+    rows = [f"{path};größe {n % 2};{codes[n % 3]}" for n, path in enumerate(paths)]
+    table = tmp_path / "t.csv"
+    table.write_bytes("\r\n".join(["sep=;", "image;label;donor", *rows]).encode(encoding))
+    found = find(DataQuestion(str(table)))
+    assert found.labels == ("label", "donor")
+    assert found.dataset.class_names == ("größe 0", "größe 1")
+    assert found.dataset.group_column == "donor"
+    assert sorted(set(found.dataset.groups)) == sorted(codes)
+
+
+def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\n1.png,a\nplate 1, day 2/2.png,b\n")
+    with pytest.raises(InputError, match="line 3 has 3"):
+        find(DataQuestion(str(table)))
 
 
 def test_split_by_group(found: FoundData) -> None:

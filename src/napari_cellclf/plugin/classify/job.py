@@ -24,7 +24,7 @@ from napari_cellclf.plugin.shared.messages import explain
 if TYPE_CHECKING:
     from napari_cellclf.inference.classifier import Classifier
     from napari_cellclf.inference.prepare import BadImage
-    from napari_cellclf.io.sources import ImageSource
+    from napari_cellclf.io.sources import ImageSource, OnNote
 
 
 LOADING = "Loading the model (the first time takes a little longer)…"
@@ -66,6 +66,8 @@ class Summary:
     cancelled: bool
     #: Where the network ran.
     device: str = ""
+    #: What was left out, a sentence each.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
     yield Status(LOADING)
     classifier = job.model.get(job.request.model, job.stop.is_set)
     yield Status("Listing the images…")
-    sources = _sources(job, classifier.bundle.spec.training.naming)
+    notes: list[str] = []
+    sources = _sources(job, classifier.bundle.spec.training.naming, notes.append)
     total = len(sources)
     threshold = classifier.bundle.spec.unsure_threshold
     yield Status(f"Classifying {total} image{'s' * (total != 1)} on {classifier.device}…")
@@ -104,7 +107,7 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
             done += not row.error
             yield row
     # predict_sources ends early and without a word when it is asked to stop.
-    return Summary(done, failed, total, job.stop.is_set(), classifier.device)
+    return Summary(done, failed, total, job.stop.is_set(), classifier.device, tuple(notes))
 
 
 def image_results(
@@ -123,7 +126,7 @@ def image_results(
     ]
 
 
-def _sources(job: Job, recorded: str | None) -> Sequence[ImageSource]:
+def _sources(job: Job, recorded: str | None, on_note: OnNote) -> Sequence[ImageSource]:
     if job.request.folder is not None:
         from napari_cellclf.io.named_images import fitting_naming
         from napari_cellclf.io.sources import collect_sources
@@ -131,7 +134,7 @@ def _sources(job: Job, recorded: str | None) -> Sequence[ImageSource]:
         folder, naming = job.request.folder, job.request.naming
         if naming is None:
             naming = fitting_naming(recorded, [Path(folder)])
-        return collect_sources([folder], naming)
+        return collect_sources([folder], naming, on_note=on_note)
     from napari_cellclf.plugin.classify.pixels import plane_sources
 
     return plane_sources(job.request, job.arrays)

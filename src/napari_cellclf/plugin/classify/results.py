@@ -174,6 +174,7 @@ def summary_message(
     if removed:
         title = "The image" if results.request.image is None else results.request.image.title
         text += f" {title} was removed meanwhile; its predictions are only here, to be saved."
+    text += "".join(f" {note[:1].upper()}{note[1:]}." for note in summary.notes)
     return text if shown or removed else text + where_kept(results)
 
 

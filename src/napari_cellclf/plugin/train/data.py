@@ -155,6 +155,8 @@ def group_columns(dataset: Dataset) -> tuple[str, ...]:
 def table_columns(table: Path) -> tuple[str, ...]:
     """List the columns of a table that could be learnt."""
     from napari_cellclf.io.csv_tables import read_csv
+    from napari_cellclf.io.sources import path_column
 
-    names = (name.lower() for name in read_csv(table).columns)
-    return tuple(name for name in names if name not in ("path", "split"))
+    columns = read_csv(table).columns
+    others = (path_column(table, columns).lower(), "path", "split")
+    return tuple(name.lower() for name in columns if name.lower() not in others)
