@@ -178,7 +178,7 @@ def _edit(path: Path, **changes: object) -> None:
     [
         ({"format_version": 2}, "reads up to 1; upgrade it"),
         ({"format_version": "one"}, "format_version"),
-        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"surprise": 1}, "surprise is not a setting"),
         ({"classes": []}, "classes"),
         ({"files": {}}, "lacks weights.safetensors"),
         ({"temperature": None}, "temperature"),

@@ -60,15 +60,15 @@ def test_it_asks_for_no_more_than_is_missing(cellclf: Run, file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--size", "0x0"), "size: Value error, size (0, 0) must be"),
+        (("--size", "0x0"), "size: (0, 0) is not a height and a width"),
         (("--size", "own", "--out", "nowhere"), "'nowhere' must end in .cellclf"),
         (("--size", "own", "--classes", "a,b"), "tells 3 classes apart, but 2 were named"),
         (("--size", "own", "--classes", "a,b,a"), "two classes have the same name"),
         (("--size", "own", "--classes", "a,,b"), "a name without letters"),
         (("--size", "own", "--channels", "DNA"), "takes 2 channels, but 1 were named"),
-        (("--size", "own", "--preprocessing", "by eye"), "is no normalisation"),
+        (("--size", "own", "--preprocessing", "by eye"), "is not a normalisation"),
         (("--size", "own", "--preprocessing", "none.json"), "none.json"),
-        (("--size", "own", "--name", "../evil"), "name: String should match pattern"),
+        (("--size", "own", "--name", "../evil"), "name cannot be '../evil'; give text of the form"),
     ],
 )
 def test_what_is_said_is_checked(
@@ -123,7 +123,7 @@ def test_a_whole_preprocessing_from_a_file(cellclf: Run, file: Path, tmp_path: P
         ("{", "is not readable JSON"),
         ("[" * 30_000, "is nested deeper"),
         (" " * 2_000_000, "has over 1048576 bytes"),
-        ('{"channels": []}', "is no preprocessing: channels"),
+        ('{"channels": []}', "is not a preprocessing: channels"),
     ],
     ids=["cut", "deep", "long", "other"],
 )

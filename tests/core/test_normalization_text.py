@@ -46,8 +46,8 @@ def test_imagenet_in_blue_green_red() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "is no normalisation; give one of zero_mean_unit_variance"),
-        ("/255", "is no normalisation"),
+        ("", "is not a normalisation; give one of zero_mean_unit_variance"),
+        ("/255", "is not a normalisation"),
         ("scale_linear:6", "give scale_linear or scale_linear:xN"),
         ("percentile", "give percentile:LOW,HIGH"),
         ("percentile:99,1", "give percentile:LOW,HIGH"),

@@ -20,6 +20,7 @@ from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import BundleError, InputError, IntegrityError, UnsafeModelError
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def read_spec(path: Path) -> BundleSpec:
     try:
         spec = BundleSpec.model_validate(raw)
     except ValidationError as error:
-        raise BundleError(f"{name} is not valid: {_first(error)}") from error
+        raise BundleError(f"{name} is not valid: {reason_of(error)}") from error
     _check_files(spec, path)
     if spec.spec_sha256 != seal_of(raw):
         raise IntegrityError(
@@ -293,12 +294,6 @@ def _compare(found: str, expected: str, member: str, path: Path) -> None:
             f"{member} of {path.name} is not the file that the bundle was written with (its "
             "SHA-256 differs); get the bundle again"
         )
-
-
-def _first(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(step) for step in problem["loc"]) or "the whole"
-    return f"{where}: {problem['msg']}"
 
 
 class Members(Protocol):

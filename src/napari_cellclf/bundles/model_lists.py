@@ -21,6 +21,7 @@ from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.schema import NAME_PATTERN, Sha256, Text
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import CellclfError, ModelError, RegistryError
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.remote.addresses import FileAddress, WebAddress, check_name, parse_address
@@ -429,7 +430,5 @@ def _title(raw: Any, position: int) -> str:
 def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(step) for step in problem["loc"][1:])
-    message = re.sub(r"^Value error, ", "", problem["msg"])
-    return f"{where}: {message}" if where else message
+    # The first step is the kind of the entry.
+    return reason_of(error, skip=1)

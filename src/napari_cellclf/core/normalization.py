@@ -236,8 +236,7 @@ def parse_normalization(text: str) -> Normalization:
                     f"{' or '.join(forms)}"
                 ) from error
     raise NormalizationError(
-        f"{text!r} is no normalisation; give one of {', '.join(typed_forms())}, or a JSON file "
-        "with a whole preprocessing"
+        f"{text!r} is not a normalisation; give one of {', '.join(typed_forms())}"
     )
 
 

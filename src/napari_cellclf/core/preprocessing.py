@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.image import Image
 
+#: Of a prepared image, in pixels.
+MOST_SIDE = 16_384
 #: Longer sides are left to scikit-image: finding their matrix takes longer than one image.
 _LONGEST = 2048
 
@@ -63,8 +65,8 @@ class Preprocessing(BaseModel):
     @field_validator("size")
     @classmethod
     def _positive(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        if size is not None and not all(0 < side <= 16_384 for side in size):
-            raise ValueError(f"size {size} must be two numbers from 1 to 16384")
+        if size is not None and not all(0 < side <= MOST_SIDE for side in size):
+            raise ValueError(f"{size} is not a height and a width from 1 to {MOST_SIDE} pixels")
         return size
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.tta import Views
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import (
     ArchitectureError,
     AxesError,
@@ -294,9 +295,7 @@ def _spec(fields: dict[str, Any]) -> BundleSpec:
     try:
         return BundleSpec(**fields)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in problem["loc"])
-        raise BundleError(f"invalid {where} for a bundle: {problem['msg']}") from error
+        raise BundleError(f"the bundle cannot be described: {reason_of(error)}") from error
 
 
 def _rebuilt(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_cellclf.bundles.catalogue import RUN_MODEL
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import RunError, RunLockedError
 from napari_cellclf.models.training.config import TrainingConfig
 
@@ -134,11 +135,9 @@ class RunFolder:
                 f"{self.path} is not a training run (no run.json); give data and --out to start one"
             ) from error
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(step) for step in problem["loc"])
             raise RunError(
-                f"{self.spec_file} cannot be used ({where}: {problem['msg']}); was it made by "
-                "another version?"
+                f"{self.spec_file} cannot be used ({reason_of(error)}); was it made by another "
+                "version?"
             ) from error
         except (OSError, ValueError) as error:
             raise RunError(f"{self.spec_file} cannot be read ({error}); start a new run") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.options import Subparsers, add_overwrite, image_size
 from napari_cellclf.cli.terminal import ProgressReporter, add_verbose, printable, stream_style
@@ -107,6 +107,7 @@ def describe(args: argparse.Namespace, found: ForeignFile) -> ForeignNetwork:
     from pydantic import ValidationError
 
     from napari_cellclf.bundles.foreign import ForeignNetwork
+    from napari_cellclf.core.validation import reason_of
 
     _ask_for_missing(args, found)
     fields = ("title", "description", "licence", "citation", "source")
@@ -119,7 +120,7 @@ def describe(args: argparse.Namespace, found: ForeignFile) -> ForeignNetwork:
             **{field: getattr(args, field) for field in fields},
         )
     except ValidationError as error:
-        raise InputError(_first(error)) from error
+        raise InputError(reason_of(error)) from error
 
 
 def _ask_for_missing(args: argparse.Namespace, found: ForeignFile) -> None:
@@ -165,6 +166,7 @@ def _read_preprocessing(path: Path) -> Preprocessing:
     from napari_cellclf.bundles.jsontext import parse_json
     from napari_cellclf.bundles.plainfile import open_plain
     from napari_cellclf.core.preprocessing import Preprocessing
+    from napari_cellclf.core.validation import reason_of
 
     with open_plain(path) as handle:
         text = handle.read(_LONGEST + 1)
@@ -173,7 +175,7 @@ def _read_preprocessing(path: Path) -> Preprocessing:
     try:
         return Preprocessing.model_validate(parse_json(text, path.name))
     except ValidationError as error:
-        raise InputError(f"{path.name} is no preprocessing: {_first(error)}") from error
+        raise InputError(f"{path.name} is not a preprocessing: {reason_of(error)}") from error
 
 
 def _size(given: str | tuple[int, int] | None, found: ForeignFile) -> tuple[int, int] | None:
@@ -191,9 +193,3 @@ def _names(text: str, option: str) -> list[str]:
 
 def _is_file(text: str | None) -> bool:
     return bool(text) and str(text).lower().endswith(".json")
-
-
-def _first(error: Any) -> str:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(step) for step in problem["loc"]) or "the whole"
-    return f"{where}: {problem['msg']}"

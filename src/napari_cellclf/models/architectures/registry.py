@@ -127,7 +127,15 @@ def build_network(
             f"{found.name} has no pretrained weights, but weights={str(weights)!r} was received; "
             "give weights=None"
         )
-    return found.build(input_shape, n_classes, **settings)
+    try:
+        return found.build(input_shape, n_classes, **settings)
+    except (TypeError, ValueError) as error:
+        # An architecture is anybody's code, and so are the values of its parameters.
+        given = ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "its own"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArchitectureError(
+            f"{found.name} cannot be built with {given} ({reason}); correct its parameters"
+        ) from error
 
 
 def architecture_version(name: str) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tomllib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from napari_cellclf.core.metrics import METRICS
-from napari_cellclf.core.normalization import AnyNormalization
+from napari_cellclf.core.normalization import AnyNormalization, parse_normalization
+from napari_cellclf.core.preprocessing import MOST_SIDE
 from napari_cellclf.core.tta import Views
-from napari_cellclf.errors import InputError
+from napari_cellclf.errors import InputError, NormalizationError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 
 Scalar = bool | int | float | str | None
+Name = Annotated[str, Field(min_length=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: Of epochs and steps: more than anybody will wait for.
+_MOST_STEPS = 10**6
 
 
 class TrainingConfig(BaseModel):
@@ -128,22 +133,22 @@ class TrainingConfig(BaseModel):
     parameters: dict[str, Scalar | list[Scalar]] = {}
     weights: str | None = None
     continue_from: str | None = None
-    channels: tuple[str, ...] | None = Field(default=None, min_length=1)
-    optional_channels: tuple[str, ...] = ()
+    channels: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    optional_channels: tuple[Name, ...] = ()
     centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | Literal["auto", "own"] = "auto"
     normalization: AnyNormalization | Literal["auto", "fixed"] = "auto"
-    fixed_rotations: tuple[float, ...] = ()
+    fixed_rotations: tuple[Finite, ...] = ()
     rotation_frame: Literal["keep", "grow"] = "keep"
     augmentation: AugmentationConfig = AugmentationConfig.off()
     crop: int | None = Field(default=None, ge=8)
     balance: Literal["none", "class-weights", "oversample", "equal-numbers"] = "none"
-    head_epochs: int = Field(default=0, ge=0)
+    head_epochs: int = Field(default=0, ge=0, le=_MOST_STEPS)
     head_learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    epochs: int = Field(default=30, ge=0)
+    epochs: int = Field(default=30, ge=0, le=_MOST_STEPS)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    steps_per_epoch: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    steps_per_epoch: int | None = Field(default=None, ge=1, le=_MOST_STEPS)
+    batch_size: int = Field(default=32, ge=1, le=1 << 16)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     weight_decay: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -159,10 +164,43 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     views: Views = "one"
     devices: Literal["one", "all"] = "one"
-    top_k: tuple[int, ...] = (1, 3, 6)
-    seed: int = Field(default=0, ge=0)
+    top_k: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 6)
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
     reproducible: bool = False
-    checkpoint_seconds: float = Field(default=60.0, gt=0)
+    checkpoint_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _is_a_size(cls, size: Any) -> Any:
+        named = isinstance(size, str) and size in ("auto", "own")
+        sides = list(size) if isinstance(size, list | tuple) else []
+        if named or (
+            len(sides) == 2 and all(type(s) is int and 1 <= s <= MOST_SIDE for s in sides)
+        ):
+            return size
+        raise ValueError(
+            f"{size!r} is not a height and a width; give two whole numbers from 1 to {MOST_SIDE}, "
+            "auto, or own"
+        )
+
+    @field_validator("normalization", mode="before")
+    @classmethod
+    def _as_typed(cls, value: Any) -> Any:
+        """Take what people type for a normalisation, such as ``percentile:1,99.5``, too."""
+        if not isinstance(value, str) or value in ("auto", "fixed"):
+            return value
+        try:
+            return parse_normalization(value)
+        except NormalizationError as error:
+            raise ValueError(f"{error}, auto, or fixed") from error
+
+    @field_validator("channels", "optional_channels")
+    @classmethod
+    def _are_different(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [name for name in names or () if (names or ()).count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice; name each channel once")
+        return names
 
     @field_validator("monitor")
     @classmethod

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.architectures.base import ARCHITECTURES
 from napari_cellclf.models.architectures.registry import canonical_name
@@ -148,16 +149,7 @@ def make_config(
     try:
         return TrainingConfig.model_validate(fields)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        # Names of validators are no settings.
-        steps = [str(step) for step in problem["loc"] if "[" not in str(step)]
-        where = ".".join(steps) or "the configuration"
-        unknown = problem["type"] == "extra_forbidden"
-        # What is wrong with several settings together says their names itself.
-        invalid = f"cannot be {problem['input']!r}: " if steps else "is not possible: "
-        invalid += problem["msg"].removeprefix("Value error, ")
-        what = "is not a setting" if unknown else invalid
-        raise InputError(f"{where} {what}; see the settings in the documentation") from error
+        raise InputError(f"{reason_of(error)}; see the settings in the documentation") from error
 
 
 def _put(fields: dict[str, Any], path: str, value: Any) -> None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.core.normalization import parse_normalization, typed_forms
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.export.export_options import ExportOptions
 from napari_cellclf.plugin.shared.controls import small_label
@@ -183,9 +184,7 @@ def describe(found: ForeignFile, entries: ImportEntries) -> ForeignNetwork | str
         )
         check_description(found, described)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(step) for step in problem["loc"]) or "the whole"
-        return sentence(f"{where}: {problem['msg']}")
+        return sentence(reason_of(error))
     except InputError as error:
         return sentence(str(error))
     return described
