@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import UnreadableImageError
+from napari_cellclf.core.progress import part_done
+from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
 from napari_cellclf.inference.prepare import (
     BadImage,
     UnreadImage,
@@ -142,7 +144,77 @@ def test_closing_ends_the_threads(bundle: ModelBundle) -> None:
     rows = prepared_ahead(items, bundle.spec, None, batch_size=4, threads=2)
     next(rows)
     rows.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("cellclf-prepare")]
+    deadline = time.monotonic() + 30
+    while [t for t in threading.enumerate() if t.name.startswith("cellclf-prepare")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_stop_does_not_wait_for_what_is_being_decoded(bundle: ModelBundle) -> None:
+    goes_on = threading.Event()
+
+    def read() -> Image:
+        # A decoder that cannot be interrupted.
+        assert goes_on.wait(60)
+        raise ImageError("too late")
+
+    def on_wait(doing: str) -> None:
+        raise CancelledError("stop")
+
+    begun = time.monotonic()
+    try:
+        with pytest.raises(CancelledError):
+            list(
+                prepared_ahead(
+                    [UnreadImage("x", read)], bundle.spec, None, batch_size=4, on_wait=on_wait
+                )
+            )
+        assert time.monotonic() - begun < 20
+    finally:
+        goes_on.set()
+
+
+def test_whoever_waits_is_told_what_is_being_done(bundle: ModelBundle) -> None:
+    goes_on, told = threading.Event(), []
+
+    def read() -> Image:
+        part_done("reading", 0.25)
+        assert goes_on.wait(60)
+        raise ImageError("nothing in it")
+
+    def on_wait(doing: str) -> None:
+        told.append(doing)
+        goes_on.set()
+
+    items = [UnreadImage("big.tif", read)]
+    (row,) = prepared_ahead(items, bundle.spec, None, batch_size=4, on_wait=on_wait)
+    assert isinstance(row, BadImage)
+    assert told[0] in ("", "reading big.tif: 25%")
+
+
+def test_work_on_an_image_ends_between_two_of_its_parts(bundle: ModelBundle) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def read() -> Image:
+        begun.set()
+        try:
+            while True:
+                part_done("reading", 0.5)
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    def on_wait(doing: str) -> None:
+        assert begun.wait(60)
+        raise CancelledError("stop")
+
+    with pytest.raises(CancelledError):
+        list(
+            prepared_ahead(
+                [UnreadImage("x", read)], bundle.spec, None, batch_size=4, on_wait=on_wait
+            )
+        )
+    assert ended.wait(60)
     assert int(next(items).id) < 10
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance
-from napari_cellclf.core.preprocessing import resize
+from napari_cellclf.core.resizing import resized
 from napari_cellclf.errors import ArchitectureError, BundleError, UnsafeModelError
 from napari_cellclf.models.architectures import efficientnet_lite0 as lite0
 from napari_cellclf.models.architectures.registry import build_network
@@ -57,7 +57,9 @@ def test_lite0_names_real_photographs(
     side = min(pixels.shape[:2])
     top, left = ((size - side) // 2 for size in pixels.shape[:2])
     square = pixels[top : top + side, left : left + side].astype(np.float32)
-    prepared = lite0.NORMALIZATION(resize(square, (224, 224)), pixels.dtype)
+    prepared = lite0.NORMALIZATION(
+        np.stack([resized(one, (224, 224)) for one in np.moveaxis(square, -1, 0)], -1), pixels.dtype
+    )
     probabilities = np.asarray(photographs_classifier(prepared[np.newaxis]))[0]
     assert int(probabilities.argmax()) in classes
 

@@ -7,7 +7,6 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.core.channels import require_channels as _require
 from napari_cellclf.core.normalization import AnyNormalization, ZeroMeanUnitVariance
+from napari_cellclf.core.resizing import resized
 from napari_cellclf.errors import ImageError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Of a prepared image, in pixels.
 MOST_SIDE = 16_384
-#: Longer sides are left to scikit-image: finding their matrix takes longer than one image.
-_LONGEST = 2048
+#: Pixels that are looked at together for numbers that are not finite.
+_CHECKED = 2**22
 
 
 class Preprocessing(BaseModel):
@@ -141,62 +141,30 @@ class Preprocessing(BaseModel):
         """
         matched = self.match(image, mapping)
         _require(self.channels, matched, image.channels)
-        used = [index for index, source in enumerate(matched.sources) if source is not None]
-        cyx = image.to_cyx()[[source for source in matched.sources if source is not None]]
-        pixels = central(np.moveaxis(cyx, 0, -1), self.centre).astype(np.float32)
-        _check_finite(pixels, image)
-        resized = pixels if self.size is None else resize(pixels, self.size)
-        if len(used) == len(self.channels):
-            return resized
-        full = np.zeros((*resized.shape[:2], len(self.channels)), np.float32)
-        full[..., used] = resized
-        return full
+        cyx = central(image.to_cyx(), self.centre)
+        size = cyx.shape[1:] if self.size is None else self.size
+        pixels = np.zeros((len(self.channels), *size), np.float32)
+        for plane, source in zip(pixels, matched.sources, strict=True):
+            if source is not None:
+                _check_finite(cyx[source], image)
+                same = size == cyx.shape[1:]
+                plane[...] = cyx[source] if same else resized(cyx[source], size)
+        # Each channel in one piece of memory, which what comes after is fastest on, too.
+        return np.moveaxis(pixels, 0, -1)
 
 
-def central(pixels: NDArray[Any], part: float) -> NDArray[Any]:
-    """Cut the middle out of ``(Y, X, C)`` pixels.
-
-    `pixels`: ndarray, shape (Y, X, C); any values. Returns A view; at least one pixel each way, and
-    the input itself where `part` is 1.
+def central(planes: NDArray[Any], fraction: float) -> NDArray[Any]:
+    """Cut the middle out of ``(C, Y, X)`` pixels; a view, of at least one pixel each way.
 
     Examples
     --------
-    >>> central(np.zeros((360, 363, 3)), 0.7).shape
-    (252, 254, 3)
+    >>> central(np.zeros((3, 360, 363)), 0.7).shape
+    (3, 252, 254)
     """
-    sides = pixels.shape[:2]
-    kept = [max(1, round(side * part)) for side in sides]
+    sides = planes.shape[1:]
+    kept = [max(1, round(side * fraction)) for side in sides]
     top, left = ((side - inner) // 2 for side, inner in zip(sides, kept, strict=True))
-    return pixels[top : top + kept[0], left : left + kept[1]]
-
-
-def resize(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize ``(Y, X, C)`` pixels, smoothing first when shrinking.
-
-    Linear interpolation after a Gaussian, as `skimage.transform.resize` defines it (order 1,
-    anti-aliasing where an axis shrinks), is linear in the pixels and works on each axis by itself:
-    one sparse matrix for the rows and one for the columns, ten times as fast. A test compares.
-
-    `pixels`: ndarray, shape (Y, X, C), float32; finite values. Returns the input itself if it has
-    that size already.
-
-    Examples
-    --------
-    >>> resize(np.full((8, 6, 2), 7, np.float32), (4, 3)).shape
-    (4, 3, 2)
-    """
-    height, width, count = pixels.shape
-    if (height, width) == tuple(size):
-        return pixels
-    if max(height, width) > _LONGEST:
-        return _interpolated(pixels, size)
-    rows, columns = _operator(height, size[0]), _operator(width, size[1])
-    # Each channel in one piece of memory, which what comes after is fastest on, too.
-    resized = np.empty((count, *size), np.float32)
-    for channel in range(count):
-        shrunk = np.asarray(rows @ pixels[..., channel])
-        resized[channel] = (columns @ shrunk.T).T
-    return np.moveaxis(resized, 0, -1)
+    return planes[:, top : top + kept[0], left : left + kept[1]]
 
 
 def _whitened(pixels: NDArray[np.float32], image: Image, white: float) -> NDArray[np.float32]:
@@ -210,31 +178,16 @@ def _whitened(pixels: NDArray[np.float32], image: Image, white: float) -> NDArra
     return pixels * np.float32(np.iinfo(image.dtype).max / white)
 
 
-def _check_finite(pixels: NDArray[np.float32], image: Image) -> None:
-    if not np.isfinite(pixels).all():
-        bad = int((~np.isfinite(pixels)).sum())
+def _check_finite(plane: NDArray[Any], image: Image) -> None:
+    if plane.dtype.kind != "f":
+        return
+    rows = max(1, _CHECKED // plane.shape[1])
+    with np.errstate(over="ignore"):
+        # As the network will be given them.
+        blocks = (plane[top : top + rows].astype(np.float32) for top in range(0, len(plane), rows))
+        bad = sum(int((~np.isfinite(block)).sum()) for block in blocks)
+    if bad:
         raise ImageError(
-            f"{image.source or 'the image'} has {bad} pixels that are not finite numbers; "
-            "replace them before classifying"
+            f"{image.source or 'the image'} has {bad} pixels that are not finite numbers of 32 "
+            "bits; replace or rescale them before classifying"
         )
-
-
-@lru_cache(maxsize=64)
-def _operator(before: int, after: int) -> Any:
-    """Find the matrix (after, before) of one axis: what becomes of each unit vector."""
-    from scipy.sparse import csr_array
-
-    units = np.eye(before, dtype=np.float64)[..., np.newaxis]
-    return csr_array(_interpolated(units, (after, before))[..., 0].astype(np.float32))
-
-
-def _interpolated(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    from skimage.transform import resize as interpolate
-
-    shrinks = size[0] < pixels.shape[0] or size[1] < pixels.shape[1]
-    return np.asarray(
-        interpolate(
-            pixels, (*size, pixels.shape[-1]), order=1, anti_aliasing=shrinks, preserve_range=True
-        ),
-        pixels.dtype,
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -34,3 +36,29 @@ def never_stop() -> bool:
 
 def ignore_progress(progress: Progress) -> None:
     """Take no notice: the default of every `on_progress`."""
+
+
+#: Told what is being done to one image and which fraction of it is done; may raise to end it.
+OnPart = Callable[[str, float], None]
+
+_on_part: ContextVar[OnPart | None] = ContextVar("on_part", default=None)
+
+
+@contextmanager
+def watched(on_part: OnPart) -> Iterator[None]:
+    """Be told, in this thread, of parts of work on one image that takes long."""
+    token = _on_part.set(on_part)
+    try:
+        yield
+    finally:
+        _on_part.reset(token)
+
+
+def part_done(what: str, fraction: float) -> None:
+    """Tell whoever watches this thread; they may raise to end the work.
+
+    `fraction`: of this image, from 0 to 1.
+    """
+    on_part = _on_part.get()
+    if on_part is not None:
+        on_part(what, fraction)

@@ -277,12 +277,25 @@ class Classifier:
             _stop_if(should_stop)
             return self._answer(rows)
 
+        done = 0
+
+        def on_wait(doing: str) -> None:
+            _stop_if(should_stop)
+            if doing:
+                on_progress(Progress(done, total, doing))
+
         batches = Batches(compute, batch_size, self.classes, self.name)
         prepared = prepared_ahead(
-            items, self.bundle.spec, mapping, batch_size=batch_size, threads=threads
+            items,
+            self.bundle.spec,
+            mapping,
+            batch_size=batch_size,
+            threads=threads,
+            on_wait=on_wait,
         )
         with closing(prepared):
             for delivered in _delivered(prepared, batches, should_stop):
+                done = delivered.done
                 on_progress(Progress(delivered.done, total, f"classified {delivered.last}"))
                 yield delivered
 

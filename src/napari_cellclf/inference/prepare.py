@@ -8,18 +8,22 @@ by the bytes that lie ready, however many files there are.
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from napari_cellclf.core.channels import taken_in_order
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.progress import watched
 from napari_cellclf.errors import (
+    CancelledError,
     ChannelMismatchError,
     ImageError,
     ImageTooLargeError,
@@ -41,11 +45,22 @@ TOO_LARGE = "needs more memory than is free; give a smaller image, or close othe
 #: Python's lock, so that more threads than this would wait for it.
 _MOST_THREADS = 16
 
+#: How soon a stop is noticed while an image is read and prepared.
+_POLL_SECONDS = 0.1
+
 #: Bytes that may lie ready, and be under way: a batch.
 _MOST_BYTES = 1 << 27
 
 #: Where the readers of stacks put what is known of each plane, and along which axis it goes.
 _PLANE_ROWS = (("P", "sites"), ("T", "frames"))
+
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
 
 
 @dataclass(frozen=True)
@@ -124,20 +139,62 @@ def prepared_ahead(
     *,
     batch_size: int,
     threads: int | None = None,
+    on_wait: Callable[[str], None] = lambda doing: None,
 ) -> Generator[PreparedPlane | BadImage]:
-    """Read and prepare images in threads."""
+    """Read and prepare images in threads.
+
+    `on_wait`: told several times a second, while nothing is ready, what is being done; may raise.
+    """
     count = threads or default_threads()
     most = batch_size + count
     pool = ThreadPoolExecutor(count, "cellclf-prepare")
+    parts = _Parts()
+
+    def waiting() -> None:
+        on_wait(parts.oldest())
+
     try:
-        tasks = (partial(_open, item, spec, mapping) for item in items)
-        for opened in in_order(pool, tasks, most):
+        tasks = (partial(parts.watch, item.id, _open, item, spec, mapping) for item in items)
+        for opened in in_order(pool, tasks, most, on_wait=waiting):
             if isinstance(opened, _Stack):
-                yield from in_order(pool, _planes(opened, spec, mapping), most)
+                planes = (
+                    partial(parts.watch, opened.item.id, task)
+                    for task in _planes(opened, spec, mapping)
+                )
+                yield from in_order(pool, planes, most, on_wait=waiting)
             else:
                 yield opened
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # What is being decoded in one piece ends by itself; nobody waits for it.
+        parts.ended.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Parts:
+    """How far the images are that threads are working on, and how these are ended."""
+
+    def __init__(self) -> None:
+        self.ended = Event()
+        self._doing: dict[int, str] = {}
+
+    def oldest(self) -> str:
+        """Say what is being done to the image that was begun first."""
+        return next(iter(list(self._doing.values())), "")
+
+    def watch(self, name: str, task: Callable[..., T], *arguments: Any) -> T:
+        """Carry out a task, unless it is ended between two parts of it."""
+        key = id(threading.current_thread())
+
+        def on_part(what: str, fraction: float) -> None:
+            if self.ended.is_set():
+                raise CancelledError(f"{name} was left as asked")
+            self._doing[key] = f"{what} {name}: {fraction:.0%}"
+
+        try:
+            with watched(on_part):
+                return task(*arguments)
+        finally:
+            self._doing.pop(key, None)
 
 
 def default_threads() -> int:
@@ -152,21 +209,17 @@ def default_threads() -> int:
     return min(cores, _MOST_THREADS)
 
 
-class _Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=_Sized)
-
-
 def in_order(
     pool: ThreadPoolExecutor,
     tasks: Iterable[Callable[[], T]],
     most: int,
     most_bytes: int = _MOST_BYTES,
+    on_wait: Callable[[], None] | None = None,
 ) -> Iterator[T]:
-    """Carry tasks out in threads, and yield what they return in the order of the tasks."""
+    """Carry tasks out in threads, and yield what they return in the order of the tasks.
+
+    `on_wait`: called again and again while the next one is not ready.
+    """
     waiting: deque[Future[T]] = deque()
     sizes: deque[int] = deque(maxlen=most)
     remaining = iter(tasks)
@@ -178,7 +231,10 @@ def in_order(
 
     fill()
     while waiting:
-        result = waiting.popleft().result()
+        next_one = waiting.popleft()
+        while on_wait is not None and not wait([next_one], _POLL_SECONDS).done:
+            on_wait()
+        result = next_one.result()
         sizes.append(max(1, result.nbytes))
         # Before the result is used, so that the threads have work meanwhile.
         fill()

@@ -62,8 +62,10 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
         needed = png_pixels(data)
         if needed is None:
             raise _cut_short(path, len(data))
-        pixels = imagecodecs.png_decode(needed)
         orientation = exif_orientation(_png_exif(data))
+        # Beside the pixels of a large image only one copy of its file.
+        del data
+        pixels = imagecodecs.png_decode(needed)
     return _image(pixels, header, orientation, path)
 
 

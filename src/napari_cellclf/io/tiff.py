@@ -12,12 +12,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.progress import part_done
 from napari_cellclf.errors import AxesError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import check_declared, decoding, silenced
 from napari_cellclf.io.memory import AnyFile, MemoryFile
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 #: What the makers of whole-slide scanners call pictures that are not the slide.
 _BESIDE = {"thumbnail", "label", "macro", "map", "overview"}
 _MASK = 4
+#: Of pixels that take long enough to decode for somebody to want to stop.
+_LARGE_BYTES = 2**26
+#: Of compressed strips or tiles that are read together.
+_READ_AHEAD = 2**24
 #: Arrays of this many pixels across are channels that were written last, not an image.
 _NARROW = 16
 #: How Bio-Formats and Fiji label slices: places such as "c:1/2 - cells.czi", and names of files.
@@ -184,12 +190,38 @@ def _decoded(content: _Content, path: AnyFile) -> np.ndarray[Any, Any]:
     for series in content.series:
         check_compressed(series, content.tif, path)
     if len(content.series) == 1:
-        return np.asarray(content.series[0].asarray())
+        return _in_parts(content.series[0])
     first = content.series[0]
     sites = np.empty((len(content.series), *first.shape), first.dtype)
-    for site, series in zip(sites, content.series, strict=True):
+    for number, (site, series) in enumerate(zip(sites, content.series, strict=True), start=1):
         site[...] = series.asarray()
+        part_done("reading", number / len(content.series))
     return sites
+
+
+def _in_parts(series: TiffPageSeries) -> np.ndarray[Any, Any]:
+    """Decode a series; a large one strip by strip and page by page, so that it can be ended."""
+    pages = [page for page in series if page is not None]
+    # Pixels in one piece are only read; tifffile fills in what is not there.
+    whole = series.dataoffset is not None or len(pages) < len(series)
+    if whole or series.nbytes < _LARGE_BYTES:
+        return np.asarray(series.asarray())
+    keyframe = series.keyframe
+    pixels = np.empty((len(pages), *keyframe.shaped), series.dtype)
+    parts = math.prod(keyframe.chunked)
+    for number, page in enumerate(pages):
+        copy = partial(_copy_segment, pixels[number], keyframe.nodata)
+        segments = page.segments(func=copy, buffersize=_READ_AHEAD)
+        for done, _ in enumerate(segments, start=1):
+            part_done("reading", (number + min(done / parts, 1)) / len(pages))
+    return pixels
+
+
+def _copy_segment(page: np.ndarray[Any, Any], nodata: float, decoded: Any) -> None:
+    segment, (sample, *corner, _), shape = decoded
+    rows = tuple(slice(at, at + size) for at, size in zip(corner, shape[:3], strict=True))
+    target = page[(sample, *rows)]
+    target[...] = nodata if segment is None else segment[tuple(map(slice, target.shape[:3]))]
 
 
 def _axes(content: _Content, path: AnyFile) -> tuple[str, tuple[int, ...]]:

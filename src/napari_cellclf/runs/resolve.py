@@ -118,13 +118,13 @@ def _measured(
         try:
             image = read_image(path, naming=naming)
             sources = plain.match(image).sources
-            pixels = central(np.moveaxis(image.to_cyx(), 0, -1), centre).astype(np.float64)
+            pixels = central(image.to_cyx(), centre).astype(np.float64)
         except InputError:
             # Listed as bad when it is prepared.
             continue
         for channel, source in enumerate(sources):
             if source is not None:
-                plane = pixels[..., source]
+                plane = pixels[source]
                 counts[channel] += plane.size
                 sums[channel] += plane.sum()
                 squares[channel] += np.square(plane).sum()
