@@ -107,3 +107,17 @@ def test_labels_of_fiji_do_not_stop_training(cellclf: Run, tmp_path: Path) -> No
             )
     result = cellclf("train", tmp_path / "data", "--out", tmp_path / "run", "--epochs", "1")
     assert result.code == 0, result.err
+
+
+def test_a_large_image_is_predicted_as_a_small_one(
+    cellclf: Run, tmp_path: Path, grey_bundle: Path
+) -> None:
+    # Over the size from which a file is decoded part by part.
+    large = np.zeros((9000, 8000), np.uint8)
+    large[:4500] = 80
+    tifffile.imwrite(tmp_path / "a.tif", large, tile=(512, 512), compression="zlib")
+    tifffile.imwrite(tmp_path / "b.tif", large[::100, ::100])
+    first, second = _dark_fraction(
+        cellclf, grey_bundle, tmp_path / "p.csv", tmp_path / "a.tif", tmp_path / "b.tif"
+    )
+    assert first == pytest.approx(second, abs=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from napari_cellclf.core.calibration import apply_temperature
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.preprocessing import Preprocessing
-from napari_cellclf.core.progress import Progress
+from napari_cellclf.core.progress import Progress, part_done
 from napari_cellclf.errors import (
     AxesError,
     CancelledError,
@@ -31,6 +33,7 @@ from napari_cellclf.errors import (
 from napari_cellclf.inference import batches
 from napari_cellclf.inference.classifier import Classifier, image_from_array
 from napari_cellclf.inference.prepare import BadImage, UnreadImage, distinct
+from napari_cellclf.io.sources import ImageSource
 
 MakeImage = Callable[..., Image]
 
@@ -482,3 +485,29 @@ def test_tensors_are_classified_as_their_pixels(
         classifier.predict(tf.constant(pixels)).probabilities,
         classifier.predict(pixels).probabilities,
     )
+
+
+def test_a_large_image_is_stopped_at_once(classifier: Classifier) -> None:
+    stop = threading.Event()
+    told: list[Progress] = []
+
+    def read() -> Image:
+        return Image(np.zeros((2, 4000, 4000), np.uint8), "CYX", ("DNA", "actin"))
+
+    def endless() -> Image:
+        while True:
+            part_done("reading", 0.5)
+            time.sleep(0.01)
+
+    def on_progress(progress: Progress) -> None:
+        told.append(progress)
+        if progress.part:
+            stop.set()
+
+    sources = [ImageSource("a.tif", read=endless), ImageSource("b.tif", read=read)]
+    found = list(
+        classifier.predict_sources(sources, on_progress=on_progress, should_stop=stop.is_set)
+    )
+    assert found == []
+    assert (told[-1].done, told[-1].total, told[-1].part) == (0, 2, 0.25)
+    assert told[-1].message == "reading a.tif: 50%"

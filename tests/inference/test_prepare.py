@@ -148,6 +148,7 @@ def test_closing_ends_the_threads(bundle: ModelBundle) -> None:
     while [t for t in threading.enumerate() if t.name.startswith("cellclf-prepare")]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert int(next(items).id) < 10
 
 
 def test_a_stop_does_not_wait_for_what_is_being_decoded(bundle: ModelBundle) -> None:
@@ -158,7 +159,7 @@ def test_a_stop_does_not_wait_for_what_is_being_decoded(bundle: ModelBundle) -> 
         assert goes_on.wait(60)
         raise ImageError("too late")
 
-    def on_wait(doing: str) -> None:
+    def on_wait(doing: str, part: float) -> None:
         raise CancelledError("stop")
 
     begun = time.monotonic()
@@ -182,14 +183,14 @@ def test_whoever_waits_is_told_what_is_being_done(bundle: ModelBundle) -> None:
         assert goes_on.wait(60)
         raise ImageError("nothing in it")
 
-    def on_wait(doing: str) -> None:
-        told.append(doing)
+    def on_wait(doing: str, part: float) -> None:
+        told.append((doing, part))
         goes_on.set()
 
     items = [UnreadImage("big.tif", read)]
     (row,) = prepared_ahead(items, bundle.spec, None, batch_size=4, on_wait=on_wait)
     assert isinstance(row, BadImage)
-    assert told[0] in ("", "reading big.tif: 25%")
+    assert told[0] in [("", 0.0), ("reading big.tif: 25%", 0.125)]
 
 
 def test_work_on_an_image_ends_between_two_of_its_parts(bundle: ModelBundle) -> None:
@@ -204,7 +205,7 @@ def test_work_on_an_image_ends_between_two_of_its_parts(bundle: ModelBundle) -> 
         finally:
             ended.set()
 
-    def on_wait(doing: str) -> None:
+    def on_wait(doing: str, part: float) -> None:
         assert begun.wait(60)
         raise CancelledError("stop")
 
@@ -215,7 +216,6 @@ def test_work_on_an_image_ends_between_two_of_its_parts(bundle: ModelBundle) -> 
             )
         )
     assert ended.wait(60)
-    assert int(next(items).id) < 10
 
 
 def test_a_mistake_of_ours_is_not_taken_for_a_bad_image(bundle: ModelBundle) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.progress import watched
 from napari_cellclf.errors import (
     AxesError,
     ImageError,
@@ -446,3 +447,30 @@ def test_labels_that_name_channels_do(tmp_path: Path, labels: list[str]) -> None
         path, pixels((2, 20, 30)), imagej=True, metadata={"axes": "CYX", "Labels": labels}
     )
     assert read_file(path).channels == tuple(labels)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"compression": "zlib", "rowsperstrip": 7},
+        {"compression": "zlib", "tile": (32, 48)},
+        {"compression": "lzw", "tile": (16, 16), "planarconfig": "separate", "photometric": "rgb"},
+        {"compression": "jpeg", "tile": (32, 32), "photometric": "rgb"},
+        {"compression": "zlib", "rowsperstrip": 5, "photometric": "minisblack"},
+    ],
+)
+def test_read_in_parts_is_read_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object]
+) -> None:
+    shapes = {"rgb": (101, 83, 3), "minisblack": (5, 101, 83), None: (101, 83)}
+    shape = (3, 101, 83) if "planarconfig" in fields else shapes[fields.get("photometric")]
+    tifffile.imwrite(tmp_path / "x.tif", pixels(shape, "uint8"), **fields)
+    whole = read_file(tmp_path / "x.tif")
+    monkeypatch.setattr("napari_cellclf.io.tiff._LARGE_BYTES", 0)
+    told: list[float] = []
+    with watched(lambda what, fraction: told.append(fraction)):
+        parts = read_file(tmp_path / "x.tif")
+    np.testing.assert_array_equal(parts.data, whole.data)
+    assert parts.axes == whole.axes
+    assert told == sorted(told)
+    assert told[-1] == 1

@@ -116,16 +116,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_table(args.out, args.inputs, overwrite=args.overwrite)
     sources, notes = collect(args)
-    on_terminal = sys.stdout.isatty()
     style = stream_style(json=args.json)
     with ProgressReporter(style) as reporter:
         for note in notes:
             reporter.note(note)
         reporter.begin(f"loading {args.model}")
         with opened(args, mapping) as classifier:
-            if on_terminal and (args.json or args.out is None):
-                # The rows on the same terminal tell how far it is, and a bar would spoil them.
-                reporter.silence()
             return _classify(classifier, sources, mapping, args, reporter)
 
 
@@ -152,6 +148,9 @@ def _classify(
         )
         ordered = False
         for delivered in stream:
+            if sys.stdout.isatty() and (args.json or args.out is None):
+                # From now on rows on the same terminal tell how far it is; a bar would spoil them.
+                reporter.silence()
             if delivered.by_order and not ordered:
                 ordered = True
                 expected = classifier.preprocessing.channels

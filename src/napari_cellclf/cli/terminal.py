@@ -126,7 +126,7 @@ class ProgressReporter:
         if self._style == "bar":
             # Not its message, which names a file and would leave no room for the bar.
             title = self._title if self._unit else f"{self._title}: {progress.message}"
-            self._show(title, progress.done, progress.total)
+            self._show(title, progress.done, progress.total, progress.part)
         elif self._style == "lines":
             self._line(progress)
 
@@ -160,9 +160,10 @@ class ProgressReporter:
     def _count(self, progress: Progress) -> str:
         if self._unit is None:
             return f"{progress.done / max(progress.total, 1):.0%}, {progress.message}"
-        return f"{progress.done} of {progress.total} {self._unit}"
+        doing = f", {progress.message}" if progress.part else ""
+        return f"{progress.done} of {progress.total} {self._unit}{doing}"
 
-    def _show(self, message: str, done: int, total: int | None) -> None:
+    def _show(self, message: str, done: int, total: int | None, part: float = 0.0) -> None:
         if self._bar is None:
             self._bar = _make_bar()
             self._bar.start()
@@ -170,7 +171,7 @@ class ProgressReporter:
         if self._task is not None:
             count = "" if total is None or self._unit is None else f"{done} of {total}"
             self._bar.update(
-                self._task, description=message, completed=done, total=total, count=count
+                self._task, description=message, completed=done + part, total=total, count=count
             )
 
 

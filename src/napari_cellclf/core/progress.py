@@ -18,11 +18,14 @@ class Progress:
         Steps finished and steps in all; `total` is known before the first step.
     message : str
         What is being done, for a status line.
+    part : float
+        The fraction of the next step that is done, where it takes long: a large image.
     """
 
     done: int
     total: int
     message: str = ""
+    part: float = 0.0
 
 
 OnProgress = Callable[[Progress], None]

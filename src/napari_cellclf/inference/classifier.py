@@ -279,10 +279,10 @@ class Classifier:
 
         done = 0
 
-        def on_wait(doing: str) -> None:
+        def on_wait(doing: str, part: float) -> None:
             _stop_if(should_stop)
             if doing:
-                on_progress(Progress(done, total, doing))
+                on_progress(Progress(done, total, doing, part))
 
         batches = Batches(compute, batch_size, self.classes, self.name)
         prepared = prepared_ahead(

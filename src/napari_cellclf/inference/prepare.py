@@ -139,11 +139,12 @@ def prepared_ahead(
     *,
     batch_size: int,
     threads: int | None = None,
-    on_wait: Callable[[str], None] = lambda doing: None,
+    on_wait: Callable[[str, float], None] = lambda doing, part: None,
 ) -> Generator[PreparedPlane | BadImage]:
     """Read and prepare images in threads.
 
-    `on_wait`: told several times a second, while nothing is ready, what is being done; may raise.
+    `on_wait`: told several times a second, while nothing is ready, what is being done and which
+    fraction of that image is done; may raise.
     """
     count = threads or default_threads()
     most = batch_size + count
@@ -151,7 +152,7 @@ def prepared_ahead(
     parts = _Parts()
 
     def waiting() -> None:
-        on_wait(parts.oldest())
+        on_wait(*parts.oldest())
 
     try:
         tasks = (partial(parts.watch, item.id, _open, item, spec, mapping) for item in items)
@@ -175,11 +176,11 @@ class _Parts:
 
     def __init__(self) -> None:
         self.ended = Event()
-        self._doing: dict[int, str] = {}
+        self._doing: dict[int, tuple[str, float]] = {}
 
-    def oldest(self) -> str:
-        """Say what is being done to the image that was begun first."""
-        return next(iter(list(self._doing.values())), "")
+    def oldest(self) -> tuple[str, float]:
+        """Say what is being done to the image that was begun first, and how far it is."""
+        return next(iter(list(self._doing.values())), ("", 0.0))
 
     def watch(self, name: str, task: Callable[..., T], *arguments: Any) -> T:
         """Carry out a task, unless it is ended between two parts of it."""
@@ -188,7 +189,9 @@ class _Parts:
         def on_part(what: str, fraction: float) -> None:
             if self.ended.is_set():
                 raise CancelledError(f"{name} was left as asked")
-            self._doing[key] = f"{what} {name}: {fraction:.0%}"
+            # Reading and preparing take about as long.
+            part = fraction / 2 + (what == "preparing") / 2
+            self._doing[key] = f"{what} {name}: {fraction:.0%}", part
 
         try:
             with watched(on_part):

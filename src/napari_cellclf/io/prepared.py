@@ -27,6 +27,7 @@ from napari_cellclf.core.progress import (
     ShouldStop,
     ignore_progress,
     never_stop,
+    watched,
 )
 from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
@@ -78,7 +79,7 @@ def prepare_images(
         on_progress(Progress(len(items), len(items), "images were prepared before"))
         return found
     before = len(items) - len(missing)
-    prepare = _Preparer(preprocessing, frame)
+    prepare = _Preparer(preprocessing, frame, should_stop)
     bad: dict[str, str] = {}
     try:
         with cache.adding(found) as adder:
@@ -107,19 +108,30 @@ def prepare_images(
 class _Preparer:
     """Turns an item into pixels and the hash of its file's, or into the reason why not."""
 
-    def __init__(self, preprocessing: Preprocessing, frame: Literal["keep", "grow"]) -> None:
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        frame: Literal["keep", "grow"],
+        should_stop: ShouldStop = never_stop,
+    ) -> None:
         self._preprocessing = preprocessing
         self._frame = frame
+        self._should_stop = should_stop
         self._read = lru_cache(_DECODED)(_read_and_hash)
 
     def __call__(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
         try:
-            image, pixels_hash = self._read(item.path, item.naming)
-            if item.degrees:
-                image = rotate_image(image, item.degrees, self._frame)
-            return self._preprocessing(image), pixels_hash
+            with watched(self._on_part):
+                image, pixels_hash = self._read(item.path, item.naming)
+                if item.degrees:
+                    image = rotate_image(image, item.degrees, self._frame)
+                return self._preprocessing(image), pixels_hash
         except InputError as error:
             return str(error)
+
+    def _on_part(self, what: str, fraction: float) -> None:
+        if self._should_stop():
+            raise CancelledError(f"stopped while {what} an image")
 
 
 def _read_and_hash(path: str, naming: str | None) -> tuple[Image, str]:
