@@ -123,7 +123,7 @@ def test_table_leaves_out_what_failed(tmp_path: Path) -> None:
 
 def test_every_end_has_its_sentence() -> None:
     results = results_of((2, 4, 5), "TYX", ROW, BAD)
-    assert "Classified 1 image in 2.0 s on cpu" in summary_message(
+    assert "Classified 1 image in 2.0 s on CPU" in summary_message(
         results, Summary(1, 0, 1, False, "cpu"), 2.0
     )
     assert "1 could not be" in summary_message(results, Summary(1, 1, 2, False, "cpu"), 2.0)

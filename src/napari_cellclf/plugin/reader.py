@@ -38,22 +38,26 @@ def get_reader(path: PathOrPaths) -> Reader | None:
 
 def read(path: PathOrPaths) -> list[LayerData]:
     """Open sites, plates, experiments or embryos as layers."""
-    by_title: dict[str, Path] = {}
+    # The files of one site are one image; folders of one name in several places are several.
+    images: dict[tuple[Path, str], Path] = {}
     for one in map(Path, _as_list(path)):
-        by_title.setdefault(image_title(one), one)
+        images.setdefault((one.resolve().parent, image_title(one, naming_of(one))), one)
     found: list[LayerData] = []
-    for title, one in by_title.items():
+    for (_, title), one in images.items():
         found += _read_one(one, title)
     return found or _NOTHING
 
 
-def image_title(path: Path) -> str:
+def image_title(path: Path, naming: str | None = None) -> str:
     """Say in a few words what is opened: the same for all files of one site."""
-    from napari_cellclf.io.naming import CHANNEL, parse_name
+    from napari_cellclf.io.naming import CHANNEL, parse_name, schemes_of
 
     if path.is_dir():
-        return path.resolve().name
-    known = parse_name(path, naming_of(path))
+        whole = path.resolve()
+        # Every experiment has a Plate1.
+        inner = any(scheme.is_folder(whole.name) for scheme in schemes_of(naming))
+        return f"{whole.parent.name} {whole.name}".strip() if inner else whole.name
+    known = parse_name(path, naming)
     if known is None or CHANNEL not in known[1]:
         return path.stem
     scheme, fields = known
@@ -61,9 +65,11 @@ def image_title(path: Path) -> str:
 
 
 def _read_one(path: Path, title: str) -> list[LayerData]:
-    if _already_open(path, title):
-        return []
-    naming = naming_of(path)
+    return [] if _already_open(path, title) else open_image(path, title, naming_of(path))
+
+
+def open_image(path: Path, title: str, naming: str | None) -> list[LayerData]:
+    """Read a file or folder as layers."""
     image = _read_image(path, naming)
     message = what_is_missing(image, title)
     if message:

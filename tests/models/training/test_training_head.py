@@ -156,7 +156,8 @@ def test_an_engine_that_differs_from_keras_is_not_used(tmp_path, monkeypatch, co
     images, notes, backbone = pixels(3), [], split_head(tiny())[0]
     found = compute(images, tmp_path, backbone, note=notes.append)
     assert len(notes) == 3
-    assert "away from Keras's (limit -1); falling back to another engine" in notes[0]
+    assert "differ from Keras's by" in notes[0]
+    assert notes[0].endswith("%, more than -100.00%; falling back to another engine")
     assert notes[2] == f"the features of the backbone are computed by {Way('keras').identity}"
     expected = keras.ops.convert_to_numpy(backbone(np.stack(images), training=False))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -100,6 +100,12 @@ def fake(tmp_path: Path) -> Callable[[str], list[str]]:
 
 
 @pytest.fixture(autouse=True)
+def _own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep trained models out of the user's own."""
+    monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "own models"))
+
+
+@pytest.fixture(autouse=True)
 def _no_process_left() -> Iterator[None]:
     """End what a test left running, so that the next widget does not adopt it."""
     yield

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from qtpy.QtCore import Qt
 
+from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.core.simulation.site import simulate_plate
+from napari_cellclf.plugin.classify.model_picker import ModelPicker
 from napari_cellclf.plugin.train.widget import TrainWidget
 
 pytestmark = pytest.mark.timeout(900)
@@ -87,8 +91,27 @@ def test_train_and_use_the_model(open_screen: Any, qtbot: Any) -> None:
     assert train.use_model()
     _, classify = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
     chosen = classify.form.model.current()
-    assert chosen.reference == str(follower.run.bundle)
     assert chosen.classes == ("HUVEC", "U2OS")
+    # It is one of the user's own, under the name of the run.
+    name = follower.run.path.name
+    assert chosen.reference == name
+    assert name in train.form.run.message.text()
+    classify.form.models_section.unfold(True)
+    models = classify.form.models.form
+    assert models.tree.select(name)
+    assert models.tree.entry().place == "mine"
+    assert models.share.isEnabled()
+    assert models.remove.isEnabled()
+    # After a restart it is there, also where the run is not.
+    shutil.rmtree(follower.run.path)
+    assert find_model(name).is_file()
+    picker = ModelPicker()
+    qtbot.addWidget(picker)
+    assert name in picker.references()
+    for _ in range(2):
+        qtbot.mouseClick(models.remove, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not classify.form.models.running, timeout=PATIENCE)
+    assert name not in classify.form.model.references()
 
 
 def test_stop_kill_and_resume(open_screen: Any, qtbot: Any) -> None:
@@ -108,7 +131,8 @@ def test_stop_kill_and_resume(open_screen: Any, qtbot: Any) -> None:
     follower._process._process.kill()
     qtbot.waitUntil(lambda: not train.run.active, timeout=PATIENCE)
     assert follower.phase == "failed"
-    assert train.form.run.train.text() == "Resume"
+    assert train.form.run.train.text().startswith("Resume ")
+    assert train.form.run.new.isVisibleTo(train)
 
 
 def test_preview_shows_what_the_network_sees(open_screen: Any, qtbot: Any) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
-from qtpy.QtWidgets import QDialog, QLabel, QToolButton
+from qtpy.QtWidgets import QApplication, QDialog, QLabel, QTextBrowser, QToolButton
 
 from napari_cellclf.plugin.shared.controls import shortened
 from napari_cellclf.plugin.train.follower import running_processes
+from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.plugin.train.preview import (
     Preview,
     preview_layers,
@@ -143,7 +144,11 @@ def test_settings_are_checked_as_they_are_typed(
     assert widget.form.data.every.value() == 9
     model.why.click()
     qtbot.waitUntil(lambda: bool(widget.findChildren(QDialog)), timeout=5000)
-    widget.findChildren(QDialog)[0].close()
+    (window,) = widget.findChildren(QDialog)
+    page = window.findChild(QTextBrowser).toPlainText()
+    assert "[config]" not in page
+    assert "learning rate: " in page
+    window.close()
 
 
 def test_train_to_the_end(start: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +166,12 @@ def test_train_to_the_end(start: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url) or True)
     result.report.click()
     assert opened[0].toLocalFile().endswith("report/report.html")
+    assert "report.html" in form.run.message.text()
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: False)
+    qtbot.mouseClick(result.report, Qt.MouseButton.LeftButton)
+    assert "No web browser" in form.run.message.text()
+    assert opened[0].toLocalFile() in form.run.message.text()
+    assert form.run.message.is_wrong()
     assert not form.run.train.isVisibleTo(widget)
     first = form.run.folder.path()
     qtbot.mouseClick(form.run.new, Qt.MouseButton.LeftButton)
@@ -400,6 +411,12 @@ def test_an_advanced_setting_stands_in_the_command(
     model.choose("single-cells")
     qtbot.waitUntil(lambda: "--preset single-cells" in command.text(), timeout=5000)
     assert "--set centre=0.5" in command.text()
+    # The Tab key goes from the heading to the settings, though they were made later.
+    model.window().activateWindow()
+    header.setFocus()
+    qtbot.waitUntil(header.hasFocus, timeout=5000)
+    qtbot.keyClick(header, Qt.Key.Key_Tab)
+    assert model.advanced.isAncestorOf(QApplication.focusWidget())
     qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
     assert "1 changed" in [label.text() for label in model.advanced_section.findChildren(QLabel)]
 
@@ -468,3 +485,42 @@ def test_preview_takes_one_image_of_each_class_first(found: Any) -> None:
     paths, labels = some_images(divided, 3)
     assert labels == ["dark", "light", "dark"]
     assert len(set(paths)) == 3
+
+
+def test_an_image_is_not_training_data(open_train: Open, choose: Choose, images: Path) -> None:
+    _, widget = open_train()
+    choose(widget, next(images.rglob("*.png")))
+    message = widget.form.data.message
+    assert message.is_wrong()
+    assert "is an image" in message.text()
+    assert "folder" in message.text()
+
+
+def test_a_finished_run_does_not_lend_its_result_to_another(
+    start: Any, open_train: Open, qtbot: Any, tmp_path: Path
+) -> None:
+    _, widget = start("finish")
+    ends(qtbot, widget, "done")
+    form = widget.form.run
+    qtbot.waitUntil(lambda: "90.0 %" in form.result.headline.text(), timeout=PATIENCE)
+    form.folder.set_path(str(tmp_path / "nothing"))
+    assert form.result.headline.text() == ""
+    assert widget.run.own_model == ""
+
+
+def test_models_that_were_trained_have_names_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_cellclf.bundles.bundle import read_spec
+    from napari_cellclf.bundles.catalogue import bundled_folder, list_models
+    from napari_cellclf.bundles.write import remove_model
+
+    bundle = bundled_folder() / "rxrx1-celltype.cellclf"
+    # The name is that of a model of the package, which it does not hide.
+    assert keep_as_own(bundle) == "rxrx1-celltype-2"
+    assert keep_as_own(bundle) == "rxrx1-celltype-2"
+    own = {model.name: model.path for model in list_models() if model.where == "mine"}
+    assert list(own) == ["rxrx1-celltype-2"]
+    assert read_spec(own["rxrx1-celltype-2"]) == read_spec(bundle)
+    remove_model("rxrx1-celltype-2")
+    assert all(model.where == "bundled" for model in list_models())

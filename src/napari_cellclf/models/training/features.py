@@ -166,8 +166,8 @@ class Backbone:
         found = _distance(engine(images), self._expect(images))
         if not found <= limit:
             raise EngineError(
-                f"features by {engine.device} are {found:.2g} of their length away from Keras's "
-                f"(limit {limit:g})"
+                f"features by {engine.device} differ from Keras's by {found:.2%}, more than "
+                f"{limit:.2%}"
             )
         return engine, engine.device
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ class LayerInfo:
     path: str | None = None
     #: How often its pixels have been replaced since it was opened.
     version: int = 0
+    #: The files along its first axis, where napari opened a folder.
+    files: tuple[str, ...] = ()
 
     def known(self, name: str) -> Any:
         """Return an entry of the reader's metadata, None where there is none."""
@@ -116,6 +119,11 @@ class ImageChoice:
         return layer.key, layer.version, None if len(self.layers) > 1 else channel
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files along the first leading axis; empty where that is not known."""
+        return self.layers[0].files if self.leading[:1] == (0,) else ()
+
+    @property
     def candidate_axes(self) -> tuple[int, ...]:
         """Axes that the user may declare to be the channels; empty if there is no question."""
         if len(self.layers) != 1 or self.layers[0].rgb or self.layers[0].known("axes"):
@@ -134,7 +142,7 @@ def list_choices(
     groups: dict[Hashable, list[LayerInfo]] = {}
     for layer in layers:
         groups.setdefault(_group(layer), []).append(layer)
-    choices = [_choice(group, n_channels) for group in reversed(groups.values())]
+    choices = _told_apart([_choice(group, n_channels) for group in reversed(groups.values())])
     loose = [group[0] for group in groups.values() if len(group) == 1 and not group[0].rgb]
     chosen = [layer for layer in layers if layer.key in selected]
     extra = _selection(chosen, choices, n_channels)
@@ -145,7 +153,38 @@ def list_choices(
         together = _choice(loose, n_channels)
         title = f"all {len(loose)} single layers together"
         choices.append(replace(together, title=title, path=None))
+        if len(loose) == n_channels and not together.problem and _only_of(chosen, loose):
+            # One of them alone cannot be what such a model takes.
+            return choices, len(choices) - 1
     return choices, _index_of(chosen, choices)
+
+
+def _only_of(chosen: Sequence[LayerInfo], loose: Sequence[LayerInfo]) -> bool:
+    """Whether nothing is selected, or nothing but a loose layer of a single channel."""
+    return all(layer in loose and "C" not in layer_axes(layer) for layer in chosen)
+
+
+def _told_apart(choices: Sequence[ImageChoice]) -> list[ImageChoice]:
+    """Add to titles that several images have the folders that differ."""
+    told = []
+    for choice in choices:
+        others = [one for one in choices if one.title == choice.title and one is not choice]
+        if not others or choice.path is None:
+            told.append(choice)
+            continue
+        places = [_folders(one.path) for one in others if one.path is not None]
+        own = _folders(choice.path)
+        depth = next(
+            (n for n in range(1, len(own) + 1) if all(own[-n:] != one[-n:] for one in places)),
+            1,
+        )
+        told.append(replace(choice, title=f"{choice.title} ({'/'.join(own[-depth:])})"))
+    return told
+
+
+def _folders(path: str) -> list[str]:
+    """Split the folder that a path lies in."""
+    return [part for part in re.split(r"[/\\]", path)[:-1] if part]
 
 
 def with_channel_axis(choice: ImageChoice, axis: int | None) -> ImageChoice:

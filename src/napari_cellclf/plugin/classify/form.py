@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -26,11 +26,12 @@ from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
     MessageLine,
+    NameLabel,
     Section,
     fill_with_scroll_area,
     plain_hint,
-    plain_label,
     small_label,
+    tab_in_order,
     wide_combo,
 )
 from napari_cellclf.plugin.shared.naming_field import NamingField
@@ -141,8 +142,17 @@ class ChannelForm(QWidget):
         self._header.setToolTip("Map image channels to model channels.")
         self._header.toggled.connect(self.unfold)
         self._body = QWidget()
-        self._form = QFormLayout(self._body)
-        self._form.setContentsMargins(12, 0, 0, 0)
+        self._order = QPushButton("In order")
+        self._order.setToolTip(
+            "The first channel of the image, or the lowest selected layer, is the model's first "
+            "channel, the next one its second, and so on."
+        )
+        self._order.clicked.connect(self.use_in_order)
+        inside = QVBoxLayout(self._body)
+        inside.setContentsMargins(12, 0, 0, 0)
+        inside.addWidget(self._order)
+        self._form = QFormLayout()
+        inside.addLayout(self._form)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._header)
@@ -160,7 +170,10 @@ class ChannelForm(QWidget):
             box = _channel_box(spec, available, source)
             box.currentIndexChanged.connect(self._on_change)
             self._boxes.append(box)
-            self._form.addRow(plain_label(spec.name), box)
+            self._form.addRow(NameLabel(spec.name), box)
+        tab_in_order(self._header, [self._order, *self._boxes])
+        names = tuple(available)
+        self._order.setVisible(1 < len(expected) == len(names) and None in sources)
         self._set_title()
 
     def unfold(self, wide: bool) -> None:
@@ -181,14 +194,24 @@ class ChannelForm(QWidget):
         """Return the combo box of one of the model's channels."""
         return self._boxes[index]
 
+    def use_in_order(self) -> None:
+        """Take the image's channels for the model's, one after the other."""
+        for index, box in enumerate(self._boxes):
+            with QSignalBlocker(box):
+                box.setCurrentIndex(box.findData(index))
+        self._on_change()
+
     def _on_change(self) -> None:
         self._set_title()
         self.changed.emit()
 
     def _set_title(self) -> None:
-        found = sum(source is not None for source in self.sources())
+        chosen = [source for source in self.sources() if source is not None]
         sign = "▼" if self.is_unfolded() else "▶"
-        self._header.setText(f"{sign}  Channels: {found} of {len(self._boxes)} found")
+        # A channel that is used twice was found once.
+        found = f"{len(set(chosen))} of {len(self._boxes)} found"
+        twice = ", some used twice" if len(set(chosen)) < len(chosen) else ""
+        self._header.setText(f"{sign}  Channels: {found}{twice}")
 
 
 def _channel_box(spec: ChannelSpec, available: Sequence[str], source: int | None) -> QComboBox:

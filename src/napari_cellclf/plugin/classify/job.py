@@ -19,7 +19,7 @@ from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
-from napari_cellclf.plugin.shared.messages import explain
+from napari_cellclf.plugin.shared.messages import device_in_words, explain
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.classifier import Classifier
@@ -93,7 +93,8 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
     sources = _sources(job, classifier.bundle.spec.training.naming, notes.append)
     total = len(sources)
     threshold = classifier.bundle.spec.unsure_threshold
-    yield Status(f"Classifying {total} image{'s' * (total != 1)} on {classifier.device}…")
+    where = device_in_words(classifier.device)
+    yield Status(f"Classifying {total} image{'s' * (total != 1)} on {where}…")
     yield Progress(0, total)
     told: list[Progress] = []
     done = failed = 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QFileSystemWatcher, QObject, QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.path_field import dropped_path
+
+_PAUSE_MS = 300
 
 
 class ModelPicker(QWidget):
@@ -19,6 +22,8 @@ class ModelPicker(QWidget):
     changed = Signal()
     #: A model could not be used; carries one sentence.
     failed = Signal(str)
+    #: Other models are there, by whatever program.
+    listed_again = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -36,6 +41,8 @@ class ModelPicker(QWidget):
         self._added: list[ModelChoice] = []
         self._fill("")
         self._box.currentIndexChanged.connect(self._on_change)
+        self._folder = ModelsFolder(self)
+        self._folder.changed.connect(self._on_folder)
 
     def current(self) -> ModelChoice | None:
         """Return the chosen model, None if there is none."""
@@ -73,7 +80,8 @@ class ModelPicker(QWidget):
             self._box.clear()
             self._fill(reference or ("" if before is None else before.reference))
         # Also where the name is the same: another model may lie under it.
-        self.changed.emit()
+        if self.current() != before:
+            self.changed.emit()
 
     def _fill(self, reference: str) -> None:
         listed = named_models()
@@ -117,6 +125,35 @@ class ModelPicker(QWidget):
 
     def _on_change(self) -> None:
         self.changed.emit()
+
+    def _on_folder(self) -> None:
+        self.reload()
+        self.listed_again.emit()
+
+
+class ModelsFolder(QObject):
+    """Tells when the user's models change: trained, fetched or removed, here or elsewhere."""
+
+    #: Models came or went.
+    changed = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        from napari_cellclf.bundles.catalogue import models_folder
+
+        folder = models_folder()
+        # A folder that cannot be made changes no more either.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._watcher = QFileSystemWatcher(self)
+        if folder.is_dir():
+            self._watcher.addPath(str(folder))
+        # A model is written beside its place and renamed: several changes are one.
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(_PAUSE_MS)
+        self._watcher.directoryChanged.connect(self._pause.start)
+        self._pause.timeout.connect(self.changed)
 
 
 def named_models() -> list[ModelChoice]:

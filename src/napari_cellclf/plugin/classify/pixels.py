@@ -49,9 +49,10 @@ def plane_id(choice: ImageChoice, number: int, position: Position) -> str:
     name = str(row.get("path") or choice.path or choice.title)
     if not position or "path" in row:
         return name
-    letters = [choice.axes[axis].lower() for axis in choice.leading]
-    inside = ",".join(f"{a}={i}" for a, i in zip(letters, position, strict=True))
-    return f"{name}[{inside}]"
+    if choice.files:
+        name = choice.files[position[0]]
+    inside = ",".join(f"{letter}={i}" for letter, i in _inside(choice, position).items())
+    return f"{name}[{inside}]" if inside else name
 
 
 def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict[str, Any]:
@@ -59,8 +60,16 @@ def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict
     row = _described(choice, number)
     if row is not None:
         return {k: v for k, v in row.items() if k != "path" and v is not None and v != []}
+    return dict(_inside(choice, position))
+
+
+def _inside(choice: ImageChoice, position: Position) -> dict[str, int]:
+    """Name the position in a file, or in the image where no files are known."""
     letters = [choice.axes[axis].lower() for axis in choice.leading]
-    return dict(zip(letters, position, strict=True))
+    named = dict(zip(letters, position, strict=True))
+    if choice.files:
+        del named[letters[0]]
+    return named
 
 
 def read_plane(

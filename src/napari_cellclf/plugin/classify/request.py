@@ -143,10 +143,39 @@ def plan(
     ]
     if lacking or not used:
         names = ", ".join(lacking or [spec.name for spec in model.channels])
-        return Refusal(f"The model needs {names}; choose which channels of the image to use.")
+        return Refusal(f"The model needs {names}; {_way_to_channels(model, image)}.")
     command = _layer_command(model, image, sources, proposed)
     question = layers_question(model, image, sources)
     return ClassifyRequest(model, image, sources=sources, command=command, question=question)
+
+
+def _way_to_channels(model: ModelChoice, image: ImageChoice) -> str:
+    wanted, there = len(model.channels), len(image.channels)
+    if wanted == there > 1:
+        return (
+            "choose which channel of the image is which below Channels, or press In order there "
+            f"if the {there} are in the model's order (of layers, the lowest is the first)"
+        )
+    if there == 1:
+        return (
+            f"select all {wanted} layers in the layer list with Shift or Ctrl, or open an image "
+            "that holds them"
+        )
+    return "choose which channels of the image to use below Channels"
+
+
+def used_twice(model: ModelChoice, image: ImageChoice, sources: Sources) -> str:
+    """Say which channel of the image feeds several of the model's; empty if none does."""
+    for source in dict.fromkeys(one for one in sources if one is not None):
+        fed = [
+            spec.name for spec, one in zip(model.channels, sources, strict=True) if one == source
+        ]
+        if len(fed) > 1:
+            return (
+                f"{image.channels[source]} is used for {' and '.join(fed)}; choose another "
+                "channel for one of them, unless that is meant."
+            )
+    return ""
 
 
 def plan_folder(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.classify.job import ImageResult, Summary
 from napari_cellclf.plugin.classify.pixels import Position, positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
+from napari_cellclf.plugin.shared.messages import device_in_words
 
 
 @dataclass
@@ -108,8 +111,29 @@ def plane_name(results: Results, number: int) -> str:
     position = results.position(number)
     if image is None or not position:
         return _below(results.request.folder, str(record["image"]))
+    if image.files:
+        return _below(image.path, str(record["image"]))
     names = [AXIS_WORDS.get(image.axes[axis], image.axes[axis].lower()) for axis in image.leading]
     return ", ".join(f"{name} {index}" for name, index in zip(names, position, strict=True))
+
+
+_PLACE = re.compile(r"(.+)\[([a-z]=\d+(?:,[a-z]=\d+)*)\]")
+
+
+def file_and_plane(identity: str) -> tuple[Path, dict[str, int]]:
+    """Take apart what the row of a folder is called: its file, and the plane in it.
+
+    Examples
+    --------
+    >>> path, plane = file_and_plane("a/movie.tif[t=3,z=1]")
+    >>> path.as_posix(), plane
+    ('a/movie.tif', {'T': 3, 'Z': 1})
+    """
+    match = _PLACE.fullmatch(identity)
+    if match is None or Path(identity).exists():
+        return Path(identity), {}
+    steps = (step.split("=") for step in match[2].split(","))
+    return Path(match[1]), {letter.upper(): int(index) for letter, index in steps}
 
 
 #: Words for the axes that have one.
@@ -163,7 +187,7 @@ def summary_message(
     if summary.cancelled:
         text = f"Stopped: {summary.done} of {summary.total} images were classified."
     else:
-        text = f"Classified {images} in {seconds:.1f} s on {summary.device}."
+        text = f"Classified {images} in {seconds:.1f} s on {device_in_words(summary.device)}."
     if summary.failed == 1 and summary.total == 1:
         text = f"The image was not classified: {results.rows[0].error}"
     elif summary.failed and not summary.done and not summary.cancelled:

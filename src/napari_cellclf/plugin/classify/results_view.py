@@ -9,6 +9,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QGridLayout,
+    QHBoxLayout,
     QHeaderView,
     QLabel,
     QProgressBar,
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.plugin.classify.results import Results, full_name, percent, plane_name, winner
-from napari_cellclf.plugin.shared.controls import plain_label
+from napari_cellclf.plugin.shared.controls import NameLabel, WrappedLabel, plain_label
 
 #: As many of the best classes have a bar.
 N_BARS = 6
@@ -33,16 +34,17 @@ class ResultsView(QWidget):
     row_chosen = Signal(int)
     #: The table is to be saved.
     save_wanted = Signal()
+    #: The image of a row is to be opened; carries its number.
+    open_wanted = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._winner = plain_label()
+        self._winner = WrappedLabel()
         self._winner.setObjectName("winner")
         font = self._winner.font()
         font.setBold(True)
         self._winner.setFont(font)
-        self._about = plain_label()
-        self._about.setWordWrap(True)
+        self._about = WrappedLabel()
         self.bars = Bars()
         self._model = ResultsTable(self)
         self.table = _make_table(self._model)
@@ -53,12 +55,20 @@ class ResultsView(QWidget):
             selection.currentRowChanged.connect(self._on_row)
         self._save = QPushButton("Save table as CSV…")
         self._save.clicked.connect(self._on_save)
+        self.open = QPushButton("Open in viewer")
+        self.open.setToolTip("Opens the image of the selected row, as a double click on it does.")
+        self.open.clicked.connect(self._on_open)
+        # A double click, or Enter.
+        self.table.activated.connect(self._on_open)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._save, 1)
+        buttons.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self._winner, self._about, self.bars):
             column.addWidget(widget)
         column.addWidget(self.table, 1)
-        column.addWidget(self._save)
+        column.addLayout(buttons)
         # Takes the room that is left where there is no table.
         column.addStretch(0)
         self.show_results(None)
@@ -69,6 +79,7 @@ class ResultsView(QWidget):
         self.table.setVisible(results is not None and results.is_stack)
         self._save.setVisible(results is not None)
         self._save.setEnabled(results is not None and bool(results.rows))
+        self.open.setVisible(results is not None and results.request.folder is not None)
         self.show_row(results, None)
 
     def grow(self, results: Results) -> None:
@@ -88,6 +99,7 @@ class ResultsView(QWidget):
         self._winner.setVisible(row is not None)
         self._about.setText("" if row is None else row.error or _about(results, number))
         self._about.setVisible(row is not None)
+        self.open.setEnabled(row is not None)
         self.bars.show_classes(top[:N_BARS])
         if number is not None and self.table.currentIndex().row() != number:
             self._following = True
@@ -103,6 +115,12 @@ class ResultsView(QWidget):
         # Not where the table itself follows the slider.
         if index.isValid() and not self._following:
             self.row_chosen.emit(index.row())
+
+    def _on_open(self) -> None:
+        number = self.selected_row()
+        # Of a stack the image is open, and going to the row has moved its sliders.
+        if number is not None and not self.open.isHidden():
+            self.open_wanted.emit(number)
 
     def _on_save(self) -> None:
         self.save_wanted.emit()
@@ -139,7 +157,7 @@ class Bars(QWidget):
         ]
 
     def _add_row(self) -> None:
-        label, bar, value = plain_label(), QProgressBar(), plain_label()
+        label, bar, value = NameLabel(), QProgressBar(), plain_label()
         bar.setRange(0, _STEPS)
         bar.setTextVisible(False)
         bar.setFixedHeight(10)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from glob import escape, glob
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import numpy as np
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
 from napari_cellclf.plugin.classify.pixels import Position
 from napari_cellclf.plugin.napari_layers import KEY
+from napari_cellclf.plugin.reader import image_title, open_image
 
 if TYPE_CHECKING:
     import napari
@@ -34,6 +39,7 @@ class ViewerLink:
         self._on_slider = on_slider
         # How often the pixels of a layer were replaced, which its identity does not tell.
         self._versions: Counter[Hashable] = Counter()
+        self._files: dict[Hashable, tuple[str, ...]] = {}
         viewer.layers.events.connect(self._layers_changed)
         viewer.layers.selection.events.changed.connect(self._selection_changed)
         viewer.dims.events.point.connect(self._slider_moved)
@@ -51,10 +57,13 @@ class ViewerLink:
         """Describe the image layers, in the order of the layer list."""
         from napari.layers import Image
 
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        for layer in layers:
+            if layer.unique_id not in self._files:
+                self._files[layer.unique_id] = files_of(layer)
         return [
-            _describe(layer, self._versions[layer.unique_id])
-            for layer in self._viewer.layers
-            if isinstance(layer, Image)
+            _describe(layer, self._versions[layer.unique_id], self._files[layer.unique_id])
+            for layer in layers
         ]
 
     def selected(self) -> set[Hashable]:
@@ -103,6 +112,33 @@ class ViewerLink:
         axes = [axis + offset for axis in choice.leading]
         self._viewer.dims.set_point(axes, [world[axis] for axis in choice.leading])
 
+    def open_image(self, path: Path, plane: Mapping[str, int], naming: str | None) -> None:
+        """Show a file alone, opened unless it is open, and move the sliders to a plane of it.
+
+        `plane`: index by letter of the axis.
+        """
+        from napari.layers import Layer
+
+        place = str(path.resolve())
+        layers = [one for one in self._viewer.layers if _opened_from(one) == place]
+        if not layers:
+            read = open_image(path, image_title(path, naming), naming)
+            layers = [self._viewer.add_layer(Layer.create(*one)) for one in read]
+        for layer in self._viewer.layers:
+            # Channels are added up on the screen: those of another image would be, too.
+            layer.visible = layer in layers
+        self._viewer.layers.selection = set(layers)
+        first, axes = layers[0], layers[0].metadata[KEY]["axes"]
+        offset = self._viewer.dims.ndim - first.ndim
+        data = np.zeros(first.ndim)
+        for letter, index in plane.items():
+            data[axes.index(letter)] = index
+        world = first.data_to_world(data)
+        for letter in plane:
+            axis = axes.index(letter)
+            self._viewer.dims.set_point(axis + offset, world[axis])
+        self._viewer.reset_view(layers=layers)
+
     def show_text(self, text: str) -> None:
         """Show a text on the canvas, beside whatever text others show."""
         from napari.components.overlays import TextOverlay
@@ -135,7 +171,28 @@ class ViewerLink:
         self._on_slider()
 
 
-def _describe(layer: Any, version: int) -> LayerInfo:
+def _opened_from(layer: Any) -> str | None:
+    known = layer.metadata.get(KEY) or {}
+    return known.get("path")
+
+
+def files_of(layer: Any) -> tuple[str, ...]:
+    """List the files along the first axis of a layer that napari's own reader made of a folder."""
+    source = layer.source
+    if source.reader_plugin != "napari" or source.path is None or not Path(source.path).is_dir():
+        return ()
+    # As napari lists and sorts them; a name without a dot is none of them.
+    found = glob(f"{escape(str(source.path))}{os.sep}*.*")  # noqa: PTH207
+    files = sorted((one for one in found if not Path(one).is_dir()), key=_as_napari_sorts)
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    return tuple(files) if len(files) == shape[0] and len(shape) > 2 + layer.rgb else ()
+
+
+def _as_napari_sorts(name: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)]
+
+
+def _describe(layer: Any, version: int, files: tuple[str, ...]) -> LayerInfo:
     data = layer.data[0] if layer.multiscale else layer.data
     known = layer.metadata.get(KEY) or {}
     return LayerInfo(
@@ -147,4 +204,5 @@ def _describe(layer: Any, version: int) -> LayerInfo:
         tuple(known.items()),
         None if layer.source.path is None else str(layer.source.path),
         version,
+        files,
     )

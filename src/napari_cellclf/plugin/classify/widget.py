@@ -27,12 +27,14 @@ from napari_cellclf.plugin.classify.request import (
     layers_question,
     plan,
     plan_folder,
+    used_twice,
 )
 from napari_cellclf.plugin.classify.results import (
     Results,
     ResultsBook,
     canvas_text,
     failure_message,
+    file_and_plane,
     layer_summary,
     save_table,
     summary_message,
@@ -139,6 +141,7 @@ class ClassifyWidget(DockedWidget):
         form, runner = self.form, self.runner
         form.model.changed.connect(self.refresh)
         form.model.failed.connect(self._on_model_failed)
+        form.model.listed_again.connect(self._on_models_changed)
         form.models.chosen.connect(self._on_model_chosen)
         form.models.connected.connect(form.model.add)
         form.models.listed.connect(form.models_section.summarise)
@@ -150,6 +153,7 @@ class ClassifyWidget(DockedWidget):
         form.cancel.clicked.connect(self._on_cancel)
         form.results.row_chosen.connect(self._on_row_chosen)
         form.results.save_wanted.connect(self._on_save)
+        form.results.open_wanted.connect(self._on_open)
         self._image.changed.connect(self._on_form)
         runner.status.connect(self._on_status)
         runner.progress.connect(self._on_progress)
@@ -209,7 +213,8 @@ class ClassifyWidget(DockedWidget):
         if isinstance(request, Refusal):
             self._say(request.message)
         elif request.image is not None:
-            self._say(self._image.note)
+            twice = used_twice(request.model, request.image, request.sources)
+            self._say(twice or self._image.note, wrong=bool(twice))
         else:
             self._say("")
 
@@ -218,6 +223,10 @@ class ClassifyWidget(DockedWidget):
 
     def _on_model_chosen(self, name: str) -> None:
         self.form.model.reload(name)
+
+    def _on_models_changed(self) -> None:
+        if self.form.models_section.is_unfolded():
+            self.form.models.refresh()
 
     def _on_models_unfolded(self, unfolded: bool) -> None:
         if unfolded:
@@ -291,6 +300,17 @@ class ClassifyWidget(DockedWidget):
         if results.request.image is not None and position is not None and self._link is not None:
             self._link.go_to(results.request.image, position)
         self.form.results.show_row(results, number)
+
+    def _on_open(self, number: int) -> None:
+        """Open the image of a row of a folder."""
+        results = self._shown
+        if results is None or self._link is None:
+            return
+        path, plane = file_and_plane(str(results.rows[number].record["image"]))
+        try:
+            self._link.open_image(path, plane, results.request.naming)
+        except (CellclfError, OSError) as error:
+            self._say(f"The image was not opened: {error}", wrong=True)
 
     def _on_save(self) -> None:
         results = self._shown

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QFontDatabase, QGuiApplication
+from qtpy.QtCore import QEvent, QSize, Qt, QUrl, Signal
+from qtpy.QtGui import (
+    QColor,
+    QContextMenuEvent,
+    QFontDatabase,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QTextDocument,
+)
 from qtpy.QtWidgets import (
     QComboBox,
     QDialog,
@@ -13,11 +24,13 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMenu,
     QPlainTextEdit,
     QPushButton,
     QScrollArea,
     QSizePolicy,
     QStyle,
+    QTextBrowser,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -31,6 +44,77 @@ PARTS = (TRAIN, VALIDATION, TEST)
 WARNING = "#e05252"
 
 
+#: A place to break a line that nobody sees.
+_BREAK = "\u200b"
+_LONG_WORD = re.compile(r"\S{20,}")
+_PIECE = re.compile(r"([/\\_.,:;=&?-]+|\w{12})(?=\S)")
+
+
+def _breakable(text: str) -> str:
+    """Let long words, such as paths, go on in the next line."""
+    return _LONG_WORD.sub(lambda word: _PIECE.sub(rf"\1{_BREAK}", word[0]), text)
+
+
+class WrappedLabel(QLabel):
+    """A plain text that never asks for more width than there is, whatever stands in it."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._whole = ""
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setWordWrap(True)
+
+    def setText(self, text: str | None) -> None:
+        """Show a text."""
+        self._whole = text or ""
+        plain = self.textFormat() == Qt.TextFormat.PlainText
+        super().setText(_breakable(self._whole) if plain else self._whole)
+
+    def text(self) -> str:
+        """Return the text as it was given."""
+        return self._whole
+
+    def copy(self) -> None:
+        """Copy what is selected, or all of it, as it was given."""
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(self.selectedText().replace(_BREAK, "") or self._whole)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Copy without the places where lines may break."""
+        if event is not None and event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+        else:
+            super().keyPressEvent(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent | None) -> None:
+        """Offer to copy."""
+        if event is not None:
+            menu = QMenu(self)
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            menu.addAction("Copy", self.copy)
+            menu.popup(event.globalPos())
+
+
+class NameLabel(QLabel):
+    """A name that makes no row wider than is useful; its tool tip shows all of it."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setText(name)
+
+    def setText(self, text: str | None) -> None:
+        """Show a name."""
+        self._whole = text or ""
+        super().setText(shortened(self._whole))
+        self.setToolTip(plain_hint(self._whole))
+
+    def text(self) -> str:
+        """Return the whole name."""
+        return self._whole
+
+
 class MessageLine(QWidget):
     """One line that says how things stand, with a sign beside it when something is wrong."""
 
@@ -42,8 +126,7 @@ class MessageLine(QWidget):
             icon = style.standardIcon(QStyle.StandardPixmap.SP_MessageBoxWarning)
             self._sign.setPixmap(icon.pixmap(16, 16))
         self._sign.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self._text = QLabel()
-        self._text.setWordWrap(True)
+        self._text = WrappedLabel()
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -53,14 +136,13 @@ class MessageLine(QWidget):
 
     def say(self, text: str, *, wrong: bool = False) -> None:
         """Show a sentence."""
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
         self._text.setText(text)
         self._sign.setVisible(wrong)
         self.setVisible(bool(text))
 
     def text(self) -> str:
         """Return the sentence."""
-        return str(self._text.text())
+        return self._text.text()
 
     def is_wrong(self) -> bool:
         """Whether it tells of something wrong."""
@@ -174,14 +256,24 @@ def shortened(name: str, most: int = 24) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def small_label() -> QLabel:
+def small_label() -> WrappedLabel:
     """Make a plain label in slightly smaller letters that breaks its lines."""
-    label = plain_label()
-    label.setWordWrap(True)
+    label = WrappedLabel()
     font = label.font()
     font.setPointSizeF(font.pointSizeF() * 0.9)
     label.setFont(font)
     return label
+
+
+def tab_in_order(before: QWidget, widgets: Sequence[QWidget]) -> None:
+    """Let the Tab key go from one widget to others that were made later than those behind it."""
+    anchor: QWidget | None = before
+    while anchor is not None and anchor.focusPolicy() == Qt.FocusPolicy.NoFocus:
+        anchor = anchor.previousInFocusChain()
+        if anchor is before:
+            return
+    for first, second in pairwise(filter(None, (anchor, *widgets))):
+        QWidget.setTabOrder(first, second)
 
 
 def wide_combo(hint: str) -> QComboBox:
@@ -248,16 +340,40 @@ class Section(QWidget):
 _WIDTH, _HEIGHT = 760, 560
 
 
+class _Page(QTextBrowser):
+    """Formatted text that loads nothing and leads nowhere, whoever wrote it."""
+
+    def __init__(self, markdown: str) -> None:
+        super().__init__()
+        self.setOpenLinks(False)
+        document = self.document()
+        if document is not None:
+            features = QTextDocument.MarkdownFeature
+            document.setMarkdown(markdown, features.MarkdownDialectGitHub | features.MarkdownNoHTML)
+
+    def loadResource(self, kind: int, name: QUrl) -> None:
+        """Load no image of a text."""
+
+
+def show_page(parent: QWidget, title: str, markdown: str) -> QDialog:
+    """Open a window with a formatted text."""
+    return _show_window(parent, title, _Page(markdown))
+
+
 def show_text(parent: QWidget, title: str, text: str) -> QDialog:
-    """Open a window with a text that can be selected and copied."""
-    window = QDialog(parent)
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    window.setWindowTitle(title)
-    window.setModal(False)
+    """Open a window with a text in columns that can be selected and copied."""
     view = QPlainTextEdit(text)
     view.setReadOnly(True)
     view.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
     view.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+    return _show_window(parent, title, view)
+
+
+def _show_window(parent: QWidget, title: str, view: QWidget) -> QDialog:
+    window = QDialog(parent)
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    window.setWindowTitle(title)
+    window.setModal(False)
     QVBoxLayout(window).addWidget(view)
     window.resize(_WIDTH, _HEIGHT)
     window.show()

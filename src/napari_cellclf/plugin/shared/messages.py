@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,28 @@ def sentence(text: str) -> str:
     # The name of a file stays as it is.
     start = first.capitalize() if first.isalpha() and first.islower() else first
     return start + text[len(first) :] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+#: How programs that compute networks are spelt.
+_PROGRAMS = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+_DEVICE = re.compile(rf"\b({'|'.join(_PROGRAMS)}) [\w.+-]+, (\w+), \w+")
+
+
+def device_in_words(device: str) -> str:
+    """Name what computed, without versions and kinds of numbers.
+
+    Examples
+    --------
+    >>> device_in_words("openvino 2026.4.1, CPU, bfloat16"), device_in_words("gpu:0")
+    ('CPU (OpenVINO)', 'GPU')
+    """
+    plain = device.partition(":")[0]
+    return plain.upper() if plain in ("cpu", "gpu", "tpu") else in_plain_words(device)
+
+
+def in_plain_words(text: str) -> str:
+    """Write a sentence that names a device for those who look at cells."""
+    return _DEVICE.sub(lambda found: f"{found[2]} ({_PROGRAMS[found[1]]})", text)
 
 
 @dataclass(frozen=True)

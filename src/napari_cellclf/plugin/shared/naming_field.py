@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_cellclf.plugin.shared.background import LatestTask
+from napari_cellclf.plugin.shared.controls import WrappedLabel
 from napari_cellclf.plugin.shared.file_names import preferred_naming
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class NamingField(QWidget):
             self.box.setEditText(preferred or "")
 
     def _on_text(self) -> None:
+        # What is under way is about another pattern.
+        self._task.stop()
         self._pause.start()
         self.changed.emit()
 
@@ -109,13 +112,11 @@ class NamingField(QWidget):
         self.preview.setVisible(True)
 
 
-class _WholeText(QLabel):
+class _WholeText(WrappedLabel):
     """Wrapped text that is never cut, also in a layout that knows nothing of its height."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setWordWrap(True)
-        self.setTextFormat(Qt.TextFormat.PlainText)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
     def setText(self, text: str | None) -> None:

@@ -15,7 +15,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFormLayout, QLineEdit, QWidget
 
-from napari_cellclf.plugin.shared.controls import plain_hint, plain_label
+from napari_cellclf.plugin.shared.controls import plain_hint, plain_label, tab_in_order
 
 
 class SettingsForm(QWidget):
@@ -89,6 +89,7 @@ class SettingsForm(QWidget):
             label = plain_label(name.replace("_", " "))
             label.setToolTip(plain_hint(hint))
             self._form.addRow(label, control.native)
+        tab_in_order(self, [control.native for control in self._made.values()])
         self._show_values()
 
     def _show_values(self) -> None:

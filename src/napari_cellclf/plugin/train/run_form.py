@@ -26,6 +26,7 @@ from napari_cellclf.plugin.shared.controls import (
     shortened,
     small_label,
 )
+from napari_cellclf.plugin.shared.messages import in_plain_words
 from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState, time_left
 
@@ -96,7 +97,7 @@ class RunForm(QWidget):
         self.device.setText(f"Device: {device}" if device else "")
         self.device.setVisible(bool(device))
         self.curves.show_state(state or RunState())
-        notes = () if state is None else state.notes
+        notes = () if state is None else tuple(map(in_plain_words, state.notes))
         self.notes.setText("\n".join(f"• {note}" for note in notes[-_NOTES_SHOWN:]))
         self.notes.setToolTip("\n".join(notes))
         self.notes.setVisible(bool(notes))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.folder import RunFolder
 
 Ending = Literal["", "stopped", "done", "error"]
@@ -200,10 +202,23 @@ class RunHeadline:
     text: str
     #: The page to open.
     report: Path | None
+    #: The model's name among the user's own; empty where it could not be copied there.
+    own_model: str = ""
+    #: Why it could not.
+    problem: str = ""
 
 
 def headline(run: RunFolder) -> RunHeadline:
-    """Read what a finished run found; to be done in a thread."""
+    """Read what a finished run found, and keep its model; to be done in a thread."""
+    own_model = problem = ""
+    try:
+        own_model = keep_as_own(run.bundle)
+    except CellclfError as error:
+        problem = str(error)
+    return replace(_headline(run), own_model=own_model, problem=problem)
+
+
+def _headline(run: RunFolder) -> RunHeadline:
     page = run.report / "report.html"
     report = page if page.is_file() else None
     try:

@@ -27,6 +27,9 @@ _WAITING = (
 )
 _LEFT = "The run in {folder} stays as it is; Train starts a new one with what is chosen above."
 _DONE = "This run is finished; New run trains what is chosen above."
+_KEPT = "Its model is {name} among yours in Classify. New run trains what is chosen above."
+_OPENED = "The report was opened in the web browser; its file is {page}."
+_NO_BROWSER = "No web browser could be started; open this file in one: {page}."
 
 
 class RunSteps(QObject):
@@ -61,6 +64,11 @@ class RunSteps(QObject):
     def resumable(self) -> bool:
         """Whether the chosen folder holds a run that can go on."""
         return self.follower.phase in ("waiting", "failed") and self.follower.run is not None
+
+    @property
+    def own_model(self) -> str:
+        """Name of the finished run's model among the user's own; empty while there is none."""
+        return "" if self.headline is None else self.headline.own_model
 
     def offer(self, request: TrainRequest | Refusal) -> None:
         """Say what the button would begin, or why it would not."""
@@ -113,7 +121,11 @@ class RunSteps(QObject):
         page = None if self.headline is None else self.headline.report
         if page is None:
             return self._refuse("There is no report; no images were held out to judge the model.")
-        return bool(QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))))
+        opened = bool(QDesktopServices.openUrl(QUrl.fromLocalFile(str(page))))
+        self._said = (_OPENED if opened else _NO_BROWSER).format(page=page)
+        self._said_wrong = not opened
+        self.show()
+        return opened
 
     def look_at_folder(self) -> None:
         """Follow the run in the chosen folder, if there is one."""
@@ -172,7 +184,10 @@ class RunSteps(QObject):
         if phase == "waiting":
             return _WAITING, False
         if phase == "done":
-            return _DONE, False
+            found = self.headline
+            if found is not None and found.problem:
+                return sentence(f"the model is only in the run's folder: {found.problem}"), True
+            return (_KEPT.format(name=self.own_model) if self.own_model else _DONE), False
         return ("", False) if self.active else (self._refusal, False)
 
     def _command(self) -> str:

@@ -9,13 +9,14 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.controls import DockedWidget, show_text
+from napari_cellclf.plugin.shared.controls import DockedWidget, show_page, show_text
 from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.closing import CloseGuard
 from napari_cellclf.plugin.train.data import MINUTES
 from napari_cellclf.plugin.train.data_steps import DataSteps
 from napari_cellclf.plugin.train.form import TrainForm
+from napari_cellclf.plugin.train.preset_page import preset_page
 from napari_cellclf.plugin.train.preview import Preview, make_preview, show_preview
 from napari_cellclf.plugin.train.request import (
     ModelSettings,
@@ -100,7 +101,7 @@ class TrainWidget(DockedWidget):
             return False
         dock, classify = self._viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
         dock.raise_()
-        return bool(classify.form.model.choose(str(run.bundle)))
+        return bool(classify.form.model.choose(self.run.own_model or str(run.bundle)))
 
     def shut_down(self) -> None:
         """Let go of everything; a run that is going on goes on, and that is said."""
@@ -181,7 +182,8 @@ class TrainWidget(DockedWidget):
     def _show_preset(self) -> None:
         preset = self.form.model.current()
         file = files("napari_cellclf") / "resources" / "presets" / f"{preset.name}.toml"
-        show_text(self, f"The preset {preset.name}", file.read_text(encoding="utf-8"))
+        page = preset_page(file.read_text(encoding="utf-8"))
+        show_page(self, f"The preset {preset.name}", page)
 
     def _on_preview(self, preview: Preview) -> None:
         self.form.model.message.say("")

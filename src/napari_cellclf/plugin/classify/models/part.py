@@ -17,7 +17,7 @@ from napari_cellclf.plugin.classify.models.forms import ExportForm, ImportForm, 
 from napari_cellclf.plugin.classify.models.shelf import Details, ModelTree, ShelfEntry, in_words
 from napari_cellclf.plugin.classify.request import ModelChoice
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.shared.controls import MessageLine, show_text
+from napari_cellclf.plugin.shared.controls import MessageLine, show_page
 from napari_cellclf.plugin.shared.path_field import ask_for_path, ask_where_to_save
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class ModelsPart(QWidget):
     def _on_card(self) -> None:
         entry = self.form.tree.entry()
         if entry is not None:
-            show_text(self, entry.title, work.card(entry))
+            show_page(self, entry.title, work.card(entry))
 
     def _ask_for_network(self) -> None:
         ask_for_path(self, "A .keras network", self.look_at, mode=QFileDialog.FileMode.ExistingFile)
