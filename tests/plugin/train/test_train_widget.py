@@ -398,7 +398,7 @@ def test_what_a_pattern_calls_the_label_is_learnt(
 def test_an_advanced_setting_stands_in_the_command(
     open_train: Open, choose: Choose, qtbot: Any
 ) -> None:
-    _, widget = open_train()
+    _, widget = open_train(show=True)
     choose(widget)
     model, command = widget.form.model, widget.form.run.command
     header = model.advanced_section.findChild(QToolButton)
