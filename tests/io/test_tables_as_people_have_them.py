@@ -65,7 +65,9 @@ def written_with(mark: str) -> str:
     return "".join(mark.join(row) + "\r\n" for row in quoted)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-32"]
+)
 @pytest.mark.parametrize("mark", SEPARATED.values(), ids=SEPARATED)
 @pytest.mark.parametrize(
     "first", ["", "sep={}\r\n", '"sep={}"\r\n'], ids=["plain", "sep", "quoted"]
@@ -84,6 +86,20 @@ def test_tables_are_read_as_spreadsheets_save_them(
     assert ("cp1252" in data.source) == (encoding == "cp1252")
 
 
+def test_what_is_above_and_below_a_table_does_not_matter(tmp_path: Path) -> None:
+    path = table(tmp_path, "sep=;\r\n\r\npath;note\r\n1.png;x\r\n\x1a")
+    assert read_csv(path).rows == [{"path": "1.png", "note": "x"}]
+    path = table(tmp_path, "sep=;\r\n\r\npath;note\r\n1.png;x;y\r\n")
+    with pytest.raises(InputError, match="has 2 cells, but line 4 has 3"):
+        read_csv(path)
+
+
+def test_paths_may_be_written_as_on_windows(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b/1.png")
+    data = read_dataset(table(tmp_path, "path,label\na\\b\\1.png,x\n"))
+    assert data.paths == (str(tmp_path / "a/b/1.png"),)
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 def test_lines_may_end_in_any_way(tmp_path: Path, ends: str) -> None:
     path = tmp_path / "table.csv"
@@ -97,6 +113,8 @@ def test_lines_may_end_in_any_way(tmp_path: Path, ends: str) -> None:
         ("path,label\n1.png,контроль\n".encode("cp1251"), "as CSV UTF-8"),
         ("path,label\n1.png,对照\n".encode("gbk"), "as CSV UTF-8"),
         ("path,label\n1.png,対照\n".encode("cp932"), "as CSV UTF-8"),
+        ("path,label\n1.png,größe\n".encode("mac_roman"), "as CSV UTF-8"),
+        ("path,label\n1.png,größe\n".encode("cp437"), "as CSV UTF-8"),
         (b"PK\x03\x04\x14\x00\x06\x00", "is a workbook"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook"),
         (b"\x89PNG\r\n\x1a\n", "is an image"),

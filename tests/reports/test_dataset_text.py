@@ -69,7 +69,7 @@ def test_bad_files_copies_and_planes_are_listed() -> None:
         multi_plane={"/d/7.png": "T=5 Y=8 X=9"},
     )
     text = dataset_text(make_report(plates(), files))
-    assert "cannot be read: 12\n  /d/0.png: is damaged" in text
+    assert "cannot be used: 12\n  /d/0.png: is damaged" in text
     assert "  ... 2 more" in text
     assert "  labelled a and bb: /d/1.png, /d/2.png" in text
     assert "  in test and train: /d/3.png, /d/5.png" in text

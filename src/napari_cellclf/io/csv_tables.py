@@ -34,11 +34,21 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _LOOKED_AT = 30
 _MOST_NAMED = 5
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: Those of four bytes begin like those of two.
+_WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 #: Western words have one or two letters beyond ASCII beside others; text of other alphabets that
-#: is read as Western has runs of them.
-_NOT_WESTERN = re.compile(r"[^\x00-\x7f]{3}|(?<![A-Za-z])[^\W\d_a-zA-Z]{2}(?![A-Za-z])")
+#: is read as Western has runs of them, and text of old Macs and of DOS has signs within words.
+_NOT_WESTERN = re.compile(
+    r"[^\x00-\x7f]{3}|(?<![A-Za-z])[^\W\d_a-zA-Z]{2}(?![A-Za-z])"
+    # Dashes, apostrophes, dots and crosses are in words of all.
+    r"|[a-z][ŠŒŽŸ]|[^\W\d_][^\w\s\x00-\x7f\u2013\u2014\u2018\u2019\xb7\xd7\u2026][^\W\d_]"
+)
 
 
 @dataclass(frozen=True)
@@ -58,22 +68,37 @@ def read_csv(path: Path, *, own: bool = False) -> CsvTable:
 
     `own`: whether it was written here, and may hold names of files that are not valid Unicode.
     """
-    text, separator, note = open_csv(path, own=own)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    found = open_csv(path, own=own)
+    lines = io.StringIO(found.text, newline="")
+    reader = csv.reader(lines, delimiter=found.separator, strict=True)
     try:
         heading = [unescape(name).strip() for name in next(reader, [])]
         check_heading(path, heading)
-        rows = list(_rows(path, reader, heading, separator))
+        rows = list(_rows(path, reader, heading, found))
     except csv.Error as error:
         raise InputError(
-            f"{path} cannot be read as a CSV table: {error} (line {reader.line_num}); correct "
-            "that line"
+            f"{path} cannot be read as a CSV table: {error} (line "
+            f"{found.line + reader.line_num}); correct that line"
         ) from error
-    return CsvTable(tuple(filter(None, heading)), rows, note)
+    return CsvTable(tuple(filter(None, heading)), rows, found.note)
 
 
-def open_csv(path: Path, *, own: bool = False) -> tuple[str, str, str]:
-    """Return a table's text from its heading on, its separator, and what to know of it."""
+@dataclass(frozen=True)
+class CsvText:
+    """A table that is decoded and not yet taken apart."""
+
+    #: From its heading on.
+    text: str
+    #: Between two cells.
+    separator: str = ","
+    #: What the user should know of how it was read.
+    note: str = ""
+    #: How many lines are above the heading.
+    line: int = 0
+
+
+def open_csv(path: Path, *, own: bool = False) -> CsvText:
+    """Decode a table, and find its heading and its separator."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -81,12 +106,15 @@ def open_csv(path: Path, *, own: bool = False) -> tuple[str, str, str]:
             f"{path} cannot be read as a CSV table: {error.strerror or error}"
         ) from error
     if own:
-        return data.decode("utf-8-sig", "surrogateescape"), ",", ""
+        return CsvText(data.decode("utf-8-sig", "surrogateescape"))
     text, note = _decode(path, data)
+    # Of DOS, the mark of the end.
+    text = text.removesuffix("\x1a")
     stated = _SEPARATOR_LINE.match(text)
-    if stated is not None:
-        return text[stated.end() :], stated[1], note
-    return text, _guess_separator(text), note
+    start = 0 if stated is None else stated.end()
+    table = text[start:].lstrip("\r\n")
+    above = text[: len(text) - len(table)].replace("\r\n", "\n").replace("\r", "\n").count("\n")
+    return CsvText(table, _guess_separator(table) if stated is None else stated[1], note, above)
 
 
 def _decode(path: Path, data: bytes) -> tuple[str, str]:
@@ -97,8 +125,9 @@ def _decode(path: Path, data: bytes) -> tuple[str, str]:
     if sniff(data[:512]) is not None:
         raise InputError(f"{path} is an image, not a CSV table; give a table, or a folder")
     try:
-        if data.startswith(_UTF16):
-            return data.decode("utf-16"), ""
+        for mark, encoding in _WIDE.items():
+            if data.startswith(mark):
+                return data.decode(encoding), ""
         if b"\0" in data[:2]:
             # Without a byte order mark; the first character of a table is in ASCII.
             return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le"), ""
@@ -148,7 +177,7 @@ def check_heading(path: Path, heading: Sequence[str]) -> None:
         seen.add(name.lower())
 
 
-def _rows(path: Path, reader: Any, heading: list[str], separator: str) -> Iterator[dict[str, str]]:
+def _rows(path: Path, reader: Any, heading: list[str], found: CsvText) -> Iterator[dict[str, str]]:
     """Go over the rows; those of another number of cells than the heading are refused."""
     wrong = []
     end = reader.line_num
@@ -157,19 +186,23 @@ def _rows(path: Path, reader: Any, heading: list[str], separator: str) -> Iterat
         if not any(cell.strip() for cell in row):
             continue
         if len(row) < len(heading) or any(row[len(heading) :]):
-            wrong.append(f"line {begin} has {len(row)}")
+            wrong.append(f"line {found.line + begin} has {len(row)}")
         elif not wrong:
             named = zip(heading, row, strict=False)
             yield {name: unescape(cell) for name, cell in named if name}
     if wrong:
         more = len(wrong) - _MOST_NAMED
+        mark = found.separator
         rest = f" and {more} more lines have another number" if more > 0 else ""
         raise InputError(
-            f"the heading of the table {path} has {len(heading)} cells, but "
+            f"the heading of the table {path} has {_cells(len(heading))}, but "
             f"{', '.join(wrong[:_MOST_NAMED])}{rest}; correct these lines (the cells are separated "
-            f"by {_SEPARATORS.get(separator, repr(separator))}; one that holds {separator!r} "
-            "itself needs quotes)"
+            f"by {_SEPARATORS.get(mark, repr(mark))}; one that holds {mark!r} itself needs quotes)"
         )
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def mark_for_excel(*tables: Path) -> None:

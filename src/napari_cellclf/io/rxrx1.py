@@ -209,13 +209,13 @@ def _load(path: Path, modified_ns: int, size: int) -> _Table | None:
     if size > _MAX_BYTES:
         return None
     try:
-        text, separator, _ = open_csv(path)
+        found = open_csv(path)
     except InputError:
         if b"site_id" in path.read_bytes():
             raise
         # Somebody else's table of that name; the images say what they say without it.
         return None
-    lines = io.StringIO(text, newline=None)
+    lines, separator = io.StringIO(found.text, newline=None), found.separator
     heading = next(csv.reader([lines.readline()], delimiter=separator), [])
     columns = tuple(name.strip().lower() for name in heading)
     if "site_id" not in columns:

@@ -191,6 +191,8 @@ def path_in_table(text: str, folder: Path) -> Path:
     path = folder / local_path(text)
     # Spreadsheets and file systems may write one name in two ways (é, or e and an accent).
     forms = [path, *(folder / unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
+    # As Windows writes it.
+    forms.append(folder / text.replace("\\", "/"))
     here = Path(os.path.abspath(text))  # noqa: PTH100
     return next((one for one in (*forms, here) if os.path.exists(one)), path)  # noqa: PTH110
 
