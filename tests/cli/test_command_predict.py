@@ -15,6 +15,7 @@ import tifffile
 
 from napari_cellclf.cli.terminal import stop_on_interrupt
 from napari_cellclf.core.simulation import simulate_site
+from napari_cellclf.io.read import read_image
 
 #: Arguments to a result with `code`, `out`, `err` and `lines`.
 Run = Callable[..., Any]
@@ -429,3 +430,25 @@ def test_an_engine_for_a_model_without_a_graph_is_one_line(
     result = cellclf("predict", bundle, plate, "--engine", "openvino")
     assert result.code == 1
     assert "has no model.onnx for other engines; use the engine keras" in result.err
+
+
+def test_messages_about_paths_are_true(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path
+) -> None:
+    """A file may have "::" in its name, and ``file://`` is nothing to download."""
+    named = tmp_path / "plate1::B02.tif"
+    site = read_image(plate / "HUVEC-01/Plate1/B02_s1_w1.png")
+    tifffile.imwrite(
+        named,
+        site.to_cyx(),
+        ome=True,
+        metadata={"axes": "CYX", "Channel": {"Name": list(site.channels)}},
+    )
+    result = cellclf("predict", bundle, named)
+    assert result.code == 0, result.err
+    assert "plate1::B02.tif  nuclei " in result.out
+    for command in (("predict", bundle, f"file://{named}"), ("data", f"file://{tmp_path}")):
+        result = cellclf(*command)
+        assert result.code == 1
+        assert "is the address of a file on this computer; give its path" in result.err
+        assert "download" not in result.err

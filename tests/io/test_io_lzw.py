@@ -46,8 +46,23 @@ def test_a_later_table_is_looked_at_too(length: int) -> None:
     assert not lzw_is_sound(packed(*codes, (511, 9), (257, 9)))
 
 
-def test_the_older_variant_and_endless_clearing_are_not() -> None:
-    assert not lzw_is_sound(b"\x00\x01\x02\x03")
+def test_the_older_variant_is_called_what_it_is(tmp_path: Path) -> None:
+    """It is not damaged."""
+    path = tmp_path / "old.tif"
+    pixels = np.zeros((8, 8), np.uint8)
+    tifffile.imwrite(path, pixels, compression="lzw", photometric="minisblack")
+    with tifffile.TiffFile(path) as tif:
+        start = tif.pages[0].dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    # The Clear code, 256, in nine bits from the low end.
+    content[start : start + 2] = b"\x00\x01"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=r"LZW of before TIFF 6\.0") as refused:
+        read_file(path)
+    assert "damaged" not in str(refused.value)
+
+
+def test_endless_clearing_is_not() -> None:
     assert not lzw_is_sound(packed(*[(256, 9)] * 4000))
 
 

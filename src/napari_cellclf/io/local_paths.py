@@ -29,11 +29,17 @@ _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path on this computer, refusing what looks like an address on a network."""
+    """Return a path on this computer, refusing addresses."""
     if not isinstance(path, str | os.PathLike):
         raise ImageError(f"{path!r} ({type(path).__name__}) is not a path; give one as text")
     text = os.fspath(path)
-    if _URL.match(text) or "::" in text:
+    if text.lower().startswith("file:"):
+        raise ImageError(
+            f"{text!r} is the address of a file on this computer; give its path, which begins "
+            "after 'file://'"
+        )
+    # fsspec chains addresses with "::", and a file may be called so.
+    if _URL.match(text) or ("::" in text and not os.path.lexists(text)):
         raise ImageError(f"{text!r} looks like a URL; download the file first and give its path")
     if "\0" in text or not text:
         raise ImageError(f"{text!r} is not a path; give the path of an image")

@@ -99,6 +99,11 @@ def check_compressed(series: TiffPageSeries, tif: TiffFile, path: AnyFile) -> No
             segment = tif.filehandle.read(count)
             if not is_lzw:
                 _check_effort(segment)
+            elif lzw_is_old(segment):
+                raise UnreadableImageError(
+                    f"{path}: it is compressed with the LZW of before TIFF 6.0 (1992), which is "
+                    "not read; open it in Fiji and save it again"
+                )
             elif not lzw_is_sound(segment):
                 raise UnreadableImageError(
                     f"{path}: its LZW data are damaged; copy the file again, or save it with "
@@ -199,6 +204,11 @@ def _embedded_size(head: bytes) -> int:
     return 0
 
 
+def lzw_is_old(data: bytes) -> bool:
+    """Whether an LZW stream is packed as before TIFF 6.0, from the other end of each byte."""
+    return data[:1] == b"\x00" and len(data) > 1 and bool(data[1] & 1)
+
+
 def lzw_is_sound(data: bytes) -> bool:
     """Whether every table of an LZW stream begins with a literal.
 
@@ -208,8 +218,6 @@ def lzw_is_sound(data: bytes) -> bool:
 
     `data`: bytes; one strip or tile.
     """
-    if data[:1] == b"\x00" and len(data) > 1 and data[1] & 1:
-        return False
     padded = np.frombuffer(data + b"\0\0\0", np.uint8)
     bits = 8 * len(data)
     position, clears = 0, 0
