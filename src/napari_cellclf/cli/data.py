@@ -36,6 +36,8 @@ from napari_cellclf.errors import DatasetError, InputError
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.dataset_report import DatasetReport
+    from napari_cellclf.core.progress import ShouldStop
+    from napari_cellclf.io.written_images import WriteOptions
 
 #: The image and its five fixed rotations.
 _COPIES = 6
@@ -65,6 +67,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite(parser, "replace files of an earlier report in DIR")
     add_excel(parser)
     add("--json", action="store_true", help="print the report as one JSON document")
+    _add_writing(parser)
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--write",
+        type=Path,
+        metavar="DIR",
+        help="write the images themselves there, in train, validation and test with a folder for "
+        "each class, and dataset.csv, which leads back to the originals; DIR must be new or empty",
+    )
+    add(
+        "--preset",
+        metavar="P",
+        help="with --write: brighten, crop and turn the images as this preset does for training",
+    )
+    add(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        help="with --write: bits of each value (by default those of the image, or of the preset)",
+    )
+    add(
+        "--format",
+        choices=("png", "tif"),
+        help="with --write: by default png where a PNG can hold the image, else tif",
+    )
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
+    options = _write_options(args)
     on_terminal = sys.stdout.isatty()
     style = stream_style(json=args.json)
     with (
@@ -137,6 +168,8 @@ def run(args: argparse.Namespace) -> int:
         if args.out is not None:
             _write(dataset, report, names, args)
             reporter.note(f"the report is in {args.out}")
+        if options is not None:
+            _write_images(dataset, options, args, reporter, should_stop)
     return ExitCode.SOME_FAILED if report.unreadable else ExitCode.OK
 
 
@@ -229,6 +262,54 @@ def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.N
         folder.joinpath("bad_files.csv").unlink(missing_ok=True)
     if args.excel:
         mark_for_excel(folder / "dataset.csv", folder / "bad_files.csv")
+
+
+def _write_options(args: argparse.Namespace) -> WriteOptions | None:
+    """Return how images are written, if they are; the preset chooses among the images, too."""
+    from napari_cellclf.core.normalization import ScaleLinear
+    from napari_cellclf.io.written_images import WriteOptions
+
+    if args.write is None:
+        if args.preset or args.bits or args.format:
+            raise InputError("--preset, --bits and --format belong to --write; add --write DIR")
+        return None
+    if args.preset is None:
+        return WriteOptions(bits=args.bits, format=args.format)
+    from napari_cellclf.models.training.presets import find_preset, make_config
+
+    preset = find_preset(args.preset)
+    args.every = args.every or preset.data.get("every", 1)
+    args.minutes = args.minutes or (tuple(preset.data.get("minutes", ())) or None)
+    config = make_config(preset.config)
+    scale = config.normalization
+    return WriteOptions(
+        brightness=scale if isinstance(scale, ScaleLinear) else None,
+        rotations=config.fixed_rotations,
+        frame=config.rotation_frame,
+        centre=config.centre,
+        bits=args.bits,
+        format=args.format,
+    )
+
+
+def _write_images(
+    dataset: Dataset,
+    options: WriteOptions,
+    args: argparse.Namespace,
+    reporter: ProgressReporter,
+    should_stop: ShouldStop,
+) -> None:
+    from napari_cellclf.cli.prediction_table import write_bad_files
+    from napari_cellclf.io.written_images import write_images
+
+    written = write_images(
+        dataset, args.write, options, on_progress=reporter, should_stop=should_stop
+    )
+    reporter.hide()
+    if written.bad:
+        write_bad_files(written.bad, args.write / "bad_files.csv")
+        reporter.note(f"{len(written.bad)} images were not written; bad_files.csv says why")
+    reporter.note(f"{len(written.dataset)} images are in {args.write}")
 
 
 def _fractions(text: str) -> tuple[float, float, float]:
