@@ -213,7 +213,7 @@ def test_classes_may_be_called_checkpoint(tmp_path: Path) -> None:
 
 def test_thumbnails_and_our_own_results_do_not_appear(tmp_path: Path) -> None:
     touch(
-        tmp_path, "a/1.png", "a/B02_s1_w1_thumb.tif", "a/B02_s1_w1_thumb3FA2-19.TIF", "b/1.png",
+        tmp_path, "a/1.png", "a/B02_s1_w1_Thumb.tif", "a/B02_s1_w1_thumb3FA2-19.TIF", "b/1.png",
         "a/@eaDir/1.png/thumb.jpg", "@eaDir/2.png", "b/#recycle/3.png",
         "run/run.json", "run/dataset.csv", "run/report/x.png",
         "report/report.txt", "report/dataset.csv", "report/classes-before.png",
@@ -274,6 +274,9 @@ def test_one_name_written_in_two_ways_is_one_class(tmp_path: Path, form: str) ->
     data = read_dataset(tmp_path)
     assert data.class_names == ("Größe", "klein")
     assert len(data) == 3
+    donors = "".join(f"{n}.png,x,{written('Müller', n)}\n" for n in ("NFC", "NFD"))
+    data = read_dataset(table(tmp_path, f"path,label,donor\n{donors}"), group="donor")
+    assert len(set(data.groups)) == 1
     # A spreadsheet may compose what the disk does not, and the other way round.
     names = "".join(f"{name},x\n" for name in ("Größe/1.png", "klein/1.png"))
     listed = table(tmp_path, written(f"path,label\n{names}", form))
@@ -315,6 +318,13 @@ def test_parts_of_a_split_may_be_numbered_or_called_sets(
     data = read_dataset(tmp_path)
     assert data.class_names == ("a", "b")
     assert data.table["split"].tolist()[:2] == ["train", "train"]
+
+
+def test_what_lies_beside_the_parts_of_a_split_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a/1.png", "test/a/1.png", "stray.png", "more/a/1.czi")
+    source = read_dataset(tmp_path).source
+    assert "1 image beside these folders has no class and is left out" in source
+    assert "no classes: more" in source
 
 
 def test_a_split_without_training_images_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import numpy as np
 
@@ -76,6 +77,9 @@ def _is_missing(cell: object) -> bool:
 
 
 def _text(cell: object) -> str:
+    if isinstance(cell, str):
+        # One name that is written in two ways (é, or e and an accent) is one group.
+        return normalize("NFC", cell)
     # A column of whole numbers with gaps holds 1.0 for 1.
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))

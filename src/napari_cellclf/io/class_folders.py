@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     parts = split_folders(folder)
     for split, below in parts.items():
         found.add(below, split)
+    found.add_beside(folder, [below for below in _folders(folder) if below not in parts.values()])
     _check_any(found, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
     return found.dataset(f"{len(found.rows)} images in {listed} below {folder}")
@@ -102,6 +104,11 @@ class _Labelled:
                 self.rows.append(make_row(source, below.name, split))
                 self._names.append(Path(source.id).relative_to(below).as_posix())
                 self._schemes += [source.scheme] if source.scheme else []
+
+    def add_beside(self, folder: Path, folders: Sequence[Path]) -> None:
+        """Take note of images beside the parts of a split, and of folders without images."""
+        self._n_beside += _images_beside(folder)
+        self._empty += [below for below in folders if not is_own_output(_names_in(below))]
 
     def dataset(self, source: str) -> Dataset:
         """Make a data set, and say what is left out."""

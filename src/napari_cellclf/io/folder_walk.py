@@ -111,7 +111,7 @@ def _images_of(folder: Path, names: list[str], left_out: LeftOut) -> Iterator[Pa
     there = frozenset(names)
     for name in sorted(names):
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-        copy = _COPY.fullmatch(name)
+        copy = _COPY.fullmatch(name) if "-checkpoint" in name else None
         if is_hidden(name) or (copy and f"{copy[1]}{copy[2]}" in there):
             if name[:1] != "." and suffix in IMAGE_SUFFIXES:
                 left_out.made_by_tools.append(folder / name)

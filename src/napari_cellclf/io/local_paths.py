@@ -22,7 +22,7 @@ _OF_TOOLS = frozenset(
     | {"$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 )
 #: As MetaXpress calls them: ``B02_s1_w1_thumb3F2A-....tif``.
-_THUMBNAIL = re.compile(r".+_thumb[0-9A-Fa-f-]*\.\w+")
+_THUMBNAIL = re.compile(r".+_thumb[0-9a-f-]*\.\w+")
 
 # "s3://bucket/x", and "s3:/bucket/x" as pathlib makes of it; one letter is a Windows drive.
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -59,7 +59,8 @@ def is_hidden(name: str) -> bool:
 def is_left_by_tools(name: str) -> bool:
     """Whether a file or folder that is not hidden holds thumbnails, or no images at all."""
     # Not Path.stem, which takes most of the time of listing a plate.
-    return name.lower() in _OF_TOOLS or ("_thumb" in name and bool(_THUMBNAIL.fullmatch(name)))
+    lower = name.lower()
+    return lower in _OF_TOOLS or ("_thumb" in lower and bool(_THUMBNAIL.fullmatch(lower)))
 
 
 class Seen:
