@@ -107,7 +107,7 @@ def test_a_dropped_folder_opens_as_a_stack(
     viewer.open(screen / "treated", plugin="napari-cellclf")
     assert len(viewer.layers) == 3
     assert viewer.layers[0].data.shape == (4, 48, 48)
-    assert "1 of the 4 sites in treated" in told[0]
+    assert "1 of the 4 sites in screen treated" in told[0]
     assert "channel 3" in told[0]
 
 
