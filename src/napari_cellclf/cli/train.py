@@ -169,7 +169,7 @@ def _train(
                 on_event=_Told(reporter.note),
                 should_stop=lambda: interrupted() or terminated(),
             )
-        report = result.folder.report / "report.html"
+        report = folder / "report" / "report.html"
         if as_json:
             _print_json(result.evaluation, report, model=str(result.bundle))
             continue
