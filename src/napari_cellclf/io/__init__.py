@@ -1,1 +1,1 @@
-"""Files on one side, the core's objects on the other: TIFF, PNG, JPEG, RxRx1, embryos, tables."""
+"""Files on one side, the core's objects on the other: images, RxRx1, embryos, tables."""
