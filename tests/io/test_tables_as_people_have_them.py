@@ -351,3 +351,11 @@ def test_links_to_nothing_are_named(tmp_path: Path) -> None:
     data = read_dataset(tmp_path)
     assert data.class_names == ("a", "b")
     assert f"the folder {tmp_path / 'c'} cannot be listed (it is a link to nothing)" in data.source
+
+
+def test_a_kind_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    path = table(touch(tmp_path, "a/1.png"), "path,label\na/1.png,x\n")
+    with pytest.raises(DatasetError, match="is a folder, which cannot be of the kind 'table'"):
+        read_dataset(tmp_path, kind="table")
+    with pytest.raises(DatasetError, match="is a file, which cannot be of the kind 'folders'"):
+        read_dataset(path, kind="folders")

@@ -109,6 +109,9 @@ def read_dataset(
     place = _existing(path)
     if kind is not None and kind not in get_args(Kind):
         raise DatasetError(f"there is no kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
+    if kind is not None and place.is_dir() == (kind == "table"):
+        what = "a folder" if place.is_dir() else "a file"
+        raise DatasetError(f"{place} is {what}, which cannot be of the kind {kind!r}; leave it out")
     found = kind or kind_of(place, naming, label)
     if found == "table":
         data = read_table(place, label or "label", naming)
