@@ -117,6 +117,7 @@ class _WholeText(WrappedLabel):
 
     def __init__(self) -> None:
         super().__init__()
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
     def setText(self, text: str | None) -> None:
