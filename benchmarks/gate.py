@@ -4,8 +4,8 @@
 itself, and the `.keras` and `.onnx` files that are named. Each is imported or checked in a
 process of its own, as for a user, and so are all processes that are started for it. A row tells the
 seconds after Python's own imports, the most memory of all these processes together beyond that
-after these imports (resident, every 10 ms), and what was said. At the end stands the memory of a
-process that only imports Keras, which an import may take besides. Linux only.
+after these imports (proportional set size, every 10 ms), and what was said. At the end stands the
+memory of a process that only imports Keras, which an import may take besides. Linux only.
 """
 
 from __future__ import annotations
@@ -68,16 +68,20 @@ print(time.perf_counter() - began, "imports")
 
 
 def session_bytes(session: int) -> int:
-    """Add up what the processes of a session hold in memory."""
-    pages = 0
+    """Add up what the processes of a session hold in memory.
+
+    What several share counts once: a process that is just being forked shares all of its parent's.
+    """
+    kilobytes = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                held = stat.with_name("smaps_rollup").read_text()
+                kilobytes += int(held.partition("\nPss:")[2].split()[0])
+        except (OSError, IndexError):
+            # It has ended meanwhile.
             continue
-        if int(fields[3]) == session:
-            pages += int(fields[21])
-    return pages << 12
+    return kilobytes << 10
 
 
 def measure(code: str, *arguments: str) -> tuple[float, int, str]:
