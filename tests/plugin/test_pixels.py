@@ -66,3 +66,12 @@ def test_a_channel_that_a_plane_lacks_is_left_out() -> None:
     assert [source.read().channels for source in sources] == [("A", "B"), ("A",)]
     assert [source.id for source in sources] == ["a.png", "b.png"]
     assert dict(sources[1].metadata) == {"missing_channels": ["B"]}
+
+
+def test_white_is_what_the_file_of_a_layer_declares() -> None:
+    known = (("axes", "YX"), ("channel", "A"), ("white", 4095.0))
+    layers = tuple(LayerInfo(i, f"l{i}", (4, 5), metadata=known) for i in range(2))
+    choice = ImageChoice("t", layers, "YX", ("l0", "l1"))
+    arrays = [np.full((4, 5), 4095, np.uint16)] * 2
+    (source,) = plane_sources(request_for(choice, (1, 0)), arrays)
+    assert source.read().white == 4095

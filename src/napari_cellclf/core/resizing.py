@@ -48,13 +48,19 @@ def resized(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
     [7.0, 7.0, 7.0]
     """
     height, width = plane.shape
-    # As many rows of the result as fit with all columns, else one with as many as fit.
-    n_rows = _room(height, size[0], _BLOCK_PIXELS // width)
-    rows_read = min(height, _reach(height, size[0], n_rows))
-    n_columns = _room(width, size[1], _BLOCK_PIXELS // rows_read)
+    coefficients = size[1] * _reach(width, size[1], 0)
+    if width * _reach(height, size[0], 1) > _BLOCK_PIXELS or coefficients > _KEPT:
+        # Long rows are taken in pieces, each with as many rows as fit.
+        most = _BLOCK_PIXELS // _reach(width, size[1], 1)
+        n_rows = min(_room(height, size[0], most), max(1, most))
+        tallest = max(n_rows, _reach(height, size[0], n_rows))
+        n_columns = _room(width, size[1], _BLOCK_PIXELS // tallest)
+    else:
+        n_rows, n_columns = _room(height, size[0], _BLOCK_PIXELS // width), size[1]
     out = np.empty(size, np.float32)
-    for rows in _bands(height, size[0], n_rows):
-        for columns in _bands(width, size[1], n_columns):
+    # Coefficients of long rows take long to make: once for all rows of the result.
+    for columns in _bands(width, size[1], n_columns):
+        for rows in _bands(height, size[0], n_rows):
             block = np.ascontiguousarray(
                 plane[rows.first : rows.end, columns.first : columns.end], np.float32
             )
@@ -62,7 +68,8 @@ def resized(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
             out[rows.start : rows.stop, columns.start : columns.stop] = (
                 columns.matrix @ shrunk.T
             ).T
-            part_done("preparing", rows.stop / size[0])
+            done = columns.start * size[0] + rows.stop * (columns.stop - columns.start)
+            part_done("preparing", done / (size[0] * size[1]))
     return out
 
 

@@ -8,6 +8,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -168,6 +169,8 @@ def save_bundle(
     ('mine', ('round', 'long'))
     """
     _check_plane(test_image)
+    # A bundle keeps pixels, and no other white than that of their type.
+    test_image = replace(test_image, white=None)
     pixels = preprocessing(test_image)
     fields = {
         "name": Path(path).name.removesuffix(".cellclf"),

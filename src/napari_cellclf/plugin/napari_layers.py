@@ -14,6 +14,8 @@ Every layer carries the plain dict ``layer.metadata["cellclf"]``:
     The name of the layer's channel; empty where it has none.
 ``axes``
     Letters of the layer's axes, such as ``"PYX"``.
+``white``
+    The value that is white, where the file declares one below its type's largest.
 ``planes``
     One dict a plane with what its file names say; empty for stacks without such names.
 """
@@ -60,6 +62,7 @@ def to_layer_data(
         "path": path,
         "naming": naming,
         "planes": plane_rows(image),
+        "white": image.white,
     }
     if "S" in image.axes:
         return [_rgb_layer(image, shared)]

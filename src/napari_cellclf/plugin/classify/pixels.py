@@ -87,7 +87,8 @@ def read_plane(
     # Whatever reads the pixels of somebody else's layer, one plane of it must not end the run.
     with decoding(Path(source_id)):
         pixels = np.stack([_channel_plane(choice, arrays, one, position) for _, one in picked])
-    return Image(pixels, "CYX", tuple(name for name, _ in picked), source=source_id)
+    names, white = tuple(name for name, _ in picked), choice.layers[0].known("white")
+    return Image(pixels, "CYX", names, white=white, source=source_id)
 
 
 def _channel_plane(
