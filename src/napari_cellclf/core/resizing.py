@@ -44,7 +44,7 @@ def resized(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> resized(np.full((8, 6), 7, np.uint8), (4, 3)).tolist()[0]
+    >>> resized(np.full((8, 6), 7, np.uint8), (4, 3)).round(3).tolist()[0]
     [7.0, 7.0, 7.0]
     """
     height, width = plane.shape
