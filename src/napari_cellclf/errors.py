@@ -64,7 +64,19 @@ class AxesError(ImageError):
 
 
 class ChannelMismatchError(InputError):
-    """The image lacks channels that the model needs."""
+    """The image lacks channels that the model needs.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong.
+    remedy : str
+        What to do where single images are classified; training has other choices.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
 
 
 class NormalizationError(InputError):

@@ -186,6 +186,8 @@ def test_what_data_foretells_is_what_train_does(
     assert foretold.code == 3
     assert ("training would leave 1 image out" in foretold.out) == goes_on
     assert ("training would refuse these files in " in foretold.out) != goes_on
+    # An option of another command is no remedy.
+    assert "--channels" not in foretold.out
     done = cellclf("train", folder, "--epochs", 1, "--out", tmp_path / "run")
     assert (done.code == 0) == goes_on
     if goes_on:

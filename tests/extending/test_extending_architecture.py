@@ -85,7 +85,7 @@ def test_its_preset_starts_from_random_weights() -> None:
 
 
 def test_a_wrong_normalization_is_named_without_words_of_a_library() -> None:
-    with pytest.raises(InputError, match=r"^normalization cannot be 'median': "):
+    with pytest.raises(InputError, match=r"^normalization: 'median' is not a norm"):
         make_config({}, {"normalization": "median"})
 
 

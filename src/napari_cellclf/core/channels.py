@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_cellclf.core.image import GREY, RGB_NAMES
-from napari_cellclf.errors import ChannelMismatchError
+from napari_cellclf.errors import ChannelMismatchError, InputError
 
 #: Words of names that programs give, with their numbers.
 _NUMBERED = re.compile(r"(c|ch|chan|channel|image|img|gr[ae]y|intensity|layer)?\d{0,2}")
@@ -137,7 +137,7 @@ def require_channels(
     lacking = _required_but_missing(expected, mapping)
     if lacking:
         raise ChannelMismatchError(
-            f"{_no_channel_for(lacking)}; it has {_listed(available)}; {_remedy(lacking[0])}"
+            f"{_no_channel_for(lacking)}; it has {_listed(available)}", _remedy(lacking[0])
         )
 
 
@@ -188,6 +188,11 @@ def name_overrides(
             )
         named[name] = source
     return named
+
+
+def reason_in_training(error: InputError) -> str:
+    """Say why an image cannot be trained on: there, one mapping for one image is no remedy."""
+    return error.problem if isinstance(error, ChannelMismatchError) else str(error)
 
 
 def _no_channel_for(names: Sequence[str]) -> str:
@@ -241,7 +246,7 @@ def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:
         if hits:
             found = ", ".join(available[index] for index in hits)
             raise ChannelMismatchError(
-                f"channel {spec.name!r} could be any of {found}; {_remedy(spec.name)}"
+                f"channel {spec.name!r} could be any of {found}", _remedy(spec.name)
             )
     return None
 

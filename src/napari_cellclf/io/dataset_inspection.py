@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
 from napari_cellclf.core.image import Image
@@ -89,7 +90,8 @@ def _look(path: str, *, naming: str | None, preprocessing: Preprocessing | None)
         if preprocessing is not None:
             preprocessing.unnormalized(image)
     except InputError as error:
-        reason = str(error) if path in str(error) else f"{path}: {error}"
+        reason = reason_in_training(error)
+        reason = reason if path in reason else f"{path}: {reason}"
     sizes = dict(zip(image.axes, image.shape, strict=True))
     several = " ".join(f"{axis}={size}" for axis, size in sizes.items() if axis not in "CS")
     return _Seen(

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.image import rotate_image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
@@ -127,7 +128,7 @@ class _Preparer:
                     image = rotate_image(image, item.degrees, self._frame)
                 return self._preprocessing(image), pixels_hash
         except InputError as error:
-            return str(error)
+            return reason_in_training(error)
 
     def _on_part(self, what: str, fraction: float) -> None:
         if self._should_stop():
