@@ -440,6 +440,16 @@ def test_labels_of_slices_are_not_names_of_channels(tmp_path: Path, labels: list
     assert read_file(path).channels == ("", "")
 
 
+def test_labels_that_differ_within_a_channel_are_not_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "some_image.tif"
+    for axes, shape in (("ZYX", (3, 20, 30)), ("ZCYX", (3, 2, 20, 30))):
+        labels = [f"section {number}" for number in range(np.prod(shape[:-2]))]
+        tifffile.imwrite(
+            path, pixels(shape), imagej=True, metadata={"axes": axes, "Labels": labels}
+        )
+        assert not any(read_file(path).channels)
+
+
 @pytest.mark.parametrize("labels", [["DAPI", "GFP"], ["488", "561"], ["w1 Hoechst", "w2 ConA"]])
 def test_labels_that_name_channels_do(tmp_path: Path, labels: list[str]) -> None:
     path = tmp_path / "some_image.tif"

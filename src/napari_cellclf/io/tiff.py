@@ -280,8 +280,12 @@ def _imagej_labels(tif: TiffFile, count: int, path: AnyFile) -> list[str]:
     if isinstance(labels, str):
         labels = [labels]
     first = [str(label).strip() for label in labels[:count]]
-    # Labels name planes; they name channels only if those of one position differ, and if they say
-    # nothing of the image: its file, or which of how many slices.
+    # Labels name planes; they name channels only if those of one position differ, if all planes of
+    # a channel have the same, and if they say nothing of the image: its file, or which of how many
+    # slices.
+    for number, name in enumerate(first):
+        if any(label and str(label).strip() != name for label in labels[number::count]):
+            return []
     stem = PurePath(str(path)).stem.lower()
     of_image = len(stem) >= _SHORTEST_STEM and all(stem in label.lower() for label in first)
     if len(set(first)) != count or of_image or any(map(_NO_CHANNEL.search, first)):
