@@ -81,6 +81,7 @@ def test_tables_are_read_as_spreadsheets_save_them(
     [
         ("t.csv", b"path,label\n1.png,a\nplate 1, day 2/2.png,b\n", "line 3 has 3"),
         ("t.csv", b"path,label,dose,dose\n1.png,a,1,2\n", "two columns 'dose'"),
+        ("t.csv", b"path,label\n1.png," + b"a" * 200_000 + b"\n", "field larger than field limit"),
         ("t.xlsx", b"PK\x03\x04", "is a workbook, not a CSV table"),
         ("t.csv", "path,label\n1.png,контроль\n".encode("cp1251"), "save the table as CSV UTF-8"),
     ],

@@ -114,7 +114,13 @@ def open_csv(path: Path, *, own: bool = False) -> CsvText:
     start = 0 if stated is None else stated.end()
     table = text[start:].lstrip("\r\n")
     above = text[: len(text) - len(table)].replace("\r\n", "\n").replace("\r", "\n").count("\n")
-    return CsvText(table, _guess_separator(table) if stated is None else stated[1], note, above)
+    try:
+        separator = _guess_separator(table) if stated is None else stated[1]
+    except csv.Error as error:
+        raise InputError(
+            f"{path} cannot be read as a CSV table: {error}; correct the cells of its first lines"
+        ) from error
+    return CsvText(table, separator, note, above)
 
 
 def _decode(path: Path, data: bytes) -> tuple[str, str]:
