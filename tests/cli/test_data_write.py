@@ -133,6 +133,28 @@ def test_nothing_is_written_over_or_half(cellclf: Run, embryos: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
 
 
+def test_nothing_is_written_among_the_data(cellclf: Run, embryos: Path) -> None:
+    result = cellclf("data", embryos, "--write", embryos / "a" / "out")
+    assert result.code != 0
+    assert "would be taken for more data; choose a folder beside it" in result.err
+    assert not (embryos / "a").exists()
+
+
+def test_classes_of_any_name_are_written(cellclf: Run, tmp_path: Path) -> None:
+    labels = ["nul", "con.1", "a/b", "Ab", "aB", "..", "ä" * 200]
+    rows = ["path,label"]
+    for label in labels:
+        for _ in range(3):
+            path = tmp_path / f"{len(rows)}.tif"
+            tifffile.imwrite(path, np.full((8, 8), len(rows), "uint8"))
+            rows.append(f"{path},{label}")
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert cellclf("data", tmp_path / "t.csv", "--write", tmp_path / "out").code == 0
+    names = {path.name for path in (tmp_path / "out" / "train").iterdir()}
+    assert names == {"nul_", "con_.1", "a_b", "Ab", "aB_", "_", "ä" * 100}
+    assert set(read_dataset(tmp_path / "out" / "dataset.csv").class_names) == set(labels)
+
+
 def test_options_of_writing_need_it(cellclf: Run, embryos: Path) -> None:
     result = cellclf("data", embryos, "--bits", 8)
     assert result.code != 0

@@ -267,12 +267,13 @@ def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.N
 def _write_options(args: argparse.Namespace) -> WriteOptions | None:
     """Return how images are written, if they are; the preset chooses among the images, too."""
     from napari_cellclf.core.normalization import ScaleLinear
-    from napari_cellclf.io.written_images import WriteOptions
+    from napari_cellclf.io.written_images import WriteOptions, check_new_folder
 
     if args.write is None:
         if args.preset or args.bits or args.format:
             raise InputError("--preset, --bits and --format belong to --write; add --write DIR")
         return None
+    check_new_folder(args.write, Path(args.data))
     if args.preset is None:
         return WriteOptions(bits=args.bits, format=args.format)
     from napari_cellclf.models.training.presets import find_preset, make_config

@@ -43,6 +43,10 @@ Format = Literal["png", "tif"]
 TABLE = "dataset.csv"
 #: What no file system, or not every one, takes in a name.
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+#: Devices of Windows, which no file or folder there may be called.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+#: Bytes of a name; file systems take 255, and endings and numbers come behind it.
+_LONGEST_NAME = 200
 #: The channel in the name of the file that stands for an image of several files.
 _CHANNEL = re.compile(r"[-_ ]?(?:w|ch?)\d+$", re.IGNORECASE)
 _PNG = ("uint8", "uint16")
@@ -89,8 +93,9 @@ def write_images(
     The folder must not exist, or be empty; it is there in the end with all images and the table
     ``dataset.csv``, or not at all.
     """
-    out = Path(os.path.abspath(folder))  # noqa: PTH100
-    _check_target(out, dataset)
+    out = check_new_folder(folder)
+    if (dataset.table["split"] == "").any():
+        raise DatasetError("some images belong to no part of the split; split the data first")
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         beside.mkdir(parents=True)
@@ -113,11 +118,17 @@ def write_images(
     return replace(written, dataset=replace(written.dataset, table=table))
 
 
-def _check_target(out: Path, dataset: Dataset) -> None:
+def check_new_folder(folder: str | os.PathLike[str], data: Path | None = None) -> Path:
+    """Return where images are written; refuse a folder with files, or one within the `data`."""
+    out = Path(os.path.abspath(folder))  # noqa: PTH100
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already; choose a folder that is new or empty")
-    if (dataset.table["split"] == "").any():
-        raise DatasetError("some images belong to no part of the split; split the data first")
+    if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise InputError(
+            f"{out} is within {data}, where what is written would be taken for more data; choose a "
+            "folder beside it"
+        )
+    return out
 
 
 class _Writer:
@@ -191,7 +202,7 @@ class _Writer:
         *above, last = stem.split("/")
         # Without folders that the written path says already.
         parts = [part for part in above if part not in (row["label"], row["split"])]
-        name = _UNSAFE.sub("_", "-".join(["_".join([*parts, last]), *words]))
+        name = _UNSAFE.sub("_", "-".join([_end("_".join([*parts, last])), *words]))
         folder = self._folder / row["split"] / self._classes[row["label"]]
         path, number = folder / f"{name}.{ending}", 2
         while path in self._taken:
@@ -204,11 +215,18 @@ class _Writer:
 def _folder_names(labels: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for label in labels:
-        safe = _UNSAFE.sub("_", label).strip(". ") or "_"
+        safe = _DEVICE.sub(r"\1_", _end(_UNSAFE.sub("_", label)).strip(". ") or "_", count=1)
         while safe.lower() in {name.lower() for name in names.values()}:
             safe += "_"
         names[label] = safe
     return names
+
+
+def _end(name: str) -> str:
+    """Return what a file system takes of a name: its end, which tells more than its beginning."""
+    while len(os.fsencode(name)) > _LONGEST_NAME:
+        name = name[1:]
+    return name
 
 
 def _changed(image: Image, options: WriteOptions) -> Image:
