@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -58,6 +58,25 @@ def reason_of(error: ValidationError, *, skip: int = 0) -> str:
         return f"{where}: {own_words[0]}" if _path(shortest) else own_words[0]
     allowed = " or ".join(dict.fromkeys(filter(None, map(_allowed, of_field))))
     return f"{where} cannot be {_short(shortest['input'])}; give {allowed}"
+
+
+def refuse_truth_value(value: Any, annotation: Any) -> Any:
+    """Refuse true and false where a setting is a number or a list of numbers, not 1 and 0."""
+    kinds = set(_kinds(annotation))
+    given = value if isinstance(value, list | tuple) else [value]
+    if bool in kinds or not kinds & {int, float} or not any(isinstance(v, bool) for v in given):
+        return value
+    number = "whole number" if int in kinds else "number"
+    wanted = f"list of {number}s" if isinstance(value, list | tuple) else number
+    raise ValueError(f"{value!r} is not a {wanted}")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for one in inner:
+        yield from _kinds(one)
 
 
 def _path(problem: Any) -> tuple[str, ...]:

@@ -11,7 +11,13 @@ from napari_cellclf.models.training.config import TrainingConfig, parse_value
 from napari_cellclf.models.training.presets import make_config
 
 WRONG = {
-    "size=[0,5]": "size: [0, 5] is not a height and a width; give two whole numbers from 1 to 163",
+    "size=[0,5]": "size: [0, 5] is not a height and a width; give two whole numbers from 8 to 163",
+    "size=[1,1]": "size: [1, 1] is not a height and a width",
+    "epochs=true": "epochs: True is not a whole number",
+    "learning_rate=true": "learning_rate: True is not a number",
+    "crop=false": "crop: False is not a whole number",
+    "fixed_rotations=[true]": "fixed_rotations: [True] is not a list of numbers",
+    "augmentation.zoom=true": "augmentation.zoom: True is not a number",
     "size=[20000,20000]": "size: [20000, 20000] is not a height and a width",
     "size=[true,5]": "size: [True, 5] is not a height and a width",
     "size=5": "size: 5 is not a height and a width",

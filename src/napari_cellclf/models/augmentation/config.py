@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from napari_cellclf.core.extensions import ExtensionPoint
+from napari_cellclf.core.validation import refuse_truth_value
 from napari_cellclf.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class AugmentationConfig(BaseModel):
     drop_together: tuple[int, ...] = ()
     drop_together_probability: float = Field(default=0.5, ge=0, le=1)
     extra: dict[str, Strength] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_truth_value(value, cls.model_fields[str(info.field_name)].annotation)
 
     @field_validator("extra")
     @classmethod

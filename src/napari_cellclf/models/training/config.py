@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.normalization import AnyNormalization, parse_normalization
 from napari_cellclf.core.preprocessing import MOST_SIDE
 from napari_cellclf.core.tta import Views
+from napari_cellclf.core.validation import refuse_truth_value
 from napari_cellclf.errors import InputError, NormalizationError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 
@@ -19,6 +20,8 @@ Name = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 #: Of epochs and steps: more than anybody will wait for.
 _MOST_STEPS = 10**6
+#: In pixels; augmentation blurs over 5 of them.
+_LEAST_SIDE = 8
 
 
 class TrainingConfig(BaseModel):
@@ -141,7 +144,7 @@ class TrainingConfig(BaseModel):
     fixed_rotations: tuple[Finite, ...] = ()
     rotation_frame: Literal["keep", "grow"] = "keep"
     augmentation: AugmentationConfig = AugmentationConfig.off()
-    crop: int | None = Field(default=None, ge=8)
+    crop: int | None = Field(default=None, ge=_LEAST_SIDE)
     balance: Literal["none", "class-weights", "oversample", "equal-numbers"] = "none"
     head_epochs: int = Field(default=0, ge=0, le=_MOST_STEPS)
     head_learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
@@ -169,18 +172,23 @@ class TrainingConfig(BaseModel):
     reproducible: bool = False
     checkpoint_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        return refuse_truth_value(value, cls.model_fields[str(info.field_name)].annotation)
+
     @field_validator("size", mode="before")
     @classmethod
     def _is_a_size(cls, size: Any) -> Any:
         named = isinstance(size, str) and size in ("auto", "own")
         sides = list(size) if isinstance(size, list | tuple) else []
         if named or (
-            len(sides) == 2 and all(type(s) is int and 1 <= s <= MOST_SIDE for s in sides)
+            len(sides) == 2 and all(type(s) is int and _LEAST_SIDE <= s <= MOST_SIDE for s in sides)
         ):
             return size
         raise ValueError(
-            f"{size!r} is not a height and a width; give two whole numbers from 1 to {MOST_SIDE}, "
-            "auto, or own"
+            f"{size!r} is not a height and a width; give two whole numbers from {_LEAST_SIDE} to "
+            f"{MOST_SIDE}, auto, or own"
         )
 
     @field_validator("normalization", mode="before")
