@@ -89,3 +89,10 @@ def test_coordinates_of_channels_are_their_names() -> None:
 def test_dimensions_that_do_not_say_where_y_and_x_are(dims: tuple[str, ...]) -> None:
     with pytest.raises(AxesError, match="do not say which are y and x; rename"):
         axes_and_channels(Named(dims, {}))
+
+
+def test_a_sparse_matrix_is_an_array() -> None:
+    from scipy.sparse import csr_array
+
+    found = plain_array(csr_array(np.array([[0, 1], [2, 0]])))
+    assert found.tolist() == [[0, 1], [2, 0]]

@@ -64,6 +64,8 @@ def plain_array(data: Any) -> Any:
         return data.data
     if has_named_axes(data):
         return plain_array(data.data)
+    if hasattr(data, "toarray"):
+        return data.toarray()  # a sparse matrix of SciPy
     if hasattr(data, "numpy"):
         return _of_tensor(data)
     return data
@@ -82,7 +84,7 @@ def axes_and_channels(array: Any) -> tuple[str, tuple[str, ...]]:
     if len(set(named)) < len(named) or not {"Y", "X"} <= set(named):
         raise AxesError(
             f"the dimensions {', '.join(dims)} of the array do not say which are y and x; rename "
-            "them, such as array.rename({'dim_0': 'y', 'dim_1': 'x'})"
+            "them with array.rename, so that one is called y and one x"
         )
     axes = fill_axes(found)
     if "C" not in axes:
