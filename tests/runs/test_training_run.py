@@ -324,6 +324,22 @@ def test_continuing_does_not_test_on_images_that_were_trained_on(
     assert sorted(seen.splits.values()) == sorted(splits.values())
 
 
+def test_continuing_says_what_groups_move_and_what_is_left_to_test_on(
+    whole, dataset, tmp_path, no_report
+):
+    """Every group holds images that the model was trained on."""
+    table = dataset.table.assign(plate=[f"p{n // 2 % 3}" for n in range(len(dataset))])
+    mixed = replace(dataset, table=table, group_column="plate").split(seed=1)
+    assert set(mixed.table["split"]) == {"train", "validation", "test"}
+    config = CONFIG.changed(continue_from=str(whole.folder.path), head_epochs=0, epochs=1)
+    result = run_training(create_run(mixed, config, tmp_path / "run").path)
+    assert set(load_dataset(result.folder).table["split"]) == {"train"}
+    moved = int((dataset.table["split"] != "train").sum())
+    note = events(result.folder, "note")[0]["message"]
+    assert f"{moved} were on another side and follow their groups" in note
+    assert "none is left for validation and test: add images of groups" in note
+
+
 def test_copies_on_both_sides_of_the_split_are_told(dataset, tmp_path):
     table = dataset.table
     trained = table.index[table["split"] == "train"][0]

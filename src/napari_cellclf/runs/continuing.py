@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
+from napari_cellclf.core.dataset import SPLITS
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import keep_sides
 from napari_cellclf.io.dataset_tables import write_dataset_csv
@@ -60,4 +62,14 @@ def keep_old_sides(
     return dataset, (
         f"{bundle.spec.name} has seen {sum(map(bool, before))} of these images; they and their "
         f"groups are on the side of the split that they were on then ({counted})"
+        f"{_exceptions(given, splits, before)}"
     )
+
+
+def _exceptions(given: Sequence[str], splits: Sequence[str], before: Sequence[str]) -> str:
+    crossed = sum(bool(old) and new != old for new, old in zip(splits, before, strict=True))
+    said = f"; {crossed} were on another side and follow their groups" if crossed else ""
+    lost = [split for split in SPLITS if split in given and split not in splits]
+    if lost:
+        said += f"; none is left for {' and '.join(lost)}: add images of groups that it never saw"
+    return said
