@@ -57,6 +57,8 @@ class NamingField(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.box)
         column.addWidget(self.preview)
+        # Room that is left over is below the text, not around it.
+        column.addStretch()
 
     def naming(self) -> str | None:
         """Return the pattern or the name of a scheme; None for any that is installed."""
