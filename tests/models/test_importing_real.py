@@ -121,12 +121,9 @@ def test_cells_of_the_field_are_of_all_three_phases(
 
 
 def test_it_survives_being_shared(bundle: ModelBundle, cells: list[Image], tmp_path: Path) -> None:
-    from napari_cellclf.bundles.bundle import OPTIONAL, REQUIRED
-    from napari_cellclf.bundles.write import write_bundle
+    from napari_cellclf.bundles.write import share_model
 
-    members = (*REQUIRED, *OPTIONAL)
-    files: dict[str, bytes | Path] = {member: bundle.path / member for member in members}
-    shared = write_bundle(tmp_path / "shared.cellclf", bundle.spec, files, as_zip=True)
+    shared = share_model(bundle.path, tmp_path / "shared.cellclf")
     one, other = (load_classifier(path).predict(cells[:8]) for path in (bundle.path, shared.path))
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
