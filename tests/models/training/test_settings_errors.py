@@ -82,3 +82,4 @@ def test_parameters_of_another_type_are_one_line(parameters):
     with pytest.raises(ArchitectureError, match="compact-cnn cannot be built with") as refused:
         build_network("compact-cnn", input_shape=(64, 64, 1), n_classes=2, **parameters)
     assert "\n" not in str(refused.value)
+    assert "supported between" not in str(refused.value)

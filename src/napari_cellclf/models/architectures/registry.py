@@ -119,6 +119,8 @@ def build_network(
             f"{found.name} has no parameter {', '.join(unknown)}; its parameters are: "
             f"{', '.join(accepted) or 'none'}"
         )
+    for name, value in parameters.items():
+        _check_number(found.name, name, value, accepted[name])
     settings = {**accepted, **parameters}
     if found.pretrained:
         settings["weights"] = None if weights is None else str(weights)
@@ -199,6 +201,15 @@ def weights_origin(architecture: str, weights: str | Path | None, channels: int)
 
 def _key(name: str) -> str:
     return re.sub(r"[-_\s]", "", name.lower())
+
+
+def _check_number(architecture: str, name: str, value: object, default: object) -> None:
+    """Refuse text, true, false and nothing for a parameter whose default is a number."""
+    if type(default) in (int, float) and isinstance(value, bool | str | None):
+        raise ArchitectureError(
+            f"{architecture} cannot be built with {name}={value!r}; give a number, such as "
+            f"{default}"
+        )
 
 
 def _check_request(name: str, input_shape: Sequence[object], n_classes: object) -> None:
