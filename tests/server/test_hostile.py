@@ -18,6 +18,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from server_samples import TOKEN, png
 
 from napari_cellclf.server.served_model import ServedModel
@@ -107,6 +108,15 @@ def test_bodies_that_are_no_image_we_take(
 ) -> None:
     _refusal(one.post("/api/predict", content=content, headers=RAW), status, code)
     _refusal(one.request("GET", "/api/predict", content=content), status, code)
+
+
+def test_what_is_read_is_named_where_something_else_is_sent(one: httpx.Client) -> None:
+    content = io.BytesIO()
+    Pillow.fromarray(np.full((9, 9), 9, np.uint8)).save(content, "bmp")
+    assert one.post("/api/predict", content=content.getvalue(), headers=RAW).status_code == 200
+    answer = one.post("/api/predict", content=b"GIF89a" + bytes(50), headers=RAW)
+    said = _refusal(answer, 415, "unsupported_media_type")
+    assert said.endswith("is not a PNG, JPEG, TIFF or BMP image; convert it")
 
 
 def test_an_animated_png_is_its_first_image(one: httpx.Client) -> None:

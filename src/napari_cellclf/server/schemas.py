@@ -22,7 +22,7 @@ _REASONS = {
     408: "The body did not arrive in time.",
     412: "The server has loaded another model.",
     413: "The body, or an image in it, is too large.",
-    415: "Not a PNG, JPEG or TIFF image.",
+    415: "Not a PNG, JPEG, TIFF or BMP image.",
     422: "The images cannot be used with this model.",
     503: "The server is busy; try again after Retry-After seconds.",
     504: "The answer was not ready in time.",
@@ -194,7 +194,7 @@ def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
     if endpoint.takes and method == "GET":
         # OpenAPI gives a GET no body of its own; the clients of the first version send one.
         operation["description"] = (
-            "The body holds the bytes of a PNG, JPEG or TIFF image; the answer is one line."
+            "The body holds the bytes of a PNG, JPEG, TIFF or BMP image; the answer is one line."
         )
     elif endpoint.takes:
         content = {

@@ -257,5 +257,5 @@ def _check_files(files: list[MemoryFile]) -> None:
         if sniff(file.content[:512]) is None:
             raise RequestError(
                 415, "unsupported_media_type",
-                f"{file.name} is not a PNG, JPEG or TIFF image; convert it",
+                f"{file.name} is not a PNG, JPEG, TIFF or BMP image; convert it",
             )  # fmt: skip
