@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from napari_cellclf.core.dataset import SPLITS
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.seen_images import SeenImages, keep_sides, pixel_hashes, seen_warning
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import AxesError, InputError
 
 PLANES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9))

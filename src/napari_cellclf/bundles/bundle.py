@@ -14,17 +14,17 @@ from pydantic import ValidationError
 from napari_cellclf.bundles.archive import open_archive
 from napari_cellclf.bundles.arrays import parse_array, parse_weights
 from napari_cellclf.bundles.jsontext import parse_json
-from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
 from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import BundleError, InputError, IntegrityError, UnsafeModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_cellclf.core.seen_images import SeenImages
 
 
 SPEC = "bundle.json"
@@ -135,6 +135,9 @@ class ModelBundle:
         BundleError
             If the file of them is invalid.
         """
+        # Predicting does without.
+        from napari_cellclf.core.seen_images import SeenImages
+
         if SEEN_IMAGES not in self.spec.files:
             return SeenImages()
         try:
@@ -160,6 +163,9 @@ class ModelBundle:
         listed = self.spec.architecture.layers
         if listed is None:
             return None
+        # A registered architecture does without.
+        from napari_cellclf.bundles.networks import read_network
+
         parts = read_network(listed, f"the network of {self.path.name}")
         check_input(parts.input_shape, self.spec, self.path.name)
         return parts.config

@@ -12,7 +12,13 @@ import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, natural_key
 from napari_cellclf.core.grouping import group_keys
-from napari_cellclf.core.splitting import check_fractions, deal, split_groups, split_random
+from napari_cellclf.core.splitting import (
+    SPLITS,
+    check_fractions,
+    deal,
+    split_groups,
+    split_random,
+)
 from napari_cellclf.errors import DatasetError, LeakageError
 
 if TYPE_CHECKING:
@@ -21,8 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-#: In the order of the numbers that `splitting` gives them.
-SPLITS = ("train", "validation", "test")
 _COLUMNS = ("path", "label", "split")
 _MOST_NAMED = 5
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_cellclf.core.dataset import SPLITS, Dataset
+from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import DatasetError
 
 #: More unusable images than this fraction of a split is no accident.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.dataset import SPLITS
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Counts = NDArray[np.float64]
     Parts = NDArray[np.int64]
 
+#: The parts by name, in the order of their numbers here.
+SPLITS = ("train", "validation", "test")
 #: Up to this many ways to divide the groups are all looked at (three parts of eight groups).
 _MOST_TRIED = 3**8
 #: Up to this many groups, a division is improved group by group.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_cellclf.core.dataset import SPLITS, Dataset
+from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import DatasetError, NoImagesError
 from napari_cellclf.io.dataset_tables import make_dataset, make_row, split_of
 from napari_cellclf.io.folder_walk import LeftOut, image_files, is_own_output

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_cellclf.core.image import Image, collapse_grey
 from napari_cellclf.errors import UnreadableImageError
-from napari_cellclf.io.bmp import read_bmp, read_bmp_header
 from napari_cellclf.io.decoding import decoding, limit_or_default
 from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.memory import MemoryFile, read_head
 from napari_cellclf.io.raster import read_jpeg, read_png, read_raster_header, sniff
-from napari_cellclf.io.tiff import TiffHeader, read_tiff, read_tiff_header
 
-_READERS = {"tiff": read_tiff, "png": read_png, "jpeg": read_jpeg, "bmp": read_bmp}
+if TYPE_CHECKING:
+    from napari_cellclf.io.tiff import TiffHeader
 
 
 def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> Image:
@@ -23,7 +24,7 @@ def read_file(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
     `limit_bytes`: bytes of decoded pixels allowed; by default ``CELLCLF_MAX_IMAGE_BYTES`` or 1 GiB.
     """
     file, kind = _identify(path)
-    return collapse_grey(_READERS[kind](file, limit_or_default(limit_bytes)))
+    return collapse_grey(_reader(kind)(file, limit_or_default(limit_bytes)))
 
 
 def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
@@ -32,11 +33,14 @@ def read_memory(file: MemoryFile, *, limit_bytes: int | None = None) -> Image:
     `limit_bytes`: bytes of decoded pixels allowed.
     """
     kind = _kind(file, read_head(file, 512))
-    return collapse_grey(_READERS[kind](file, limit_or_default(limit_bytes)))
+    return collapse_grey(_reader(kind)(file, limit_or_default(limit_bytes)))
 
 
 def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> TiffHeader:
     """Read what a file declares without decoding its pixels."""
+    from napari_cellclf.io.bmp import read_bmp_header
+    from napari_cellclf.io.tiff import TiffHeader, read_tiff_header
+
     file, kind = _identify(path)
     limit = limit_or_default(limit_bytes)
     if kind == "tiff":
@@ -45,6 +49,19 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
         read_bmp_header(file, limit) if kind == "bmp" else read_raster_header(file, kind, limit)
     )
     return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype, header.white)
+
+
+def _reader(kind: str) -> Callable[[Path | MemoryFile, int], Image]:
+    """Return what reads a kind of file; a screen of PNG does without tifffile."""
+    if kind == "tiff":
+        from napari_cellclf.io.tiff import read_tiff
+
+        return read_tiff
+    if kind == "bmp":
+        from napari_cellclf.io.bmp import read_bmp
+
+        return read_bmp
+    return read_png if kind == "png" else read_jpeg
 
 
 def _identify(path: str | os.PathLike[str]) -> tuple[Path, str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_cellclf.core.dataset import SPLITS
 from napari_cellclf.core.dataset_report import DatasetReport
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:

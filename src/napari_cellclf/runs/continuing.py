@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
-from napari_cellclf.core.dataset import SPLITS
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import keep_sides
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.io.dataset_tables import write_dataset_csv
 from napari_cellclf.io.prepared import TurnedFile, prepare_images
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from napari_cellclf.core.dataset import SPLITS
+from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.reports.evaluate import leak_warnings
 
 if TYPE_CHECKING:
