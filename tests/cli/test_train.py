@@ -201,6 +201,20 @@ class TestFolds:
         assert [run.path for run in trained[3:]] == [run.path for run in trained[:3]]
 
 
+def test_a_folder_in_which_nothing_was_trained_can_be_used_again(cellclf, images, tmp_path):
+    """A wrong parameter is found when the network is built, after the run was written down."""
+    out = tmp_path / "run"
+    assert cellclf("train", images, "--out", out, *TINY, "--set", "parameters.width=7").code == 1
+    assert RunFolder(out).is_run
+    done = cellclf("train", images, "--out", out, *TINY)
+    assert done.code == 0, done.err
+    assert RunFolder(out).is_finished
+    assert [one["event"] for one in read_progress(RunFolder(out).log)[0]].count("start") == 1
+    again = cellclf("train", images, "--out", out, *TINY)
+    assert again.code == 1
+    assert "holds files already" in again.err
+
+
 def test_folds_interrupted_terminated_and_finished(cellclf, images, tmp_path, monkeypatch):
     """Each stop ends with 130 and one line; the same command goes on, to one report of all."""
     real = RunReporter.epoch

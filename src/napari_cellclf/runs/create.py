@@ -19,6 +19,7 @@ from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.dataset_tables import read_dataset_csv, write_dataset_csv
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.folder import RunFolder, RunSpec
+from napari_cellclf.runs.progress_log import read_progress
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
@@ -69,6 +70,8 @@ def create_run(
                 f"{run.path} holds files already; choose a new folder, or resume the run in it "
                 "by naming it alone"
             )
+        # Of a run that failed before it trained anything.
+        run.log.unlink(missing_ok=True)
         beside = run.path / _BEGUN
         beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
         write_dataset_csv(dataset, run.dataset_file, root)
@@ -165,4 +168,15 @@ def _is_free(run: RunFolder) -> bool:
     """Whether nothing is in a folder, or only what was begun here by a process that was killed."""
     names = {path.name for path in run.path.iterdir()}
     begun = {_BEGUN, run.dataset_file.name}
-    return not names or (_BEGUN in names and all(name in begun or name[0] == "." for name in names))
+    if not names or (_BEGUN in names and all(name in begun or name[0] == "." for name in names)):
+        return True
+    return _has_trained_nothing(run, names)
+
+
+def _has_trained_nothing(run: RunFolder, names: set[str]) -> bool:
+    """Whether a run ended with an error before its first step, such as by a wrong parameter."""
+    recorded = {run.spec_file.name, run.dataset_file.name, run.log.name, run.lock_file.name}
+    if run.log.name not in names or not names <= recorded:
+        return False
+    records, _ = read_progress(run.log)
+    return bool(records) and records[-1]["event"] == "error"
