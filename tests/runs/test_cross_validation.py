@@ -10,7 +10,7 @@ from napari_cellclf.errors import RunError
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs.api import run_training
-from napari_cellclf.runs.create import load_dataset
+from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.cross_validation import create_folds, report_folds
 from napari_cellclf.runs.folder import RunFolder
 
@@ -81,3 +81,18 @@ def test_one_report_holds_every_image_once(tmp_path, make_images):
     page = (tmp_path / "out" / "report" / "report.html").read_text()
     assert "each fold by a model that had not seen it" in page
     assert "each group" not in page
+
+
+def test_folds_of_a_continued_model_count_each_image_once(tmp_path, make_images):
+    """Its old test images are on the test side of every fold."""
+    dataset = read_dataset(make_images())
+    config = CONFIG.changed(batch_size=8, parameters={"width": 8, "depth": 2}, size=(32, 32))
+    first = run_training(
+        create_run(dataset.split("random", seed=0), config, tmp_path / "first").path
+    )
+    tested = sorted(first.evaluation.ids)
+    continued = config.changed(continue_from=str(first.bundle))
+    folds = [(f"part {k}", part) for k, part in enumerate(dataset.k_fold(2, seed=0), start=1)]
+    for run in create_folds(folds, continued, tmp_path / "out"):
+        run_training(run)
+    assert sorted(report_folds(tmp_path / "out", "k-fold").ids) == tested

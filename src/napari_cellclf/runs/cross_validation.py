@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_cellclf.core.evaluation import Evaluation, pooled
-from napari_cellclf.errors import RunError
+from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.runs.create import create_run, load_dataset, with_absolute_paths
 from napari_cellclf.runs.describe import facts_of, warnings_of
 from napari_cellclf.runs.folder import RunFolder
@@ -54,13 +54,23 @@ def report_folds(folder: str | Path, role: str) -> Evaluation:
     from napari_cellclf.reports.evaluate import evaluate
     from napari_cellclf.reports.report import write_report
 
-    parts = []
+    parts: list[Evaluation] = []
+    counted: set[str] = set()
     runs = [RunFolder(path) for path in sorted((Path(folder) / _FOLDS).iterdir())]
     for run in runs:
         dataset = load_dataset(run)
         classifier = load_classifier(run.bundle)
-        name = f"held out: {run.path.name}"
-        parts.append(evaluate(classifier, dataset.test, name=name, role=role))
+        # The test images of a model that is continued are those of every fold; each counts once.
+        held_out = dataset.test.subset([path not in counted for path in dataset.test.paths])
+        counted.update(held_out.paths)
+        if len(held_out):
+            name = f"held out: {run.path.name}"
+            parts.append(evaluate(classifier, held_out, name=name, role=role))
+    if not parts:
+        raise DatasetError(
+            "no fold has an image that the continued model was not trained on; leave out "
+            "--continue-from, or add images"
+        )
     together = pooled(parts, name="all held-out images", role=role)
     spec, dataset = runs[0].spec(), load_dataset(runs[0])
     device = str(classifier.bundle.spec.training.device)
