@@ -240,7 +240,8 @@ def test_classes_that_the_network_does_not_have(save: Save, tmp_path: Path) -> N
     bundle = save(tmp_path / "t.cellclf")
     four = [{"name": name} for name in "abcd"]
     path = _replace(bundle, "test_output.npy", dump_array(bundle.test_output), classes=four)
-    with pytest.raises(BundleError, match="names 4 classes"):
+    # Said by the engine or, where it finds nothing compiled, by the check of the network before it.
+    with pytest.raises(BundleError, match="4 classes"):
         load_classifier(path)
 
 
