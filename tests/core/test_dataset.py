@@ -252,8 +252,8 @@ def test_images_on_several_drives_have_a_hash_too() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label": "d"}, "'label' holds 'd', which is none of a, b, c"),
-        ({"split": "valid"}, "'split' holds 'valid', which is none of train, validation, test"),
+        ({"label": "d"}, "'label' holds 'd', but only a, b, c are allowed"),
+        ({"split": "valid"}, "'split' holds 'valid', but only train, validation, test are allowed"),
     ],
 )
 def test_unknown_values_are_refused(changes: dict[str, str], message: str) -> None:

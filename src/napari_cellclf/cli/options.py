@@ -111,7 +111,7 @@ def add_excel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--excel",
         action="store_true",
-        help="begin CSV files with a byte order mark, by which Excel knows them as UTF-8",
+        help="begin CSV files with a byte order mark, which tells Excel that they are UTF-8",
     )
 
 
@@ -120,8 +120,8 @@ def add_kind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind",
         choices=_KINDS,
-        help="what says the class of an image: a table, the names of files, folders of classes in "
-        "the folders of a split, or folders of classes; found out if left out",
+        help="where the class of an image is given: in a table, in file names, in folders of "
+        "classes within the folders of a split, or in folders of classes; detected by default",
     )
 
 

@@ -95,8 +95,8 @@ class Dataset:
         unknown = [value for value in self.table[column].unique() if value not in known]
         if unknown:
             raise DatasetError(
-                f"the column {column!r} holds {unknown[0]!r}, which is none of "
-                f"{', '.join(filter(None, known))}; correct the table"
+                f"the column {column!r} holds {unknown[0]!r}, but only "
+                f"{', '.join(filter(None, known))} are allowed; correct the table"
             )
 
     def __len__(self) -> int:

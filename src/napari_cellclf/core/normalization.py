@@ -214,7 +214,7 @@ def parse_normalization(text: str) -> Normalization:
     Raises
     ------
     NormalizationError
-        If it is none of them, naming them all.
+        If it is not one of them; the message lists them.
 
     Examples
     --------

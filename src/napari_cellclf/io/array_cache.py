@@ -67,7 +67,7 @@ class KeptArrays:
         return len(self.keys)
 
     def __getitem__(self, number: int, /) -> NDArray[np.float32]:
-        """Return one array, without copying it; there is none of a number that is missing."""
+        """Return one array without copying it; raises KeyError if it is missing."""
         if number in self.bad:
             return _NONE.reshape(_NO_SHAPE)
         if self._part[number] < 0:

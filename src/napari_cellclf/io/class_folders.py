@@ -176,7 +176,7 @@ def _names_in(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)  # noqa: PTH208
     except OSError:
-        # It is told of where its images are looked for.
+        # Reported where its images are listed.
         return []
 
 

@@ -25,7 +25,7 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".
 
 #: Cells that begin with one of these are formulas to a spreadsheet (OWASP, CSV Injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-#: Numbers and genotypes such as ``+/-`` begin like formulas and are none.
+#: Numbers and genotypes such as ``+/-`` look like formulas but are not.
 _HARMLESS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+/-]+")
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -108,7 +108,7 @@ def open_csv(path: Path, *, own: bool = False) -> CsvText:
     if own:
         return CsvText(data.decode("utf-8-sig", "surrogateescape"))
     text, note = _decode(path, data)
-    # Of DOS, the mark of the end.
+    # DOS programs end a text file with this character.
     text = text.removesuffix("\x1a")
     stated = _SEPARATOR_LINE.match(text)
     start = 0 if stated is None else stated.end()

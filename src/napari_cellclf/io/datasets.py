@@ -73,7 +73,7 @@ def read_dataset(
     minutes : tuple of 2 int, optional
         Of embryo images, keep those between these minutes, both included; by default 51 to 204.
     kind : {"table", "names", "splits", "folders"}, optional
-        What says the classes; found out if left out.
+        Where the classes are given; detected by default.
     naming : NamingScheme or str, optional
         How files are named: a pattern such as ``"{plate}/{well}_s{site}_w{channel}.tif"``, whose
         field ``{label}`` is the class if it has one, or the name of an installed scheme. Images in

@@ -181,7 +181,7 @@ def files_of(layer: Any) -> tuple[str, ...]:
     source = layer.source
     if source.reader_plugin != "napari" or source.path is None or not Path(source.path).is_dir():
         return ()
-    # As napari lists and sorts them; a name without a dot is none of them.
+    # As napari lists and sorts them: it ignores names without a dot.
     found = glob(f"{escape(str(source.path))}{os.sep}*.*")  # noqa: PTH207
     files = sorted((one for one in found if not Path(one).is_dir()), key=_as_napari_sorts)
     shape = (layer.data[0] if layer.multiscale else layer.data).shape
