@@ -410,10 +410,12 @@ class _Check:
         count = made.count
         self.numbers += count
         self.operations += count * _multiplications(node, taken)
-        if count > MAX_NUMBERS or self.numbers > MAX_ALL_NUMBERS:
+        if count > MAX_NUMBERS:
             self.refuse(
                 f"makes {count:g} numbers of one image by {node.op_type}; limit {MAX_NUMBERS}"
             )
+        if self.numbers > MAX_ALL_NUMBERS:
+            self.refuse(f"makes over {MAX_ALL_NUMBERS} numbers of one image in all")
         if self.operations > MAX_OPERATIONS:
             self.refuse(f"takes over {MAX_OPERATIONS} multiplications for one image")
 

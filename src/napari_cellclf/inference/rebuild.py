@@ -222,10 +222,14 @@ class _Extent:
         kernels = sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
         self.numbers += numbers
         self.operations += numbers + math.prod(shape[:-1]) * kernels
-        if numbers > MAX_NUMBERS or self.numbers > MAX_ALL_NUMBERS:
+        if numbers > MAX_NUMBERS:
             raise UnsafeModelError(
                 f"{self.name} makes {numbers} numbers of one image in layer {layer.name[:80]!r}; "
                 f"limit {MAX_NUMBERS}"
+            )
+        if self.numbers > MAX_ALL_NUMBERS:
+            raise UnsafeModelError(
+                f"{self.name} makes over {MAX_ALL_NUMBERS} numbers of one image in all"
             )
         if self.operations > MAX_OPERATIONS:
             raise UnsafeModelError(
