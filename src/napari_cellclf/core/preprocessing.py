@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from napari_cellclf.core.channels import ChannelMapping, ChannelSpec, match_channels
 from napari_cellclf.core.channels import require_channels as _require
 from napari_cellclf.core.normalization import AnyNormalization, ZeroMeanUnitVariance
+from napari_cellclf.core.objects import Cut, ImageObject, ObjectCrop, cut_of
 from napari_cellclf.core.resizing import resized
 from napari_cellclf.errors import ImageError
 
@@ -36,6 +37,9 @@ class Preprocessing(BaseModel):
     ----------
     channels : tuple of ChannelSpec
         What the network expects, in order.
+    object_crop : ObjectCrop, optional
+        How an object is cut out, for networks that look at the objects of an image; None for
+        networks that look at whole images.
     centre : float
         Part of the height and width, in the middle, that is looked at: 1 is the whole image. Less
         is for images that were cut around one cell each, whose surroundings tell nothing.
@@ -58,6 +62,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: tuple[ChannelSpec, ...] = Field(min_length=1)
+    object_crop: ObjectCrop | None = None
     centre: float = Field(default=1.0, gt=0, le=1)
     size: tuple[int, int] | None = None
     normalization: AnyNormalization = ZeroMeanUnitVariance()
@@ -74,6 +79,12 @@ class Preprocessing(BaseModel):
         needed = self.normalization.needs_every_channel
         if needed and not all(channel.required for channel in self.channels):
             raise ValueError("a network that wants blue first cannot do without a channel")
+        return self
+
+    @model_validator(mode="after")
+    def _cut_in_one_way(self) -> Preprocessing:
+        if self.object_crop is not None and self.centre != 1:
+            raise ValueError("an object is cut out by object_crop alone; leave centre at 1")
         return self
 
     def match(
@@ -96,14 +107,18 @@ class Preprocessing(BaseModel):
         return match_channels(self.channels, image.channels, mapping)
 
     def __call__(
-        self, image: Image, mapping: Mapping[str, str | None] | None = None
+        self,
+        image: Image,
+        mapping: Mapping[str, str | None] | None = None,
+        *,
+        region: ImageObject | None = None,
     ) -> NDArray[np.float32]:
-        """Prepare one plane for the network.
+        """Prepare one plane, or one object of it, for the network.
 
         Returns the network's input; channels that the image lacks and the model can do without are
         zero.
         """
-        pixels = self.unnormalized(image, mapping)
+        pixels = self.unnormalized(image, mapping, region=region)
         if image.white is not None and self.normalization.needs_white:
             pixels = _whitened(pixels, image, image.white)
         normalized = self.normalization(pixels, image.dtype)
@@ -116,7 +131,11 @@ class Preprocessing(BaseModel):
         return normalized
 
     def unnormalized(
-        self, image: Image, mapping: Mapping[str, str | None] | None = None
+        self,
+        image: Image,
+        mapping: Mapping[str, str | None] | None = None,
+        *,
+        region: ImageObject | None = None,
     ) -> NDArray[np.float32]:
         """Choose, order and resize as for the network, but leave the values in the file's units.
 
@@ -126,6 +145,8 @@ class Preprocessing(BaseModel):
             As for a call.
         mapping : mapping of str to (str or None), optional
             As for `match`.
+        region : ImageObject, optional
+            The object of the plane to cut out; needed if there is an `object_crop`.
 
         Returns
         -------
@@ -137,20 +158,38 @@ class Preprocessing(BaseModel):
         ChannelMismatchError
             If a required channel is missing.
         ImageError
-            If the pixels are not finite.
+            If the pixels are not finite, or an object is given or missing where it must not be.
         """
         matched = self.match(image, mapping)
         _require(self.channels, matched, image.channels)
+        cut = self._cut(image, region)
         cyx = central(image.to_cyx(), self.centre)
-        size = cyx.shape[1:] if self.size is None else self.size
+        shape = cyx.shape[1:] if cut is None else cut.shape
+        size = shape if self.size is None else self.size
         pixels = np.zeros((len(self.channels), *size), np.float32)
         for plane, source in zip(pixels, matched.sources, strict=True):
             if source is not None:
-                _check_finite(cyx[source], image)
-                same = size == cyx.shape[1:]
-                plane[...] = cyx[source] if same else resized(cyx[source], size)
+                seen = cyx[source] if cut is None else cut(cyx[source])
+                _check_finite(seen, image)
+                plane[...] = seen if size == shape else resized(seen, size)
         # Each channel in one piece of memory, which what comes after is fastest on, too.
         return np.moveaxis(pixels, 0, -1)
+
+    def _cut(self, image: Image, region: ImageObject | None) -> Cut | None:
+        where = image.source or "the image"
+        if region is None and self.object_crop is not None:
+            raise ImageError(
+                f"{where} came without objects, but this model classifies objects; give a mask or "
+                "the centres of its objects"
+            )
+        if region is None or self.object_crop is None:
+            if region is not None:
+                raise ImageError(
+                    f"object {region.number} of {where} was given to a model of whole images; use "
+                    "a model that was trained on objects"
+                )
+            return None
+        return cut_of(self.object_crop, region, image.height_width, image.pixel_size, where)
 
 
 def central(planes: NDArray[Any], fraction: float) -> NDArray[Any]:
