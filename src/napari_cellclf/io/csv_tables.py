@@ -68,7 +68,11 @@ def read_csv(path: Path, *, own: bool = False) -> CsvTable:
 
     `own`: whether it was written here, and may hold names of files that are not valid Unicode.
     """
-    found = open_csv(path, own=own)
+    return parse_csv(path, open_csv(path, own=own))
+
+
+def parse_csv(path: Path, found: CsvText) -> CsvTable:
+    """Take a decoded table apart; `path` is what errors name."""
     lines = io.StringIO(found.text, newline="")
     reader = csv.reader(lines, delimiter=found.separator, strict=True)
     try:
