@@ -8,7 +8,6 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QHBoxLayout,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -25,6 +24,7 @@ from napari_cellclf.plugin.classify.request import Sources
 from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
+    Footer,
     MessageLine,
     NameLabel,
     Section,
@@ -79,16 +79,13 @@ class ClassifyForm(QWidget):
         column.addLayout(self._model_rows())
         column.addWidget(self.models_section)
         column.addWidget(self._input_tabs())
-        column.addWidget(self.message)
-        column.addLayout(self._button_row())
-        self.progress.setVisible(False)
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(8)
-        column.addWidget(self.progress)
         column.addWidget(self.results, 1)
         column.addWidget(self.command)
         column.addStretch(0)
-        fill_with_scroll_area(self, inner)
+        self.cancel.setEnabled(False)
+        self.progress.setVisible(False)
+        footer = Footer(self.message, [self.classify, self.cancel], self.progress)
+        fill_with_scroll_area(self, inner, footer)
 
     def _model_rows(self) -> QFormLayout:
         form = QFormLayout()
@@ -111,13 +108,6 @@ class ClassifyForm(QWidget):
         self.tabs.addTab(folder, "Folder")
         self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         return self.tabs
-
-    def _button_row(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.addWidget(self.classify, 2)
-        row.addWidget(self.cancel, 1)
-        self.cancel.setEnabled(False)
-        return row
 
 
 _NONE = "— none —"

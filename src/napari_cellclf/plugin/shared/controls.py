@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMenu,
     QPlainTextEdit,
+    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -219,8 +220,10 @@ class VerticalScrollArea(QScrollArea):
             inner.setMinimumHeight(needed)
 
 
-def fill_with_scroll_area(outer: QWidget, inner: QWidget) -> VerticalScrollArea:
-    """Let a widget show another one that may be higher than it."""
+def fill_with_scroll_area(
+    outer: QWidget, inner: QWidget, footer: QWidget | None = None
+) -> VerticalScrollArea:
+    """Let a widget show another one that may be higher than it, above what always stays in view."""
     area = VerticalScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -228,10 +231,44 @@ def fill_with_scroll_area(outer: QWidget, inner: QWidget) -> VerticalScrollArea:
     area.setWidget(inner)
     column = QVBoxLayout(outer)
     column.setContentsMargins(0, 0, 0, 0)
-    column.addWidget(area)
+    column.setSpacing(0)
+    column.addWidget(area, 1)
+    if footer is not None:
+        column.addWidget(footer)
     # napari leaves the rest of the dock empty below widgets that do not ask for it.
     outer.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
     return area
+
+
+class Footer(QWidget):
+    """What stays in view below a page: a message, its buttons, and how far the work is.
+
+    `buttons`: the first is what the page is for, and as wide as the others together.
+    """
+
+    def __init__(
+        self,
+        message: MessageLine,
+        buttons: Sequence[QPushButton],
+        progress: QProgressBar,
+        *below: QWidget,
+    ) -> None:
+        super().__init__()
+        line = QFrame()
+        line.setFrameShape(QFrame.Shape.HLine)
+        row = QHBoxLayout()
+        for number, button in enumerate(buttons):
+            row.addWidget(button, 1 if number else max(1, len(buttons) - 1))
+        progress.setTextVisible(False)
+        progress.setFixedHeight(8)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(6, 0, 6, 6)
+        column.setSpacing(4)
+        column.addWidget(line)
+        column.addWidget(message)
+        column.addLayout(row)
+        for widget in (progress, *below):
+            column.addWidget(widget)
 
 
 def plain_label(text: str = "") -> QLabel:

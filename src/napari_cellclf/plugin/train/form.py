@@ -30,7 +30,7 @@ class TrainForm(QWidget):
         for section in self.sections:
             column.addWidget(section)
         column.addStretch(1)
-        self.area = fill_with_scroll_area(self, inner)
+        self.area = fill_with_scroll_area(self, inner, self.run.footer)
 
     @property
     def sections(self) -> tuple[Section, ...]:

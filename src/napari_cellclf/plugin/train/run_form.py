@@ -22,6 +22,7 @@ from napari_cellclf.plugin.shared.controls import (
     TRAIN,
     VALIDATION,
     CommandLine,
+    Footer,
     MessageLine,
     shortened,
     small_label,
@@ -59,14 +60,16 @@ class RunForm(QWidget):
         self.stop.setToolTip("Stops after the current batch; Resume continues from there.")
         self.message = MessageLine()
         self.progress = QProgressBar()
-        self.progress.setTextVisible(False)
-        self.progress.setFixedHeight(10)
         self.stage = small_label()
         self.device = small_label()
         self.curves = Curves()
         self.notes = small_label()
         self.result = ResultView()
         self.command = CommandLine()
+        #: Stays in view below all parts of the form.
+        self.footer = Footer(
+            self.message, [self.train, self.new, self.stop], self.progress, self.stage
+        )
         self._lay_out()
         self.folder.changed.connect(self.folder_changed)
         self.show_state(None)
@@ -106,16 +109,10 @@ class RunForm(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Folder", self.folder)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.train, 2)
-        buttons.addWidget(self.new, 1)
-        buttons.addWidget(self.stop, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 0)
         column.addLayout(form)
-        column.addWidget(self.message)
-        column.addLayout(buttons)
-        for widget in (self.progress, self.stage, self.device, self.curves, self.notes):
+        for widget in (self.device, self.curves, self.notes):
             column.addWidget(widget)
         column.addWidget(self.result)
         column.addWidget(self.command)
