@@ -131,11 +131,38 @@ class Image:
         """
         leading = self.leading_axes
         sizes = [self.shape[self.axes.index(letter)] for letter in leading]
-        axes = "".join(letter for letter in self.axes if letter not in leading)
         for position in product(*(range(size) for size in sizes)):
             index = dict(zip(leading, position, strict=True))
-            key = tuple(index.get(letter, slice(None)) for letter in self.axes)
-            yield index, replace(self, data=self.data[key], axes=axes)
+            yield index, self.plane(index)
+
+    def plane(self, index: Mapping[str, int]) -> Image:
+        """Return the plane at a position.
+
+        Parameters
+        ----------
+        index : mapping of str to int
+            Position along each leading axis.
+
+        Returns
+        -------
+        Image
+            As `planes` gives it.
+
+        Raises
+        ------
+        AxesError
+            If the image has no such plane.
+        """
+        leading = self.leading_axes
+        sizes = {letter: self.shape[self.axes.index(letter)] for letter in leading}
+        if set(index) != set(leading) or any(not 0 <= index[a] < sizes[a] for a in leading):
+            raise AxesError(
+                f"there is no plane at {dict(index)} in an image with axes {self.axes} of shape "
+                f"{self.shape}; give a position along {', '.join(leading) or 'no axis'}"
+            )
+        key = tuple(index.get(letter, slice(None)) for letter in self.axes)
+        axes = "".join(letter for letter in self.axes if letter not in leading)
+        return replace(self, data=self.data[key], axes=axes)
 
     def to_cyx(self) -> NDArray[Any]:
         """Return one plane's pixels with the channels first.

@@ -1,0 +1,115 @@
+"""Files, folders and tables as a collection: rows found now, pixels read later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.grouping import columns_from_names, guess_group
+from napari_cellclf.core.image import CHANNEL_AXES, Image
+from napari_cellclf.core.progress import (
+    OnProgress,
+    Progress,
+    ShouldStop,
+    ignore_progress,
+    never_stop,
+)
+from napari_cellclf.errors import CancelledError, ImageError
+from napari_cellclf.io.dataset_tables import make_frame
+from napari_cellclf.io.files import read_header
+from napari_cellclf.io.naming import Naming
+from napari_cellclf.io.sources import ImageSource, OnNote, collect_sources
+
+#: Images that stay decoded: rows that follow one another are mostly of one image.
+_DECODED = 4
+
+
+def open_collection(
+    inputs: Sequence[str | os.PathLike[str]],
+    naming: Naming = None,
+    *,
+    on_note: OnNote = lambda note: None,
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> Collection:
+    """Find the rows that files, folders and tables stand for; no pixel is decoded.
+
+    `naming`: how files are named. `on_note`: told in a sentence each what is left out.
+    """
+    sources = collect_sources(inputs, naming, on_note=on_note)
+    rows: list[Row] = []
+    for done, source in enumerate(sources, 1):
+        if should_stop():
+            raise CancelledError("the images were not opened, as asked; open them again")
+        rows += _rows(source)
+        on_progress(Progress(done, len(sources), "looking at the images"))
+    rows = _with_names(rows)
+    return Collection(
+        rows, _Reader(sources), title=_title(inputs), group_column=_guess_group(rows, sources)
+    )
+
+
+def _rows(source: ImageSource) -> Iterator[Row]:
+    """Make a row of each plane; one of an image that cannot be read, which will say why."""
+    path = os.path.abspath(source.id)  # noqa: PTH100
+    for plane in _planes(source):
+        yield Row(path, tuple(plane.items()), fields=source.metadata)
+
+
+def _planes(source: ImageSource) -> Iterator[Mapping[str, int]]:
+    try:
+        header = read_header(source.id)
+    except (ImageError, OSError):
+        yield {}
+        return
+    sizes = {
+        letter: size
+        for letter, size in zip(header.axes, header.shape, strict=True)
+        if letter not in CHANNEL_AXES + "YX"
+    }
+    for position in product(*map(range, sizes.values())):
+        yield dict(zip(sizes, position, strict=True))
+
+
+class _Reader:
+    """Reads the plane of a row, and keeps the images that were decoded last."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self._sources = {os.path.abspath(source.id): source for source in sources}  # noqa: PTH100
+        self._image = lru_cache(_DECODED)(self._read)
+
+    def _read(self, path: str) -> Image:
+        return self._sources[path].read()
+
+    def __call__(self, row: Row) -> Image:
+        return self._image(row.source).plane(dict(row.plane))
+
+
+def _title(inputs: Sequence[str | os.PathLike[str]]) -> str:
+    first = Path(os.fspath(inputs[0])).name or os.fspath(inputs[0])
+    return first if len(inputs) == 1 else f"{first} and {len(inputs) - 1} more"
+
+
+def _with_names(rows: Sequence[Row]) -> list[Row]:
+    """Add what the paths say of plates, wells, embryos and the like to what is known."""
+    said = columns_from_names([row.source for row in rows])
+    known = {name for row in rows for name in row.fields}
+    new = {column: values for column, values in said.items() if column not in known}
+    return [
+        replace(row, fields={**row.fields, **{name: new[name][number] for name in new}})
+        for number, row in enumerate(rows)
+    ]
+
+
+def _guess_group(rows: Sequence[Row], sources: Sequence[ImageSource]) -> str | None:
+    """Guess from names and tables what belongs together, as data sets do."""
+    # One class for all, since none is known yet.
+    table = make_frame([{**row.fields, "label": ""} for row in rows])
+    schemes = {source.scheme for source in sources if source.scheme is not None}
+    groups = next(iter(schemes)).groups if len(schemes) == 1 else ()
+    return guess_group(table, list(table.columns), groups)[0]
