@@ -12,15 +12,13 @@ import numpy as np
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.decoding import decoding
+from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.napari_layers import in_memory
 
 if TYPE_CHECKING:
     from napari_cellclf.io.sources import ImageSource
-
-#: Position along the leading axes of a layer's data; empty for a single image.
-Position = tuple[int, ...]
 
 
 def positions(choice: ImageChoice) -> list[Position]:

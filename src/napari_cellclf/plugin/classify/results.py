@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_cellclf.errors import InputError
+from napari_cellclf.plugin.bench.object_features import Position
+from napari_cellclf.plugin.bench.predicted_rows import NONE, PredictedRows
 from napari_cellclf.plugin.classify.job import ImageResult, Summary
-from napari_cellclf.plugin.classify.pixels import Position, positions
+from napari_cellclf.plugin.classify.pixels import positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
-from napari_cellclf.plugin.shared.messages import device_in_words
+from napari_cellclf.plugin.shared.messages import device_in_words, percent
 
 
 @dataclass
@@ -23,6 +27,8 @@ class Results:
     request: ClassifyRequest
     #: One an image, in the order of the images.
     rows: list[ImageResult] = field(default_factory=list)
+    #: Class, confidence and "unsure" of the first rows, so that a row is looked at once.
+    _told: list[tuple[int, float, bool]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         image = self.request.image
@@ -44,6 +50,17 @@ class Results:
         """The model's classes."""
         return self.request.model.classes
 
+    def told(self) -> list[tuple[int, float, bool]]:
+        """Return for each row the number of its class, its confidence and whether it is unsure."""
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        self._told += [
+            (NONE, 0.0, False)
+            if row.error
+            else (numbers[row.top[0][0]], row.top[0][1], row.is_unsure)
+            for row in self.rows[len(self._told) :]
+        ]
+        return self._told
+
     @property
     def records(self) -> list[dict[str, Any]]:
         """The rows of the table to save, without images that failed."""
@@ -59,19 +76,28 @@ class Results:
         return number if number is not None and number < len(self.rows) else None
 
 
-def percent(probability: float) -> str:
-    """Write a probability for people.
+def predicted_rows(results: Results) -> PredictedRows:
+    """Return the predictions that there are, as the table takes them."""
+    told = results.told()
+    predicted, confidence, unsure = zip(*told, strict=True) if told else ((), (), ())
+    rows = results.rows
+    return PredictedRows(
+        results.classes,
+        [str(row.record["image"]) for row in rows],
+        np.array(predicted, np.int64),
+        np.array(confidence, np.float32),
+        np.array(unsure, bool),
+        np.full(len(told), NONE),
+        name=lambda number: plane_name(results, number),
+        hint=lambda number: _hint(rows[number]),
+    )
 
-    `probability`: 0 to 1.
 
-    Examples
-    --------
-    >>> percent(0.846), percent(0.99999), percent(0.0001)
-    ('84.6 %', '> 99.9 %', '< 0.1 %')
-    """
-    if probability > 0.9995:
-        return "> 99.9 %"
-    return "< 0.1 %" if probability < 0.0005 else f"{probability:.1%}".replace("%", " %")
+def _hint(row: ImageResult) -> str:
+    if row.error:
+        return row.error
+    best = "\n".join(f"{label}: {percent(value)}" for label, value in row.top[:3])
+    return f"{row.record['image']}\n{best}"
 
 
 def canvas_text(results: Results | None, number: int | None) -> str:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QGridLayout,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QProgressBar,
     QPushButton,
-    QTableView,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_cellclf.plugin.classify.results import Results, full_name, percent, plane_name, winner
+from napari_cellclf.plugin.bench.results_table import ResultsTable
+from napari_cellclf.plugin.classify.results import Results, full_name, predicted_rows, winner
 from napari_cellclf.plugin.shared.controls import NameLabel, WrappedLabel, plain_label
+from napari_cellclf.plugin.shared.messages import percent
 
 #: As many of the best classes have a bar.
 N_BARS = 6
 _STEPS = 1000
+#: How often the table takes in the predictions that have come.
+_GROW_MS = 50
 
 
 class ResultsView(QWidget):
@@ -46,20 +46,20 @@ class ResultsView(QWidget):
         self._winner.setFont(font)
         self._about = WrappedLabel()
         self.bars = Bars()
-        self._model = ResultsTable(self)
-        self.table = _make_table(self._model)
-        self._following = False
-        selection = self.table.selectionModel()
-        if selection is not None:
-            # However a row is reached: by the mouse, arrow keys, Home or typing its name.
-            selection.currentRowChanged.connect(self._on_row)
+        self.table = ResultsTable()
+        self.table.row_chosen.connect(self.row_chosen)
+        # A double click, or Enter.
+        self.table.row_activated.connect(self._on_open)
+        self._growing: Results | None = None
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_GROW_MS)
+        self._soon.timeout.connect(self.catch_up)
         self._save = QPushButton("Save table as CSV…")
         self._save.clicked.connect(self._on_save)
         self.open = QPushButton("Open in viewer")
         self.open.setToolTip("Opens the image of the selected row, as a double click on it does.")
         self.open.clicked.connect(self._on_open)
-        # A double click, or Enter.
-        self.table.activated.connect(self._on_open)
         buttons = QHBoxLayout()
         buttons.addWidget(self._save, 1)
         buttons.addWidget(self.open)
@@ -75,7 +75,8 @@ class ResultsView(QWidget):
 
     def show_results(self, results: Results | None) -> None:
         """Show a run's predictions."""
-        self._model.show(results)
+        self._soon.stop()
+        self.table.show_rows(None if results is None else predicted_rows(results))
         self.table.setVisible(results is not None and results.is_stack)
         self._save.setVisible(results is not None)
         self._save.setEnabled(results is not None and bool(results.rows))
@@ -83,12 +84,18 @@ class ResultsView(QWidget):
         self.show_row(results, None)
 
     def grow(self, results: Results) -> None:
-        """Show the predictions that have come since."""
-        self._model.grow()
-        # A header that resizes to its contents does so for new contents, but not for new rows.
-        for column in (1, 2):
-            self.table.resizeColumnToContents(column)
+        """Show the predictions that have come, soon: there may be thousands in a second."""
+        self._growing = results
         self._save.setEnabled(bool(results.records))
+        if not self._soon.isActive():
+            self._soon.start()
+
+    def catch_up(self) -> None:
+        """Show at once what was left for soon."""
+        self._soon.stop()
+        if self._growing is not None:
+            self.table.grow(predicted_rows(self._growing))
+        self._growing = None
 
     def show_row(self, results: Results | None, number: int | None) -> None:
         """Show one prediction as bars, and select its row."""
@@ -101,24 +108,16 @@ class ResultsView(QWidget):
         self._about.setVisible(row is not None)
         self.open.setEnabled(row is not None)
         self.bars.show_classes(top[:N_BARS])
-        if number is not None and self.table.currentIndex().row() != number:
-            self._following = True
-            self.table.selectRow(number)
-            self._following = False
+        if number is not None:
+            self.table.choose(number)
 
     def selected_row(self) -> int | None:
         """Return the number of the row that is selected in the table."""
-        index = self.table.currentIndex()
-        return index.row() if index.isValid() else None
-
-    def _on_row(self, index: QModelIndex) -> None:
-        # Not where the table itself follows the slider.
-        if index.isValid() and not self._following:
-            self.row_chosen.emit(index.row())
+        return self.table.chosen()
 
     def _on_open(self) -> None:
         number = self.selected_row()
-        # Of a stack the image is open, and going to the row has moved its sliders.
+        # Where there is no button, the image is open, and going to the row has moved its sliders.
         if number is not None and not self.open.isHidden():
             self.open_wanted.emit(number)
 
@@ -172,96 +171,3 @@ def _about(results: Results | None, number: int | None) -> str:
     if results is None or number is None:
         return ""
     return f"{full_name(results, number)}, by {results.request.model.title}"
-
-
-def _make_table(model: ResultsTable) -> QTableView:
-    table = QTableView()
-    table.setModel(model)
-    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-    table.setWordWrap(False)
-    table.setMinimumHeight(160)
-    rows, header = table.verticalHeader(), table.horizontalHeader()
-    if rows is None or header is None:
-        return table
-    rows.setVisible(False)
-    # Only the rows that are seen decide how wide a column is: there may be a hundred thousand.
-    header.setResizeContentsPrecision(0)
-    rows.setDefaultSectionSize(24)
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-    header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
-    return table
-
-
-_HEADERS = ("Image", "Class", "Confidence")
-_NOWHERE = QModelIndex()
-
-
-class ResultsTable(QAbstractTableModel):
-    """A view of `Results` for a QTableView, that grows as predictions come."""
-
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._results: Results | None = None
-        self._shown = 0
-
-    def show(self, results: Results | None) -> None:
-        """Show other results."""
-        self.beginResetModel()
-        self._results = results
-        self._shown = 0 if results is None else len(results.rows)
-        self.endResetModel()
-
-    def grow(self) -> None:
-        """Show the rows that were added to the results since."""
-        count = 0 if self._results is None else len(self._results.rows)
-        if count > self._shown:
-            self.beginInsertRows(QModelIndex(), self._shown, count - 1)
-            self._shown = count
-            self.endInsertRows()
-
-    def rowCount(self, parent: QModelIndex = _NOWHERE) -> int:
-        """Return the number of images."""
-        return 0 if parent.isValid() else self._shown
-
-    def columnCount(self, parent: QModelIndex = _NOWHERE) -> int:
-        """Return the number of columns."""
-        return 0 if parent.isValid() else len(_HEADERS)
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> Any:
-        """Return the name of a column, or the number of a row."""
-        if role != Qt.ItemDataRole.DisplayRole:
-            return None
-        return _HEADERS[section] if orientation == Qt.Orientation.Horizontal else str(section)
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return what a cell shows."""
-        if self._results is None or not index.isValid():
-            return None
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._text(self._results, index.row(), index.column())
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return self._hint(self._results, index.row())
-        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 2:
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        return None
-
-    def _text(self, results: Results, row: int, column: int) -> str:
-        prediction = results.rows[row]
-        if column == 0:
-            return plane_name(results, row)
-        if prediction.error:
-            return ("not classified", "")[column - 1]
-        label, probability = prediction.top[0]
-        unsure = ", unsure" if prediction.is_unsure else ""
-        return f"{label}{unsure}" if column == 1 else percent(probability)
-
-    def _hint(self, results: Results, row: int) -> str:
-        prediction = results.rows[row]
-        if prediction.error:
-            return prediction.error
-        best = "\n".join(f"{label}: {percent(value)}" for label, value in prediction.top[:3])
-        return f"{prediction.record['image']}\n{best}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
-from napari_cellclf.plugin.classify.pixels import Position
 from napari_cellclf.plugin.napari_layers import KEY
 from napari_cellclf.plugin.reader import image_title, open_image
 

@@ -263,6 +263,7 @@ class ClassifyWidget(DockedWidget):
         running = self._book.running
         removed = running is not None and not self._write(running)
         results = self._book.end(removed=removed)
+        self.form.results.catch_up()
         self._set_running(False)
         self._show_prediction()
         if results is not None:
@@ -274,6 +275,7 @@ class ClassifyWidget(DockedWidget):
     def _on_failed(self, message: str) -> None:
         self._catch_up()
         results = self._book.fail()
+        self.form.results.catch_up()
         if results is not None and results.rows:
             self._write(results)
         self._set_running(False)

@@ -55,6 +55,21 @@ def in_plain_words(text: str) -> str:
     return _DEVICE.sub(lambda found: f"{found[2]} ({_PROGRAMS[found[1]]})", text)
 
 
+def percent(probability: float) -> str:
+    """Write a probability for people.
+
+    `probability`: 0 to 1.
+
+    Examples
+    --------
+    >>> percent(0.846), percent(0.99999), percent(0.0001)
+    ('84.6 %', '> 99.9 %', '< 0.1 %')
+    """
+    if probability > 0.9995:
+        return "> 99.9 %"
+    return "< 0.1 %" if probability < 0.0005 else f"{probability:.1%}".replace("%", " %")
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a click would do nothing."""
