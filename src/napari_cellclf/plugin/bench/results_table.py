@@ -53,6 +53,8 @@ class ResultsModel(QAbstractTableModel):
             self._order = np.concatenate([self._order, added])
             self._note_places()
             self.endInsertRows()
+        if self._by is not SortBy.ROW:
+            self.sort_by(self._by, descending=self._descending)
 
     def filter(self, which: RowFilter) -> None:
         """Show the rows that pass a filter."""
