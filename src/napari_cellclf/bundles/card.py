@@ -68,6 +68,8 @@ def _input(spec: BundleSpec) -> Iterator[str]:
         required = "yes" if channel.required else "no"
         yield _row((channel.name, ", ".join(channel.aliases), required))
     yield ""
+    if preprocessing.object_crop is not None:
+        yield f"It classifies objects. Of each it looks at {preprocessing.object_crop.text}."
     if preprocessing.centre < 1:
         part = 100 * preprocessing.centre
         yield f"Of each image the middle is looked at, {part:g} % of its height and width."

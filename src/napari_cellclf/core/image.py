@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_cellclf.core.foreign_arrays import plain_array
+from napari_cellclf.core.objects import ImageObject, objects_in_mask
 from napari_cellclf.errors import AxesError, ImageError
 
 if TYPE_CHECKING:
@@ -47,11 +48,16 @@ class Image:
         Where it came from: a path, or words such as ``"simulated"``.
     metadata : mapping
         Whatever the file or its name says, such as ``{"plate": 1, "well": "B02"}``.
+    objects : array, sequence of ImageObject, or mapping, optional
+        What a model of objects classifies one by one. A label mask, as an array with this image's
+        axes but for channels, in which 0 is background and every other number an object; the
+        objects of an image of one plane, such as those from `objects_at`; or, for several planes,
+        their objects by position along the leading axes, such as ``{(3,): objects_at(centres)}``.
 
     Raises
     ------
     AxesError
-        If the axes do not fit the array.
+        If the axes do not fit the array, or the objects do not fit the image.
     ImageError
         If the array is empty or not of real numbers.
 
@@ -68,6 +74,7 @@ class Image:
     white: float | None = field(default=None, kw_only=True)
     source: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    objects: Any = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", plain_array(self.data))
@@ -80,6 +87,46 @@ class Image:
                 f"of {self.n_channels} channels; give one name for each channel"
             )
         object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "objects", self._checked_objects())
+
+    def _checked_objects(self) -> Any:
+        given = self.objects
+        if given is None or isinstance(given, Mapping):
+            wrong = [key for key in given or () if not self._is_position(key)]
+            if wrong:
+                raise AxesError(
+                    f"there are objects of the plane {wrong[0]}, but the leading axes of the image "
+                    f"are {self.leading_axes or 'none'}; give a position along each of them"
+                )
+            return given
+        if isinstance(given, Sequence) and all(isinstance(one, ImageObject) for one in given):
+            if self.n_planes > 1:
+                raise AxesError(
+                    f"{len(given)} objects were given for an image of {self.n_planes} planes; give "
+                    "those of each plane by its position, or a mask"
+                )
+            return tuple(given)
+        if not hasattr(given, "shape"):
+            raise AxesError(
+                f"objects cannot be a {type(given).__name__}; give a mask as an array, or what "
+                "objects_at returns for their centres"
+            )
+        mask = plain_array(given)
+        shape = tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis not in "CS")
+        if tuple(mask.shape) != shape:
+            raise AxesError(
+                f"a mask of shape {tuple(mask.shape)} does not fit {self.source or 'an image'} of "
+                f"shape {self.shape} and axes {self.axes}; it must be of shape {shape}"
+            )
+        return mask
+
+    def _is_position(self, key: Any) -> bool:
+        sizes = [self.shape[self.axes.index(letter)] for letter in self.leading_axes]
+        return (
+            isinstance(key, tuple)
+            and len(key) == len(sizes)
+            and all(0 <= at < size for at, size in zip(key, sizes, strict=True))
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -126,8 +173,8 @@ class Image:
         index : dict of str to int
             Position along each leading axis; empty if there is none.
         plane : Image
-            That plane, ``"YX"`` with a channel axis where this image has one. Nothing is read
-            from a dask array before the plane is used.
+            That plane with its objects, ``"YX"`` with a channel axis where this image has one.
+            Nothing is read from a dask array before the plane is used.
         """
         leading = self.leading_axes
         sizes = [self.shape[self.axes.index(letter)] for letter in leading]
@@ -162,7 +209,43 @@ class Image:
             )
         key = tuple(index.get(letter, slice(None)) for letter in self.axes)
         axes = "".join(letter for letter in self.axes if letter not in leading)
-        return replace(self, data=self.data[key], axes=axes)
+        objects = self._objects_at(index)
+        return replace(self, data=self.data[key], axes=axes, objects=objects)
+
+    def _objects_at(self, index: Mapping[str, int]) -> Any:
+        if self.objects is None or not index:
+            return self.objects
+        if isinstance(self.objects, Mapping):
+            return tuple(self.objects.get(tuple(index[letter] for letter in self.leading_axes), ()))
+        if isinstance(self.objects, tuple):
+            return self.objects
+        axes = (letter for letter in self.axes if letter not in CHANNEL_AXES)
+        return self.objects[tuple(index.get(letter, slice(None)) for letter in axes)]
+
+    def find_objects(self) -> tuple[ImageObject, ...]:
+        """Find the objects of an image of one plane.
+
+        Returns
+        -------
+        tuple of ImageObject
+            Those of a mask in order of number, others in their own order; none if it has none.
+
+        Raises
+        ------
+        ImageError
+            If its mask is not of whole numbers.
+        """
+        if self.objects is None:
+            return ()
+        if isinstance(self.objects, tuple):
+            return self.objects
+        if isinstance(self.objects, Mapping):
+            return tuple(self.objects.get((), ()))
+        mask = np.asarray(self.objects)
+        try:
+            return objects_in_mask(mask.T if self.axes.index("X") < self.axes.index("Y") else mask)
+        except ImageError as error:
+            raise ImageError(f"{self.source}: {error}" if self.source else str(error)) from error
 
     def to_cyx(self) -> NDArray[Any]:
         """Return one plane's pixels with the channels first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, isnan, nan
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -70,6 +70,15 @@ class ObjectCrop(BaseModel):
         if self.unit == "micrometres" and self.side is None and self.margin == 0:
             raise ValueError("micrometres are of a side or a margin; give one, or leave out unit")
         return self
+
+    @property
+    def text(self) -> str:
+        """What is cut out, in words."""
+        unit = "pixels" if self.unit == "pixels" else "µm"
+        side = None if self.side is None else self.side + 2 * self.margin
+        cut = "its box" if side is None else f"a square of {side:g} {unit} around its centre"
+        around = f" and {self.margin:g} {unit} around it" if side is None and self.margin else ""
+        return f"{cut}{around}{', its own pixels only' if self.masked else ''}"
 
     def window(
         self, one: ImageObject, pixel_size: tuple[float, float] | None = None, where: str = ""
@@ -164,6 +173,10 @@ def cut_of(
 
     `where`: what errors call the image.
     """
+    if any(map(isnan, one.centre)):
+        raise ImageError(
+            f"the mask of {where} has no object {one.number}; check that the mask is of this image"
+        )
     if not all(-0.5 <= at <= side - 0.5 for at, side in zip(one.centre, shape, strict=True)):
         y, x = one.centre
         raise ImageError(
@@ -257,6 +270,11 @@ def objects_in_mask(labels: NDArray[Any]) -> tuple[ImageObject, ...]:
         ImageObject(number, (y, x), box, int(area), mask, _touches(box, compact.shape))
         for number, y, x, area, box, mask in rows
     )
+
+
+def missing_object(number: int) -> ImageObject:
+    """Stand for an object that a mask should have but has not; cutting it out says so."""
+    return ImageObject(number, (nan, nan))
 
 
 def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:

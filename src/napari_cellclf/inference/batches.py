@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.inference.prepare import BadImage, PreparedPlane
+from napari_cellclf.inference.prepare import BadImage, NoObjects, Prepared, PreparedPlane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,7 @@ _WAITING = 4
 
 #: The probabilities of a row, or why it has none.
 PlaneResult: TypeAlias = "NDArray[np.float32] | BadImage"
+_Result: TypeAlias = "NDArray[np.float32] | BadImage | NoObjects"
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class FinishedImages:
     between: bool
     #: The first image in it whose channels have no names and were taken in their order.
     by_order: str | None = None
+    #: The plane without objects that the answer, without rows, is for.
+    empty: str | None = None
 
     @property
     def last(self) -> str:
         """The id of the last plane in it."""
+        if self.empty is not None:
+            return self.empty
         return self.answer.id if isinstance(self.answer, BadImage) else self.answer.ids[-1]
 
 
@@ -53,7 +58,7 @@ class _Place:
     finishes: int
     by_order: str | None
     row: PreparedPlane | None
-    answer: PlaneResult | None = None
+    answer: _Result | None = None
 
 
 class Batches:
@@ -80,9 +85,9 @@ class Batches:
         self._waiting_bytes = 0
         self._done = 0
 
-    def add(self, row: PreparedPlane | BadImage) -> Iterator[FinishedImages]:
+    def add(self, row: Prepared) -> Iterator[FinishedImages]:
         """Take a row."""
-        if isinstance(row, BadImage):
+        if isinstance(row, BadImage | NoObjects):
             self._places.append(_Place(row.id, {}, row.finishes, None, None, row))
         else:
             self._put(row)
@@ -132,6 +137,13 @@ class Batches:
                 together, answers = [], []
                 self._done += place.finishes
                 yield FinishedImages(answer, self._done, place.finishes > 0)
+            elif isinstance(answer, NoObjects):
+                yield from self._joined(together, answers)
+                together, answers = [], []
+                self._done += place.finishes
+                nothing = np.zeros((0, len(self._classes)), np.float32)
+                none = Predictions(nothing, self._classes, (), (), self._model)
+                yield FinishedImages(none, self._done, place.finishes > 0, empty=answer.id)
             elif answer is not None:
                 together.append(place)
                 answers.append(answer)

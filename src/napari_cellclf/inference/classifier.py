@@ -37,6 +37,7 @@ from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.prepare import (
     TOO_LARGE,
     BadImage,
+    Prepared,
     PreparedPlane,
     UnreadImage,
     distinct,
@@ -111,7 +112,8 @@ class Classifier:
         ----------
         images : Image, ndarray, str, Path, or a sequence of these
             Every plane of an `Image` becomes a row, with its position in the row's id
-            (``"name[t=3]"``). A plain array or tensor is ``(Y, X)`` or ``(C, Y, X)`` with the
+            (``"name[t=3]"``); for a model of objects, every one of its `objects`
+            (``"name[object=12]"``). A plain array or tensor is ``(Y, X)`` or ``(C, Y, X)`` with the
             model's channels in its order; an array of xarray says itself what its axes and
             channels are. A path is read with `read_image`.
         mapping : mapping of str to (str or None), optional
@@ -127,7 +129,8 @@ class Classifier:
         Returns
         -------
         Predictions
-            One row for each plane, in order.
+            One row for each plane or object, in order; metadata of objects are ``object`` (the
+            number in the mask), ``y``, ``x``, ``area`` and ``touches_border``.
 
         Raises
         ------
@@ -329,7 +332,7 @@ def _check_batch_size(batch_size: Any) -> None:
 
 
 def _delivered(
-    rows: Iterable[PreparedPlane | BadImage], batches: Batches, should_stop: ShouldStop
+    rows: Iterable[Prepared], batches: Batches, should_stop: ShouldStop
 ) -> Iterator[FinishedImages]:
     for row in rows:
         _stop_if(should_stop)

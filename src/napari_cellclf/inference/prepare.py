@@ -15,13 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from napari_cellclf.core.channels import taken_in_order
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.progress import watched
+from napari_cellclf.core.objects import ImageObject, position_text
+from napari_cellclf.core.progress import part_done, watched
 from napari_cellclf.errors import (
     CancelledError,
     ChannelMismatchError,
@@ -50,6 +51,9 @@ _POLL_SECONDS = 0.1
 
 #: Bytes that may lie ready, and be under way: a batch.
 _MOST_BYTES = 1 << 27
+
+#: Objects that one thread prepares at a time: single ones take less than handing them over.
+_OBJECTS_AT_ONCE = 64
 
 #: Where the readers of stacks put what is known of each plane, and along which axis it goes.
 _PLANE_ROWS = (("P", "sites"), ("T", "frames"))
@@ -99,6 +103,21 @@ class PreparedPlane:
 
 
 @dataclass(frozen=True)
+class NoObjects:
+    """A plane whose mask is empty, so that there is nothing to classify."""
+
+    #: Which one.
+    id: str
+    #: How many steps of progress end with it.
+    finishes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels: none."""
+        return 0
+
+
+@dataclass(frozen=True)
 class BadImage:
     """An image that could not be classified."""
 
@@ -115,6 +134,10 @@ class BadImage:
     def nbytes(self) -> int:
         """Bytes of pixels: none."""
         return 0
+
+
+#: What becomes of a plane, or of an object.
+Prepared: TypeAlias = PreparedPlane | BadImage | NoObjects
 
 
 def distinct(items: Sequence[UnreadImage]) -> list[UnreadImage]:
@@ -140,7 +163,7 @@ def prepared_ahead(
     batch_size: int,
     threads: int | None = None,
     on_wait: Callable[[str, float], None] = lambda doing, part: None,
-) -> Generator[PreparedPlane | BadImage]:
+) -> Generator[Prepared]:
     """Read and prepare images in threads.
 
     `on_wait`: told several times a second, while nothing is ready, what is being done and which
@@ -154,17 +177,24 @@ def prepared_ahead(
     def waiting() -> None:
         on_wait(*parts.oldest())
 
+    def carried_out(name: str, tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
+        watched = (partial(parts.watch, name, task) for task in tasks)
+        return in_order(pool, watched, most, on_wait=waiting)
+
+    def rows(opened: _Opened) -> Iterator[Prepared]:
+        if isinstance(opened, _Stack):
+            for plane in carried_out(opened.item.id, _planes(opened, spec, mapping)):
+                yield from rows(plane)
+        elif isinstance(opened, _Objects):
+            for chunk in carried_out(opened.name, _chunks(opened, spec, mapping)):
+                yield from chunk.rows
+        else:
+            yield opened
+
     try:
         tasks = (partial(parts.watch, item.id, _open, item, spec, mapping) for item in items)
         for opened in in_order(pool, tasks, most, on_wait=waiting):
-            if isinstance(opened, _Stack):
-                planes = (
-                    partial(parts.watch, opened.item.id, task)
-                    for task in _planes(opened, spec, mapping)
-                )
-                yield from in_order(pool, planes, most, on_wait=waiting)
-            else:
-                yield opened
+            yield from rows(opened)
     finally:
         # What is being decoded in one piece ends by itself; nobody waits for it.
         parts.ended.set()
@@ -256,9 +286,42 @@ class _Stack:
         return int(self.image.data.nbytes)
 
 
-def _open(
-    item: UnreadImage, spec: BundleSpec, mapping: Mappings | None
-) -> PreparedPlane | BadImage | _Stack:
+@dataclass(frozen=True)
+class _Objects:
+    """A plane in memory and its objects, none of which is prepared yet."""
+
+    item: UnreadImage
+    image: Image
+    index: Mapping[str, int]
+    plane: Image
+    objects: tuple[ImageObject, ...]
+    finishes: int
+
+    @property
+    def name(self) -> str:
+        return self.item.id + position_text(self.index)
+
+    @property
+    def nbytes(self) -> int:
+        # An object with its mask takes a few hundred bytes.
+        return int(self.plane.data.nbytes) + len(self.objects) * 512
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some objects that follow one another."""
+
+    rows: tuple[PreparedPlane | BadImage, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(row.nbytes for row in self.rows)
+
+
+_Opened: TypeAlias = "PreparedPlane | BadImage | NoObjects | _Objects | _Stack"
+
+
+def _open(item: UnreadImage, spec: BundleSpec, mapping: Mappings | None) -> _Opened:
     """Read an image; prepare it, too, if it is one plane."""
     try:
         image = read_item(item)
@@ -267,24 +330,100 @@ def _open(
         if image.n_planes > 1:
             return _Stack(item, image)
         ((index, plane),) = image.planes()
-        return prepare_plane(item, image, index, plane, spec, mapping, 1)
+        return _one_plane(item, image, index, plane, spec, mapping, 1)
     except MemoryError:
         return _does_not_fit(item.id, 1)
 
 
+def _one_plane(
+    item: UnreadImage,
+    image: Image,
+    index: Mapping[str, int],
+    plane: Image,
+    spec: BundleSpec,
+    mapping: Mappings | None,
+    finishes: int,
+) -> _Opened:
+    """Prepare a plane, or find its objects if the model is one for objects."""
+    if plane.objects is None and spec.input.preprocessing.object_crop is None:
+        return prepare_plane(item, image, index, plane, spec, mapping, finishes)
+    return _find_objects(item, image, index, plane, spec, finishes)
+
+
+def _find_objects(
+    item: UnreadImage,
+    image: Image,
+    index: Mapping[str, int],
+    plane: Image,
+    spec: BundleSpec,
+    finishes: int,
+) -> _Opened:
+    name = item.id + position_text(index)
+    try:
+        if spec.input.preprocessing.object_crop is None:
+            raise ImageError(
+                f"{name} came with objects, but {spec.name} classifies whole images; use a model "
+                "that was trained on objects, or leave the objects out"
+            )
+        if plane.objects is None:
+            raise ImageError(
+                f"{name} came without objects, but {spec.name} classifies objects; give a mask or "
+                "the centres of its objects"
+            )
+        objects = plane.find_objects()
+        if not objects:
+            return NoObjects(name, finishes)
+        # Read once, not once an object.
+        read = replace(plane, data=np.asarray(plane.data), objects=None)
+    except (InputError, OSError) as error:
+        return _bad(name, error, finishes)
+    return _Objects(item, image, index, read, objects, finishes)
+
+
 def _planes(
     stack: _Stack, spec: BundleSpec, mapping: Mappings | None
-) -> Iterator[Callable[[], PreparedPlane | BadImage]]:
+) -> Iterator[Callable[[], _Opened]]:
     for number, (index, plane) in enumerate(stack.image.planes()):
         last = finishes(stack.item, stack.image, number)
         yield partial(_plane, stack, index, plane, spec, mapping, last)
 
 
-def _plane(stack: _Stack, *how: Any) -> PreparedPlane | BadImage:
+def _plane(
+    stack: _Stack,
+    index: Mapping[str, int],
+    plane: Image,
+    spec: BundleSpec,
+    mapping: Mappings | None,
+    finishes: int,
+) -> _Opened:
     try:
-        return prepare_plane(stack.item, stack.image, *how)
+        return _one_plane(stack.item, stack.image, index, plane, spec, mapping, finishes)
     except MemoryError:
-        return _does_not_fit(stack.item.id, how[-1])
+        return _does_not_fit(stack.item.id, finishes)
+
+
+def _chunks(
+    found: _Objects, spec: BundleSpec, mapping: Mappings | None
+) -> Iterator[Callable[[], _Chunk]]:
+    for first in range(0, len(found.objects), _OBJECTS_AT_ONCE):
+        yield partial(_chunk, found, first, spec, mapping)
+
+
+def _chunk(found: _Objects, first: int, spec: BundleSpec, mapping: Mappings | None) -> _Chunk:
+    rows = []
+    for number, one in enumerate(found.objects[first : first + _OBJECTS_AT_ONCE], first + 1):
+        # Only the last object ends the plane.
+        last = found.finishes * (number == len(found.objects))
+        part_done("preparing", number / len(found.objects))
+        row: PreparedPlane | BadImage
+        try:
+            row = prepare_plane(
+                found.item, found.image, found.index, found.plane, spec, mapping, last, region=one
+            )
+        except MemoryError:
+            row = _does_not_fit(found.item.id, last)
+        rows.append(row)
+    return _Chunk(tuple(rows))
 
 
 def _does_not_fit(name: str, finishes: int) -> BadImage:
@@ -294,15 +433,20 @@ def _does_not_fit(name: str, finishes: int) -> BadImage:
 
 def prepared_rows(
     item: UnreadImage, spec: BundleSpec, mapping: Mapping[str, str | None] | None
-) -> Iterator[PreparedPlane | BadImage]:
-    """Read an image and prepare its planes one after the other."""
+) -> Iterator[Prepared]:
+    """Read an image and prepare its planes and objects one after the other."""
     image = read_item(item)
     if isinstance(image, BadImage):
         yield image
         return
     for number, (index, plane) in enumerate(image.planes()):
         last = finishes(item, image, number)
-        yield prepare_plane(item, image, index, plane, spec, mapping, last)
+        opened = _one_plane(item, image, index, plane, spec, mapping, last)
+        if isinstance(opened, _Objects):
+            for task in _chunks(opened, spec, mapping):
+                yield from task().rows
+        elif not isinstance(opened, _Stack):
+            yield opened
 
 
 def read_item(item: UnreadImage) -> Image | BadImage:
@@ -326,16 +470,18 @@ def prepare_plane(
     spec: BundleSpec,
     mapping: Mapping[str, str | None] | None,
     finishes: int,
+    *,
+    region: ImageObject | None = None,
 ) -> PreparedPlane | BadImage:
-    """Prepare a plane for the network.
+    """Prepare a plane, or one object of it, for the network.
 
     `index`, `plane`: position and pixels, from `Image.planes`.
     """
-    name = item.id + _position(index)
+    name = item.id + position_text(index, None if region is None else region.number)
     preprocessing = spec.input.preprocessing
     try:
         # In one piece of memory, so that batches are put together fast.
-        pixels = np.ascontiguousarray(preprocessing(plane, mapping))
+        pixels = np.ascontiguousarray(preprocessing(plane, mapping, region=region))
         _check_size(pixels, spec)
     except ChannelMismatchError as error:
         hint = _channels_as_planes(image, len(preprocessing.channels))
@@ -345,6 +491,8 @@ def prepare_plane(
     expected = preprocessing.channels
     by_order = not mapping and len(expected) > 1 and taken_in_order(expected, image.channels)
     known = _metadata(item, image, index)
+    if region is not None:
+        known |= object_columns(region)
     return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None)
 
 
@@ -378,9 +526,21 @@ def _check_size(pixels: NDArray[np.float32], spec: BundleSpec) -> None:
         )
 
 
-def _position(index: Mapping[str, int]) -> str:
-    steps = ",".join(f"{letter.lower()}={step}" for letter, step in index.items())
-    return f"[{steps}]" if steps else ""
+def object_columns(one: ImageObject) -> dict[str, Any]:
+    """Return what a table says of an object; of a point, nothing is known of area and border.
+
+    Examples
+    --------
+    >>> object_columns(ImageObject(7, (3.5, 2.0), (2, 1, 6, 4), 10))["area"]
+    10
+    """
+    y, x = one.centre
+    known: dict[str, Any] = {"object": one.number, "y": y, "x": x}
+    if one.area is not None:
+        known["area"] = one.area
+    if one.box is not None:
+        known["touches_border"] = one.touches_border
+    return known
 
 
 def _metadata(item: UnreadImage, image: Image, index: Mapping[str, int]) -> dict[str, Any]:

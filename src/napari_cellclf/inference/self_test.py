@@ -53,6 +53,6 @@ def prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any
     if not np.isfinite(expected).all():
         raise SelfTestError(f"the stored answer of {name} is not finite; get it again")
     try:
-        return bundle.spec.input.preprocessing(bundle.test_image), expected
+        return bundle.spec.input.preprocessing.without_cutting(bundle.test_image), expected
     except InputError as error:
         raise SelfTestError(f"{name} cannot prepare its own test image: {error}") from error

@@ -171,7 +171,7 @@ def save_bundle(
     _check_plane(test_image)
     # A bundle keeps pixels, and no other white than that of their type.
     test_image = replace(test_image, white=None)
-    pixels = preprocessing(test_image)
+    pixels = preprocessing.without_cutting(test_image)
     fields = {
         "name": Path(path).name.removesuffix(".cellclf"),
         "input": InputSpec(

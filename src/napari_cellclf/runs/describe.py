@@ -95,6 +95,9 @@ def facts_of(
         "first weights": config.continue_from or config.weights or "random",
         **({"weights kept": fine_tuning} if fine_tuning else {}),
         "channels": ", ".join(channel.name for channel in preprocessing.channels),
+        **(
+            {} if preprocessing.object_crop is None else {"objects": preprocessing.object_crop.text}
+        ),
         **({} if preprocessing.centre == 1 else {"middle": f"{100 * preprocessing.centre:g} %"}),
         "size": "each image's own" if size is None else f"{size[0]} x {size[1]} pixels",
         "normalisation": preprocessing.normalization.kind,

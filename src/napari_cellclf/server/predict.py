@@ -17,6 +17,7 @@ from napari_cellclf.core.channels import name_overrides
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
 from napari_cellclf.inference.prepare import (
     BadImage,
+    NoObjects,
     PreparedPlane,
     UnreadImage,
     distinct,
@@ -153,7 +154,9 @@ def _rows(images: Sequence[UploadedImage], spec: BundleSpec) -> Iterator[_Prepar
     ]
     for uploaded, item in zip(images, distinct(items), strict=True):
         for row in prepared_rows(item, spec, uploaded.mapping):
-            yield uploaded, row
+            # An upload has no objects.
+            if not isinstance(row, NoObjects):
+                yield uploaded, row
 
 
 def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:

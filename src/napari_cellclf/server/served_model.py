@@ -72,7 +72,7 @@ def load_served(
 
 def _seconds_each(classifier: Classifier, size: int) -> float:
     """Compute batches of one size, which a backend may compile for; time the fastest."""
-    plane = classifier.preprocessing(classifier.bundle.test_image)
+    plane = classifier.preprocessing.without_cutting(classifier.bundle.test_image)
     batch = np.stack([plane] * size)
     times = []
     for _ in range(_REPEATS):
@@ -86,7 +86,7 @@ def _warm_other_sizes(classifier: Classifier) -> None:
     """Compute two other sizes if any is allowed: TensorFlow then compiles for all."""
     if classifier.preprocessing.size is not None:
         return
-    plane = classifier.preprocessing(classifier.bundle.test_image)
+    plane = classifier.preprocessing.without_cutting(classifier.bundle.test_image)
     wider = np.concatenate([plane, plane[:, :1]], axis=1)
     taller = np.concatenate([wider, wider[:1]], axis=0)
     classifier.compute(wider[np.newaxis])

@@ -55,7 +55,7 @@ def write_package(source: ExportSource, path: Path) -> None:
 def _content(source: ExportSource, root: Path) -> dict[str, Any]:
     """Write the files of the package and return its description."""
     spec, image = source.bundle.spec, source.bundle.test_image
-    preprocessing = spec.input.preprocessing
+    preprocessing = spec.input.preprocessing.without_cutting
     raw = preprocessing.unnormalized(image)
     full = full_scale(raw, image.dtype)
     normalization, count = preprocessing.normalization, len(preprocessing.channels)
@@ -67,7 +67,8 @@ def _content(source: ExportSource, root: Path) -> dict[str, Any]:
     for index, position in enumerate(preprocessing.match(image).sources):
         if position is None:
             raw[..., index] = neutral[index]
-    answer = Classifier(source.bundle, KerasEngine(source.network)).predict(image).probabilities
+    classifier = Classifier(source.bundle, KerasEngine(source.network))
+    answer = classifier.compute(preprocessing(image)[np.newaxis])
     steps = _classifier_steps(spec, raw)
     model = to_onnx(source.network, steps=steps, metadata=metadata(spec))
     files = {
@@ -117,7 +118,7 @@ def _compare(source: ExportSource, steps: ClassifierSteps, answer: np.ndarray[An
     The normalisation as the package writes it is compared by the package's own test.
     """
     spec = source.bundle.spec
-    pixels = spec.input.preprocessing(source.bundle.test_image)
+    pixels = spec.input.preprocessing.without_cutting(source.bundle.test_image)
     model = to_onnx(source.network, steps=replace(steps, normalize=None))
     found = run_onnx(model, np.ascontiguousarray(pixels[np.newaxis]))
     difference = largest_difference(found, answer)

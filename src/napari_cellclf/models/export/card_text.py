@@ -115,6 +115,11 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
         "One array for each image, axes batch, y, x, channel, float32, in the units of the camera. "
         "The channels are " + ", ".join(spec.input.channels) + ", in this order."
     )
+    if preprocessing.object_crop is not None:
+        yield (
+            f"It must be an object of an image, of which {preprocessing.object_crop.text} is cut "
+            "out: cut first. The package does not do this."
+        )
     if preprocessing.centre < 1:
         yield (
             f"It must be the centre of an image, {preprocessing.centre:g} of its height and width: "
