@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.thumbnails import display_range, thinned
+
 if TYPE_CHECKING:
     from napari.types import LayerData
     from numpy.typing import NDArray
@@ -42,12 +44,6 @@ AXIS_NAMES = {"P": "site", "T": "time", "Z": "z", "C": "channel", "Y": "y", "X":
 
 #: Of channels whose names say nothing, in their order.
 _COLORMAPS = ("blue", "green", "red", "cyan", "magenta", "yellow")
-#: Percentiles that become black and white.
-_LOW, _HIGH = 0.5, 99.8
-#: Channels are added up on the screen: each further one leaves the others so much more room.
-_HEADROOM = 0.2
-#: About so many pixels of a plane are looked at for contrast limits.
-_SAMPLED_PIXELS = 16_384
 
 _groups = count(1)
 
@@ -104,7 +100,7 @@ def _channel_layer(
         else shared["title"],
         "colormap": colormap_of(channel, index) if several else "gray",
         "blending": "additive",
-        "contrast_limits": _limits([planes[index] for planes in sample], image.n_channels),
+        "contrast_limits": display_range([planes[index] for planes in sample], image.n_channels),
     }
     return data, settings, "image"
 
@@ -152,7 +148,7 @@ def contrast_limits(data: Any, n_channels: int = 1) -> tuple[float, float]:
     """
     leading = tuple(data.shape[:-2])
     planes = in_memory([data[index] for index in _some_positions(leading)])
-    return _limits([_thin(plane) for plane in planes], n_channels)
+    return display_range([thinned(plane) for plane in planes], n_channels)
 
 
 def _sample(image: Image) -> list[NDArray[Any]]:
@@ -165,8 +161,8 @@ def _sample(image: Image) -> list[NDArray[Any]]:
         at = dict(zip(leading, position, strict=True))
         planes.append(image.data[tuple(at.get(letter, slice(None)) for letter in image.axes)])
     if "C" not in left:
-        return [_thin(plane)[None] for plane in in_memory(planes)]
-    return [_thin(np.moveaxis(plane, left.index("C"), 0)) for plane in in_memory(planes)]
+        return [thinned(plane)[None] for plane in in_memory(planes)]
+    return [thinned(np.moveaxis(plane, left.index("C"), 0)) for plane in in_memory(planes)]
 
 
 def in_memory(planes: Sequence[Any]) -> list[NDArray[Any]]:
@@ -188,33 +184,3 @@ def _some_positions(leading: tuple[int, ...]) -> list[tuple[int, ...]]:
     middle = tuple((size - 1) // 2 for size in leading)
     first = (0,) * len(leading)
     return [first] if middle == first else [first, middle]
-
-
-def _thin(planes: NDArray[Any]) -> NDArray[Any]:
-    height, width = planes.shape[-2:]
-    step = max(1, int(np.sqrt(height * width / _SAMPLED_PIXELS)))
-    thinned: NDArray[Any] = planes[..., ::step, ::step]
-    return thinned
-
-
-def _limits(sampled: Sequence[NDArray[Any]], n_channels: int) -> tuple[float, float]:
-    dtype = sampled[0].dtype
-    white = float(np.iinfo(dtype).max) if dtype.kind in "iu" else np.inf
-    # A plane that is constant is a channel that was not imaged, or an empty well.
-    telling = [plane for plane in map(_finite, sampled) if plane.size and plane.min() < plane.max()]
-    if telling:
-        values = np.concatenate([plane.ravel() for plane in telling])
-        low, high = (float(value) for value in np.percentile(values, (_LOW, _HIGH)).round(6))
-        if low == high:
-            low, high = float(values.min()), float(values.max())
-        return low, min(low + (high - low) * (1 + _HEADROOM * (n_channels - 1)), white)
-    return 0.0, white if dtype.kind in "iu" else 1.0
-
-
-def _finite(plane: NDArray[Any]) -> NDArray[Any]:
-    if plane.dtype.kind in "iu":
-        return plane
-    if plane.dtype == bool:
-        return plane.astype(np.uint8)
-    finite: NDArray[Any] = plane[np.isfinite(plane)]
-    return finite

@@ -1,1 +1,0 @@
-"""The bench: what is shown and done with many images and objects at once."""
