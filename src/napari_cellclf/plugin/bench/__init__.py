@@ -1,0 +1,1 @@
+"""The bench: what is shown and done with many images and objects at once."""
