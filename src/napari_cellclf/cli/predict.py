@@ -6,6 +6,10 @@ cluster do all of it.
 
 INPUT is any number of image files, folders of images, RxRx1 folders (a plate, an experiment, or
 the root), and CSV files with a column `path`, whose other columns go into the table.
+
+A model of objects classifies every object of a label mask, a row each: give the masks with
+--objects, let them lie beside their images, or name objects in a CSV file with the columns
+`path, mask, object` or the centres `path, y, x`.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_cellclf.cli.options import (
     NAMING_OF_MODEL,
@@ -50,6 +55,7 @@ from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_inte
 from napari_cellclf.errors import CancelledError, InputError, NoImagesError
 
 if TYPE_CHECKING:
+    from napari_cellclf.bundles.schema import BundleSpec
     from napari_cellclf.cluster.classifier import ClusterClassifier
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.progress import OnProgress
@@ -60,6 +66,10 @@ if TYPE_CHECKING:
     AnyClassifier: TypeAlias = Classifier | ClusterClassifier
 
 
+#: Images that are named in one sentence.
+_MOST_NAMED = 5
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``cellclf predict``."""
     add = parser.add_argument
@@ -67,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="a model's name, the path of a bundle, or a server's address"
     )
     add("inputs", metavar="INPUT", nargs="+", help="files, folders or CSV files")
+    add(
+        "--objects",
+        metavar="MASKS",
+        help="for a model of objects: the folder of their label masks, or the mask of the only "
+        "image; by default masks lie beside images, named like them with _masks, _cp_masks or "
+        "_labels, or a table names them",
+    )
     add("--token-file", type=Path, metavar="FILE", help="a file with the secret of that server")
     add(
         "--scheduler",
@@ -122,6 +139,9 @@ def run(args: argparse.Namespace) -> int:
             reporter.note(note)
         reporter.begin(f"loading {args.model}")
         with opened(args, mapping) as classifier:
+            if is_server(args.model):
+                # Only now is it known what the model looks at.
+                sources = with_objects(sources, classifier.bundle.spec, args, reporter.note)
             return _classify(classifier, sources, mapping, args, reporter)
 
 
@@ -133,6 +153,7 @@ def _classify(
     reporter: ProgressReporter,
 ) -> int:
     failures = Failures(reporter.note)
+    noun = "image" if classifier.preprocessing.object_crop is None else "object"
     with ExitStack() as stack:
         # Also if the work ends early.
         stack.callback(failures.conclude)
@@ -146,7 +167,7 @@ def _classify(
             on_progress=_after(earlier.done, reporter),
             should_stop=should_stop,
         )
-        ordered = False
+        ordered, empty = False, list[str]()
         for delivered in stream:
             if sys.stdout.isatty() and (args.json or args.out is None):
                 # From now on rows on the same terminal tell how far it is; a bar would spoil them.
@@ -155,6 +176,8 @@ def _classify(
                 ordered = True
                 expected = classifier.preprocessing.channels
                 reporter.note(describe_order(delivered.by_order, expected))
+            if delivered.empty is not None:
+                empty.append(delivered.empty)
             done, failed = _deliver(delivered.answer, outputs, failures)
             good, bad = good + done, bad + failed
             if delivered.between:
@@ -162,13 +185,25 @@ def _classify(
                     output.finished(earlier.done + delivered.done)
         if should_stop():
             raise CancelledError("stopped by Ctrl-C")
+        _note_empty(empty, reporter.note)
         if not good:
-            raise NoImagesError(
-                "the only image could not be classified"
-                if bad == 1
-                else f"none of the {bad} images could be classified"
-            )
-    return _conclude(good, bad, args, reporter, classifier.device)
+            raise NoImagesError(_nothing_classified(bad, noun))
+    return _conclude(good, bad, noun, args, reporter, classifier.device)
+
+
+def _note_empty(planes: Sequence[str], note: Callable[[str], None]) -> None:
+    if planes:
+        named = ", ".join(planes[:_MOST_NAMED])
+        more = f" and {len(planes) - _MOST_NAMED} more" if len(planes) > _MOST_NAMED else ""
+        note(f"there is no object in the mask of {named}{more}, and so no row")
+
+
+def _nothing_classified(bad: int, noun: str) -> str:
+    if not bad:
+        return "the masks hold no object; check that they are label masks of these images"
+    if bad == 1:
+        return f"the only {noun} could not be classified"
+    return f"none of the {bad} {noun}s could be classified"
 
 
 def _after(done: int, on_progress: OnProgress) -> OnProgress:
@@ -205,7 +240,7 @@ def _open_outputs(
     threshold = classifier.bundle.spec.unsure_threshold
     if args.out is not None:
         stack.enter_context(sole_writer(args.out))
-        known = (source.metadata for source in sources)
+        known = chain((source.metadata for source in sources), _object_columns(sources))
         extra, hidden = table_columns(classifier.classes, known)
         for name in hidden:
             note(f"the table has its own column {name}; that of the inputs is left out: rename it")
@@ -226,6 +261,18 @@ def _open_outputs(
     return outputs, earlier
 
 
+def _object_columns(sources: Sequence[ImageSource]) -> Iterator[Mapping[str, Any]]:
+    """Say which columns objects bring, which are not known before their masks are read."""
+    choices = [source.objects for source in sources if source.objects is not None]
+    if not choices or not any("path" in source.metadata for source in sources):
+        return
+    yield dict.fromkeys(("object", "y", "x"), 0)
+    if any(choice.mask is not None for choice in choices):
+        yield dict.fromkeys(("area", "touches_border"), 0)
+    for choice in choices:
+        yield from (one.fields for one in choice.chosen or ())
+
+
 def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], None]) -> Earlier:
     from napari_cellclf.io.tables import count_rows
 
@@ -236,7 +283,12 @@ def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], No
 
 
 def _conclude(
-    good: int, bad: int, args: argparse.Namespace, reporter: ProgressReporter, device: str
+    good: int,
+    bad: int,
+    noun: str,
+    args: argparse.Namespace,
+    reporter: ProgressReporter,
+    device: str,
 ) -> int:
     from napari_cellclf.io.csv_tables import mark_for_excel
 
@@ -247,15 +299,15 @@ def _conclude(
     if bad:
         unlisted = "" if args.json or bad == 1 else "; --out lists them"
         where = unlisted if table is None else f", listed in {bad_files_path(table)}"
-        reporter.note(f"{_count(bad)} could not be classified{where}")
+        reporter.note(f"{_count(bad, noun)} could not be classified{where}")
     if table is not None or not args.json:
         where = "" if table is None else f", in {table}"
-        reporter.note(f"{_count(good)} classified on {device}{where}")
+        reporter.note(f"{_count(good, noun)} classified on {device}{where}")
     return ExitCode.SOME_FAILED if bad else ExitCode.OK
 
 
-def _count(images: int) -> str:
-    return "1 image" if images == 1 else f"{images} images"
+def _count(rows: int, noun: str) -> str:
+    return f"1 {noun}" if rows == 1 else f"{rows} {noun}s"
 
 
 def _table_path(text: str) -> Path:
@@ -267,6 +319,7 @@ def _table_path(text: str) -> Path:
 
 def collect(args: argparse.Namespace) -> tuple[list[ImageSource], list[str]]:
     """List what is to be classified, with notes, and refuse a model that is not there."""
+    from napari_cellclf.bundles.bundle import read_spec
     from napari_cellclf.bundles.catalogue import find_model
     from napari_cellclf.io.sources import collect_sources
 
@@ -281,12 +334,39 @@ def collect(args: argparse.Namespace) -> tuple[list[ImageSource], list[str]]:
     if naming != args.naming:
         notes.append(f"file names are read as in training: {naming} (change it with --naming)")
     sources = collect_sources(args.inputs, naming, on_note=notes.append)
-    if args.scheduler is None:
+    if args.scheduler is not None:
+        absolute = collect_sources(_absolute(args.inputs), naming)
+        sources = [
+            replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)
+        ]
+    if is_server(args.model):
         return sources, notes
-    absolute = collect_sources(_absolute(args.inputs), naming)
-    return [
-        replace(source, read=same.read) for source, same in zip(sources, absolute, strict=True)
-    ], notes
+    spec = read_spec(find_model(args.model))
+    return with_objects(sources, spec, args, notes.append), notes
+
+
+def with_objects(
+    sources: list[ImageSource],
+    spec: BundleSpec,
+    args: argparse.Namespace,
+    note: Callable[[str], None],
+) -> list[ImageSource]:
+    """Find the objects of the images, if the model is one for objects."""
+    from napari_cellclf.io.masks import find_objects
+
+    masks: str | None = args.objects
+    if spec.input.preprocessing.object_crop is not None:
+        if masks is not None and args.scheduler is not None:
+            masks = str(Path(masks).absolute())
+        return find_objects(sources, masks, inputs=args.inputs, on_note=note)
+    several = [one.id for one in sources if one.objects is not None and one.objects.names_several]
+    if masks is not None or several:
+        which = "--objects names masks" if masks else f"a table names objects of {several[0]}"
+        raise InputError(
+            f"{which}, but {spec.name} classifies whole images; use a model that was trained on "
+            "objects, or name each image once"
+        )
+    return sources
 
 
 @contextmanager

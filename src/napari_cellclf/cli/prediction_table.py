@@ -294,6 +294,8 @@ def work_key(
     digest = hashlib.sha256(_line([list(model), dict(mapping or {}), list(columns)]))
     for source in sources:
         digest.update(_line([source.id, dict(source.metadata)]))
+        if source.objects is not None:
+            digest.update(_line([source.objects.mask, source.objects.chosen]))
     return digest.hexdigest()
 
 

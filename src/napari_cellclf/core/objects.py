@@ -35,6 +35,8 @@ class ImageObject:
     mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
     #: Whether it may go on beyond the image.
     touches_border: bool = False
+    #: What a table says of it.
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 class ObjectCrop(BaseModel):

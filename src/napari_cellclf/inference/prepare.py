@@ -540,7 +540,7 @@ def object_columns(one: ImageObject) -> dict[str, Any]:
         known["area"] = one.area
     if one.box is not None:
         known["touches_border"] = one.touches_border
-    return known
+    return {**one.fields, **known}
 
 
 def _metadata(item: UnreadImage, image: Image, index: Mapping[str, int]) -> dict[str, Any]:

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, Seen, is_hidden, is_left_by_tools
+from napari_cellclf.io.local_paths import (
+    IMAGE_SUFFIXES,
+    Seen,
+    is_hidden,
+    is_left_by_tools,
+    stem_of_masked,
+)
 
 #: Endings of what lies beside images and is nobody's image.
 _TEXTS = frozenset(
@@ -41,6 +47,8 @@ class LeftOut:
     endings: Counter[str] = field(default_factory=Counter)
     #: Thumbnails and copies that other programs made.
     made_by_tools: list[Path] = field(default_factory=list)
+    #: Label masks of images beside them.
+    masks: list[Path] = field(default_factory=list)
     #: Folders that this package wrote.
     own: list[Path] = field(default_factory=list)
     #: Folders that cannot be listed, and why.
@@ -50,6 +58,7 @@ class LeftOut:
         """Take what was left out elsewhere."""
         self.endings.update(other.endings)
         self.made_by_tools += other.made_by_tools
+        self.masks += other.masks
         self.own += other.own
         self.closed += other.closed
 
@@ -66,6 +75,7 @@ class LeftOut:
             files += "" if count == 1 else " that are"
             said.append(f"{files} not read: {tally}; convert them to TIFF or PNG")
         said += _listed(self.made_by_tools, "made by other programs (thumbnails, copies)")
+        said += _listed(self.masks, "beside their images by their names (label masks)")
         said += _listed(self.own, "of results of this program")
         said += [
             f"the folder {path} cannot be listed ({reason})"
@@ -109,16 +119,29 @@ def image_files(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path]
 
 def _images_of(folder: Path, names: list[str], left_out: LeftOut) -> Iterator[Path]:
     there = frozenset(names)
+    masks = _masks_among(names)
     for name in sorted(names):
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
         copy = _COPY.fullmatch(name) if "-checkpoint" in name else None
         if is_hidden(name) or (copy and f"{copy[1]}{copy[2]}" in there):
             if name[:1] != "." and suffix in IMAGE_SUFFIXES:
                 left_out.made_by_tools.append(folder / name)
+        elif name in masks:
+            left_out.masks.append(folder / name)
         elif suffix in IMAGE_SUFFIXES:
             yield folder / name
         elif suffix not in _TEXTS:
             left_out.endings[suffix] += 1
+
+
+def _masks_among(names: Iterable[str]) -> frozenset[str]:
+    """Find the label masks of images that are among the names, too."""
+    of_image = {name: stem for name in names if (stem := stem_of_masked(name)) is not None}
+    if not of_image:
+        return frozenset()
+    split = (os.path.splitext(name) for name in names)  # noqa: PTH122
+    stems = {stem for stem, suffix in split if suffix.lower() in IMAGE_SUFFIXES}
+    return frozenset(name for name, stem in of_image.items() if stem in stems)
 
 
 def is_own_output(names: Iterable[str]) -> bool:

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = frozenset(
     | {".bif", ".qptiff", ".ptif", ".ptiff", ".zif", ".gel"}
     | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp"}
 )
+#: How programs call the label mask of an image that lies beside it, after the image's own name.
+MASK_ENDINGS = ("_masks", "_cp_masks", "_labels")
 #: Folders and files that Synology, QNAP, macOS and Windows make.
 _OF_TOOLS = frozenset(
     {"@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "__macosx"}
@@ -54,6 +56,22 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that tools leave beside the real ones."""
     return name.startswith(".") or is_left_by_tools(name)
+
+
+def stem_of_masked(name: str) -> str | None:
+    """Return the name, without ending, of the image that a file is the mask of, by its name.
+
+    Examples
+    --------
+    >>> stem_of_masked("field_cp_masks.png"), stem_of_masked("field.png")
+    ('field', None)
+    """
+    # Not Path.stem, which takes most of the time of listing a plate.
+    stem = os.path.splitext(name)[0]  # noqa: PTH122
+    # The longest first: _masks would leave _cp.
+    endings = sorted(MASK_ENDINGS, key=len, reverse=True)
+    ending = next((one for one in endings if stem.endswith(one)), None)
+    return stem.removesuffix(ending) or None if ending else None
 
 
 def is_left_by_tools(name: str) -> bool:

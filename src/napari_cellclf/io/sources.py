@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
-from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, read_csv
+from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, CsvTable, read_csv
 from napari_cellclf.io.files import read_file
 from napari_cellclf.io.local_paths import local_path
+from napari_cellclf.io.masks import NamedObject, ObjectChoice, ObjectColumns
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named
@@ -35,6 +36,8 @@ class ImageSource:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: What its name follows; None for other names.
     scheme: NamingScheme | None = field(default=None, kw_only=True, repr=False, compare=False)
+    #: Which objects of it a table names; `masks.find_objects` makes `read` return them.
+    objects: ObjectChoice | None = field(default=None, kw_only=True, repr=False, compare=False)
     #: Returns the `Image`; raises `ImageError` if it cannot be read.
     read: Callable[[], Image] = field(kw_only=True, repr=False)
 
@@ -64,11 +67,13 @@ def collect_sources(
     """
     if not inputs:
         raise NoImagesError("no images were given; name files, folders or a CSV table of paths")
-    by_path: dict[str, ImageSource] = {}
+    by_path: dict[tuple[str, str | None], ImageSource] = {}
     for one in inputs:
         for source in _collect(local_path(one), naming, on_note):
             # Absolute and without "..": one file is one image, however it is called.
-            by_path.setdefault(os.path.abspath(source.id), source)  # noqa: PTH100
+            path = os.path.abspath(source.id)  # noqa: PTH100
+            mask = None if source.objects is None else source.objects.mask
+            by_path.setdefault((path, mask), source)
     return list(by_path.values())
 
 
@@ -150,6 +155,9 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     if table.note:
         on_note(f"{path}: {table.note}")
     column = path_column(path, table.columns)
+    objects = ObjectColumns.of(table.columns)
+    if objects is not None:
+        return _of_objects(path, table, column, objects, naming)
     sources = []
     for row in table.rows:
         text = row.pop(column).strip()
@@ -165,6 +173,49 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     if len(sources) < len(table.rows):
         on_note(f"{path}: {without_path(len(table.rows) - len(sources))}")
     return sources
+
+
+def _of_objects(
+    path: Path, table: CsvTable, column: str, objects: ObjectColumns, naming: Naming
+) -> list[ImageSource]:
+    """Make a source of each image and mask in a table, with the objects that its rows name."""
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in table.rows:
+        text = row.pop(column).strip()
+        if text:
+            rows.setdefault((text, objects.mask_in(row)), []).append(row)
+    if not rows:
+        raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
+    sources = []
+    for (text, mask), named in rows.items():
+        chosen = _chosen(named, objects, f"{text} in the table {path}")
+        fields = {key: cell for key, cell in named[0].items() if cell}
+        if len(named) > 1:
+            # What is said of all of them; the rest is each object's own.
+            fields = {k: v for k, v in fields.items() if all(row[k] == v for row in named)}
+        place = str(path_in_table(mask, path.parent)) if mask else None
+        source = _from_row(text, path.parent, naming)
+        sources.append(
+            replace(
+                source,
+                metadata={**source.metadata, **fields},
+                objects=ObjectChoice(place, chosen),
+            )
+        )
+    return sources
+
+
+def _chosen(
+    rows: Sequence[Mapping[str, str]], columns: ObjectColumns, where: str
+) -> tuple[NamedObject, ...] | None:
+    chosen = []
+    for counted, row in enumerate(rows, 1):
+        one = columns.object_in(row, counted, where)
+        if one is None:
+            return None
+        fields = {key: cell for key, cell in row.items() if cell and key not in columns.names}
+        chosen.append(replace(one, fields=fields))
+    return tuple(chosen)
 
 
 def path_column(table: Path, columns: Sequence[str]) -> str:

@@ -1,0 +1,401 @@
+"""Label masks: where the one of an image is, what is in it, and which objects a table names."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.objects import ImageObject, missing_object, objects_in_mask
+from napari_cellclf.errors import ImageError, InputError, NoImagesError, UnreadableImageError
+from napari_cellclf.io.decoding import limit_or_default
+from napari_cellclf.io.files import read_file
+from napari_cellclf.io.folder_walk import LeftOut, image_files
+from napari_cellclf.io.local_paths import MASK_ENDINGS, local_path
+from napari_cellclf.io.named_images import named_image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.io.sources import ImageSource
+
+OnNote: TypeAlias = Callable[[str], None]
+
+#: Of files that masks are saved as.
+_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class NamedObject:
+    """An object that a table names."""
+
+    number: int
+    #: y, x in pixels, where the table says it.
+    centre: tuple[float, float] | None = None
+    #: What else the table says of it.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObjectChoice:
+    """Which objects of an image are meant."""
+
+    #: Path of the mask.
+    mask: str | None = None
+    #: In order; None for every object of the mask.
+    chosen: tuple[NamedObject, ...] | None = None
+
+    @property
+    def needs_mask(self) -> bool:
+        """Whether it cannot be told without a mask where they are."""
+        return self.chosen is None or any(one.centre is None for one in self.chosen)
+
+    @property
+    def names_several(self) -> bool:
+        """Whether a table names objects by their numbers, or several of one image."""
+        return self.chosen is not None and (self.mask is not None or len(self.chosen) > 1)
+
+    def add_to(self, image: Image) -> Image:
+        """Return an image with these objects; reads the mask.
+
+        Raises ImageError if the mask cannot be read, or does not fit.
+        """
+        if self.chosen is not None and image.n_planes > 1:
+            raise ImageError(
+                f"{image.source} has {image.n_planes} planes, but objects are named by a table for "
+                "images of one plane; give a mask of all its planes, or save the planes as images"
+            )
+        if self.mask is None:
+            return replace(image, objects=tuple(map(_alone, self.chosen or ())))
+        labels = fitting(read_mask(self.mask), image, self.mask)
+        if self.chosen is None:
+            return replace(image, objects=labels)
+        try:
+            found = {one.number: one for one in objects_in_mask(labels.reshape(labels.shape[-2:]))}
+        except ImageError as error:
+            raise ImageError(f"{self.mask}: {error}") from error
+        return replace(
+            image,
+            objects=tuple(
+                replace(found[one.number], fields=one.fields)
+                if one.number in found
+                else _alone(one)
+                for one in self.chosen
+            ),
+        )
+
+
+def _alone(one: NamedObject) -> ImageObject:
+    if one.centre is None:
+        return replace(missing_object(one.number), fields=one.fields)
+    return ImageObject(one.number, one.centre, fields=one.fields)
+
+
+def read_mask(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -> NDArray[Any]:
+    """Read a label mask: a TIFF, a grey PNG or BMP, or a numpy array; as stored.
+
+    `limit_bytes`: bytes of decoded numbers allowed, as for `read_file`.
+    """
+    file = local_path(path)
+    if file.suffix.lower() == ".npy":
+        return _read_npy(file, limit_or_default(limit_bytes))
+    image = read_file(file, limit_bytes=limit_bytes)
+    if image.n_channels > 1:
+        raise ImageError(
+            f"{file} is an image of {image.n_channels} channels or colours, not a label mask; save "
+            "the numbers of the objects as one grey channel"
+        )
+    mask = np.asarray(image.data)
+    axis = image.channel_axis
+    return mask if axis is None else mask.squeeze(axis)
+
+
+def _read_npy(file: Path, limit: int) -> NDArray[Any]:
+    if not file.is_file():
+        raise UnreadableImageError(f"{file} does not exist; check the path")
+    try:
+        # Mapped, so that its size is known before it is read; never as a pickle.
+        mask = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UnreadableImageError(
+            f"{file} is not a plain numpy array, which alone is safe to open; save the mask as "
+            "TIFF or PNG (in Cellpose: save masks as PNG or TIFF)"
+        ) from error
+    if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "buif":
+        raise UnreadableImageError(f"{file} holds no array of numbers; save the mask as TIFF")
+    if mask.nbytes > limit:
+        raise UnreadableImageError(
+            f"{file} takes {mask.nbytes} bytes, more than {limit}; save a smaller mask"
+        )
+    return np.array(mask)
+
+
+def fitting(labels: NDArray[Any], image: Image, mask: str) -> NDArray[Any]:
+    """Return a mask in the shape that an image wants its objects in; refuse one of another size."""
+    shape = tuple(n for axis, n in zip(image.axes, image.shape, strict=True) if axis not in "CS")
+    if [n for n in labels.shape if n > 1] != [n for n in shape if n > 1]:
+        raise ImageError(
+            f"the mask {mask} is of shape {labels.shape}, but {image.source or 'the image'} of "
+            f"{shape}; check that it is the mask of this image"
+        )
+    return labels.reshape(shape)
+
+
+class MaskFolder:
+    """The masks below a folder, found by the name of their image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
+        left_out = LeftOut()
+        for path in sorted([*image_files(folder, left_out), *folder.rglob("*.npy")]):
+            self._by_stem[path.stem].append(path)
+        for path in left_out.masks:
+            self._by_stem[path.stem].append(path)
+
+    def find(self, image: Path, below: Path) -> Path | None:
+        """Find the mask of an image that lies in the folder `below` others.
+
+        In the folder of the same name below that of the masks first, then in that itself.
+        """
+        found = [
+            path
+            for ending in (*MASK_ENDINGS, "")
+            for path in self._by_stem.get(image.stem + ending, ())
+            if path != image
+        ]
+        places = (self.folder / below, self.folder)
+        near = [path for place in places for path in found if path.parent == place]
+        if near or below != Path():
+            return next(iter(near), None)
+        if len({path.parent for path in found}) > 1:
+            raise InputError(
+                f"several masks below {self.folder} are named like {image} ({found[0]} and "
+                f"{found[-1]}); put the images into folders as their masks are"
+            )
+        return next(iter(found), None)
+
+
+def mask_beside(image: Path) -> Path | None:
+    """Find the mask that lies beside an image: ``stem_masks``, ``stem_cp_masks``, ``stem_labels``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "field_cp_masks.png").touch()
+    ...     mask_beside(Path(folder, "field.tif")).name
+    'field_cp_masks.png'
+    """
+    for ending in MASK_ENDINGS:
+        for suffix in _SUFFIXES:
+            path = image.with_name(f"{image.stem}{ending}{suffix}")
+            # Not Path.is_file, which raises where a name is too long.
+            if os.path.isfile(path):  # noqa: PTH113
+                return path
+    return None
+
+
+def find_objects(
+    sources: Sequence[ImageSource],
+    masks: str | os.PathLike[str] | None = None,
+    *,
+    inputs: Sequence[str | os.PathLike[str]] = (),
+    on_note: OnNote = lambda note: None,
+) -> list[ImageSource]:
+    """Return images with their objects, for a model of objects; no mask is opened.
+
+    `masks`: a folder of masks, or the mask of the only image; by default they lie beside their
+    images, or a table names them. `inputs`: what the images were found in. `on_note`: told in a
+    sentence what is left out.
+    """
+    folders = [local_path(one) for one in inputs]
+    sources = _without_masks(sources, masks, folders)
+    find = _finder(masks, sources, folders)
+    found: list[ImageSource] = []
+    lacking: list[str] = []
+    for source in sources:
+        choice = source.objects or ObjectChoice()
+        if choice.mask is None and choice.needs_mask:
+            mask = next(filter(None, map(find, _files_of(source))), None)
+            if mask is None:
+                lacking.append(source.id)
+                continue
+            choice = replace(choice, mask=str(mask))
+        found.append(_with(source, choice))
+    own = {os.path.abspath(one.objects.mask) for one in found if one.objects and one.objects.mask}  # noqa: PTH100
+    # A mask that was found among the images, as by images/*.png, is none.
+    lacking = [name for name in lacking if os.path.abspath(name) not in own]  # noqa: PTH100
+    found = [one for one in found if os.path.abspath(one.id) not in own]  # noqa: PTH100
+    _check_used_once(found)
+    if not found:
+        where = "beside them" if masks is None else f"in {masks}"
+        named = ", ".join(lacking[:_MOST_NAMED])
+        raise NoImagesError(
+            f"this model classifies objects, but there is no mask {where} of {named}; name masks "
+            f"like their images, with {' or '.join(MASK_ENDINGS)}, or say where they are "
+            "(--objects)"
+        )
+    if lacking:
+        named = ", ".join(lacking[:_MOST_NAMED])
+        more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+        images = "1 image has" if len(lacking) == 1 else f"{len(lacking)} images have"
+        verb = "is" if len(lacking) == 1 else "are"
+        on_note(f"{images} no mask and {verb} left out: {named}{more}")
+    return found
+
+
+def _without_masks(
+    sources: Sequence[ImageSource], masks: str | os.PathLike[str] | None, inputs: Sequence[Path]
+) -> Sequence[ImageSource]:
+    """Leave out what lies in the folder of masks, where that is within one of images."""
+    place = None if masks is None else Path(os.path.abspath(masks))  # noqa: PTH100
+    if place is None or place in [Path(os.path.abspath(one)) for one in inputs]:  # noqa: PTH100
+        return sources
+    return [
+        source
+        for source in sources
+        if not Path(os.path.abspath(source.id)).is_relative_to(place)  # noqa: PTH100
+        or source.objects is not None
+    ]
+
+
+def _files_of(source: ImageSource) -> list[Path]:
+    """List the files of an image, any of which its mask may be named after."""
+    path = Path(source.id)
+    named = named_image(path) if source.scheme is not None else None
+    return [path] if named is None else list(named.files.values())
+
+
+def _check_used_once(sources: Sequence[ImageSource]) -> None:
+    """Refuse one mask for two images, which would be wrong for one of them."""
+    first: dict[str, str] = {}
+    for source in sources:
+        mask = source.objects.mask if source.objects is not None else None
+        if mask is not None and first.setdefault(mask, source.id) != source.id:
+            raise InputError(
+                f"{mask} is the mask of {first[mask]} and of {source.id}; give each image a mask "
+                "of its own"
+            )
+
+
+def _finder(
+    masks: str | os.PathLike[str] | None, sources: Sequence[ImageSource], inputs: Sequence[Path]
+) -> Callable[[Path], Path | None]:
+    if masks is None:
+        return mask_beside
+    place = local_path(masks)
+    if place.is_dir():
+        folder = MaskFolder(place)
+        roots = [one for one in inputs if one.is_dir()]
+
+        def below(image: Path) -> Path | None:
+            root = next((one for one in roots if image.is_relative_to(one)), image.parent)
+            return folder.find(image, image.parent.relative_to(root))
+
+        return below
+    if not place.is_file():
+        raise NoImagesError(f"the masks {place} do not exist; check the path")
+    if len(sources) != 1:
+        raise InputError(
+            f"{place} is one mask, but there are {len(sources)} images; give a folder of masks"
+        )
+    return lambda image: place
+
+
+def _with(source: ImageSource, choice: ObjectChoice) -> ImageSource:
+    known: dict[str, Any] = {"path": source.id}
+    if choice.mask is not None:
+        known["mask"] = choice.mask
+    return replace(
+        source,
+        metadata={**source.metadata, **known},
+        read=partial(_read, source.read, choice),
+        objects=choice,
+    )
+
+
+def _read(read: Callable[[], Image], choice: ObjectChoice) -> Image:
+    return choice.add_to(read())
+
+
+@dataclass(frozen=True)
+class ObjectColumns:
+    """The columns of a table that say which object of an image a row is."""
+
+    mask: str | None = None
+    object: str | None = None
+    y: str | None = None
+    x: str | None = None
+
+    @classmethod
+    def of(cls, columns: Sequence[str]) -> ObjectColumns | None:
+        """Find them; None in a table of whole images.
+
+        Examples
+        --------
+        >>> ObjectColumns.of(["path", "Y", "X", "label"])
+        ObjectColumns(mask=None, object=None, y='Y', x='X')
+        """
+        by_name = {name.lower(): name for name in columns}
+        mask, number, y, x = (by_name.get(name) for name in ("mask", "object", "y", "x"))
+        if y is None or x is None:
+            y = x = None
+        if mask is None and y is None:
+            return None
+        return cls(mask, number, y, x)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that there are."""
+        return tuple(name for name in (self.mask, self.object, self.y, self.x) if name is not None)
+
+    def mask_in(self, row: Mapping[str, str]) -> str:
+        """Return the cell that names the mask; empty if there is none."""
+        return row[self.mask].strip() if self.mask is not None else ""
+
+    def object_in(self, row: Mapping[str, str], counted: int, where: str) -> NamedObject | None:
+        """Return the object of a row; None if the row is about all objects of a mask.
+
+        `counted`: its position among the rows of its image. `where`: what an error calls the row.
+        """
+        number = row[self.object].strip() if self.object is not None else ""
+        place = [row[name].strip() for name in (self.y, self.x) if name is not None]
+        if any(place) and not all(place):
+            raise InputError(f"{where} has only one of y and x; fill both or none")
+        if not number and not any(place):
+            if self.object is None and self.y is None:
+                return None
+            raise InputError(
+                f"{where} names no object; fill its column {' or '.join(self.names[-2:])}"
+            )
+        centre = [_number(cell, where) for cell in place if cell]
+        return NamedObject(
+            _whole(number, where) if number else counted,
+            (centre[0], centre[1]) if centre else None,
+        )
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        found = float(cell)
+    except ValueError:
+        found = float("nan")
+    if not np.isfinite(found):
+        raise InputError(f"{where} has {cell!r} where a number of pixels should be; correct it")
+    return found
+
+
+def _whole(cell: str, where: str) -> int:
+    found = _number(cell, where)
+    if not found.is_integer() or found < 0:
+        raise InputError(f"{where} has the object {cell!r}; give its number in the mask")
+    return int(cell) if cell.isdecimal() else int(found)
