@@ -91,7 +91,8 @@ def main() -> None:
         viewer.window.remove_dock_widget("all")
 
     def open_widget() -> None:
-        viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+        _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+        bench.show_tab(3)
 
     print(f"{'seconds':32} {'first':>9} {'again':>9} {'processor':>11}")
     with tempfile.TemporaryDirectory() as folder:

@@ -134,7 +134,9 @@ def click(model: str) -> dict[str, float]:
     QApplication.processEvents()
 
     began = time.perf_counter()
-    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    bench.show_tab(3)
+    widget = bench.results
     QApplication.processEvents()
     opened = time.perf_counter() - began
 

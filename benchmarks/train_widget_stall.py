@@ -134,7 +134,9 @@ def _measure(folder: Path, table: Path, sites: Path, epochs: int) -> None:
     import napari
 
     viewer = napari.Viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    bench.show_tab(2)
+    widget = bench.train
     form, data, run, gaps = widget.form, widget.data, widget.run, Gaps()
     print("| part | length | longest gap | gaps > 100 ms | most own processor time |")
     print("| --- | --- | --- | --- | --- |")

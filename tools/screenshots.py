@@ -186,12 +186,20 @@ def _real(out: Path) -> None:
 class Shot:
     """A window with a widget, to be brought into the state that a picture shows."""
 
-    def __init__(self, widget: str = "Classify") -> None:
+    def __init__(self, tab: str = "Results") -> None:
         import napari
 
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(WIDTH, HEIGHT)
-        dock, self.widget = self.viewer.window.add_plugin_dock_widget("napari-cellclf", widget)
+        dock, self.bench = self.viewer.window.add_plugin_dock_widget(
+            "napari-cellclf", "Cell Classifier"
+        )
+        number = ["Images", "Label", "Train", "Results"].index(tab)
+        self.bench.show_tab(number)
+        #: The page that is shown.
+        self.widget = [self.bench.images, self.bench.label, None, None][number]
+        if self.widget is None:
+            self.widget = self.bench.train if tab == "Train" else self.bench.results
         self.pump(1)
         window = self.viewer.window._qt_window
         from qtpy.QtCore import Qt
@@ -241,8 +249,8 @@ def _save(pixels: Any, path: Path, method: str = "MEDIANCUT") -> None:
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1000} kB")
 
 
-def _picture(path: Path, prepare: Callable[[Shot], Any], widget: str = "Classify") -> None:
-    shot = Shot(widget)
+def _picture(path: Path, prepare: Callable[[Shot], Any], tab: str = "Results") -> None:
+    shot = Shot(tab)
     try:
         prepare(shot)
         shot.save(path)
@@ -382,6 +390,7 @@ def _train_advanced(shot: Shot, data: Path) -> None:
     form = shot.widget.form
     for section in (*form.sections[:2], form.run_section):
         section.unfold(False)
+    form.advanced_section.unfold(True)
     form.model.advanced_section.unfold(True)
     form.model.advanced.enter({"balance": "class-weights", "warmup": 0.2})
     shot.pump(1)

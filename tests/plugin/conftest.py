@@ -139,7 +139,8 @@ def open_widget(make_napari_viewer: Callable[..., Any], models: Path) -> Callabl
 
     def opener(model: str = "stains") -> tuple[Any, ClassifyWidget]:
         viewer = make_napari_viewer()
-        _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+        widget = ClassifyWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Classify")
         assert widget.form.model.choose(model)
         return viewer, widget
 

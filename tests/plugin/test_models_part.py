@@ -80,7 +80,10 @@ def viewer(make_napari_viewer: Callable[..., Any], own_models: Path) -> Any:
 @pytest.fixture
 def part(viewer: Any) -> Any:
     """The widget with its part Models unfolded."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+    from napari_cellclf.plugin.classify.widget import ClassifyWidget
+
+    widget = ClassifyWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Classify")
     widget.form.models_section.unfold(True)
     return widget
 

@@ -16,6 +16,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_cellclf.core.stains import STAINS
+from napari_cellclf.plugin.bench.widget import RESULTS
 from napari_cellclf.plugin.classify import image_form as image_form_module
 from napari_cellclf.plugin.classify import job as job_module
 from napari_cellclf.plugin.classify import widget as widget_module
@@ -65,7 +66,9 @@ def click_row(qtbot: Any, table: Any, row: int) -> None:
 def test_opening_is_light(make_napari_viewer: Any, models: Path) -> None:
     viewer = make_napari_viewer()
     before = set(sys.modules)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    bench.show_tab(RESULTS)
+    widget = bench.results
     loaded = {name.split(".")[0] for name in set(sys.modules) - before}
     # What takes long to import waits for the first click.
     assert not {"tensorflow", "keras", "torch", "jax", "skimage", "matplotlib"} & loaded

@@ -110,6 +110,10 @@ class Collection:
             return np.array([row.source for row in self.rows], object)
         return None
 
+    def grouped_by(self, column: str | None) -> Collection:
+        """Return the same rows, kept together by another field; None is by their images."""
+        return Collection(self.rows, self._read_row, title=self.title, group_column=column)
+
     def row_of(self, name: str) -> int | None:
         """Return the number of the row of a name; None if there is none."""
         return self._numbers.get(name)

@@ -13,6 +13,7 @@ import pytest
 
 from napari_cellclf.plugin.train.data import DataQuestion, FoundData, find
 from napari_cellclf.plugin.train.follower import running_processes
+from napari_cellclf.plugin.train.widget import TrainWidget
 
 SIDE = 24
 
@@ -124,7 +125,8 @@ def open_train(
 
     def opener(**settings: Any) -> tuple[Any, Any]:
         viewer = make_napari_viewer(**settings)
-        _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+        widget = TrainWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Train")
         return viewer, widget
 
     return opener

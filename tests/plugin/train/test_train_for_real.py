@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.core.simulation.site import simulate_plate
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
+from napari_cellclf.plugin.classify.widget import ClassifyWidget
 from napari_cellclf.plugin.train.widget import TrainWidget
 
 pytestmark = pytest.mark.timeout(900)
@@ -88,8 +89,10 @@ def test_train_and_use_the_model(open_screen: Any, qtbot: Any) -> None:
     assert "test images" in headline.text()
     assert train.run.headline.report.is_file()
     assert "tensorflow" not in sys.modules
-    assert train.use_model()
-    _, classify = viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
+    classify = ClassifyWidget(viewer)
+    viewer.window.add_dock_widget(classify, name="Classify")
+    train.model_chosen.connect(classify.form.model.choose)
+    qtbot.mouseClick(train.form.run.result.use, Qt.MouseButton.LeftButton)
     chosen = classify.form.model.current()
     assert chosen.classes == ("HUVEC", "U2OS")
     # It is one of the user's own, under the name of the run.

@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
 from qtpy.QtWidgets import QApplication, QDialog, QLabel, QTextBrowser, QToolButton
 
+from napari_cellclf.plugin.bench.widget import TRAIN
 from napari_cellclf.plugin.shared.controls import shortened
 from napari_cellclf.plugin.train.follower import running_processes
 from napari_cellclf.plugin.train.own_model import keep_as_own
@@ -61,7 +62,9 @@ def ends(qtbot: Any, widget: TrainWidget, phase: str) -> None:
 def test_opening_is_light(make_napari_viewer: Any) -> None:
     viewer = make_napari_viewer()
     before = set(sys.modules)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    bench.show_tab(TRAIN)
+    widget = bench.train
     loaded = {name.split(".")[0] for name in set(sys.modules) - before}
     assert not {"tensorflow", "keras", "torch", "jax", "skimage", "matplotlib"} & loaded
     assert isinstance(widget, TrainWidget)
@@ -131,7 +134,8 @@ def test_settings_are_checked_as_they_are_typed(
     _, widget = open_train()
     choose(widget)
     model = widget.form.model
-    assert model.epochs.placeholderText() == "10"
+    # Of the preset for small images of one cell each, as these are.
+    assert model.epochs.placeholderText() == "40"
     model.epochs.setText("many")
     qtbot.waitUntil(lambda: model.message.is_wrong(), timeout=5000)
     assert not widget.form.run.train.isEnabled()
@@ -302,7 +306,8 @@ def test_a_closed_dock_leaves_the_run_alone(start: Any, qtbot: Any) -> None:
     with qtbot.waitSignal(widget.destroyed, timeout=5000):
         viewer.window.remove_dock_widget(widget)
     assert len(running_processes()) == 1
-    _, again = viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    again = TrainWidget(viewer)
+    viewer.window.add_dock_widget(again, name="Train")
     ends(qtbot, again, "running")
     assert again.form.run.folder.path() == folder
     again.form.run.stop.click()
@@ -401,6 +406,7 @@ def test_an_advanced_setting_stands_in_the_command(
     _, widget = open_train(show=True)
     choose(widget)
     model, command = widget.form.model, widget.form.run.command
+    widget.form.advanced_section.unfold(True)
     header = model.advanced_section.findChild(QToolButton)
     qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
     line = model.advanced.control("centre").native
@@ -524,3 +530,26 @@ def test_models_that_were_trained_have_names_of_their_own(
     assert read_spec(own["rxrx1-celltype-2"]) == read_spec(bundle)
     remove_model("rxrx1-celltype-2")
     assert all(model.where == "bundled" for model in list_models())
+
+
+def test_the_preset_suits_the_pixels_until_one_is_chosen(
+    open_train: Open, choose: Choose, qtbot: Any, tmp_path: Path
+) -> None:
+    from skimage.io import imsave
+
+    folder = tmp_path / "colour"
+    for number in range(6):
+        place = folder / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (120, 120, 3), np.uint8)
+        imsave(place / f"{number}.png", pixels, check_contrast=False)
+    _, widget = open_train(show=True)
+    choose(widget, folder)
+    assert widget.form.model.current().name == "brightfield-rgb"
+    box = widget.form.model.preset
+    box.setFocus()
+    qtbot.keyClick(box, Qt.Key.Key_Home)
+    chosen = widget.form.model.current().name
+    assert chosen == "brightfield-cells"
+    choose(widget)
+    assert widget.form.model.current().name == chosen

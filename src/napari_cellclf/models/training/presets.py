@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from napari_cellclf.core.image import RGB_NAMES, Image
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.architectures.base import ARCHITECTURES
@@ -22,6 +23,8 @@ _SUFFIX = ".toml"
 DEFAULT_PRESET = "fluorescence"
 #: How to train a network that was pretrained on photographs.
 _TRANSFER = "brightfield-rgb"
+#: Images of at most so many pixels a side show one cell each.
+_CELL_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,28 @@ def choose_preset(name: str | None, architecture: str | None) -> Preset:
     if found in from_scratch:
         return find_preset(DEFAULT_PRESET)
     return find_preset("rxrx1-seed" if found == "seed-cnn" else _TRANSFER)
+
+
+def suggest_preset(image: Image, *, ordered: bool = False, objects: bool = False) -> str:
+    """Choose the preset that suits images like this one.
+
+    `ordered`: whether the classes lie on a scale. `objects`: whether each row is an object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> suggest_preset(Image(np.zeros((40, 40, 3), "uint8"), "YXS"))
+    'brightfield-rgb'
+    >>> suggest_preset(Image(np.zeros((2, 40, 40), "uint16"), "CYX"))
+    'single-cells'
+    """
+    if ordered:
+        return "embryo-stages"
+    if tuple(image.channels)[:3] == RGB_NAMES[:3]:
+        return _TRANSFER
+    if objects or max(image.height_width) <= _CELL_SIDE:
+        return "single-cells"
+    return DEFAULT_PRESET
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> TrainingConfig:

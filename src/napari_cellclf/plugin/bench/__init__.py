@@ -1,1 +1,1 @@
-"""The bench: what is shown and done with many images and objects at once."""
+"""The bench: one dock with tabs for images, labels, training and results."""

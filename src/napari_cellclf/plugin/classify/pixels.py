@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.collection import row_id
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.decoding import decoding
 from napari_cellclf.plugin.bench.object_features import Position
@@ -18,6 +19,8 @@ from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.napari_layers import in_memory
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_cellclf.io.sources import ImageSource
 
 
@@ -43,14 +46,19 @@ def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[Image
 
 def plane_id(choice: ImageChoice, number: int, position: Position) -> str:
     """Name a plane as the command line does: its file, or ``"title[t=3]"``."""
+    source, inside = plane_place(choice, number, position)
+    return row_id(source, inside)
+
+
+def plane_place(choice: ImageChoice, number: int, position: Position) -> tuple[str, dict[str, int]]:
+    """Return the file or image that a plane is of, and its position there by axis letter."""
     row = _described(choice, number) or {}
     name = str(row.get("path") or choice.path or choice.title)
     if not position or "path" in row:
-        return name
+        return name, {}
     if choice.files:
         name = choice.files[position[0]]
-    inside = ",".join(f"{letter}={i}" for letter, i in _inside(choice, position).items())
-    return f"{name}[{inside}]" if inside else name
+    return name, {letter.upper(): i for letter, i in _inside(choice, position).items()}
 
 
 def plane_metadata(choice: ImageChoice, number: int, position: Position) -> dict[str, Any]:
@@ -81,12 +89,23 @@ def read_plane(
         for spec, source in zip(request.model.channels, request.sources, strict=True)
         if source is not None and choice.channels[source] not in absent
     ]
-    source_id = plane_id(choice, number, position)
-    # Whatever reads the pixels of somebody else's layer, one plane of it must not end the run.
-    with decoding(Path(source_id)):
-        pixels = np.stack([_channel_plane(choice, arrays, one, position) for _, one in picked])
+    pixels = read_channels(choice, arrays, [one for _, one in picked], number, position)
     names, white = tuple(name for name, _ in picked), choice.layers[0].known("white")
+    source_id = plane_id(choice, number, position)
     return Image(pixels, "CYX", names, white=white, source=source_id)
+
+
+def read_channels(
+    choice: ImageChoice,
+    arrays: Sequence[Any],
+    channels: Sequence[int],
+    number: int,
+    position: Position,
+) -> NDArray[Any]:
+    """Read some channels of one plane, ``(C, Y, X)``."""
+    # Whatever reads the pixels of somebody else's layer, one plane of it must not end the run.
+    with decoding(Path(plane_id(choice, number, position))):
+        return np.stack([_channel_plane(choice, arrays, one, position) for one in channels])
 
 
 def _channel_plane(

@@ -22,6 +22,8 @@ MINUTES = (51, 204)
 #: Columns with more different values than this part of all rows tell images apart, not groups.
 _MOST_GROUPS = 0.5
 _MOST_COLUMNS = 40
+#: Images, at most, that are tried before none of them tells which preset suits.
+_TRIED = 5
 _NOT_COLUMNS = ("path", "label", "split")
 
 
@@ -59,6 +61,8 @@ class FoundData:
     groups: tuple[str, ...]
     #: Whether they come with a split.
     given: bool
+    #: Name of the preset that suits their pixels; empty where none of the first can be read.
+    preset: str = ""
 
     @property
     def summary(self) -> str:
@@ -125,7 +129,25 @@ def find(question: DataQuestion) -> FoundData:
         columns[:_MOST_COLUMNS],
         group_columns(dataset),
         bool((dataset.table["split"] == "train").any()),
+        _preset_for(dataset),
     )
+
+
+def _preset_for(dataset: Dataset) -> str:
+    """Choose a preset by the first image that can be read."""
+    from napari_cellclf.errors import InputError
+    from napari_cellclf.io.read import read_image
+    from napari_cellclf.models.training.presets import suggest_preset
+
+    objects = "object" in dataset.table.columns
+    for path in dict.fromkeys(dataset.paths[:_TRIED]):
+        try:
+            image = read_image(path, naming=dataset.naming)
+        except InputError:
+            # The look at all files reports it.
+            continue
+        return suggest_preset(image, ordered=dataset.is_ordered, objects=objects)
+    return ""
 
 
 def inspect(dataset: Dataset, ticket: Ticket) -> tuple[DatasetReport, str]:

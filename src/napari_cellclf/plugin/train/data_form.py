@@ -44,6 +44,8 @@ class DataForm(QWidget):
         self.group = small_label()
         self.warnings = small_label()
         self.inspecting = small_label()
+        #: What is changed seldom, to be shown among the advanced choices.
+        self.more = QWidget()
         self.details = QPushButton("Details…")
         self.details.setToolTip("The full report on the images: files, groups, duplicates.")
         self._lay_out()
@@ -71,7 +73,7 @@ class DataForm(QWidget):
     def show_found(self, found: FoundData | None) -> None:
         """Show what was found."""
         self._show_labels(found)
-        self._rows.setRowVisible(self._minutes, found is not None and found.has_minutes)
+        self._more_rows.setRowVisible(self._minutes, found is not None and found.has_minutes)
         for widget in (self.summary, self.group, self._below):
             widget.setVisible(found is not None)
         self.show_inspection("", ())
@@ -118,9 +120,10 @@ class DataForm(QWidget):
         self._rows = QFormLayout()
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._rows.addRow("Images", self.path)
-        self._rows.addRow("File names", self.naming)
         self._rows.addRow("Learn", self.label)
-        self._rows.addRow("Minutes", self._minutes)
+        self._more_rows = more_rows(self.more)
+        self._more_rows.addRow("File names", self.naming)
+        self._more_rows.addRow("Minutes", self._minutes)
         self._below = QWidget()
         below = QHBoxLayout(self._below)
         below.setContentsMargins(0, 0, 0, 0)
@@ -132,6 +135,14 @@ class DataForm(QWidget):
         for part in (self.message, self.summary, self.table, self.group, self.warnings):
             column.addWidget(part)
         column.addWidget(self._below)
+
+
+def more_rows(more: QWidget) -> QFormLayout:
+    """Lay out choices that are shown among the advanced ones."""
+    rows = QFormLayout(more)
+    rows.setContentsMargins(0, 0, 0, 0)
+    rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return rows
 
 
 def _spin(value: int, hint: str, *, lowest: int = 0) -> QSpinBox:

@@ -12,7 +12,7 @@ from napari_cellclf.plugin.train.split_form import SplitForm
 
 
 class TrainForm(QWidget):
-    """Data, split, model, run: from top to bottom."""
+    """Three choices (images, what is kept together, preset), all others folded away, the run."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -23,6 +23,7 @@ class TrainForm(QWidget):
         self.data_section = Section("1  Data", self.data)
         self.split_section = Section("2  Split", self.split)
         self.model_section = Section("3  Model", self.model)
+        self.advanced_section = Section("Advanced", self._advanced(), open=False)
         self.run_section = Section("4  Run", self.run)
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -35,9 +36,23 @@ class TrainForm(QWidget):
     @property
     def sections(self) -> tuple[Section, ...]:
         """All parts, from top to bottom."""
-        return self.data_section, self.split_section, self.model_section, self.run_section
+        return (*self.choices, self.run_section)
+
+    @property
+    def choices(self) -> tuple[Section, ...]:
+        """The parts in which something is chosen."""
+        return self.data_section, self.split_section, self.model_section, self.advanced_section
 
     def fold_choices(self, away: bool) -> None:
         """Fold away what was chosen, so that the run is to be seen, or show it again."""
-        for section in self.sections[:3]:
+        for section in self.choices[:3]:
             section.unfold(not away)
+        self.advanced_section.unfold(False)
+
+    def _advanced(self) -> QWidget:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 0, 0, 4)
+        for part in (self.data, self.split, self.model, self.run):
+            column.addWidget(part.more)
+        return inner

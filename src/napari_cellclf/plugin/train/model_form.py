@@ -24,6 +24,7 @@ from napari_cellclf.models.training.presets import (
 from napari_cellclf.plugin.shared.controls import MessageLine, Section, small_label, wide_combo
 from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.shared.settings_form import SettingsForm
+from napari_cellclf.plugin.train.data_form import more_rows
 from napari_cellclf.plugin.train.request import ModelEntries, usual
 
 #: Settings that have a control of their own outside the advanced ones.
@@ -55,7 +56,9 @@ class ModelForm(QWidget):
         )
         usual_config = make_config(find_preset(DEFAULT_PRESET).config)
         self.advanced = SettingsForm(usual_config, without=_SHOWN_ABOVE)
-        self.advanced_section = Section("Advanced", self.advanced, open=False)
+        self.advanced_section = Section("All settings", self.advanced, open=False)
+        #: What is changed seldom, to be shown among the advanced choices.
+        self.more = QWidget()
         self.message = MessageLine()
         self.preview = QPushButton("Preview augmentation")
         self.preview.setToolTip(
@@ -151,29 +154,26 @@ class ModelForm(QWidget):
         for title, field in (("batch", self.batch_size), ("rate", self.learning_rate)):
             numbers.addWidget(QLabel(title))
             numbers.addWidget(field)
+        rows = more_rows(self.more)
+        rows.addRow("Network", self.architecture)
+        rows.addRow("Epochs", numbers)
+        rows.addRow("Start from", self.continue_from)
+        rows.addRow(self.advanced_section)
         # A grid and not a form layout, which cuts lines off a label that spans both columns.
         grid = QGridLayout()
         grid.setColumnStretch(1, 1)
-        rows = (("Preset", preset), None, ("Network", self.architecture), ("Epochs", numbers))
-        for number, row in enumerate((*rows, ("Start from", self.continue_from))):
-            if row is None:
-                grid.addWidget(self.description, number, 0, 1, 2)
-                continue
-            title, entry = row
-            grid.addWidget(QLabel(title), number, 0)
-            if isinstance(entry, QHBoxLayout):
-                grid.addLayout(entry, number, 1)
-            else:
-                grid.addWidget(entry, number, 1)
+        grid.addWidget(QLabel("Preset"), 0, 0)
+        grid.addLayout(preset, 0, 1)
+        grid.addWidget(self.description, 1, 0, 1, 2)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 4)
         column.addLayout(grid)
-        for widget in (self.advanced_section, self.message, self.preview):
+        for widget in (self.message, self.preview):
             column.addWidget(widget)
 
 
 def _field(hint: str) -> QLineEdit:
     field = QLineEdit()
     field.setToolTip(hint)
-    field.setMinimumWidth(40)
+    field.setMinimumWidth(32)
     return field

@@ -9,7 +9,6 @@ from typing import Any
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import (
-    QFormLayout,
     QHBoxLayout,
     QProgressBar,
     QPushButton,
@@ -29,6 +28,7 @@ from napari_cellclf.plugin.shared.controls import (
 )
 from napari_cellclf.plugin.shared.messages import in_plain_words
 from napari_cellclf.plugin.shared.path_field import PathField
+from napari_cellclf.plugin.train.data_form import more_rows
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState, time_left
 
 _STEPS = 1000
@@ -51,6 +51,8 @@ class RunForm(QWidget):
         self.folder = PathField(
             "a new folder, or the folder of a run to follow", "Choose the folder of a run"
         )
+        #: What is changed seldom, to be shown among the advanced choices.
+        self.more = QWidget()
         self.train = QPushButton("Train")
         self.new = QPushButton("New run")
         self.new.setToolTip(
@@ -106,12 +108,9 @@ class RunForm(QWidget):
         self.notes.setVisible(bool(notes))
 
     def _lay_out(self) -> None:
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Folder", self.folder)
+        more_rows(self.more).addRow("Folder", self.folder)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 0)
-        column.addLayout(form)
         for widget in (self.device, self.curves, self.notes):
             column.addWidget(widget)
         column.addWidget(self.result)

@@ -167,7 +167,9 @@ class RunSteps(QObject):
         form.show_state(state, waiting=waiting)
         text, wrong = self._message()
         form.message.say(text, wrong=wrong)
-        form.command.show_command(self._command())
+        command = self._command()
+        form.command.show_command(command)
+        self._form.run_section.setVisible(bool(command) or state is not None)
         result = self.headline if phase == "done" else None
         form.result.show_headline(
             "" if result is None else result.text,

@@ -7,8 +7,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
-    QHBoxLayout,
-    QLabel,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -17,6 +15,7 @@ from qtpy.QtWidgets import (
 from napari_cellclf.plugin.shared.controls import WARNING, MessageLine, small_label, wide_combo
 from napari_cellclf.plugin.train.count_table import CountTable
 from napari_cellclf.plugin.train.data import FoundData
+from napari_cellclf.plugin.train.data_form import more_rows
 from napari_cellclf.plugin.train.request import (
     DEFAULT_PARTS,
     GIVEN,
@@ -46,12 +45,16 @@ class SplitForm(QWidget):
         self.by.setEditable(True)
         self.by.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.validation = _percent(
-            DEFAULT_PARTS[0], "Decides when to stop, and calibrates the confidence."
+            DEFAULT_PARTS[0], "Held out: decides when to stop, and calibrates the confidence."
         )
-        self.test = _percent(DEFAULT_PARTS[1], "Measures the finished model; decides nothing.")
+        self.test = _percent(
+            DEFAULT_PARTS[1], "Held out: measures the finished model; decides nothing."
+        )
         self.seed = QSpinBox()
         self.seed.setRange(0, 99_999)
         self.seed.setToolTip("The same seed gives the same split and the same run.")
+        #: What is changed seldom, to be shown among the advanced choices.
+        self.more = QWidget()
         self.message = MessageLine()
         self.table = CountTable(["train", "valid.", "test"])
         self.allow = QCheckBox("Train anyway")
@@ -118,18 +121,13 @@ class SplitForm(QWidget):
         self.red.setVisible(leaks and self.allow.isChecked())
 
     def _lay_out(self) -> None:
-        parts = QWidget()
-        row = QHBoxLayout(parts)
-        row.setContentsMargins(0, 0, 0, 0)
-        for title, spin in (("validation", self.validation), ("test", self.test)):
-            row.addWidget(spin)
-            row.addWidget(QLabel(title))
-        row.addStretch(1)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Keep together", self.by)
-        form.addRow("Hold out", parts)
-        form.addRow("Seed", self.seed)
+        rows = more_rows(self.more)
+        rows.addRow("Validation", self.validation)
+        rows.addRow("Test", self.test)
+        rows.addRow("Seed", self.seed)
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 0, 0, 4)
         column.addLayout(form)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.plugin.shared.background import LatestTask
@@ -13,7 +13,7 @@ from napari_cellclf.plugin.shared.controls import DockedWidget, show_page, show_
 from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.messages import Refusal
 from napari_cellclf.plugin.train.closing import CloseGuard
-from napari_cellclf.plugin.train.data import MINUTES
+from napari_cellclf.plugin.train.data import MINUTES, FoundData
 from napari_cellclf.plugin.train.data_steps import DataSteps
 from napari_cellclf.plugin.train.form import TrainForm
 from napari_cellclf.plugin.train.preset_page import preset_page
@@ -40,6 +40,9 @@ _PREVIEWING = "Making the preview (loading Keras takes some seconds)…"
 class TrainWidget(DockedWidget):
     """Choose images, a split and a preset, press *Train*, watch, use the model."""
 
+    #: A model that was trained is to be used; carries its name among the user's own, or its path.
+    model_chosen = Signal(str)
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer: napari.Viewer | None = napari_viewer
@@ -47,6 +50,8 @@ class TrainWidget(DockedWidget):
         self.data = DataSteps(self.form)
         self.run = RunSteps(self.form)
         self._suggested = ""
+        self._preset_by_hand = False
+        self._suggested_for: FoundData | None = None
         self._previewing = LatestTask(self)
         self._previewed: tuple[Dataset, TrainingConfig] | None = None
         column = QVBoxLayout(self)
@@ -95,13 +100,12 @@ class TrainWidget(DockedWidget):
         return True
 
     def use_model(self) -> bool:
-        """Open Classify with the model that was trained."""
+        """Hand over the model that was trained."""
         run = self.run.follower.run
-        if run is None or not run.is_finished or self._viewer is None:
+        if run is None or not run.is_finished:
             return False
-        dock, classify = self._viewer.window.add_plugin_dock_widget("napari-cellclf", "Classify")
-        dock.raise_()
-        return bool(classify.form.model.choose(self.run.own_model or str(run.bundle)))
+        self.model_chosen.emit(self.run.own_model or str(run.bundle))
+        return True
 
     def shut_down(self) -> None:
         """Let go of everything; a run that is going on goes on, and that is said."""
@@ -120,7 +124,8 @@ class TrainWidget(DockedWidget):
         model.why.clicked.connect(self._show_preset)
         self.form.data.details.clicked.connect(self._show_details)
         self.form.run.result.use.clicked.connect(self.use_model)
-        self.data.changed.connect(self.refresh)
+        model.preset.activated.connect(self._on_preset_chosen)
+        self.data.changed.connect(self._on_data)
         self.run.changed.connect(self.refresh)
         self._previewing.done.connect(self._on_preview)
         self._previewing.failed.connect(self._on_no_preview)
@@ -170,6 +175,18 @@ class TrainWidget(DockedWidget):
         """Return the folder of the run that is going on; None while none is."""
         run = self.run.follower.run
         return str(run.path) if run is not None and self.run.follower.active else None
+
+    def _on_preset_chosen(self) -> None:
+        self._preset_by_hand = True
+
+    def _on_data(self) -> None:
+        """Choose the preset that suits the pixels, unless the user chose one."""
+        found = self.data.found
+        if found is not None and found is not self._suggested_for and not self._preset_by_hand:
+            self._suggested_for = found
+            if found.preset:
+                self.form.model.choose(found.preset)
+        self.refresh()
 
     def _on_preset(self) -> None:
         kept = self.form.model.current().data

@@ -1,0 +1,148 @@
+"""Opens what the page *Images* asks for, in a thread: no Qt."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.progress import OnProgress, ShouldStop
+from napari_cellclf.errors import ImageError
+from napari_cellclf.io.collections import open_collection
+from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.pixels import (
+    plane_metadata,
+    plane_place,
+    positions,
+    read_channels,
+)
+
+#: Where labels go that cannot lie beside their images.
+LABELS_HOME = expanded(Path("~/cellclf-labels"))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be opened: files, or layers with their pixels."""
+
+    path: str = ""
+    naming: str | None = None
+    choice: ImageChoice | None = None
+    #: Of the layers; compared by identity, as their pixels may be many.
+    arrays: tuple[Any, ...] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Question):
+            return NotImplemented
+        return self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(self._known)
+
+    @property
+    def _known(self) -> tuple[object, ...]:
+        arrays = None if self.arrays is None else tuple(map(id, self.arrays))
+        keys = None if self.choice is None else (self.choice.keys, self.choice.axes)
+        return self.path, self.naming, keys, arrays
+
+
+def open_question(
+    question: Question, on_progress: OnProgress, should_stop: ShouldStop
+) -> tuple[Collection, tuple[str, ...]]:
+    """Open it; returns what is to be said of it, too."""
+    notes: list[str] = []
+    if question.choice is None:
+        place = expanded(question.path)
+        collection = open_collection(
+            [place],
+            question.naming,
+            on_note=notes.append,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    else:
+        collection = _of_layers(question.choice, question.arrays)
+    return collection, tuple(notes)
+
+
+def _of_layers(choice: ImageChoice, arrays: Sequence[Any] | None) -> Collection:
+    if choice.problem or arrays is None:
+        raise ImageError(choice.problem or "the layers were removed; choose others")
+    rows, readers = [], {}
+    for number, position in enumerate(positions(choice)):
+        source, plane = plane_place(choice, number, position)
+        row = Row(source, tuple(plane.items()), fields=plane_metadata(choice, number, position))
+        rows.append(row)
+        readers[row.id] = partial(_read, choice, arrays, number, position, source)
+    return Collection(rows, lambda row: readers[row.id](), title=choice.title)
+
+
+def _read(
+    choice: ImageChoice,
+    arrays: Sequence[Any],
+    number: int,
+    position: tuple[int, ...],
+    source: str,
+) -> Image:
+    every = range(len(choice.channels))
+    pixels = read_channels(choice, arrays, every, number, position)
+    names = choice.names if any(choice.names) else ()
+    white = choice.layers[0].known("white")
+    return Image(pixels, "CYX", names, white=white, source=source)
+
+
+def describe(collection: Collection, notes: Sequence[str]) -> str:
+    """Say what is open, and what was left out."""
+    count = len(collection)
+    images = len({row.source for row in collection.rows})
+    if collection.has_objects:
+        what = f"{_counted(count, 'object')} in {_counted(images, 'image')}"
+    elif count > images:
+        what = f"{_counted(count, 'plane')} of {_counted(images, 'image')}"
+    else:
+        what = _counted(images, "image")
+    lines = [f"{collection.title}: {what}."]
+    if collection.group_column is not None and collection.groups is not None:
+        groups = len(set(collection.groups))
+        lines.append(f"Kept together by {collection.group_column}: {_counted(groups, 'group')}.")
+    lines += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
+    return "\n".join(lines)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def labels_path(question: Question, writable: Callable[[Path], bool] | None = None) -> Path:
+    """Return where the labels of what is open are kept: beside the images where that is possible.
+
+    Examples
+    --------
+    >>> labels_path(Question("/screen/plate1.csv"), lambda folder: True).as_posix()
+    '/screen/plate1.labels.csv'
+    """
+    can_write = writable or _is_writable
+    place = question.path or (question.choice.path if question.choice is not None else None)
+    if not place:
+        title = "layers" if question.choice is None else question.choice.title
+        return LABELS_HOME / f"{_plain(title)}.labels.csv"
+    path = expanded(place).absolute()
+    beside = path / "labels.csv" if path.is_dir() else path.with_name(f"{path.stem}.labels.csv")
+    if can_write(beside.parent):
+        return beside
+    return LABELS_HOME / f"{_plain(str(path))}.labels.csv"
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower() or "layers"

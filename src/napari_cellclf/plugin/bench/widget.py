@@ -1,0 +1,194 @@
+"""The one dock, *Cell Classifier*: four tabs, and the menu's other doors to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QMainWindow,
+    QSizePolicy,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_cellclf.core.collection import Collection
+from napari_cellclf.plugin.bench.images_page import ImagesPage
+from napari_cellclf.plugin.bench.label_tab import LabelTab
+from napari_cellclf.plugin.classify.viewer_link import ViewerLink
+from napari_cellclf.plugin.classify.widget import ClassifyWidget
+from napari_cellclf.plugin.shared.controls import DockedWidget
+from napari_cellclf.plugin.train.widget import TrainWidget
+
+if TYPE_CHECKING:
+    import napari
+
+IMAGES, LABEL, TRAIN, RESULTS = range(4)
+_TITLES = ("Images", "Label", "Train", "Results")
+_PLUGIN, _DOCK = "napari-cellclf", "Cell Classifier"
+
+
+class BenchWidget(DockedWidget):
+    """Open images, label them, train on the labels, and look at the results."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._docking = QTimer(self)
+        self._docking.setSingleShot(True)
+        self._docking.setInterval(0)
+        self._docking.timeout.connect(self._join_others)
+        link = ViewerLink(napari_viewer, self._soon.start, lambda: None)
+        self._link: ViewerLink | None = link
+        self.images = ImagesPage(link)
+        self._soon.timeout.connect(self.images.refresh_layers)
+        self.label = LabelTab()
+        self._train: TrainWidget | None = None
+        self._results: ClassifyWidget | None = None
+        self._holders = {TRAIN: _Holder(), RESULTS: _Holder()}
+        for title, page in zip(
+            _TITLES, (self.images, self.label, *self._holders.values()), strict=True
+        ):
+            self.tabs.addTab(page, title)
+        self.tabs.currentChanged.connect(self._on_tab)
+        self.images.opened.connect(self._on_opened)
+        self.images.label_wanted.connect(lambda: self.show_tab(LABEL))
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.tabs)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self.destroyed.connect(link.disconnect)
+
+    @property
+    def train(self) -> TrainWidget:
+        """The tab that trains; made when it is first needed."""
+        if self._train is None:
+            self._train = TrainWidget(self._viewer)
+            self._train.model_chosen.connect(self.use_model)
+            self._holders[TRAIN].fill(self._train)
+        return self._train
+
+    @property
+    def results(self) -> ClassifyWidget:
+        """The tab that classifies and shows results; made when it is first needed."""
+        if self._results is None:
+            self._results = ClassifyWidget(self._viewer)
+            self._holders[RESULTS].fill(self._results)
+        return self._results
+
+    def event(self, event: QEvent | None) -> bool:
+        """Share the room of docks that are there already, once this one is docked."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            self._docking.start()
+        return super().event(event)
+
+    def _join_others(self) -> None:
+        """Be a tab among the docks at the same side: below them would be too little room."""
+        own, window = self.parent(), self.window()
+        if not isinstance(own, QDockWidget) or not isinstance(window, QMainWindow):
+            return
+        area = window.dockWidgetArea(own)
+        for other in window.findChildren(QDockWidget):
+            beside = window.dockWidgetArea(other) == area and not other.isFloating()
+            if other is not own and beside and other.isVisible():
+                window.tabifyDockWidget(other, own)
+                own.raise_()
+                return
+
+    def show_tab(self, tab: int) -> None:
+        """Go to a tab."""
+        self.tabs.setCurrentIndex(tab)
+
+    def use_model(self, name: str) -> bool:
+        """Go to the results with a model chosen."""
+        self.show_tab(RESULTS)
+        return bool(self.results.form.model.choose(name))
+
+    def shut_down(self) -> None:
+        """Stop working and let go of the viewer: the dock was closed."""
+        self.images.shut_down()
+        self.label.shut_down()
+        for page in (self._train, self._results):
+            if page is not None:
+                page.shut_down()
+        self._soon.stop()
+        self._docking.stop()
+        if self._link is not None:
+            self._link.disconnect()
+            self._link = None
+
+    def _on_tab(self, tab: int) -> None:
+        if tab == TRAIN:
+            self.train.show()
+        elif tab == RESULTS:
+            self.results.show()
+
+    def _on_opened(self, collection: Collection | None) -> None:
+        self.label.show_collection(collection, self.images)
+
+
+class _Holder(QWidget):
+    """An empty page until its contents are first needed: making all of them takes a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+
+    def fill(self, page: QWidget) -> None:
+        """Show a page."""
+        self._column.addWidget(page)
+
+
+class _Door(QWidget):
+    """Opens the one dock on a tab, and goes away."""
+
+    tab = IMAGES
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        # Only once napari has docked this, which it does with whatever a menu entry makes.
+        QTimer.singleShot(0, self._open)
+
+    def _open(self) -> None:
+        window = self._viewer.window
+        open_bench(self._viewer, self.tab)
+        window.remove_dock_widget(self)
+        self.deleteLater()
+
+
+class ClassifyDoor(_Door):
+    """The entry *Classify* of the menus."""
+
+    tab = RESULTS
+
+
+class TrainDoor(_Door):
+    """The entry *Train* of the menus."""
+
+    tab = TRAIN
+
+
+class LabelDoor(_Door):
+    """The entry *Label* of the menus."""
+
+    tab = LABEL
+
+
+def open_bench(viewer: napari.Viewer, tab: int) -> BenchWidget:
+    """Open the dock of a viewer, or bring it to the front, on a tab."""
+    dock, bench = viewer.window.add_plugin_dock_widget(_PLUGIN, _DOCK)
+    if not isinstance(bench, BenchWidget):
+        raise TypeError(f"{_PLUGIN} declares a {type(bench).__name__} as its dock")
+    dock.show()
+    dock.raise_()
+    bench.show_tab(tab)
+    return bench

@@ -1,0 +1,161 @@
+"""The one dock: its tabs, its doors in the menus, and what is open in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDockWidget
+
+from napari_cellclf.plugin.bench.images_page import LAYERS
+from napari_cellclf.plugin.bench.opening import Question, labels_path
+from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, RESULTS, TRAIN, BenchWidget
+
+PATIENCE = 30_000
+NAME = "Cell Classifier"
+WIDEST = 360
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any], models: Path) -> Any:
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def bench(viewer: Any) -> BenchWidget:
+    _, widget = viewer.window.add_plugin_dock_widget("napari-cellclf", NAME)
+    return widget
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    from skimage.io import imsave
+
+    place = tmp_path / "cells"
+    place.mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (24, 24), np.uint8)
+        imsave(place / f"cell{number}.png", pixels, check_contrast=False)
+    return place
+
+
+def docks(viewer: Any) -> list[QDockWidget]:
+    """Return our docks that are shown or behind a tab."""
+    inside = viewer.window._qt_window.findChildren(QDockWidget)
+    return [dock for dock in inside if "napari-cellclf" in dock.windowTitle() and dock.widget()]
+
+
+def click_tab(qtbot: Any, bench: BenchWidget, tab: int) -> None:
+    bar = bench.tabs.tabBar()
+    qtbot.mouseClick(bar, Qt.MouseButton.LeftButton, pos=bar.tabRect(tab).center())
+
+
+@pytest.mark.parametrize(
+    ("door", "tab"), [("Label", LABEL), ("Train", TRAIN), ("Classify", RESULTS)]
+)
+def test_a_menu_entry_opens_the_one_dock_on_its_tab(
+    viewer: Any, qtbot: Any, door: str, tab: int
+) -> None:
+    viewer.window.add_plugin_dock_widget("napari-cellclf", door)
+    qtbot.waitUntil(lambda: len(docks(viewer)) == 1, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: isinstance(docks(viewer)[0].widget(), BenchWidget), timeout=PATIENCE)
+    opened = docks(viewer)[0].widget()
+    assert opened.tabs.currentIndex() == tab
+    # Another door leads to the same dock, with what is in it.
+    viewer.window.add_plugin_dock_widget("napari-cellclf", "Train")
+    qtbot.waitUntil(lambda: opened.tabs.currentIndex() == TRAIN, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: len(docks(viewer)) == 1, timeout=PATIENCE)
+    assert docks(viewer)[0].widget() is opened
+
+
+def test_the_menus_of_layers_have_our_entries() -> None:
+    from npe2 import PluginManager
+
+    menus = PluginManager.instance().get_manifest("napari-cellclf").contributions.menus
+    commands = {menu: [item.command for item in items] for menu, items in menus.items()}
+    assert commands == {
+        "napari/layers/annotate": ["napari-cellclf.label"],
+        "napari/layers/classify": ["napari-cellclf.classify", "napari-cellclf.train"],
+        "napari/layers/measure": ["napari-cellclf.classify"],
+    }
+
+
+def test_no_tab_is_wider_than_a_dock_may_be(bench: BenchWidget, qtbot: Any) -> None:
+    for tab in (IMAGES, LABEL, TRAIN, RESULTS):
+        click_tab(qtbot, bench, tab)
+        assert bench.tabs.currentIndex() == tab
+        bench.train.form.advanced_section.unfold(True)
+        qtbot.wait(50)
+        assert bench.minimumSizeHint().width() <= WIDEST
+
+
+def test_a_second_dock_is_a_tab_beside_the_first(viewer: Any, qtbot: Any) -> None:
+    from qtpy.QtWidgets import QLabel
+
+    first = viewer.window.add_dock_widget(QLabel("another plugin"), name="other", area="right")
+    viewer.window.add_plugin_dock_widget("napari-cellclf", NAME)
+    window = viewer.window._qt_window
+    (own,) = docks(viewer)
+    qtbot.waitUntil(lambda: own in window.tabifiedDockWidgets(first), timeout=PATIENCE)
+
+
+def test_a_folder_opens_as_rows(bench: BenchWidget, qtbot: Any, folder: Path) -> None:
+    page = bench.images
+    assert not page.start.isEnabled()
+    assert "Choose a folder" in page.message.text()
+    page.files.set_path(str(folder))
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert len(page.collection) == 4
+    assert "4 images" in page.summary.text()
+    assert page.labels_file() == folder / "labels.csv"
+    qtbot.mouseClick(page.start, Qt.MouseButton.LeftButton)
+    assert bench.tabs.currentIndex() == LABEL
+
+
+def test_a_folder_that_is_not_there_is_refused_in_a_sentence(
+    bench: BenchWidget, qtbot: Any, tmp_path: Path
+) -> None:
+    page = bench.images
+    page.files.set_path(str(tmp_path / "nothing"))
+    qtbot.waitUntil(lambda: "does not exist" in page.message.text(), timeout=PATIENCE)
+    assert page.collection is None
+    assert not page.start.isEnabled()
+
+
+def test_the_planes_of_an_open_layer_are_rows(viewer: Any, bench: BenchWidget, qtbot: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 20, 30), np.uint8)
+    viewer.add_image(pixels, name="film", axis_labels=("t", "y", "x"))
+    page = bench.images
+    page.origin.setCurrentIndex(LAYERS)
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert page.collection.ids == ("film[t=0]", "film[t=1]", "film[t=2]")
+    np.testing.assert_array_equal(page.collection.read(2).to_cyx()[0], pixels[2])
+    # Removing the layer leaves nothing to label.
+    viewer.layers.remove("film")
+    qtbot.waitUntil(lambda: page.collection is None, timeout=PATIENCE)
+    assert "No image layer" in page.message.text()
+
+
+def test_another_group_is_used_for_the_estimate(
+    bench: BenchWidget, qtbot: Any, folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"cells/cell{n}.png,p{n // 2},d{n % 2}" for n in range(4)]
+    table.write_text("\n".join(["path,plate,tray", *rows]))
+    page = bench.images
+    page.files.set_path(str(table))
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert list(page.collection.groups) == ["p0", "p0", "p1", "p1"]
+    page.keeping.unfold(True)
+    page.group.setCurrentIndex(page.group.findData("tray"))
+    assert list(page.collection.groups) == ["d0", "d1", "d0", "d1"]
+
+
+def test_labels_of_images_that_cannot_be_written_beside_are_kept_at_home(tmp_path: Path) -> None:
+    path = labels_path(Question(str(tmp_path)), lambda folder: False)
+    assert path.parent.name == "cellclf-labels"
+    assert labels_path(Question(str(tmp_path)), lambda folder: True) == tmp_path / "labels.csv"
