@@ -34,7 +34,7 @@ from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.save import save_bundle
 
 keras.utils.set_random_seed(7)
-for path, channels, classes in json.loads(sys.argv[1]):
+for path, channels, classes, crop in json.loads(sys.argv[1]):
     channels = tuple(ChannelSpec(**channel) for channel in channels)
     count = len(channels)
     network = build_network(
@@ -46,8 +46,8 @@ for path, channels, classes in json.loads(sys.argv[1]):
     pixels = np.random.default_rng(0).integers(0, 255, (count, 48, 48), np.uint8)
     test = Image(pixels, "CYX", tuple(channel.name for channel in channels))
     save_bundle(
-        network, path, preprocessing=Preprocessing(channels=channels), classes=classes,
-        architecture="compact-cnn", test_image=test,
+        network, path, preprocessing=Preprocessing(channels=channels, object_crop=crop),
+        classes=classes, architecture="compact-cnn", test_image=test,
     )
 """
 
@@ -79,19 +79,19 @@ def _no_tensorflow_beside_opengl() -> None:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of tiny real models: of stains, of one channel, of colours."""
+    """A folder of tiny real models: of stains, of one channel, of colours, of objects."""
     from napari_cellclf.io.rxrx1 import stain_channels
 
     folder = tmp_path_factory.mktemp("models")
     stains = [channel.model_dump() for channel in stain_channels(optional=(5, 6))]
+    colours = [{"name": name} for name in ("red", "green", "blue")]
+    square, box = {"side": 24}, {"side": None, "margin": 2, "masked": True}
     wanted = [
-        (str(folder / "stains.cellclf"), stains, CELL_TYPES),
-        (str(folder / "grey.cellclf"), [{"name": "membrane"}], ("early", "late")),
-        (
-            str(folder / "colour.cellclf"),
-            [{"name": name} for name in ("red", "green", "blue")],
-            ("a", "b", "c"),
-        ),
+        (str(folder / "stains.cellclf"), stains, CELL_TYPES, None),
+        (str(folder / "grey.cellclf"), [{"name": "membrane"}], ("early", "late"), None),
+        (str(folder / "colour.cellclf"), colours, ("a", "b", "c"), None),
+        (str(folder / "objects.cellclf"), [{"name": "DNA"}], ("dividing", "resting"), square),
+        (str(folder / "masked.cellclf"), [{"name": "DNA"}], ("round", "long"), box),
     ]
     in_child(_MAKE_BUNDLE, json.dumps(wanted))
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from napari_cellclf.plugin.napari_layers import KEY
 
 if TYPE_CHECKING:
     import napari
-    from numpy.typing import NDArray
 
 #: Entries of the dict in a layer's metadata.
 _WRITTEN, _BEFORE = "predicted_columns", "colours_before"
@@ -99,6 +97,13 @@ class ObjectsLayer:
         if colour:
             self.colour()
 
+    def follow(self, found: ObjectPredictions, position: Position | None) -> None:
+        """Take up predictions that were written into the layer earlier."""
+        self._found, self._position = found, position
+        if self.is_labels:
+            known, written = self.layer.features, self._known().get(_WRITTEN, ())
+            self._table = labels_features(known, written, found)[0]
+
     def show_plane(self, position: Position | None) -> None:
         """Follow the slider, where one number stands for objects on several planes."""
         if self._found is None or position is None or position == self._position:
@@ -131,21 +136,17 @@ class ObjectsLayer:
             return
         if self._wears(before["ours"]):
             for name, (value, mode) in before["theirs"].items():
-                setattr(self.layer, name, _of_length(value, len(self.layer.data), mode))
+                self._set(name, _of_length(value, len(self.layer.data), mode))
                 if mode not in (None, "direct"):
-                    setattr(self.layer, f"{name}_mode", mode)
+                    self._set(f"{name}_mode", mode)
         self._forget(_BEFORE)
 
     def select(self, number: int) -> None:
         """Let napari show an object as the selected one."""
-        self._following = True
-        try:
-            if self.is_labels:
-                self.layer.selected_label = number
-            elif number <= len(self.layer.data):
-                self.layer.selected_data = {number - 1}
-        finally:
-            self._following = False
+        if self.is_labels:
+            self._set("selected_label", number)
+        elif number <= len(self.layer.data):
+            self._set("selected_data", {number - 1})
 
     def number_at(self, world: Any, view_direction: Any, displayed: list[int]) -> int | None:
         """Return the number of the object at a place in the viewer; None where there is none."""
@@ -160,6 +161,14 @@ class ObjectsLayer:
             return None
         number = int(value) + (0 if self.is_labels else 1)
         return number if number != 0 else None
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set an attribute of the layer without taking the events for the user's."""
+        self._following = True
+        try:
+            setattr(self.layer, name, value)
+        finally:
+            self._following = False
 
     def _write_plane(self) -> None:
         found = self._found
@@ -191,7 +200,7 @@ class ObjectsLayer:
         )
         colormap.selection = self.layer.selected_label
         colormap.use_selection = self.layer.show_selected_label
-        self.layer.colormap = colormap
+        self._set("colormap", colormap)
         return {"colormap": colormap}
 
     def _paint_rows(self) -> dict[str, Any]:
@@ -273,12 +282,6 @@ class ObjectsLayer:
         active = self._viewer.layers.selection.active
         mode = "pan_zoom" if active is None else str(active.mode)
         return bool(self.layer.visible) and mode in _LOOKING
-
-
-def fingerprint(values: NDArray[Any]) -> int:
-    """Return a checksum of an array, to notice that it was changed."""
-    held = np.ascontiguousarray(values)
-    return zlib.crc32(held.view(np.uint8).data, zlib.crc32(repr((held.shape, held.dtype)).encode()))
 
 
 def _of_length(value: Any, count: int, mode: str | None) -> Any:

@@ -60,6 +60,8 @@ class PredictedRows:
     known: NDArray[np.int64]
     #: Of each row what it is grouped by, such as its plate; None where it is not grouped.
     groups: NDArray[np.str_] | None = None
+    #: What a row is, in the heading of the table.
+    title: str = "Image"
     #: How a row is called, and what else is to be said about it, by its number.
     name: Callable[[int], str] = field(default=str)
     hint: Callable[[int], str] = field(default=str)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
-from qtpy.QtGui import QColor, QKeyEvent
+from qtpy.QtGui import QColor, QKeyEvent, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_cellclf.core.class_colours import class_colours
@@ -16,7 +16,7 @@ from napari_cellclf.plugin.shared.messages import percent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_HEADERS = ("Image", "Class", "Confidence", "Label")
+_HEADERS = ("", "Class", "Confidence", "Label")
 _SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN)
 _CONFIDENCE, _KNOWN = 2, 3
 _NOWHERE = QModelIndex()
@@ -70,6 +70,11 @@ class ResultsModel(QAbstractTableModel):
         self.sort_by(by, descending=order == Qt.SortOrder.DescendingOrder and column >= 0)
 
     @property
+    def known_rows(self) -> int:
+        """How many rows there are, shown or not."""
+        return len(self._places)
+
+    @property
     def order(self) -> NDArray[np.intp]:
         """The numbers of the rows that are shown, from the top."""
         return self._order
@@ -97,7 +102,9 @@ class ResultsModel(QAbstractTableModel):
         """Return the name of a column, or the number of a row."""
         if role != _Role.DisplayRole:
             return None
-        return _HEADERS[section] if orientation == Qt.Orientation.Horizontal else str(section)
+        if orientation != Qt.Orientation.Horizontal:
+            return str(section)
+        return _HEADERS[section] or ("Image" if self._rows is None else self._rows.title)
 
     def data(self, index: QModelIndex, role: int = _Role.DisplayRole) -> Any:
         """Return what a cell shows."""
@@ -227,6 +234,12 @@ class ResultsTable(QTableView):
                 self.class_pressed.emit(digit)
                 return
         super().keyPressEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Keep the chosen row in view."""
+        super().resizeEvent(event)
+        if self.currentIndex().isValid():
+            self.scrollTo(self.currentIndex())
 
     def _set_up_headers(self) -> None:
         rows, header = self.verticalHeader(), self.horizontalHeader()

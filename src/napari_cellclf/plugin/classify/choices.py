@@ -5,9 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_cellclf.core.foreign_arrays import AXIS_LETTERS, fill_axes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Placing:
+    """Where the pixels of a layer are in the world: ``world = origin + matrix @ data``."""
+
+    origin: tuple[float, ...]
+    matrix: tuple[tuple[float, ...], ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.origin)
+
+    def last(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return origin and matrix along the last axes."""
+        return np.array(self.origin)[-count:], np.array(self.matrix)[-count:, -count:]
+
+    def same_plane(self, other: Placing) -> bool:
+        """Whether Y and X are the same pixels of the world."""
+        return all(
+            np.allclose(one, two, rtol=1e-5, atol=1e-6 * abs(self.last(2)[1]).max())
+            for one, two in zip(self.last(2), other.last(2), strict=True)
+        )
+
+
+def identity_placing(ndim: int) -> Placing:
+    """Return the placing of a layer that was not moved or scaled."""
+    return Placing((0.0,) * ndim, tuple(tuple(row) for row in np.eye(ndim).tolist()))
 
 
 @dataclass(frozen=True)
@@ -32,6 +66,15 @@ class LayerInfo:
     version: int = 0
     #: The files along its first axis, where napari opened a folder.
     files: tuple[str, ...] = ()
+    #: Where its pixels are; None for a layer that was not moved or scaled.
+    placed: Placing | None = None
+    #: Height and width of a pixel in micrometres; None where the layer does not say.
+    pixel_size: tuple[float, float] | None = None
+
+    @property
+    def placing(self) -> Placing:
+        """Where its pixels are."""
+        return self.placed or identity_placing(len(self.shape) - self.rgb)
 
     def known(self, name: str) -> Any:
         """Return an entry of the reader's metadata, None where there is none."""

@@ -51,6 +51,7 @@ class ClassifyForm(QWidget):
         self.models_section = Section("Models", self.models, open=False)
         self.image = wide_combo("The open image to classify; select its layers.")
         self.axis = wide_combo("The axis of the layer that holds the channels.")
+        self.objects = wide_combo("The layer whose objects are classified, one by one.")
         self.channels = ChannelForm()
         self.folder = PathField(
             "folder, or CSV table with a path column", "Choose images", file="CSV table"
@@ -67,10 +68,11 @@ class ClassifyForm(QWidget):
 
     def show_axis(self, visible: bool) -> None:
         """Show or hide the question which axis holds the channels."""
-        self.axis.setVisible(visible)
-        label = self._layers_form.labelForField(self.axis)
-        if label is not None:
-            label.setVisible(visible)
+        self._layers_form.setRowVisible(self.axis, visible)
+
+    def show_objects(self, visible: bool) -> None:
+        """Show or hide the choice of objects."""
+        self._layers_form.setRowVisible(self.objects, visible)
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -99,6 +101,7 @@ class ClassifyForm(QWidget):
         self._layers_form = QFormLayout(layers)
         self._layers_form.addRow("Image", self.image)
         self._layers_form.addRow("Channel axis", self.axis)
+        self._layers_form.addRow("Objects", self.objects)
         self._layers_form.addRow(self.channels)
         folder_form = QFormLayout(folder)
         folder_form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)

@@ -14,7 +14,9 @@ from napari_cellclf.plugin.classify.choices import (
     with_channel_axis,
 )
 from napari_cellclf.plugin.classify.form import ClassifyForm
+from napari_cellclf.plugin.classify.objects import ObjectsChoice, fitting_objects
 from napari_cellclf.plugin.classify.request import ModelChoice, Proposal, Sources, propose_mapping
+from napari_cellclf.plugin.shared.messages import Refusal
 
 _NO_AXIS = -1
 
@@ -34,25 +36,33 @@ class ImageForm(QObject):
         self._filled_for: Any = None
         self._proposal = Proposal(())
         self._changed_by_hand = False
+        self._layers: Sequence[ObjectsChoice] = ()
+        self._fitting: list[ObjectsChoice] = []
+        self._no_objects = Refusal("")
         form.image.currentIndexChanged.connect(self._on_image)
+        form.objects.currentIndexChanged.connect(self._on_objects)
         form.axis.currentIndexChanged.connect(self._on_axis)
         form.channels.changed.connect(self._on_mapping)
 
     def refresh(
         self,
         layers: Sequence[LayerInfo],
+        object_layers: Sequence[ObjectsChoice],
         selected: set[Hashable],
         model: ModelChoice | None,
     ) -> None:
         """Fill in what the layers and the model ask for."""
+        self._layers = object_layers
         before = self._raw()
         n_channels = 1 if model is None else len(model.channels)
         self._choices, current = list_choices(layers, selected, n_channels)
-        same = frozenset(selected) == self._selected and before is not None
+        chosen = frozenset(selected) - {layer.key for layer in object_layers}
+        # Whoever paints on objects still means the image beneath.
+        same = (chosen == self._selected or not chosen) and before is not None
         if same and before is not None:
             kept = [i for i, choice in enumerate(self._choices) if choice.keys == before.keys]
             current = kept[0] if kept else current
-        self._selected = frozenset(selected)
+        self._selected = chosen
         self._show_choices(current)
         self._fill(model)
 
@@ -63,6 +73,11 @@ class ImageForm(QObject):
             return raw
         axis = self._axes[raw.keys]
         return with_channel_axis(raw, None if axis == _NO_AXIS else axis)
+
+    def objects(self) -> ObjectsChoice | Refusal:
+        """Return the layer of objects that is chosen, or why there is none."""
+        index = self._form.objects.currentIndex()
+        return self._fitting[index] if 0 <= index < len(self._fitting) else self._no_objects
 
     def sources(self) -> Sources:
         """Return the channel mapping."""
@@ -93,6 +108,7 @@ class ImageForm(QObject):
     def _fill(self, model: ModelChoice | None) -> None:
         choice = self.choice()
         self._show_axis(choice)
+        self._show_objects(model, choice)
         wanted = (model, choice and (choice.keys, choice.names, choice.channels))
         if wanted == self._filled_for:
             return
@@ -119,6 +135,27 @@ class ImageForm(QObject):
                 self._form.axis.addItem(_axis_label(choice.layers[0], axis), axis)
             current = choice.axes.index("C") if "C" in choice.axes else _NO_AXIS
             self._form.axis.setCurrentIndex(max(self._form.axis.findData(current), 0))
+
+    def _show_objects(self, model: ModelChoice | None, choice: ImageChoice | None) -> None:
+        crop = None if model is None else model.object_crop
+        self._form.show_objects(crop is not None)
+        before = self.objects()
+        fitting: list[ObjectsChoice] = []
+        reason = ""
+        if crop is not None and choice is not None:
+            fitting, reason = fitting_objects(self._layers, choice, crop)
+        self._fitting, self._no_objects = fitting, Refusal(reason)
+        keys = [one.key for one in fitting]
+        kept = not isinstance(before, Refusal) and before.key in keys
+        with QSignalBlocker(self._form.objects):
+            self._form.objects.clear()
+            self._form.objects.addItems([one.name for one in fitting])
+            if kept and not isinstance(before, Refusal):
+                self._form.objects.setCurrentIndex(keys.index(before.key))
+        self._form.objects.setEnabled(bool(fitting))
+
+    def _on_objects(self) -> None:
+        self.changed.emit()
 
     def _on_image(self) -> None:
         self._fill(self._form.model.current())

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.inference.process_engine import ProcessEngine
+from napari_cellclf.plugin.bench.object_features import Position
+from napari_cellclf.plugin.classify.objects import ObjectsSource, placed
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
 from napari_cellclf.plugin.shared.messages import device_in_words, explain
 
@@ -48,6 +51,8 @@ class ImageResult:
     top: tuple[tuple[str, float], ...] = ()
     #: Why there is no prediction; empty if there is one.
     error: str = ""
+    #: The plane that an object is on; None for a whole image.
+    position: Position | None = None
 
     @property
     def is_unsure(self) -> bool:
@@ -80,8 +85,17 @@ class Job:
     arrays: tuple[Any, ...]
     #: Where the model may be already.
     model: ModelProcess
+    #: The objects to classify, for a model of objects.
+    objects: ObjectsSource | None = None
     #: Set to end the work after the batch in hand.
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def planes(self) -> dict[str, Position]:
+        """Where each plane of the image is by its name."""
+        from napari_cellclf.plugin.classify.pixels import plane_ids
+
+        return {} if self.request.image is None else plane_ids(self.request.image)
 
 
 def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summary]:
@@ -103,7 +117,7 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
     ):
         yield from told
         told.clear()
-        for row in image_results(prediction, threshold):
+        for row in _placed(job, image_results(prediction, threshold)):
             failed += bool(row.error)
             done += not row.error
             yield row
@@ -138,7 +152,15 @@ def _sources(job: Job, recorded: str | None, on_note: OnNote) -> Sequence[ImageS
         return collect_sources([folder], naming, on_note=on_note)
     from napari_cellclf.plugin.classify.pixels import plane_sources
 
-    return plane_sources(job.request, job.arrays)
+    return plane_sources(job.request, job.arrays, job.objects)
+
+
+def _placed(job: Job, rows: list[ImageResult]) -> list[ImageResult]:
+    """Say of objects on which plane they are."""
+    if job.objects is None:
+        return rows
+    found = [(row, *placed(row.record, job.planes)) for row in rows]
+    return [replace(row, record=record, position=position) for row, record, position in found]
 
 
 class JobRunner(QObject):

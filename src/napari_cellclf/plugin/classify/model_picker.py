@@ -181,5 +181,12 @@ def describe_model(reference: str) -> ModelChoice:
     # The hashes of all files are checked when the model is loaded, off the GUI's thread.
     spec = read_spec(find_model(reference))
     title = spec.title or spec.name
-    channels = spec.input.preprocessing.channels
-    return ModelChoice(reference, title, channels, spec.class_names, fingerprint=spec.fingerprint)
+    preprocessing = spec.input.preprocessing
+    return ModelChoice(
+        reference,
+        title,
+        preprocessing.channels,
+        spec.class_names,
+        fingerprint=spec.fingerprint,
+        object_crop=preprocessing.object_crop,
+    )

@@ -15,6 +15,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.io.decoding import decoding
 from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.napari_layers import in_memory
 
@@ -29,8 +30,10 @@ def positions(choice: ImageChoice) -> list[Position]:
     return list(product(*(range(size) for size in choice.planes)))
 
 
-def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[ImageSource]:
-    """Make one source of each plane of an image."""
+def plane_sources(
+    request: ClassifyRequest, arrays: Sequence[Any], objects: ObjectsSource | None = None
+) -> list[ImageSource]:
+    """Make one source of each plane of an image, with its objects for a model of objects."""
     from napari_cellclf.io.sources import ImageSource
 
     choice = _image_of(request)
@@ -38,7 +41,7 @@ def plane_sources(request: ClassifyRequest, arrays: Sequence[Any]) -> list[Image
         ImageSource(
             plane_id(choice, number, position),
             plane_metadata(choice, number, position),
-            read=partial(read_plane, request, tuple(arrays), number, position),
+            read=partial(read_plane, request, tuple(arrays), number, position, objects),
         )
         for number, position in enumerate(positions(choice))
     ]
@@ -78,8 +81,20 @@ def _inside(choice: ImageChoice, position: Position) -> dict[str, int]:
     return named
 
 
+def plane_ids(choice: ImageChoice) -> dict[str, Position]:
+    """Return where each plane of an image is by its name."""
+    return {
+        plane_id(choice, number, position): position
+        for number, position in enumerate(positions(choice))
+    }
+
+
 def read_plane(
-    request: ClassifyRequest, arrays: Sequence[Any], number: int, position: Position
+    request: ClassifyRequest,
+    arrays: Sequence[Any],
+    number: int,
+    position: Position,
+    objects: ObjectsSource | None = None,
 ) -> Image:
     """Read the channels of one plane that the model uses, under the model's names."""
     choice = _image_of(request)
@@ -90,9 +105,19 @@ def read_plane(
         if source is not None and choice.channels[source] not in absent
     ]
     pixels = read_channels(choice, arrays, [one for _, one in picked], number, position)
-    names, white = tuple(name for name, _ in picked), choice.layers[0].known("white")
     source_id = plane_id(choice, number, position)
-    return Image(pixels, "CYX", names, white=white, source=source_id)
+    with decoding(Path(source_id)):
+        found = None if objects is None else objects.read(position)
+    first = choice.layers[0]
+    return Image(
+        pixels,
+        "CYX",
+        tuple(name for name, _ in picked),
+        pixel_size=first.pixel_size,
+        white=first.known("white"),
+        source=source_id,
+        objects=found,
+    )
 
 
 def read_channels(

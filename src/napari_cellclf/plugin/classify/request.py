@@ -7,10 +7,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
+from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.errors import ChannelMismatchError, NameParseError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.objects import ObjectsChoice
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
 
 #: For each channel of the model the index of the image's channel that feeds it.
@@ -35,13 +37,18 @@ class ModelChoice:
     token: str | None = field(default=None, repr=False)
     #: Tells it from another model that had or gets the same name.
     fingerprint: str = field(default="", repr=False)
+    #: How objects are cut out, for a model of objects; None for one of whole images.
+    object_crop: ObjectCrop | None = None
 
     @property
     def summary(self) -> str:
         """One line for the form."""
         shown = ", ".join(self.classes[:6]) + (", …" if len(self.classes) > 6 else "")
         plural = "" if len(self.channels) == 1 else "s"
-        return f"{len(self.classes)} classes ({shown}) from {len(self.channels)} channel{plural}"
+        of = "" if self.object_crop is None else " of objects,"
+        return (
+            f"{len(self.classes)} classes ({shown}){of} from {len(self.channels)} channel{plural}"
+        )
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class ClassifyRequest:
     image: ImageChoice | None = None
     #: Or the folder (or table) whose images to classify.
     folder: str | None = None
+    #: The layer whose objects to classify, for a model of objects.
+    objects: ObjectsChoice | None = None
     #: The channel mapping of `image`.
     sources: Sources = field(default=())
     #: The command line that does the same; empty if there is none.
@@ -84,13 +93,16 @@ class ClassifyRequest:
 
 
 def layers_question(
-    model: ModelChoice | None, image: ImageChoice | None, sources: Sources
+    model: ModelChoice | None,
+    image: ImageChoice | None,
+    sources: Sources,
+    objects: ObjectsChoice | None = None,
 ) -> Hashable:
     """Identify what the form asks about layers; None while it asks nothing."""
     if model is None or image is None or len(sources) != len(model.channels):
         return None
     fed = tuple(None if source is None else image.fed_by(source) for source in sources)
-    return model, image.keys, image.axes, fed
+    return model, image.keys, image.axes, fed, None if objects is None else objects.key
 
 
 def folder_question(model: ModelChoice | None, folder: str, naming: str | None) -> Hashable:
@@ -121,10 +133,12 @@ def plan(
     image: ImageChoice | None,
     sources: Sources,
     proposed: Sources,
+    objects: ObjectsChoice | Refusal | None = None,
 ) -> ClassifyRequest | Refusal:
     """Decide what a click on *Classify* will do with layers.
 
     `proposed`: the mapping by names; the command line names only the channels that differ from it.
+    `objects`: the layer of the objects, or why there is none; heeded for models of objects only.
     """
     if model is None:
         return Refusal("No model is chosen; choose one above.")
@@ -144,9 +158,15 @@ def plan(
     if lacking or not used:
         names = ", ".join(lacking or [spec.name for spec in model.channels])
         return Refusal(f"The model needs {names}; {_way_to_channels(model, image)}.")
-    command = _layer_command(model, image, sources, proposed)
-    question = layers_question(model, image, sources)
-    return ClassifyRequest(model, image, sources=sources, command=command, question=question)
+    if model.object_crop is None:
+        objects = None
+    elif not isinstance(objects, ObjectsChoice):
+        return objects or Refusal("No objects are chosen; choose a layer of objects.")
+    command = _layer_command(model, image, sources, proposed, objects)
+    question = layers_question(model, image, sources, objects)
+    return ClassifyRequest(
+        model, image, sources=sources, objects=objects, command=command, question=question
+    )
 
 
 def _way_to_channels(model: ModelChoice, image: ImageChoice) -> str:
@@ -203,7 +223,11 @@ def plan_folder(
 
 
 def command_line(
-    model: ModelChoice, path: str, channels: Sequence[str] = (), naming: str | None = None
+    model: ModelChoice,
+    path: str,
+    channels: Sequence[str] = (),
+    naming: str | None = None,
+    objects: str | None = None,
 ) -> str:
     """Return the command line that classifies a file or folder.
 
@@ -218,13 +242,19 @@ def command_line(
         parts += ["--token-file", "token.txt"]
     if naming is not None:
         parts += ["--naming", naming]
+    if objects is not None:
+        parts += ["--objects", objects]
     return shlex.join([*parts, "--channels", *channels] if channels else parts)
 
 
 def _layer_command(
-    model: ModelChoice, image: ImageChoice, sources: Sources, proposed: Sources
+    model: ModelChoice,
+    image: ImageChoice,
+    sources: Sources,
+    proposed: Sources,
+    objects: ObjectsChoice | None,
 ) -> str:
-    if image.path is None:
+    if image.path is None or (objects is not None and objects.path is None):
         return ""
     changed = [
         f"{spec.name}={'' if source is None else image.channels[source]}"
@@ -234,7 +264,9 @@ def _layer_command(
     # By hand, the command line can only be told of channels that have names in the file itself.
     if changed and not image.named_by_reader:
         return ""
-    return command_line(model, image.path, changed, image.layers[0].known("naming"))
+    naming = image.layers[0].known("naming")
+    mask = None if objects is None else objects.path
+    return command_line(model, image.path, changed, naming, mask)
 
 
 def _find_one(spec: ChannelSpec, available: Sequence[str]) -> int | None:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
-from napari_cellclf.plugin.bench.object_features import Position
+from napari_cellclf.plugin.bench.object_features import ObjectPredictions, Position
 from napari_cellclf.plugin.bench.predicted_rows import NONE, PredictedRows
 from napari_cellclf.plugin.classify.job import ImageResult, Summary
+from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.pixels import positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.shared.messages import device_in_words, percent
@@ -27,8 +29,14 @@ class Results:
     request: ClassifyRequest
     #: One an image, in the order of the images.
     rows: list[ImageResult] = field(default_factory=list)
+    #: The objects that were classified, for a model of objects.
+    source: ObjectsSource | None = None
     #: Class, confidence and "unsure" of the first rows, so that a row is looked at once.
     _told: list[tuple[int, float, bool]] = field(default_factory=list, init=False, repr=False)
+
+    _places: dict[tuple[Position | None, int], int] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         image = self.request.image
@@ -38,12 +46,32 @@ class Results:
     @property
     def is_stack(self) -> bool:
         """Whether there is more than one image: a table is worth showing."""
-        return self.request.image is None or bool(self.request.image.planes)
+        request = self.request
+        return request.image is None or bool(request.image.planes) or self.of_objects
+
+    @property
+    def of_objects(self) -> bool:
+        """Whether the rows are the objects of a layer."""
+        return self.request.objects is not None
+
+    @property
+    def noun(self) -> str:
+        """What a row is."""
+        return "object" if self.of_objects else "image"
+
+    @property
+    def title(self) -> str:
+        """What was classified: a layer of objects, an image or a folder."""
+        if self.request.objects is not None:
+            return self.request.objects.name
+        return "The image" if self.request.image is None else self.request.image.title
 
     @property
     def keys(self) -> frozenset[Hashable]:
         """Identities of the layers that were classified; empty for a folder."""
-        return frozenset() if self.request.image is None else self.request.image.keys
+        objects = self.request.objects
+        own = frozenset() if objects is None else frozenset([objects.key])
+        return own if self.request.image is None else self.request.image.keys | own
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -68,12 +96,21 @@ class Results:
 
     def position(self, number: int) -> Position | None:
         """Return where along the stack a row belongs, None for a folder's rows."""
+        if self.of_objects:
+            return self.rows[number].position
         return self._positions[number] if number < len(self._positions) else None
 
     def at(self, position: Position) -> int | None:
         """Return the number of the row at a position, None where there is no prediction (yet)."""
-        number = self._numbers.get(position)
+        number = None if self.of_objects else self._numbers.get(position)
         return number if number is not None and number < len(self.rows) else None
+
+    def row_of(self, position: Position | None, number: int) -> int | None:
+        """Return the number of the row of an object on a plane."""
+        for row in range(len(self._places), len(self.rows)):
+            one = self.rows[row]
+            self._places[one.position, one.record.get("object", -row - 1)] = row
+        return self._places.get((position, number))
 
 
 def predicted_rows(results: Results) -> PredictedRows:
@@ -88,8 +125,28 @@ def predicted_rows(results: Results) -> PredictedRows:
         np.array(confidence, np.float32),
         np.array(unsure, bool),
         np.full(len(told), NONE),
+        title=results.noun.capitalize(),
         name=lambda number: plane_name(results, number),
         hint=lambda number: _hint(rows[number]),
+    )
+
+
+def object_predictions(results: Results) -> ObjectPredictions:
+    """Return the predictions of objects, as the layer that they are of takes them."""
+    image, rows = results.request.image, [row for row in results.rows if not row.error]
+    names = [f"p_{name}" for name in results.classes]
+    probabilities = [[row.record[name] for name in names] for row in rows]
+    has_threshold = any("unsure" in row.record for row in rows)
+    return ObjectPredictions(
+        Predictions(
+            np.array(probabilities, np.float32).reshape(-1, len(names)),
+            results.classes,
+            tuple(str(row.record["image"]) for row in rows),
+        ),
+        tuple(row.position or () for row in rows),
+        np.array([row.record["object"] for row in rows], np.int64),
+        np.array([row.is_unsure for row in rows], bool) if has_threshold else None,
+        () if image is None else tuple(image.axes[axis].lower() for axis in image.leading),
     )
 
 
@@ -120,7 +177,7 @@ def winner(row: ImageResult) -> str:
 
 def full_name(results: Results, number: int) -> str:
     """Name what a row is about: the image, and which plane of it."""
-    title = "" if results.request.image is None else results.request.image.title
+    title = "" if results.request.image is None else results.title
     if not results.is_stack:
         return title
     where = plane_name(results, number)
@@ -131,10 +188,19 @@ def plane_name(results: Results, number: int) -> str:
     """Name a row in a few words."""
     image = results.request.image
     record = results.rows[number].record
+    own = f"object {record['object']}" if "object" in record and image is not None else ""
+    position = results.position(number)
+    if own and not position:
+        return own
+    where = _plane_name(results, record, position)
+    return f"{where}, {own}" if own else where
+
+
+def _plane_name(results: Results, record: dict[str, Any], position: Position | None) -> str:
+    image = results.request.image
     described = _describe(record)
     if described:
         return described
-    position = results.position(number)
     if image is None or not position:
         return _below(results.request.folder, str(record["image"]))
     if image.files:
@@ -189,7 +255,7 @@ def save_table(results: Results, path: str) -> None:
     from napari_cellclf.io.tables import PredictionWriter
 
     if not results.records:
-        raise InputError("none of the images was classified, so there is no row to write")
+        raise InputError(f"none of the {results.noun}s was classified, so there is no row to write")
     # Where the command line has it; what else there is comes behind.
     extra = ["unsure"] if "unsure" in results.records[0] else []
     with PredictionWriter(path, results.classes, extra) as writer:
@@ -209,21 +275,25 @@ def summary_message(
 
     `removed`: whether the image was; `shown`: whether the form still asks what the run was about.
     """
-    images = f"{summary.done} image" + ("" if summary.done == 1 else "s")
-    if summary.cancelled:
+    noun = results.noun
+    images = f"{summary.done} {noun}" + ("" if summary.done == 1 else "s")
+    if summary.cancelled and results.of_objects:
+        text = f"Stopped: {images} were classified."
+    elif summary.cancelled:
         text = f"Stopped: {summary.done} of {summary.total} images were classified."
     else:
         text = f"Classified {images} in {seconds:.1f} s on {device_in_words(summary.device)}."
     if summary.failed == 1 and summary.total == 1:
         text = f"The image was not classified: {results.rows[0].error}"
     elif summary.failed and not summary.done and not summary.cancelled:
-        text = f"None of the {summary.failed} images could be classified; hold the mouse over"
+        text = f"None of the {summary.failed} {noun}s could be classified; hold the mouse over"
         text += " their rows to see why."
     elif summary.failed:
         text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
     if removed:
-        title = "The image" if results.request.image is None else results.request.image.title
-        text += f" {title} was removed meanwhile; its predictions are only here, to be saved."
+        text += (
+            f" {results.title} was removed meanwhile; its predictions are only here, to be saved."
+        )
     text += "".join(f" {note[:1].upper()}{note[1:]}." for note in summary.notes)
     return text if shown or removed else text + where_kept(results)
 
@@ -231,7 +301,7 @@ def summary_message(
 def where_kept(results: Results) -> str:
     """Say what to choose to see predictions that are not shown."""
     request = results.request
-    subject = request.folder if request.image is None else request.image.title
+    subject = request.folder if request.image is None else results.title
     return f" To see the predictions, choose {request.model.title} and {subject} as they were."
 
 
@@ -240,7 +310,7 @@ def failure_message(results: Results | None, message: str, *, shown: bool) -> st
     count = 0 if results is None else len(results.records)
     if results is None or not count:
         return message
-    kept = f"{count} image was" if count == 1 else f"{count} images were"
+    kept = f"{count} {results.noun} was" if count == 1 else f"{count} {results.noun}s were"
     text = f"{message} Before that, {kept} classified; these predictions are kept."
     return text if shown else text + where_kept(results)
 

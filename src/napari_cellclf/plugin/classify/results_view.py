@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.plugin.bench.results_table import ResultsTable
+from napari_cellclf.plugin.classify.objects_view import ObjectsView
 from napari_cellclf.plugin.classify.results import Results, full_name, predicted_rows, winner
 from napari_cellclf.plugin.shared.controls import NameLabel, WrappedLabel, plain_label
 from napari_cellclf.plugin.shared.messages import percent
@@ -46,6 +47,7 @@ class ResultsView(QWidget):
         self._winner.setFont(font)
         self._about = WrappedLabel()
         self.bars = Bars()
+        self.objects = ObjectsView()
         self.table = ResultsTable()
         self.table.row_chosen.connect(self.row_chosen)
         # A double click, or Enter.
@@ -65,7 +67,7 @@ class ResultsView(QWidget):
         buttons.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self._winner, self._about, self.bars):
+        for widget in (self.objects, self._winner, self._about, self.bars):
             column.addWidget(widget)
         column.addWidget(self.table, 1)
         column.addLayout(buttons)
@@ -108,7 +110,9 @@ class ResultsView(QWidget):
         self._about.setVisible(row is not None)
         self.open.setEnabled(row is not None)
         self.bars.show_classes(top[:N_BARS])
-        if number is not None:
+        if results is not None and number is not None:
+            if number >= self.table.rows.known_rows:
+                self.catch_up()
             self.table.choose(number)
 
     def selected_row(self) -> int | None:

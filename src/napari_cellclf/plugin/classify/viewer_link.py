@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.plugin.bench.object_features import Position
-from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, Placing
+from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
 from napari_cellclf.plugin.napari_layers import KEY
 from napari_cellclf.plugin.reader import image_title, open_image
 
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
     import napari
 
 #: Events of the layer list after which the choice of images may be another one.
-_LAYER_EVENTS = ("inserted", "removed", "reordered", "name", "data", "axis_labels", "visible")
+_LAYER_EVENTS = (
+    "inserted", "removed", "reordered", "name", "data", "axis_labels", "visible", "scale",
+    "translate", "affine",
+)  # fmt: skip
+#: Kinds of layers that can hold objects.
+_OBJECTS = ("labels", "points", "shapes")
+#: Fraction of the canvas that an object takes when the view moves to it, at least and at most.
+_SMALLEST, _LARGEST, _BEST = 0.08, 0.6, 0.2
 _TEXT = "napari_cellclf"
 
 
@@ -34,7 +42,7 @@ class ViewerLink:
         on_layers: Callable[[], None],
         on_slider: Callable[[], None],
     ) -> None:
-        self._viewer = viewer
+        self.viewer = viewer
         self._on_layers = on_layers
         self._on_slider = on_slider
         # How often the pixels of a layer were replaced, which its identity does not tell.
@@ -47,17 +55,17 @@ class ViewerLink:
 
     def disconnect(self) -> None:
         """Let go of the viewer: no more calls, no text on the canvas."""
-        self._viewer.layers.events.disconnect(self._layers_changed)
-        self._viewer.layers.selection.events.changed.disconnect(self._selection_changed)
-        self._viewer.dims.events.point.disconnect(self._slider_moved)
-        self._viewer.dims.events.ndisplay.disconnect(self._slider_moved)
-        self._viewer.canvas.overlays.pop(_TEXT, None)
+        self.viewer.layers.events.disconnect(self._layers_changed)
+        self.viewer.layers.selection.events.changed.disconnect(self._selection_changed)
+        self.viewer.dims.events.point.disconnect(self._slider_moved)
+        self.viewer.dims.events.ndisplay.disconnect(self._slider_moved)
+        self.viewer.canvas.overlays.pop(_TEXT, None)
 
     def layers(self) -> list[LayerInfo]:
         """Describe the image layers, in the order of the layer list."""
         from napari.layers import Image
 
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        layers = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         for layer in layers:
             if layer.unique_id not in self._files:
                 self._files[layer.unique_id] = files_of(layer)
@@ -66,13 +74,24 @@ class ViewerLink:
             for layer in layers
         ]
 
+    def object_layers(self) -> list[ObjectsChoice]:
+        """Describe the layers that can hold objects, in the order of the layer list."""
+        return [
+            _describe_objects(one) for one in self.viewer.layers if one._type_string in _OBJECTS
+        ]
+
+    def objects_source(self, choice: ObjectsChoice, image: ImageChoice) -> ObjectsSource | None:
+        """Return the objects of a layer; None if it is gone."""
+        layer = self.find(choice.key)
+        return None if layer is None else ObjectsSource(choice, image, _objects_data(layer))
+
     def selected(self) -> set[Hashable]:
         """Return the identities of the selected layers."""
-        return {layer.unique_id for layer in self._viewer.layers.selection}
+        return {layer.unique_id for layer in self.viewer.layers.selection}
 
     def arrays(self, choice: ImageChoice) -> tuple[Any, ...] | None:
         """Return the data of an image's layers at full resolution; None if one is gone."""
-        found = [self._find(info.key) for info in choice.layers]
+        found = [self.find(info.key) for info in choice.layers]
         if any(layer is None for layer in found):
             return None
         return tuple(layer.data[0] if layer.multiscale else layer.data for layer in found)
@@ -84,16 +103,16 @@ class ViewerLink:
 
     def write_metadata(self, keys: Iterable[Hashable], summary: dict[str, Any]) -> None:
         """Write a run's predictions into the metadata of layers."""
-        for layer in filter(None, map(self._find, keys)):
+        for layer in filter(None, map(self.find, keys)):
             known = layer.metadata.get(KEY) or {}
             layer.metadata = {**layer.metadata, KEY: {**known, "result": summary}}
 
     def position(self, choice: ImageChoice) -> Position | None:
         """Return which plane of an image is looked at."""
-        layer = next((self._find(info.key) for info in choice.layers if self._seen(info.key)), None)
+        layer = next((self.find(info.key) for info in choice.layers if self._seen(info.key)), None)
         if layer is None:
             return None
-        dims = self._viewer.dims
+        dims = self.viewer.dims
         offset = dims.ndim - layer.ndim
         if any(axis + offset in dims.displayed for axis in choice.leading):
             return None
@@ -102,15 +121,35 @@ class ViewerLink:
 
     def go_to(self, choice: ImageChoice, position: Position) -> None:
         """Move the sliders to a plane."""
-        layer = self._find(choice.layers[0].key)
+        layer = self.find(choice.layers[0].key)
         if layer is None:
             return
         data = np.zeros(layer.ndim)
         data[list(choice.leading)] = position
         world = layer.data_to_world(data)
-        offset = self._viewer.dims.ndim - layer.ndim
+        offset = self.viewer.dims.ndim - layer.ndim
         axes = [axis + offset for axis in choice.leading]
-        self._viewer.dims.set_point(axes, [world[axis] for axis in choice.leading])
+        self.viewer.dims.set_point(axes, [world[axis] for axis in choice.leading])
+
+    def look_at(self, choice: ImageChoice, centre: tuple[float, float], size: float) -> None:
+        """Move the view to a place in the plane that is shown.
+
+        `centre`: y, x in pixels of the image; `size`: pixels that are to be seen of it.
+        """
+        layer, viewer = self.find(choice.layers[0].key), self.viewer
+        if layer is None or viewer.dims.ndisplay != 2:
+            return
+        data = np.zeros(layer.ndim)
+        data[-2:] = centre
+        world = layer.data_to_world(data)
+        extent = np.abs(np.subtract(layer.data_to_world(data + 1), world)).max() * size
+        shown = [axis - (viewer.dims.ndim - layer.ndim) for axis in viewer.dims.displayed]
+        if min(shown) < 0:
+            return
+        camera, canvas = viewer.scene.camera, min(viewer.canvas.size)
+        if not _SMALLEST <= camera.zoom * extent / canvas <= _LARGEST:
+            camera.zoom = _BEST * canvas / max(extent, 1e-9)
+        camera.center = (0, *(world[axis] for axis in shown))
 
     def open_image(self, path: Path, plane: Mapping[str, int], naming: str | None) -> None:
         """Show a file alone, opened unless it is open, and move the sliders to a plane of it.
@@ -120,30 +159,30 @@ class ViewerLink:
         from napari.layers import Layer
 
         place = str(path.resolve())
-        layers = [one for one in self._viewer.layers if _opened_from(one) == place]
+        layers = [one for one in self.viewer.layers if _opened_from(one) == place]
         if not layers:
             read = open_image(path, image_title(path, naming), naming)
-            layers = [self._viewer.add_layer(Layer.create(*one)) for one in read]
-        for layer in self._viewer.layers:
+            layers = [self.viewer.add_layer(Layer.create(*one)) for one in read]
+        for layer in self.viewer.layers:
             # Channels are added up on the screen: those of another image would be, too.
             layer.visible = layer in layers
-        self._viewer.layers.selection = set(layers)
+        self.viewer.layers.selection = set(layers)
         first, axes = layers[0], layers[0].metadata[KEY]["axes"]
-        offset = self._viewer.dims.ndim - first.ndim
+        offset = self.viewer.dims.ndim - first.ndim
         data = np.zeros(first.ndim)
         for letter, index in plane.items():
             data[axes.index(letter)] = index
         world = first.data_to_world(data)
         for letter in plane:
             axis = axes.index(letter)
-            self._viewer.dims.set_point(axis + offset, world[axis])
-        self._viewer.reset_view(layers=layers)
+            self.viewer.dims.set_point(axis + offset, world[axis])
+        self.viewer.reset_view(layers=layers)
 
     def show_text(self, text: str) -> None:
         """Show a text on the canvas, beside whatever text others show."""
         from napari.components.overlays import TextOverlay
 
-        overlays = self._viewer.canvas.overlays
+        overlays = self.viewer.canvas.overlays
         if _TEXT not in overlays:
             overlays[_TEXT] = TextOverlay(position="top_left", font_size=14, visible=False)
         overlay = overlays[_TEXT]
@@ -151,16 +190,17 @@ class ViewerLink:
             overlay.text = text
         overlay.visible = bool(text)
 
-    def _find(self, key: Hashable) -> Any:
-        return next((layer for layer in self._viewer.layers if layer.unique_id == key), None)
+    def find(self, key: Hashable) -> Any:
+        """Return a layer by its identity; None if it is gone."""
+        return next((layer for layer in self.viewer.layers if layer.unique_id == key), None)
 
     def _seen(self, key: Hashable) -> bool:
-        layer = self._find(key)
+        layer = self.find(key)
         return layer is not None and bool(layer.visible)
 
     def _layers_changed(self, event: Any) -> None:
         if event.type == "data":
-            self._versions[self._viewer.layers[event.index].unique_id] += 1
+            self._versions[self.viewer.layers[event.index].unique_id] += 1
         if event.type in _LAYER_EVENTS:
             self._on_layers()
 
@@ -192,6 +232,42 @@ def _as_napari_sorts(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split("([0-9]+)", name)]
 
 
+def _describe_objects(layer: Any) -> ObjectsChoice:
+    is_labels = layer._type_string == "labels"
+    data = layer.data[0] if is_labels and layer.multiscale else layer.data
+    path = layer.source.path
+    return ObjectsChoice(
+        layer.unique_id,
+        layer.name,
+        layer._type_string,
+        tuple(data.shape) if is_labels else (len(data), layer.ndim),
+        _placing(layer),
+        None if path is None else str(path),
+    )
+
+
+def _objects_data(layer: Any) -> Any:
+    if layer._type_string == "labels":
+        return layer.data[0] if layer.multiscale else layer.data
+    return [np.array(one) for one in layer.data]
+
+
+def _placing(layer: Any) -> Placing:
+    origin = np.array(layer.data_to_world(np.zeros(layer.ndim)))
+    columns = [np.array(layer.data_to_world(unit)) - origin for unit in np.eye(layer.ndim)]
+    return Placing(tuple(origin.tolist()), tuple(map(tuple, np.stack(columns, 1).tolist())))
+
+
+def _pixel_size(layer: Any) -> tuple[float, float] | None:
+    """Return height and width of a pixel in micrometres, where the layer says what they are."""
+    sides = []
+    for scale, unit in zip(layer.scale[-2:], layer.units[-2:], strict=True):
+        if not unit.is_compatible_with("um"):
+            return None
+        sides.append(float((scale * unit).to("um").magnitude))
+    return sides[0], sides[1]
+
+
 def _describe(layer: Any, version: int, files: tuple[str, ...]) -> LayerInfo:
     data = layer.data[0] if layer.multiscale else layer.data
     known = layer.metadata.get(KEY) or {}
@@ -205,4 +281,6 @@ def _describe(layer: Any, version: int, files: tuple[str, ...]) -> LayerInfo:
         None if layer.source.path is None else str(layer.source.path),
         version,
         files,
+        _placing(layer),
+        _pixel_size(layer),
     )

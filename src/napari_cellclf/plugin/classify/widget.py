@@ -21,6 +21,8 @@ from napari_cellclf.plugin.classify.job import (
     Status,
     Summary,
 )
+from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
+from napari_cellclf.plugin.classify.objects_link import ObjectsLink
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     folder_question,
@@ -49,6 +51,9 @@ from napari_cellclf.plugin.shared.preferences import share_registries
 if TYPE_CHECKING:
     import napari
 
+#: Steps of the progress bar for one image.
+_PARTS = 100
+
 
 class ClassifyWidget(DockedWidget):
     """Choose a model and an image, press *Classify*, see the predicted class."""
@@ -59,6 +64,7 @@ class ClassifyWidget(DockedWidget):
         self.runner = JobRunner(self)
         self._image = ImageForm(self.form)
         self._link: ViewerLink | None = None
+        self._objects: ObjectsLink | None = None
         self._model = ModelProcess()
         self._book = ResultsBook()
         self._shown: Results | None = None
@@ -76,6 +82,8 @@ class ClassifyWidget(DockedWidget):
         self._connect()
         link = ViewerLink(napari_viewer, self._soon.start, self._show_prediction)
         self._link = link
+        self._objects = ObjectsLink(self.form.results.objects, link)
+        self._objects.picked.connect(self._on_picked)
         self.destroyed.connect(link.disconnect)
         self.destroyed.connect(self._model.shut_down)
         share_registries()
@@ -86,9 +94,9 @@ class ClassifyWidget(DockedWidget):
         """Read the viewer's layers again and fill in the form."""
         if self._link is None:
             return
-        layers = self._link.layers()
-        self._book.forget_others({layer.key for layer in layers})
-        self._image.refresh(layers, self._link.selected(), self.form.model.current())
+        layers, objects = self._link.layers(), self._link.object_layers()
+        self._book.forget_others([*(one.key for one in layers), *(one.key for one in objects)])
+        self._image.refresh(layers, objects, self._link.selected(), self.form.model.current())
         self._on_form()
 
     def _catch_up(self) -> None:
@@ -112,7 +120,7 @@ class ClassifyWidget(DockedWidget):
         if arrays is None:
             self._say("The image was removed; choose another one.", wrong=True)
             return False
-        self._start(Job(request, arrays, self._model))
+        self._start(Job(request, arrays, self._model, self._source(request)))
         return True
 
     def save_csv(self, results: Results, path: str) -> bool:
@@ -133,6 +141,9 @@ class ClassifyWidget(DockedWidget):
         self.form.naming.shut_down()
         self._model.shut_down()
         self._soon.stop()
+        if self._objects is not None:
+            self._objects.close()
+            self._objects = None
         if self._link is not None:
             self._link.disconnect()
             self._link = None
@@ -154,6 +165,7 @@ class ClassifyWidget(DockedWidget):
         form.results.row_chosen.connect(self._on_row_chosen)
         form.results.save_wanted.connect(self._on_save)
         form.results.open_wanted.connect(self._on_open)
+        form.results.objects.again_wanted.connect(self.classify)
         self._image.changed.connect(self._on_form)
         runner.status.connect(self._on_status)
         runner.progress.connect(self._on_progress)
@@ -170,22 +182,33 @@ class ClassifyWidget(DockedWidget):
         if self.form.tabs.currentIndex() == FOLDER_TAB:
             return plan_folder(model, self.form.folder.path(), self.form.naming.naming())
         image = self._image
-        return plan(model, image.choice(), image.sources(), image.proposed())
+        return plan(model, image.choice(), image.sources(), image.proposed(), image.objects())
 
     def _question(self) -> Hashable:
         """Identify what the form asks, also where it cannot be done now."""
         model, form = self.form.model.current(), self.form
         if form.tabs.currentIndex() == FOLDER_TAB:
             return folder_question(model, form.folder.path(), form.naming.naming())
-        return layers_question(model, self._image.choice(), self._image.sources())
+        objects = self._image.objects()
+        return layers_question(
+            model,
+            self._image.choice(),
+            self._image.sources(),
+            objects if isinstance(objects, ObjectsChoice) else None,
+        )
 
     def _arrays(self, request: ClassifyRequest) -> tuple[object, ...] | None:
         if request.image is None:
             return ()
         return None if self._link is None else self._link.arrays(request.image)
 
+    def _source(self, request: ClassifyRequest) -> ObjectsSource | None:
+        if request.objects is None or request.image is None or self._link is None:
+            return None
+        return self._link.objects_source(request.objects, request.image)
+
     def _start(self, job: Job) -> None:
-        self._book.begin(Results(job.request))
+        self._book.begin(Results(job.request, source=job.objects))
         self._started = time.perf_counter()
         self._set_running(True)
         self._show_prediction()
@@ -244,8 +267,9 @@ class ClassifyWidget(DockedWidget):
         self._say(status.text)
 
     def _on_progress(self, progress: Progress) -> None:
-        self.form.progress.setRange(0, progress.total)
-        self.form.progress.setValue(progress.done)
+        # A large image, or one of many objects, is a step that takes long.
+        self.form.progress.setRange(0, progress.total * _PARTS)
+        self.form.progress.setValue(round((progress.done + progress.part) * _PARTS))
 
     def _on_row(self, row: ImageResult) -> None:
         results = self._book.running
@@ -290,6 +314,9 @@ class ClassifyWidget(DockedWidget):
             return True
         if self._link is None:
             return False
+        if self._objects is not None and results.of_objects:
+            there = len(self._link.intact(image)) == len(image.layers)
+            return self._objects.write(results, self._link.position(image)) and there
         intact = self._link.intact(image)
         self._link.write_metadata(intact, layer_summary(results))
         return len(intact) == len(image.layers)
@@ -301,7 +328,15 @@ class ClassifyWidget(DockedWidget):
         position = results.position(number)
         if results.request.image is not None and position is not None and self._link is not None:
             self._link.go_to(results.request.image, position)
+        if results.of_objects and self._objects is not None:
+            self._objects.select(results, number)
         self.form.results.show_row(results, number)
+
+    def _on_picked(self, number: int) -> None:
+        """Show an object that was picked in the viewer, in the table, too."""
+        if self._shown is not None:
+            self.form.results.show_row(self._shown, number)
+            self._show_prediction()
 
     def _on_open(self, number: int) -> None:
         """Open the image of a row of a folder."""
@@ -331,6 +366,11 @@ class ClassifyWidget(DockedWidget):
         if results is not self._shown:
             self._shown = results
             self.form.results.show_results(results)
+        running = results is not None and results is self._book.running
+        if self._objects is not None and self._link is not None:
+            image = None if results is None else results.request.image
+            self._objects.watch(results, running)
+            self._objects.show_plane(None if image is None else self._link.position(image))
         number = None if results is None else self._number(results)
         self.form.results.show_row(results, number)
         self.form.command.show_command("" if results is None else results.request.command)
@@ -345,6 +385,10 @@ class ClassifyWidget(DockedWidget):
             clicked = self.form.results.selected_row()
             return (clicked or 0) if results.rows else None
         position = None if self._link is None else self._link.position(image)
+        if results.of_objects:
+            clicked = self.form.results.selected_row()
+            there = clicked is not None and results.position(clicked) == position
+            return clicked if there or results is self._book.orphan else None
         if position is None:
             return 0 if results is self._book.orphan and results.rows else None
         return results.at(position)
