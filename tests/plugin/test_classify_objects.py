@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -296,7 +298,7 @@ print(json.dumps({i: p.tolist() for i, p in zip(found.ids, found.probabilities)}
 """
 
 
-def test_widget_and_console_agree(
+def test_widget_command_line_and_console_agree(
     open_widget: OpenWidget, qtbot: Any, tmp_path: Path, run_python: Callable[..., str]
 ) -> None:
     from tifffile import imwrite
@@ -315,3 +317,18 @@ def test_widget_and_console_agree(
     assert list(in_widget) == list(console)
     for name, (dividing, resting) in console.items():
         assert (in_widget[name]["p_dividing"], in_widget[name]["p_resting"]) == (dividing, resting)
+    command = shlex.split(widget.form.command.text())
+    assert command[:2] == ["cellclf", "predict"]
+    assert command[command.index("--objects") + 1] == str(mask_path)
+    run = "import sys; from napari_cellclf.cli import main; sys.exit(main(sys.argv[1:]))"
+    command[command.index("--out") + 1] = str(tmp_path / "predictions.csv")
+    run_python(run, *command[1:])
+    saved = tmp_path / "widget.csv"
+    assert widget.save_csv(widget._shown, str(saved))
+    tables = []
+    for path in (tmp_path / "predictions.csv", saved):
+        with path.open(newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    for theirs, ours in zip(*tables, strict=True):
+        shared = ("image", "label", "confidence", "p_dividing", "p_resting", "object", "y", "x")
+        assert [theirs[name] for name in shared] == [ours[name] for name in shared]
