@@ -148,15 +148,6 @@ def test_rows_that_come_later_are_sorted_in(qtbot: Any, table: ResultsTable) -> 
     assert texts(table) == [f"row {number}" for number in (1, 5, 3, 0, 4, 2)]
 
 
-def test_a_digit_names_a_class(qtbot: Any, table: ResultsTable) -> None:
-    table.show_rows(rows())
-    told: list[int] = []
-    table.class_pressed.connect(told.append)
-    qtbot.keyClick(table, Qt.Key.Key_3)
-    qtbot.keyClick(table, Qt.Key.Key_1, Qt.KeyboardModifier.ControlModifier)
-    assert told == [2]
-
-
 def test_a_hundred_thousand_rows(qtbot: Any, table: ResultsTable) -> None:
     many = rows(100_000)
     table.show_rows(many)

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_cellclf.core.calibration import is_unsure
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_cellclf.core.collection import Collection
+    from napari_cellclf.core.predictions import Predictions
 
 #: Instead of the number of a class: there is none.
 NONE = -1
@@ -38,6 +43,8 @@ class RowFilter:
     predicted: int | None = None
     known: int | None = None
     unsure: bool = False
+    #: Not unsure.
+    sure: bool = False
     wrong: bool = False
     group: str | None = None
     text: str = ""
@@ -76,10 +83,14 @@ class PredictedRows:
         return bool((self.known >= 0).any())
 
     @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which rows have a label and a prediction."""
+        return np.asarray((self.known >= 0) & (self.predicted >= 0))
+
+    @property
     def wrong(self) -> NDArray[np.bool_]:
         """Which rows are predicted to be of another class than they are."""
-        judged = (self.known >= 0) & (self.predicted >= 0)
-        return np.asarray(judged & (self.known != self.predicted))
+        return np.asarray(self.judged & (self.known != self.predicted))
 
     def shown(
         self,
@@ -117,14 +128,50 @@ class PredictedRows:
 
     def confusion(self) -> NDArray[np.int64]:
         """Count rows by known class (rows) and predicted class (columns)."""
-        judged = (self.known >= 0) & (self.predicted >= 0)
         n = len(self.classes)
-        flat = np.bincount(self.known[judged] * n + self.predicted[judged], minlength=n * n)
+        flat = np.bincount((self.known * n + self.predicted)[self.judged], minlength=n * n)
         return flat.reshape(n, n)
 
-    def with_known(self, classes: tuple[str, ...], known: NDArray[np.int64]) -> PredictedRows:
-        """Return the same predictions beside other labels."""
-        return replace(self, classes=classes, known=known)
+    def beside(self, labels: Sequence[str], classes: Sequence[str]) -> PredictedRows:
+        """Return the same predictions beside other labels.
+
+        `labels`: of each row; empty without one. `classes`: the model's, and before those that only
+        labels name, further ones.
+        """
+        names = tuple(dict.fromkeys([*classes, *filter(None, labels)]))
+        places = {name: number for number, name in enumerate(names)}
+        known = np.array([places.get(label, NONE) for label in labels], np.int64)
+        return replace(self, classes=names, known=known)
+
+    def words(self, which: RowFilter) -> str:
+        """Say in a few words which rows a filter shows."""
+        if which.known is not None and which.predicted is not None:
+            return f"{self.classes[which.known]} predicted as {self.classes[which.predicted]}"
+        said = [
+            which.group or "",
+            "not classified" if which.predicted == NONE else "",
+            "" if which.predicted in (None, NONE) else self.classes[which.predicted],
+            "unsure" if which.unsure else "",
+            "mistakes" if which.wrong else "",
+        ]
+        return ", ".join(filter(None, said))
+
+    def summary(self) -> str:
+        """Say in a sentence or two what was predicted."""
+        counted, unsure, failed = self.counts()
+        n, noun = int(counted.sum()) + unsure, self.title.lower()
+        said = [
+            f"{n:,} {noun}{'s' * (n != 1)} predicted",
+            f"{unsure:,} unsure" if unsure else "",
+            f"{failed:,} not classified" if failed else "",
+        ]
+        text = ", ".join(filter(None, said))
+        judged = int(self.judged.sum())
+        if not judged:
+            return f"{text}."
+        right = judged - int(self.wrong.sum())
+        share = f"{right / judged:.1%}".replace("%", " %")
+        return f"{text}. Of {judged:,} labelled, {right:,} are predicted right ({share})."
 
     def _passes(self, which: RowFilter) -> NDArray[np.bool_]:
         there = np.ones(len(self), bool)
@@ -134,6 +181,8 @@ class PredictedRows:
             there &= self.known == which.known
         if which.unsure:
             there &= self.unsure
+        if which.sure:
+            there &= ~self.unsure
         if which.wrong:
             there &= self.wrong
         if which.group is not None and self.groups is not None:
@@ -156,3 +205,33 @@ class PredictedRows:
         if by is SortBy.MISTAKES:
             return np.where(self.wrong, -1 - confidence, confidence)
         return confidence
+
+
+def rows_of(
+    collection: Collection, predictions: Predictions, unsure_below: float | None = None
+) -> tuple[PredictedRows, NDArray[np.float32]]:
+    """Bring predictions into the order of a collection's rows, by their ids.
+
+    Returns also the probabilities, shape (N, K), of NaN for rows that were not classified.
+    """
+    n = len(collection)
+    found = map(collection.row_of, predictions.ids)
+    numbers = np.array([NONE if at is None else at for at in found], np.intp)
+    probabilities = np.full((n, len(predictions.classes)), np.nan, np.float32)
+    probabilities[numbers[numbers >= 0]] = predictions.probabilities[numbers >= 0]
+    judged = np.asarray(~np.isnan(probabilities).any(axis=1))
+    best = np.where(judged[:, None], probabilities, 0)
+    confidence = np.asarray(best.max(axis=1, initial=0))
+    unsure = np.zeros(n, bool)
+    if unsure_below is not None:
+        unsure = judged & np.array(is_unsure(confidence, unsure_below))
+    rows = PredictedRows(
+        predictions.classes,
+        collection.ids,
+        np.where(judged, best.argmax(axis=1), NONE),
+        confidence,
+        unsure,
+        np.full(n, NONE),
+        title="Object" if collection.has_objects else "Image",
+    )
+    return rows, probabilities

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
-from qtpy.QtGui import QColor, QKeyEvent, QResizeEvent
+from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_cellclf.core.class_colours import class_colours
@@ -40,6 +40,12 @@ class ResultsModel(QAbstractTableModel):
         self._rows = rows
         self._arrange()
         self.endResetModel()
+
+    def refresh(self, rows: PredictedRows) -> None:
+        """Show what has become known of the same rows; they stay where they are."""
+        self._rows = rows
+        last = self.index(len(self._order) - 1, len(_HEADERS) - 1)
+        self.dataChanged.emit(self.index(0, 0), last)
 
     def grow(self, rows: PredictedRows) -> None:
         """Show the rows that were added behind those that there were; sorted in when asked to."""
@@ -171,8 +177,6 @@ class ResultsTable(QTableView):
     row_chosen = Signal(int)
     #: A row was double-clicked, or Enter was pressed on it; carries its number.
     row_activated = Signal(int)
-    #: A digit was pressed: the class at that place, counted from 0, is right for the chosen rows.
-    class_pressed = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -194,6 +198,12 @@ class ResultsTable(QTableView):
         """Show other rows."""
         self.rows.show(rows)
         self.setColumnHidden(_KNOWN, rows is None or not rows.has_known)
+        self.fit_columns()
+
+    def refresh_rows(self, rows: PredictedRows) -> None:
+        """Show what has become known of the same rows, in the order in which they are."""
+        self.rows.refresh(rows)
+        self.setColumnHidden(_KNOWN, not rows.has_known)
         self.fit_columns()
 
     def grow(self, rows: PredictedRows) -> None:
@@ -225,15 +235,6 @@ class ResultsTable(QTableView):
     def reset_sorting(self) -> None:
         """Go back to the order of the images."""
         self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:
-        """Take a digit for a class."""
-        if event is not None and not event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier:
-            digit = event.key() - Qt.Key.Key_1
-            if 0 <= digit < 9:
-                self.class_pressed.emit(digit)
-                return
-        super().keyPressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Keep the chosen row in view."""

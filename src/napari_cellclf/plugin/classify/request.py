@@ -71,8 +71,6 @@ class ClassifyRequest:
     image: ImageChoice | None = None
     #: Or the folder (or table) whose images to classify.
     folder: str | None = None
-    #: The layer whose objects to classify, for a model of objects.
-    objects: ObjectsChoice | None = None
     #: The channel mapping of `image`.
     sources: Sources = field(default=())
     #: The command line that does the same; empty if there is none.
@@ -81,6 +79,8 @@ class ClassifyRequest:
     naming: str | None = None
     #: What the predictions belong to: they are shown while the form asks exactly this.
     question: Hashable = None
+    #: The layer whose objects to classify, for a model of objects.
+    objects: ObjectsChoice | None = None
 
     @property
     def mapping(self) -> dict[str, str | None] | None:

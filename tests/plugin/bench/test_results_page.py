@@ -1,0 +1,229 @@
+"""The page of results in a real window: counts, mistakes, corrections, by keys and by mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from simulated_rows import make_objects, make_rows, true_class
+
+from napari_cellclf.core.labelling import LabelBook
+from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.plugin.bench.results_page import TABLE, ResultsPage
+
+LEFT = Qt.MouseButton.LeftButton
+CLASSES = ("dim", "mid", "bright")
+#: Predicted as "dim", whatever they are.
+WRONG = {4: 0.95, 11: 0.65, 17: 0.80}
+
+
+def predictions_of(collection: Any, n: int) -> Predictions:
+    """Predict the true class of all rows but three, and of one row nothing."""
+    probabilities = np.full((n, 3), 0.05, np.float32)
+    for number in range(n):
+        probabilities[number, CLASSES.index(true_class(number))] = 0.9
+    for number, sure in WRONG.items():
+        probabilities[number] = sure, (1 - sure) / 2, (1 - sure) / 2
+    probabilities[5] = 0.34, 0.33, 0.33
+    kept = [number for number in range(n) if number != 7]
+    # As a run gives them: by id, in another order.
+    kept.reverse()
+    return Predictions(probabilities[kept], CLASSES, tuple(collection.ids[one] for one in kept))
+
+
+@pytest.fixture
+def open_page(qtbot: Any) -> Iterator[Callable[..., tuple[ResultsPage, LabelBook]]]:
+    opened = []
+
+    def opener(n: int = 30, labelled: int = 20) -> tuple[ResultsPage, LabelBook]:
+        page, book, collection = ResultsPage(), LabelBook("me"), make_rows(n)
+        for number in range(labelled):
+            book.label([collection.ids[number]], true_class(number))
+        qtbot.addWidget(page)
+        page.resize(360, 800)
+        page.show()
+        qtbot.waitExposed(page)
+        page.activateWindow()
+        page.show_results(collection, predictions_of(collection, n), unsure_below=0.5, book=book)
+        opened.append(page)
+        return page, book
+
+    yield opener
+    for page in opened:
+        page.shut_down()
+
+
+def click_cell(qtbot: Any, table: Any, row: int, column: int) -> None:
+    """Click a number."""
+    place = table.visualItemRect(table.item(row, column)).center()
+    qtbot.mouseClick(table.viewport(), LEFT, pos=place)
+
+
+def shown(page: ResultsPage) -> list[int]:
+    """Return the rows of the gallery, which must be those of the table."""
+    rows = sorted(page.gallery.rows.shown.tolist())
+    assert sorted(page.table.rows.order.tolist()) == rows
+    return rows
+
+
+def test_before_anything_is_classified(qtbot: Any) -> None:
+    page = ResultsPage()
+    qtbot.addWidget(page)
+    page.show()
+    assert "are shown here" in page.summary.text()
+    assert not page.save.isEnabled()
+    assert not page.retrain.isEnabled()
+    page.shut_down()
+
+
+def test_it_counts_and_says_what_is_wrong(open_page: Any) -> None:
+    page, _ = open_page()
+    assert page.summary.text() == (
+        "29 images predicted, 1 unsure, 1 not classified. Of 19 labelled, 15 are predicted right "
+        "(78.9 %)."
+    )
+    counted = page.counts.texts()[0]
+    assert counted[3:] == ["1", "1"]
+    assert sum(map(int, counted)) == 30
+    assert page.confusion_section.isVisible()
+    page.confusion_section.unfold(True)
+    assert page.minimumSizeHint().width() <= 360
+    # A prediction that is unsure counts as what it is.
+    wrong = [*WRONG, 5]
+    assert sum(true_class(number) != "dim" for number in wrong) == 4
+
+
+def test_groups_are_counted_and_choose_rows(open_page: Any, qtbot: Any) -> None:
+    page, _ = open_page()
+    page.group.setCurrentIndex(page.group.findData("plate"))
+    texts = page.counts.texts()
+    assert [page.counts.verticalHeaderItem(at).text() for at in range(5)] == [
+        "all", "P0", "P1", "P2", "P3",
+    ]  # fmt: skip
+    click_cell(qtbot, page.counts, 2, 0)
+    rows = shown(page)
+    assert len(rows) == int(texts[2][0])
+    assert all(number % 4 == 1 for number in rows)
+    # The unsure one is counted apart, and found there.
+    click_cell(qtbot, page.counts, 0, 3)
+    assert shown(page) == [5]
+    click_cell(qtbot, page.counts, 0, 4)
+    assert shown(page) == [7]
+    # The same number again lets go; so does the gallery's own button.
+    click_cell(qtbot, page.counts, 0, 4)
+    assert len(shown(page)) == 30
+    page.counts.setFocus()
+    page.counts.setCurrentCell(1, 1)
+    qtbot.keyClick(page.counts, Qt.Key.Key_Return)
+    assert 0 < len(shown(page)) < 10
+    page.gallery.show_only(None)
+    assert len(shown(page)) == 30
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: Any, qtbot: Any) -> None:
+    page, _ = open_page()
+    page.confusion_section.unfold(True)
+    names = [page.confusion.verticalHeaderItem(at).text() for at in range(3)]
+    row, column = names.index(true_class(4)), names.index("dim")
+    click_cell(qtbot, page.confusion, row, column)
+    assert set(shown(page)) == {n for n in (*WRONG, 5) if true_class(n) == true_class(4)}
+    qtbot.mouseClick(page.only_unsure, LEFT, pos=QPoint(8, page.only_unsure.height() // 2))
+    assert shown(page) == [5]
+    qtbot.mouseClick(page.only_unsure, LEFT, pos=QPoint(8, page.only_unsure.height() // 2))
+    assert len(shown(page)) == 30
+
+
+@pytest.mark.parametrize("place", ["gallery", "table"])
+def test_worst_mistakes_are_corrected_by_keys(open_page: Any, qtbot: Any, place: str) -> None:
+    page, book = open_page()
+    if place == "table":
+        qtbot.mouseClick(page.as_table, LEFT)
+    qtbot.mouseClick(page.worst, LEFT)
+    part = page.table if place == "table" else page.gallery.view
+    qtbot.waitUntil(part.hasFocus, timeout=5000)
+    assert page.current() == 4
+    assert "labelled" in page.hint.text()
+    chosen: list[int] = []
+    page.row_chosen.connect(chosen.append)
+    # The label was wrong, not the model; the next mistake is shown.
+    qtbot.keyClick(part, Qt.Key.Key_1)
+    assert book.label_of(page.collection.ids[4]).class_name == "dim"
+    assert page.current() == 17
+    assert chosen == [17]
+    qtbot.keyClick(part, Qt.Key.Key_1)
+    assert page.retrain.text() == "Retrain with corrections (2)"
+    assert "17 are predicted right" in page.summary.text()
+    # What was corrected stays in view, until the mistakes are asked for again.
+    assert len(shown(page)) == 4
+    qtbot.mouseClick(page.worst, LEFT)
+    assert shown(page) == [5, 11]
+    qtbot.keyClick(part, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert page.retrain.text() == "Retrain with corrections (1)"
+    assert book.label_of(page.collection.ids[17]).class_name == true_class(17)
+    with qtbot.waitSignal(page.retrain_wanted) as wanted:
+        qtbot.mouseClick(page.retrain, LEFT)
+    assert len(wanted.args[0]) == 20
+    assert wanted.args[0][page.collection.ids[4]].class_name == "dim"
+
+
+def test_gallery_table_and_viewer_follow_each_other(open_page: Any, qtbot: Any) -> None:
+    page, _ = open_page()
+    chosen: list[int] = []
+    opened: list[int] = []
+    page.row_chosen.connect(chosen.append)
+    page.row_activated.connect(opened.append)
+    view = page.gallery.view
+    view.setFocus()
+    qtbot.waitUntil(view.hasFocus, timeout=5000)
+    first, second = page.gallery.rows.shown[:2].tolist()
+    place = view.visualRect(page.gallery.rows.index(0, 0)).center()
+    qtbot.mouseClick(view.viewport(), LEFT, pos=place)
+    qtbot.keyClick(view, Qt.Key.Key_Right)
+    assert (chosen, page.table.chosen()) == ([first, second], second)
+    qtbot.keyClick(view, Qt.Key.Key_Return)
+    assert opened == [second]
+    qtbot.mouseClick(page.as_table, LEFT)
+    assert page.pages.currentIndex() == TABLE
+    assert page.current() == second
+    table = page.table
+    qtbot.waitUntil(table.hasFocus, timeout=5000)
+    qtbot.keyClick(table, Qt.Key.Key_Home, Qt.KeyboardModifier.ControlModifier)
+    assert (page.current(), page.gallery.current()) == (table.rows.number(0),) * 2
+    qtbot.keyClick(table, Qt.Key.Key_Return)
+    assert opened == [second, table.rows.number(0)]
+    # As where it was chosen in the viewer: nothing is told back.
+    told = list(chosen)
+    page.go_to(12)
+    assert (page.current(), page.gallery.current(), chosen) == (12, 12, told)
+    qtbot.mouseClick(page.show_in_viewer, LEFT)
+    assert opened[-1] == 12
+
+
+def test_labels_of_names_and_of_other_pages_are_known(open_page: Any, qtbot: Any) -> None:
+    page, book = open_page(labelled=0)
+    assert not page.confusion_section.isVisible()
+    book.label([page.collection.ids[4]], "a fourth class")
+    assert page.summary.text().endswith("Of 1 labelled, 0 are predicted right (0.0 %).")
+    assert page.confusion_section.isVisible()
+    assert page.retrain.isEnabled()
+    book.clear([page.collection.ids[4]])
+    assert not page.retrain.isEnabled()
+
+
+def test_objects_have_a_page_too(qtbot: Any) -> None:
+    page, collection = ResultsPage(), make_objects()
+    qtbot.addWidget(page)
+    page.show()
+    probabilities = np.tile(np.array([[0.8, 0.2]], np.float32), (len(collection), 1))
+    page.show_results(collection, Predictions(probabilities, ("a", "b"), collection.ids))
+    assert page.summary.text() == "18 objects predicted."
+    page.correct("b")
+    assert page.labels() == {}
+    page.go_to(4)
+    page.correct("b")
+    assert {one.class_name for one in page.labels().values()} == {"b"}
+    assert page.current() == 5
+    page.shut_down()
