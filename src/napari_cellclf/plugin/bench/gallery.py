@@ -168,6 +168,8 @@ class Gallery(QWidget):
         self._sort.setToolTip("In which order the images are shown")
         self._sort.activated.connect(self._on_sort)
         self._show.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        # Room for the arrow beside the text.
+        self._show.setStyleSheet("padding-right: 14px;")
         self._show.setToolTip("Which images are shown: by class, label or field")
         self._menu = QMenu(self._show)
         self._menu.aboutToShow.connect(self._offer_filters)

@@ -63,7 +63,7 @@ class Tile:
 
     #: Its class; empty without one.
     name: str
-    #: How confident the suggestion is, such as ``"93 %"``; empty for a label.
+    #: How confident the suggestion is, such as ``"93 %"``; of a label, what another person says.
     sure: str
     #: Of the class; empty without one.
     colour: str
@@ -224,7 +224,7 @@ class GalleryModel(QAbstractListModel):
             other = suggested not in (NONE, given) and self.confidence[number] >= 0.5
             return Tile(
                 self.classes[given],
-                "",
+                f"| {self.others[number]}" if number in self.others else "",
                 colours[given],
                 suggested=False,
                 unsure=unsure,
@@ -252,7 +252,7 @@ class GalleryModel(QAbstractListModel):
         tile = self.tile(number)
         said = "suggested: " if tile.suggested else ""
         fields = self.collection.rows[number].fields
-        lines = [self.name(number), f"{said}{tile.name} {tile.sure}" if tile.name else ""]
+        lines = [self.name(number), f"{said}{tile.name} {tile.sure}".strip()]
         return "\n".join(
             filter(None, [*lines, *(f"{name}: {value}" for name, value in fields.items())])
         )
@@ -302,6 +302,8 @@ class GalleryModel(QAbstractListModel):
         self.set_predictions(None)
         self.set_order(None)
         self.set_scores({})
+        #: What another person says a row is, by number.
+        self.others: dict[int, str] = {}
         self._fields: dict[str, list[str]] = {}
         self._lowered: list[str] | None = None
         self._shown = np.zeros(0, np.intp)

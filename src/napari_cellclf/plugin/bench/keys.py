@@ -26,15 +26,22 @@ class KeyAction:
 class Keys:
     """Binds keys to a widget and what is in it; they do nothing elsewhere in the window."""
 
-    def __init__(self, widget: QWidget, actions: Sequence[KeyAction]) -> None:
-        self.actions = tuple(actions)
-        self._shortcuts = {action.name: _bind(widget, action) for action in actions}
+    def __init__(self, widget: QWidget | None = None, actions: Sequence[KeyAction] = ()) -> None:
+        self.actions: tuple[KeyAction, ...] = ()
+        self._shortcuts: dict[str, QShortcut] = {}
+        if widget is not None:
+            self.bind(widget, actions)
+
+    def bind(self, widget: QWidget, actions: Sequence[KeyAction]) -> None:
+        """Add actions whose keys are taken in a widget and what is in it."""
+        self.actions = (*self.actions, *actions)
+        self._shortcuts |= {action.name: _bind(widget, action) for action in actions}
 
     def change(self, keys: Mapping[str, str]) -> None:
         """Use other keys; `keys`: by name of the action, which has its own key where left out."""
         for action in self.actions:
             key = keys.get(action.name, action.key)
-            self._shortcuts[action.name].setKey(QKeySequence(key))
+            self._shortcuts[action.name].setKeys(_sequences(key))
 
     def key_of(self, name: str) -> str:
         """Return the key of an action as people read it."""
@@ -42,8 +49,15 @@ class Keys:
         return str(self._shortcuts[name].key().toString(native))
 
 
+def _sequences(key: str) -> list[QKeySequence]:
+    """Return a key, and for that of the letters' Enter the one beside the digits as well."""
+    other = key.replace("Return", "Enter")
+    return [QKeySequence(one) for one in dict.fromkeys((key, other))]
+
+
 def _bind(widget: QWidget, action: KeyAction) -> QShortcut:
-    shortcut = QShortcut(QKeySequence(action.key), widget)
+    shortcut = QShortcut(widget)
+    shortcut.setKeys(_sequences(action.key))
     shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
     # A label is given once for each time that the key is pressed, however long.
     shortcut.setAutoRepeat(False)

@@ -38,7 +38,7 @@ from napari_cellclf.plugin.bench.thumbnails import ThumbnailLoader
 from napari_cellclf.plugin.shared.controls import plain_label
 
 #: Of a thumbnail in pixels, unless the user chooses another one.
-SIDE = 96
+SIDE = 92
 _FRAME, _GAP = 3, 3
 _EMPTY = QColor(128, 128, 128, 60)
 _UNSURE = QColor("#e8b92d")
