@@ -10,10 +10,10 @@ import tifffile
 from PIL import Image as Pillow
 
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.objects import NamedObject
 from napari_cellclf.errors import ImageError, InputError, NoImagesError
 from napari_cellclf.io.class_folders import read_class_folders
 from napari_cellclf.io.masks import (
-    NamedObject,
     ObjectChoice,
     ObjectColumns,
     find_objects,

@@ -13,7 +13,8 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import CancelledError, DatasetError, InputError, NoImagesError
 from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.reports.evaluate import evaluate, leak_warnings, read_evaluated
+from napari_cellclf.io.rows import RowReader
+from napari_cellclf.reports.evaluate import evaluate, leak_warnings
 
 
 class Brightness:
@@ -89,7 +90,7 @@ def test_every_plane_of_a_stack_has_the_label_of_its_file(data, tmp_path):
     assert one.ids[:3] == tuple(f"{tmp_path / '0.tif'}[t={t}]" for t in range(3))
     assert one.truth[:4].tolist() == [1, 1, 1, 0]
     assert one.predicted[:3].tolist() == [1, 0, 1]
-    assert float(read_evaluated(one.ids[1]).data.mean()) == 20
+    assert float(RowReader(data, None)(one.ids[1]).data.mean()) == 20
 
 
 def test_a_bad_image_is_in_no_figure_and_is_told(data):
@@ -150,11 +151,12 @@ def test_a_leak_is_told_as_an_error(data):
     assert "1 group (embryo: embryo0)" in sentence
 
 
-def test_an_image_is_found_again_by_its_id(tmp_path):
+def test_an_image_is_found_again_by_its_id(data, tmp_path):
+    read = RowReader(data, None)
     path = tmp_path / "odd[t=1].tif"
     tifffile.imwrite(path, np.full((6, 6), 7, np.uint8))
-    assert float(read_evaluated(str(path)).data.mean()) == 7
+    assert float(read(str(path)).data.mean()) == 7
     with pytest.raises(InputError, match="has no plane"):
-        read_evaluated(f"{path}[t=4]")
+        read(f"{path}[t=4]")
     with pytest.raises((InputError, OSError)):
-        read_evaluated(str(tmp_path / "gone.tif"))
+        read(str(tmp_path / "gone.tif"))

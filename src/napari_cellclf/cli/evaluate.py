@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +143,8 @@ def _conclude(
     reporter: ProgressReporter,
 ) -> int:
     from napari_cellclf.io.csv_tables import mark_for_excel
-    from napari_cellclf.reports.evaluate import leak_warnings, read_evaluated
+    from napari_cellclf.io.rows import RowReader
+    from napari_cellclf.reports.evaluate import leak_warnings
     from napari_cellclf.reports.report import PREDICTIONS, write_report
 
     seen = evaluation.seen_warning
@@ -153,7 +153,7 @@ def _conclude(
         args.out,
         [evaluation],
         title=f"{classifier.bundle.spec.title or classifier.name}: {evaluation.name}",
-        read=partial(read_evaluated, naming=dataset.naming),
+        read=RowReader(dataset, classifier.preprocessing.object_crop),
         dataset_counts=part.counts(),
         warnings=warnings,
         facts=_facts(classifier, dataset),

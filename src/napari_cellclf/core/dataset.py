@@ -1,4 +1,4 @@
-"""Labelled images as one table, and how they are divided for training."""
+"""Labelled images, or objects of images, as one table, and how they are divided for training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, natural_key
 from napari_cellclf.core.grouping import group_keys
+from napari_cellclf.core.objects import NamedObject, position_text
 from napari_cellclf.core.splitting import (
     SPLITS,
     check_fractions,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _COLUMNS = ("path", "label", "split")
+#: What says which object of its image a row is; cells of the first, y and x may be empty.
+OBJECT_COLUMNS = ("mask", "object", "y", "x")
 _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images: a table with one row an image, and the classes in order.
+    """Labelled images: a table with one row an image or an object, and the classes in order.
 
     Parameters
     ----------
@@ -41,6 +44,8 @@ class Dataset:
         Columns ``path`` (absolute; of an image in several files the first, which stands for it),
         ``label`` (name of the class), ``split`` (``"train"``, ``"validation"``, ``"test"`` or
         ``""``), then what names and tables say: experiment, plate, well, minute, embryo and so on.
+        Where rows are objects, ``mask`` (absolute path, or ``""``), ``object`` (its number in the
+        mask), ``y`` and ``x`` (its centre in pixels, or ``""``).
     classes : tuple of ClassSpec
         In the order of the network's answers.
     group_column : str, optional
@@ -116,6 +121,42 @@ class Dataset:
     def paths(self) -> tuple[str, ...]:
         """Path of each image."""
         return tuple(self.table["path"])
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the rows are objects of images, and not whole images."""
+        return set(OBJECT_COLUMNS) <= set(self.table.columns)
+
+    @property
+    def noun(self) -> str:
+        """What a row is, in a word."""
+        return "object" if self.has_objects else "image"
+
+    @cached_property
+    def objects(self) -> tuple[NamedObject | None, ...]:
+        """Which object of its image each row is; None for whole images."""
+        if not self.has_objects:
+            return (None,) * len(self)
+        cells = zip(*(self.table[name] for name in OBJECT_COLUMNS[1:]), strict=True)
+        return tuple(
+            NamedObject(int(number), (float(y), float(x)) if f"{y}" else None)
+            for number, y, x in cells
+        )
+
+    @property
+    def masks(self) -> tuple[str | None, ...]:
+        """Path of the mask of each row's object, if it is of one."""
+        if not self.has_objects:
+            return (None,) * len(self)
+        return tuple(str(mask) or None for mask in self.table["mask"])
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Name of each row, as in tables of predictions: its path, and the number of an object."""
+        return tuple(
+            path if one is None else path + position_text({}, one.number)
+            for path, one in zip(self.paths, self.objects, strict=True)
+        )
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -435,7 +476,8 @@ class Dataset:
         paths = self.paths
         root = _common_folder(paths)
         digest = hashlib.sha256()
-        rows = zip(paths, self.table["label"], self.table["split"], strict=True)
+        # An object's id begins with its path.
+        rows = zip(self.ids, self.table["label"], self.table["split"], strict=True)
         for path, label, split in rows:
             name = path[len(root) :].replace(os.sep, "/").lstrip("/")
             digest.update("\0".join((name, label, split, "")).encode("utf-8", "surrogateescape"))

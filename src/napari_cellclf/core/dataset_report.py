@@ -63,6 +63,8 @@ class DatasetReport:
 
     #: Rows; a site of RxRx1 is one.
     n_images: int
+    #: What a row is: ``"image"`` or ``"object"``.
+    noun: str
     #: What was read, in words.
     source: str
     #: Class to split (``"train"``, ``"validation"``, ``"test"``, ``"unsplit"``) to images.
@@ -114,11 +116,13 @@ class DatasetReport:
 
 def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
     """Put together what the table says and what the files hold."""
-    bad = {path for path, _ in files.unreadable}
+    bad = {name for name, _ in files.unreadable}
     labels = [
         label
-        for path, label in zip(dataset.paths, dataset.table["label"], strict=True)
-        if path in bad
+        for path, name, label in zip(
+            dataset.paths, dataset.ids, dataset.table["label"], strict=True
+        )
+        if path in bad or name in bad
     ]
     counts = {
         str(name): {str(split): int(number) for split, number in row.items()}
@@ -127,6 +131,7 @@ def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
     groups, group_splits = _count_groups(dataset)
     return DatasetReport(
         n_images=len(dataset),
+        noun=dataset.noun,
         source=dataset.source,
         counts=counts,
         group_column=dataset.group_column,
@@ -150,10 +155,10 @@ def check_bad(split: Dataset, bad: Mapping[int, str]) -> None:
         return
     row, reason = next(iter(bad.items()))
     path = split.paths[row]
-    first = reason if path in reason else f"{path}: {reason}"
+    first = reason if path in reason else f"{split.ids[row]}: {reason}"
     if len(bad) > max(1, MOST_BAD * len(split)):
         raise DatasetError(
-            f"{len(bad)} of {len(split)} images cannot be used ({first}); fix or remove them"
+            f"{len(bad)} of {len(split)} {split.noun}s cannot be used ({first}); fix or remove them"
         )
     good = np.delete(split.labels, list(bad))
     lost = set(split.labels.tolist()) - set(good.tolist())
@@ -172,13 +177,14 @@ def _about_bad(dataset: Dataset, files: FileFindings) -> str:
     splits = dataset.table["split"].to_numpy(object)
     for name in dict.fromkeys((*SPLITS, *splits)):
         part = dataset.subset(splits == name)
-        rows = enumerate(part.paths)
+        rows = enumerate(zip(part.paths, part.ids, strict=True))
+        bad = {row: reasons.get(path) or reasons.get(name) for row, (path, name) in rows}
         try:
-            check_bad(part, {row: reasons[path] for row, path in rows if path in reasons})
+            check_bad(part, {row: reason for row, reason in bad.items() if reason})
         except DatasetError as error:
             where = f" in {name}" if name else ""
             return f"training would refuse these files{where}: {error}"
-    return f"training would leave {_number(len(reasons), 'image', 'images')} out"
+    return f"training would leave {_number(len(reasons), dataset.noun, dataset.noun + 's')} out"
 
 
 def _count_groups(dataset: Dataset) -> tuple[dict[str, dict[str, int]], dict[str, str]]:

@@ -375,6 +375,17 @@ def _touches(box: tuple[int, int, int, int] | None, shape: tuple[int, ...] | Non
     return box[0] <= 0 or box[1] <= 0 or box[2] >= shape[0] or box[3] >= shape[1]
 
 
+@dataclass(frozen=True)
+class NamedObject:
+    """An object that a table names, whose mask was not looked at yet."""
+
+    number: int
+    #: y, x in pixels, where the table says it.
+    centre: tuple[float, float] | None = None
+    #: What else the table says of it.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
 def position_text(plane: Mapping[str, int], number: int | None = None) -> str:
     """Write which plane and object of an image a row is, as its id ends.
 

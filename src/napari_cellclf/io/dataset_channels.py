@@ -23,6 +23,8 @@ def channel_spec(name: str, *, required: bool = True) -> ChannelSpec:
 
 def found_channels(paths: Sequence[str], naming: str | None) -> tuple[list[str], set[str]]:
     """Name the channels of the images in order, and those that all of them have."""
+    # Objects of one image have one path.
+    paths = list(dict.fromkeys(paths))
     images = [named_image(Path(path), naming) for path in paths]
     if images and all(image is not None and image.has_channels for image in images):
         codes = {

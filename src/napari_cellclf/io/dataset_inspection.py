@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.objects import NamedObject, ObjectCrop, cut_of, position_text
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
     OnProgress,
@@ -24,6 +25,7 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
 from napari_cellclf.io.dataset_channels import channel_spec, found_channels
+from napari_cellclf.io.masks import ObjectChoice
 from napari_cellclf.io.prepared import ahead
 from napari_cellclf.io.read import read_image
 
@@ -42,7 +44,12 @@ def inspect_dataset(
     found here is what training finds.
     """
     paths = list(dict.fromkeys(dataset.paths))
-    look = partial(_look, naming=dataset.naming, preprocessing=_preprocessing(dataset, paths))
+    look = partial(
+        _look,
+        naming=dataset.naming,
+        preprocessing=_preprocessing(dataset, paths),
+        choices=_choices(dataset),
+    )
     seen: list[_Seen] = []
     with closing(ahead(paths, look)) as looks:
         while len(seen) < len(paths):
@@ -51,6 +58,18 @@ def inspect_dataset(
             seen.append(next(looks))
             on_progress(Progress(len(seen), len(paths), "looking at the images"))
     return make_report(dataset, _findings(dataset, seen))
+
+
+def _choices(dataset: Dataset) -> Mapping[str, Sequence[ObjectChoice]]:
+    """Return the objects that rows are of, by image."""
+    named: dict[tuple[str, str | None], list[NamedObject]] = {}
+    for path, mask, one in zip(dataset.paths, dataset.masks, dataset.objects, strict=True):
+        if one is not None:
+            named.setdefault((path, mask), []).append(one)
+    found: dict[str, list[ObjectChoice]] = {}
+    for (path, mask), some in named.items():
+        found.setdefault(path, []).append(ObjectChoice(mask, tuple(some)))
+    return found
 
 
 def _preprocessing(dataset: Dataset, paths: Sequence[str]) -> Preprocessing | None:
@@ -78,9 +97,17 @@ class _Seen:
     planes: str = ""
     #: Those of its pixels, if it is one plane.
     hashes: tuple[str, ...] = ()
+    #: Objects that cannot be used, by the ids of their rows, and why.
+    bad_objects: tuple[tuple[str, str], ...] = ()
 
 
-def _look(path: str, *, naming: str | None, preprocessing: Preprocessing | None) -> _Seen:
+def _look(
+    path: str,
+    *,
+    naming: str | None,
+    preprocessing: Preprocessing | None,
+    choices: Mapping[str, Sequence[ObjectChoice]],
+) -> _Seen:
     try:
         image = read_image(path, naming=naming)
     except InputError as error:
@@ -102,7 +129,23 @@ def _look(path: str, *, naming: str | None, preprocessing: Preprocessing | None)
         _channels(image),
         several if image.n_planes > 1 else "",
         pixel_hashes(image) if image.n_planes == 1 else (),
+        tuple(bad for choice in choices.get(path, ()) for bad in _bad_objects(path, image, choice)),
     )
+
+
+def _bad_objects(path: str, image: Image, choice: ObjectChoice) -> Iterator[tuple[str, str]]:
+    """Find the objects that cannot be cut out, whatever the rule."""
+    named = choice.chosen or ()
+    try:
+        objects = choice.add_to(image).find_objects()
+    except InputError as error:
+        yield from ((path + position_text({}, one.number), str(error)) for one in named)
+        return
+    for one in objects:
+        try:
+            cut_of(ObjectCrop(side=1), one, image.height_width, image.pixel_size, path)
+        except InputError as error:
+            yield path + position_text({}, one.number), str(error)
 
 
 def _findings(dataset: Dataset, seen: Sequence[_Seen]) -> FileFindings:
@@ -112,7 +155,11 @@ def _findings(dataset: Dataset, seen: Sequence[_Seen]) -> FileFindings:
         if one.hashes:
             same[one.hashes].append(one.path)
     return FileFindings(
-        tuple((one.path, one.reason) for one in seen if one.reason),
+        tuple(
+            bad
+            for one in seen
+            for bad in ([(one.path, one.reason)] if one.reason else one.bad_objects)
+        ),
         _duplicates(dataset, same.values()),
         _most_frequent(one.shape for one in decoded),
         _most_frequent(one.dtype for one in decoded),
@@ -142,7 +189,14 @@ def _duplicates(dataset: Dataset, same: Iterable[list[str]]) -> tuple[Duplicates
     """Tell which rows are one image: copies, and one file that the table names several times."""
     rows: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     table = dataset.table
-    for path, label, split in zip(table["path"], table["label"], table["split"], strict=True):
+    # Objects of one image have labels of their own, but are on one side with a copy of it.
+    if dataset.has_objects:
+        pairs = dict.fromkeys(zip(table["path"], table["split"], strict=True))
+        named = [(path, "", split) for path, split in pairs]
+        same = [*same, *_named_again(dataset, rows)]
+    else:
+        named = list(zip(table["path"], table["label"], table["split"], strict=True))
+    for path, label, split in named:
         rows[path].append((label, split))
     found = []
     for paths in same:
@@ -150,6 +204,17 @@ def _duplicates(dataset: Dataset, same: Iterable[list[str]]) -> tuple[Duplicates
         if len(images) > 1:
             found.append(Duplicates(*map(tuple, zip(*images, strict=True))))
     return tuple(sorted(found, key=lambda one: (not one.contradictory, not one.leaks, one.paths)))
+
+
+def _named_again(
+    dataset: Dataset, rows: defaultdict[str, list[tuple[str, str]]]
+) -> Iterator[list[str]]:
+    """Find objects that several rows name."""
+    for name, label, split in zip(
+        dataset.ids, dataset.table["label"], dataset.table["split"], strict=True
+    ):
+        rows[name].append((label, split))
+    yield from ([name] for name in list(rows) if len(rows[name]) > 1)
 
 
 def _most_frequent(found: Iterable[str]) -> Mapping[str, int]:

@@ -6,18 +6,21 @@ import csv
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, make_classes
-from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.csv_tables import escape, read_csv
+from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
 from napari_cellclf.io.sources import (
@@ -106,9 +109,20 @@ def make_dataset(
     used = list(dict.fromkeys(schemes))
     groups = used[0].groups if len(used) == 1 else ()
     column, reason = guess_group(table, known, groups)
+    if set(OBJECT_COLUMNS) <= set(table.columns):
+        column, reason = _group_of_objects(table, column, reason)
     if classes is None:
         classes = make_classes(table["label"])
     return Dataset(table, tuple(classes), column, reason, source)
+
+
+def _group_of_objects(table: pd.DataFrame, column: str | None, reason: str) -> tuple[str, str]:
+    """Keep the objects of one image together, if nothing is known that keeps more together."""
+    if column is not None:
+        pairs = set(zip(table["path"], group_keys(table, column), strict=True))
+        if len(pairs) == table["path"].nunique():
+            return column, reason
+    return "path", "objects of one image stay together"
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -152,11 +166,18 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
         raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
     schemes: list[NamingScheme] = []
     made = []
+    objects = _objects_of(path, columns, filled)
     for row in filled:
         file = Path(os.path.abspath(path_in_table(row["path"], path.parent)))  # noqa: PTH100
         made.append(_said_by_name(file, naming, schemes) | _row(row, label.lower(), path))
+    if objects is not None:
+        _name_objects(made, filled, objects, path)
     unique, names = _without_repeats(made, [row["path"] for row in filled])
-    words = f"{len(unique)} images of the table {path}, labelled by {label}"
+    count = len({row["path"] for row in unique})
+    rows_in_words = f"{len(unique)} images" if objects is None else f"{len(unique)} objects"
+    if objects is not None:
+        rows_in_words += f" in {count} image{'s' * (count != 1)}"
+    words = f"{rows_in_words} of the table {path}, labelled by {label}"
     if table.note:
         words += f"; {table.note}"
     if len(filled) < len(rows):
@@ -164,6 +185,49 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     if len(unique) < len(made):
         words += f"; {again(len(made) - len(unique))}"
     return make_dataset(unique, words, names=names, of_table=columns, schemes=schemes)
+
+
+def _objects_of(
+    table: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
+) -> ObjectColumns | None:
+    """Find the columns that say which object a row is; None if the rows are whole images."""
+    found = ObjectColumns.of(columns)
+    if found is None and "object" in columns:
+        # Their masks may lie beside the images.
+        numbers = all(row["object"].isdecimal() for row in rows)
+        first = path_in_table(rows[0]["path"], table.parent)
+        beside = mask_beside(first) if numbers else None
+        return None if beside is None else ObjectColumns(object="object")
+    # A mask alone names no object that a label could be of.
+    return None if found is None or found.names == (found.mask,) else found
+
+
+def _name_objects(
+    made: Sequence[dict[str, Any]],
+    rows: Sequence[Mapping[str, str]],
+    columns: ObjectColumns,
+    table: Path,
+) -> None:
+    """Write into each row which object it is, in the columns that data sets have for it."""
+    counted: Counter[str] = Counter()
+    beside = cache(lambda path: str(mask_beside(Path(path)) or ""))
+    for one, row in zip(made, rows, strict=True):
+        counted[one["path"]] += 1
+        where = f"{row['path']} in the table {table}"
+        named = columns.object_in(row, counted[one["path"]], where)
+        mask = columns.mask_in(row)
+        place = str(Path(os.path.abspath(path_in_table(mask, table.parent)))) if mask else ""  # noqa: PTH100
+        if named is None:
+            raise DatasetError(f"{where} names no object; fill its column 'object'")
+        if not place and named.centre is None:
+            place = beside(one["path"])
+        if not place and named.centre is None:
+            raise DatasetError(
+                f"{where} has neither a mask nor y and x; add a column 'mask', or lay the mask "
+                "beside the image"
+            )
+        y, x = ("", "") if named.centre is None else map(repr, named.centre)
+        one |= {"mask": place, "object": str(named.number), "y": y, "x": x}
 
 
 def write_dataset_csv(
@@ -176,6 +240,9 @@ def write_dataset_csv(
     columns = [*_NEEDED, *(name for name in dataset.table.columns if name not in _NEEDED)]
     cells = [list(map(_text, dataset.table[name])) for name in columns]
     cells[0] = [_relative(one, top) for one in cells[0]]
+    if dataset.has_objects:
+        place = columns.index("mask")
+        cells[place] = [mask and _relative(mask, top) for mask in cells[place]]
     try:
         # Undecodable bytes in names of files come back as they were.
         with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
@@ -212,7 +279,7 @@ def read_dataset_csv(
         lacks = f"lacks {', '.join(missing)}" if missing else "has no rows"
         raise DatasetError(f"the table {file} {lacks}; it is not one that was written for a run")
     top = Path(os.path.abspath(root))  # noqa: PTH100
-    table = make_frame([row | {"path": str(top / row["path"])} for row in rows])
+    table = make_frame([row | _absolute(row, top) for row in rows])
     if classes is None:
         classes = make_classes(table["label"])
     return Dataset(table, tuple(classes), group_column, group_reason, source, leakage_allowed)
@@ -251,10 +318,20 @@ def _without_repeats(
     rows: list[dict[str, Any]], names: list[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Keep each image once; of other labels for the same image too, so that they are reported."""
-    kept: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+    kept: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {}
+    objects = bool(rows) and rows[0].keys() >= set(OBJECT_COLUMNS)
+    said = ("path", "label", *(OBJECT_COLUMNS if objects else ()))
     for row, name in zip(rows, names, strict=True):
-        kept.setdefault((row["path"], row["label"]), (row, PurePath(name).as_posix()))
+        key = tuple(row[column] for column in said)
+        kept.setdefault(key, (row, PurePath(name).as_posix()))
     return [row for row, _ in kept.values()], [name for _, name in kept.values()]
+
+
+def _absolute(row: Mapping[str, str], root: Path) -> dict[str, str]:
+    names = ["path"]
+    if row.get("mask") and row.keys() >= set(OBJECT_COLUMNS):
+        names.append("mask")
+    return {name: str(root / row[name]) for name in names}
 
 
 def _relative(path: str, root: Path) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import ImageObject, missing_object, objects_in_mask
+from napari_cellclf.core.objects import (
+    ImageObject,
+    NamedObject,
+    missing_object,
+    objects_in_mask,
+)
 from napari_cellclf.errors import ImageError, InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.decoding import limit_or_default
 from napari_cellclf.io.files import read_file
@@ -31,17 +36,6 @@ OnNote: TypeAlias = Callable[[str], None]
 #: Of files that masks are saved as.
 _SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _MOST_NAMED = 5
-
-
-@dataclass(frozen=True)
-class NamedObject:
-    """An object that a table names."""
-
-    number: int
-    #: y, x in pixels, where the table says it.
-    centre: tuple[float, float] | None = None
-    #: What else the table says of it.
-    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,24 +67,31 @@ class ObjectChoice:
                 f"{image.source} has {image.n_planes} planes, but objects are named by a table for "
                 "images of one plane; give a mask of all its planes, or save the planes as images"
             )
-        if self.mask is None:
-            return replace(image, objects=tuple(map(_alone, self.chosen or ())))
-        labels = fitting(read_mask(self.mask), image, self.mask)
-        if self.chosen is None:
-            return replace(image, objects=labels)
-        try:
-            found = {one.number: one for one in objects_in_mask(labels.reshape(labels.shape[-2:]))}
-        except ImageError as error:
-            raise ImageError(f"{self.mask}: {error}") from error
-        return replace(
-            image,
-            objects=tuple(
-                replace(found[one.number], fields=one.fields)
-                if one.number in found
-                else _alone(one)
-                for one in self.chosen
-            ),
-        )
+        if self.chosen is not None:
+            found = {} if self.mask is None else numbered_objects(self.mask, image)
+            return replace(image, objects=pick(found, self.chosen))
+        labels = None if self.mask is None else fitting(read_mask(self.mask), image, self.mask)
+        return replace(image, objects=labels)
+
+
+def numbered_objects(mask: str, image: Image) -> dict[int, ImageObject]:
+    """Read the objects of a mask of an image of one plane, by their numbers."""
+    labels = fitting(read_mask(mask), image, mask)
+    try:
+        found = objects_in_mask(labels.reshape(labels.shape[-2:]))
+    except ImageError as error:
+        raise ImageError(f"{mask}: {error}") from error
+    return {one.number: one for one in found}
+
+
+def pick(
+    found: Mapping[int, ImageObject], chosen: Iterable[NamedObject]
+) -> tuple[ImageObject, ...]:
+    """Return the objects that a table names: those of the mask, else what the table says."""
+    return tuple(
+        replace(found[one.number], fields=one.fields) if one.number in found else _alone(one)
+        for one in chosen
+    )
 
 
 def _alone(one: NamedObject) -> ImageObject:
@@ -230,7 +231,7 @@ def find_objects(
                 lacking.append(source.id)
                 continue
             choice = replace(choice, mask=str(mask))
-        found.append(_with(source, choice))
+        found.append(with_choice(source, choice))
     own = {os.path.abspath(one.objects.mask) for one in found if one.objects and one.objects.mask}  # noqa: PTH100
     # A mask that was found among the images, as by images/*.png, is none.
     lacking = [name for name in lacking if os.path.abspath(name) not in own]  # noqa: PTH100
@@ -311,7 +312,8 @@ def _finder(
     return lambda image: place
 
 
-def _with(source: ImageSource, choice: ObjectChoice) -> ImageSource:
+def with_choice(source: ImageSource, choice: ObjectChoice) -> ImageSource:
+    """Return a source whose image comes with its objects."""
     known: dict[str, Any] = {"path": source.id}
     if choice.mask is not None:
         known["mask"] = choice.mask

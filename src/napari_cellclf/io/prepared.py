@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_cellclf.core.channels import reason_in_training
@@ -34,6 +35,7 @@ from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
 from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.io.cache import cache_folder
+from napari_cellclf.io.masks import ObjectChoice, numbered_objects, pick
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.read import read_image
 
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.image import Image
+    from napari_cellclf.core.objects import ImageObject
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,6 +54,8 @@ R = TypeVar("R")
 MOST_BYTES = 50 * 2**30
 #: Images that are decoded ahead of the one being written.
 _AHEAD = 8
+#: Objects of one image that a thread prepares at a time.
+_OBJECTS_AT_ONCE = 256
 #: Images that stay decoded, since turns of one image follow one another.
 _DECODED = 2
 
@@ -84,7 +90,8 @@ def prepare_images(
     bad: dict[str, str] = {}
     try:
         with cache.adding(found) as adder:
-            prepared = ahead([items[number] for number in missing], prepare)
+            together = _together([items[number] for number in missing])
+            prepared = (one for some in ahead(together, prepare) for one in some)
             for done, (number, one) in enumerate(zip(missing, prepared, strict=True), 1):
                 if isinstance(one, str):
                     bad[keys[number]] = one
@@ -119,14 +126,45 @@ class _Preparer:
         self._frame = frame
         self._should_stop = should_stop
         self._read = lru_cache(_DECODED)(_read_and_hash)
+        self._read_objects = lru_cache(_DECODED)(_read_with_objects)
+        self._reading = Lock()
 
-    def __call__(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
+    def __call__(self, items: Sequence[TurnedFile]) -> list[tuple[NDArray[np.float32], str] | str]:
+        """Prepare items of one file and mask, one after the other."""
+        with watched(self._on_part):
+            if items[0].choice is not None:
+                return self._of_objects(items)
+            return [self._whole(item) for item in items]
+
+    def _whole(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
         try:
-            with watched(self._on_part):
-                image, pixels_hash = self._read(item.path, item.naming)
-                if item.degrees:
-                    image = rotate_image(image, item.degrees, self._frame)
-                return self._preprocessing(image), pixels_hash
+            image, pixels_hash = self._read(item.path, item.naming)
+            if item.degrees:
+                image = rotate_image(image, item.degrees, self._frame)
+            return self._preprocessing(image), pixels_hash
+        except InputError as error:
+            return reason_in_training(error)
+
+    def _of_objects(
+        self, items: Sequence[TurnedFile]
+    ) -> list[tuple[NDArray[np.float32], str] | str]:
+        try:
+            choices = [item.choice for item in items if item.choice is not None]
+            # The next objects of the same image wait for it rather than decode it, too.
+            with self._reading:
+                image, pixels_hash, numbered = self._read_objects(
+                    items[0].path, items[0].naming, choices[0].mask
+                )
+            found = pick(numbered, (one for choice in choices for one in choice.chosen or ()))
+        except InputError as error:
+            return [reason_in_training(error)] * len(items)
+        return [self._object(image, one, pixels_hash) for one in found]
+
+    def _object(
+        self, image: Image, one: ImageObject, pixels_hash: str
+    ) -> tuple[NDArray[np.float32], str] | str:
+        try:
+            return self._preprocessing(image, region=one), pixels_hash
         except InputError as error:
             return reason_in_training(error)
 
@@ -135,9 +173,29 @@ class _Preparer:
             raise CancelledError(f"stopped while {what} an image")
 
 
+def _together(items: Sequence[TurnedFile]) -> Iterator[list[TurnedFile]]:
+    """Put objects together that follow one another in one image; other images are by themselves."""
+    for place, group in groupby(enumerate(items), key=lambda one: _place(*one)):
+        some = [item for _, item in group]
+        step = _OBJECTS_AT_ONCE if place[0] < 0 else 1
+        for first in range(0, len(some), step):
+            yield some[first : first + step]
+
+
+def _place(number: int, item: TurnedFile) -> tuple[int, str, str | None]:
+    return (number, "", None) if item.choice is None else (-1, item.path, item.choice.mask)
+
+
 def _read_and_hash(path: str, naming: str | None) -> tuple[Image, str]:
     image = read_image(path, naming=naming)
     return image, " ".join(pixel_hashes(image))
+
+
+def _read_with_objects(
+    path: str, naming: str | None, mask: str | None
+) -> tuple[Image, str, dict[int, ImageObject]]:
+    image, pixels_hash = _read_and_hash(path, naming)
+    return image, pixels_hash, {} if mask is None else numbered_objects(mask, image)
 
 
 def ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Generator[R]:
@@ -174,6 +232,26 @@ class TurnedFile:
     degrees: float = 0.0
     #: How its file is named, as `read_image` takes it.
     naming: str | None = None
+    #: The object of it that is meant, if it is not the whole image.
+    choice: ObjectChoice | None = None
+
+
+def items_of(dataset: Dataset, rotations: Sequence[float] = ()) -> list[TurnedFile]:
+    """List what is prepared of a data set: each row, and each again by every fixed rotation."""
+    choices = choices_of(dataset)
+    return [
+        TurnedFile(path, degrees, dataset.naming, choice)
+        for path, choice in zip(dataset.paths, choices, strict=True)
+        for degrees in (0.0, *rotations)
+    ]
+
+
+def choices_of(dataset: Dataset) -> list[ObjectChoice | None]:
+    """Return the object of each row, for whoever reads its image; None for whole images."""
+    return [
+        None if one is None else ObjectChoice(mask, (one,))
+        for mask, one in zip(dataset.masks, dataset.objects, strict=True)
+    ]
 
 
 def way_key(preprocessing: Preprocessing, frame: str) -> str:
@@ -187,10 +265,22 @@ def item_keys(
 ) -> tuple[str, ...]:
     """Name prepared images after everything that their numbers depend on, each by itself."""
     way = way_key(preprocessing, frame)
-    stamped = cache(_stamped)
+    stamped, of_mask = cache(_stamped), cache(_stamp)
     return tuple(
-        _digest(f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}") for item in items
+        _digest(
+            f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}{_object_text(item, of_mask)}"
+        )
+        for item in items
     )
+
+
+def _object_text(item: TurnedFile, of_mask: Callable[[str], str]) -> str:
+    if item.choice is None:
+        return ""
+    mask = item.choice.mask
+    where = "" if mask is None else f"{os.path.abspath(mask)}\t{of_mask(mask)}"  # noqa: PTH100
+    named = [(one.number, one.centre) for one in item.choice.chosen or ()]
+    return f"\t{where}\t{named!r}"
 
 
 def _stamped(path: str, naming: str | None) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.objects import NamedObject
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, CsvTable, read_csv
 from napari_cellclf.io.files import read_file
 from napari_cellclf.io.local_paths import local_path
-from napari_cellclf.io.masks import NamedObject, ObjectChoice, ObjectColumns
+from napari_cellclf.io.masks import ObjectChoice, ObjectColumns
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
 from napari_cellclf.io.read import read_named

@@ -94,6 +94,11 @@ def write_images(
     ``dataset.csv``, or not at all.
     """
     out = check_new_folder(folder)
+    if dataset.has_objects:
+        raise DatasetError(
+            "objects are not written as images of their own; leave out --write, training cuts them "
+            "out itself"
+        )
     if (dataset.table["split"] == "").any():
         raise DatasetError("some images belong to no part of the split; split the data first")
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")

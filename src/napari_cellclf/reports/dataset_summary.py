@@ -47,7 +47,7 @@ def _class_lines(report: DatasetReport) -> Iterator[str]:
     ]
     # Without a split there is only one number for each class.
     shown = [] if used == ["unsplit"] else used
-    rows = [["class", "images", *shown]]
+    rows = [["class", f"{report.noun}s", *shown]]
     sizes = report.per_class
     for name, counts in list(report.counts.items())[:_MOST_CLASSES]:
         rows.append([name, str(sizes[name]), *(str(counts.get(split, 0)) for split in shown)])
@@ -67,7 +67,7 @@ def _group_lines(report: DatasetReport) -> Iterator[str]:
     groups = "1 group" if n_groups == 1 else f"{n_groups} groups"
     yield f"kept together by: {report.group_column} ({groups})"
     yield f"  {_printable(report.group_reason)}"
-    rows = [["group", "split", "images", "classes"]]
+    rows = [["group", "split", f"{report.noun}s", "classes"]]
     for name, counts in list(report.groups.items())[:_MOST_GROUPS]:
         classes = next(iter(counts)) if len(counts) == 1 else str(len(counts))
         rows.append([name, report.group_splits[name], str(sum(counts.values())), classes])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
 from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, NoImagesError
+from napari_cellclf.io.masks import ObjectChoice, with_choice
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.sources import ImageSource
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 #: Takes the number of an image in the data set through the classifier.
 _ROW = "row of the data set"
-_POSITION = re.compile(r"(.*)\[([a-z]=\d+(?:,[a-z]=\d+)*)\]", re.DOTALL)
 _MOST_NAMED = 5
 
 
@@ -102,19 +101,22 @@ def evaluate(
     seen = _Recognised(classifier.bundle.seen_images())
     answered, failed = _classify(
         classifier,
-        [seen.source(dataset.paths[row], row, dataset.naming) for row in rows],
+        _sources(dataset, rows, seen),
         mapping=mapping,
         batch_size=batch_size,
         on_progress=on_progress,
         should_stop=should_stop,
     )
     at = np.array([int(one[_ROW]) for part in answered for one in part.metadata])
+    # Objects of one image were classified together, wherever their rows stand.
+    order = np.argsort(at, kind="stable")
+    at = at[order]
     spec = classifier.bundle.spec
     return Evaluation.from_probabilities(
-        np.concatenate([part.probabilities for part in answered]),
+        np.concatenate([part.probabilities for part in answered])[order],
         numbers[at],
         _classes(spec.classes, dataset.classes),
-        ids=[one for part in answered for one in part.ids],
+        ids=_in_order([one for part in answered for one in part.ids], order),
         groups=list(dataset.groups[at]),
         name=name,
         role=role,
@@ -125,21 +127,6 @@ def evaluate(
         notes=_notes(dataset, left_out),
         failed=tuple(failed),
     )
-
-
-def read_evaluated(name: str, naming: str | None = None) -> Image:
-    """Read an image of an evaluation again, for a picture of it."""
-    wanted: dict[str, int] = {}
-    match = _POSITION.fullmatch(name)
-    if match and not os.path.lexists(name):
-        name = match[1]
-        steps = (step.split("=") for step in match[2].split(","))
-        wanted = {letter.upper(): int(number) for letter, number in steps}
-    planes = read_image(name, naming=naming).planes()
-    for index, plane in planes:
-        if index == wanted or not wanted:
-            return plane
-    raise NoImagesError(f"{name} has no plane {wanted} any more; was the file replaced?")
 
 
 def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
@@ -164,17 +151,38 @@ class _Recognised:
         #: The split of each row that the model has seen.
         self.splits: dict[int, str] = {}
 
-    def source(self, path: str, row: int, naming: str | None) -> ImageSource:
-        return ImageSource(path, {_ROW: row}, read=partial(self._read, path, row, naming))
-
-    def _read(self, path: str, row: int, naming: str | None) -> Image:
+    def read(self, path: str, rows: Sequence[int], naming: str | None) -> Image:
+        """Read the image of some rows."""
         image = read_image(path, naming=naming)
         if self._known.splits:
             planes = (plane for _, plane in image.planes())
             split = self._known.split_of(one for plane in planes for one in pixel_hashes(plane))
             if split:
-                self.splits[row] = split
+                self.splits |= dict.fromkeys(rows, split)
         return image
+
+
+def _sources(dataset: Dataset, rows: Sequence[int], seen: _Recognised) -> list[ImageSource]:
+    """Make a source of each row, or, of objects, of each image with those of its rows."""
+    if not dataset.has_objects:
+        return [
+            ImageSource(path, {_ROW: row}, read=partial(seen.read, path, [row], dataset.naming))
+            for row, path in ((row, dataset.paths[row]) for row in rows)
+        ]
+    of_image: dict[tuple[str, str | None], list[int]] = {}
+    for row in rows:
+        of_image.setdefault((dataset.paths[row], dataset.masks[row]), []).append(row)
+    sources = []
+    for (path, mask), some in of_image.items():
+        named = zip(some, (dataset.objects[row] for row in some), strict=True)
+        chosen = tuple(replace(one, fields={_ROW: row}) for row, one in named if one is not None)
+        read = partial(seen.read, path, some, dataset.naming)
+        sources.append(with_choice(ImageSource(path, read=read), ObjectChoice(mask, chosen)))
+    return sources
+
+
+def _in_order(names: Sequence[str], order: NDArray[np.intp]) -> list[str]:
+    return [names[place] for place in order]
 
 
 def _classify(

@@ -12,7 +12,7 @@ from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import keep_sides
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.io.dataset_tables import write_dataset_csv
-from napari_cellclf.io.prepared import TurnedFile, prepare_images
+from napari_cellclf.io.prepared import items_of, prepare_images
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
@@ -42,7 +42,7 @@ def keep_old_sides(
             "may be among the test images"
         )
     prepared = prepare_images(
-        [TurnedFile(path, naming=dataset.naming) for path in dataset.paths],
+        items_of(dataset),
         bundle.spec.input.preprocessing,
         frame=spec.config.rotation_frame,
         on_progress=on_progress,

@@ -42,11 +42,12 @@ def create_run(
     run = RunFolder(expanded(folder).absolute())
     config = with_absolute_paths(config)
     dataset.check_leakage()
+    _check_objects(dataset, config)
     if config.continue_from is not None:
         dataset = _with_known_classes(dataset, config.continue_from)
     else:
         _check_classes(dataset)
-    root = _common_folder(dataset.paths)
+    root = _common_folder((*dataset.paths, *filter(None, dataset.masks)))
     spec = RunSpec(
         name=model_name(run.path.name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -132,6 +133,13 @@ def _with_known_classes(dataset: Dataset, model: str) -> Dataset:
     dataset = replace(dataset, classes=known + new)
     _check_shown(dataset, {spec.name for spec in new})
     return dataset
+
+
+def _check_objects(dataset: Dataset, config: TrainingConfig) -> None:
+    """Refuse at once what the run would refuse; only the size of a crop is measured later."""
+    from napari_cellclf.runs.resolve import settled_crop
+
+    settled_crop(dataset.subset([]) if dataset.has_objects else dataset, config)
 
 
 def _check_classes(dataset: Dataset) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,7 @@ def create_folds(
 def report_folds(folder: str | Path, role: str) -> Evaluation:
     """Put the answers to all held-out images together, and write one report."""
     from napari_cellclf.inference.load import load_classifier
-    from napari_cellclf.io.read import read_image
+    from napari_cellclf.io.rows import RowReader
     from napari_cellclf.reports.evaluate import evaluate
     from napari_cellclf.reports.report import write_report
 
@@ -61,8 +60,8 @@ def report_folds(folder: str | Path, role: str) -> Evaluation:
         dataset = load_dataset(run)
         classifier = load_classifier(run.bundle)
         # The test images of a model that is continued are those of every fold; each counts once.
-        held_out = dataset.test.subset([path not in counted for path in dataset.test.paths])
-        counted.update(held_out.paths)
+        held_out = dataset.test.subset([name not in counted for name in dataset.test.ids])
+        counted.update(held_out.ids)
         if len(held_out):
             name = f"held out: {run.path.name}"
             parts.append(evaluate(classifier, held_out, name=name, role=role))
@@ -79,7 +78,7 @@ def report_folds(folder: str | Path, role: str) -> Evaluation:
         Path(folder) / "report",
         [together, *parts],
         title=f"{Path(folder).name}: {len(parts)} folds",
-        read=partial(read_image, naming=dataset.naming),
+        read=RowReader(dataset, classifier.preprocessing.object_crop),
         warnings=warnings_of(dataset),
         facts=facts,
     )

@@ -9,20 +9,35 @@ import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
+from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
 from napari_cellclf.io.dataset_channels import channel_spec, found_channels
+from napari_cellclf.io.masks import numbered_objects, pick
 from napari_cellclf.io.read import read_image
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.models.augmentation.config import AugmentationConfig
     from napari_cellclf.models.training.config import TrainingConfig
 
+#: Images on which the size of objects is measured.
+_MEASURED_IMAGES = 20
+#: Sides of crops in pixels: where nothing is known, the smallest, and the largest.
+_USUAL_SIDE, _LEAST_SIDE, _MOST_SIDE = 64, 32, 512
+
 
 def resolve(
-    paths: Sequence[str], config: TrainingConfig, naming: str | None = None
+    paths: Sequence[str],
+    config: TrainingConfig,
+    naming: str | None = None,
+    object_crop: ObjectCrop | None = None,
 ) -> tuple[TrainingConfig, Preprocessing]:
     """Return the configuration that is trained on some images, and how their pixels are prepared.
+
+    `object_crop`: how objects are cut out of them, from `settled_crop`.
 
     Nothing about pixels, the network's parameters or dropped channels is left open in it; resolving
     it again changes nothing. Loads Keras.
@@ -35,7 +50,7 @@ def resolve(
         preprocessing, built = bundle.input.preprocessing, bundle.architecture
         network = {"architecture": built.name, "parameters": built.parameters, "weights": None}
     else:
-        preprocessing = preprocessing_of(paths, config, naming)
+        preprocessing = preprocessing_of(paths, config, naming, object_crop)
         network = {"parameters": network_parameters(config, preprocessing)}
     channels = preprocessing.channels
     resolved = config.changed(
@@ -43,11 +58,90 @@ def resolve(
         channels=tuple(spec.name for spec in channels),
         optional_channels=tuple(spec.name for spec in channels if not spec.required),
         centre=preprocessing.centre,
+        object_crop=preprocessing.object_crop,
         size=preprocessing.size or "own",
         normalization=preprocessing.normalization.model_dump(),
         augmentation=_dropping(config.augmentation, preprocessing).model_dump(),
     )
     return resolved, preprocessing
+
+
+def settled_crop(dataset: Dataset, config: TrainingConfig) -> ObjectCrop | None:
+    """Return how objects are cut out of the images of a data set; None for whole images."""
+    from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.bundles.catalogue import find_model
+
+    asked: ObjectCrop | str | None = config.object_crop
+    if config.continue_from is not None:
+        name = config.continue_from
+        asked = ModelBundle.load(find_model(name)).spec.input.preprocessing.object_crop
+        if (asked is not None) != dataset.has_objects:
+            knows, given = ("objects", "whole images") if asked else ("whole images", "objects")
+            raise DatasetError(
+                f"{name} classifies {knows}, but these data are {given}; continue another model, "
+                "or train a new one"
+            )
+        return asked
+    if not dataset.has_objects:
+        if isinstance(asked, ObjectCrop):
+            raise DatasetError(
+                "object_crop is for objects, but these data are whole images; leave it out, or "
+                "name objects in a table (path, mask, object, label)"
+            )
+        return None
+    if config.centre != 1 or config.fixed_rotations:
+        raise DatasetError(
+            "centre and fixed_rotations are for whole images, but these data are objects; leave "
+            "them out, or choose a preset for objects"
+        )
+    if asked is None:
+        raise DatasetError(
+            "these data are objects, but object_crop is off; set it to auto or to a rule"
+        )
+    return asked if isinstance(asked, ObjectCrop) else measured_crop(dataset)
+
+
+def measured_crop(dataset: Dataset) -> ObjectCrop:
+    """Measure on some images how much is cut out around an object.
+
+    Twice the usual larger side of an object's box; of centres alone, the usual distance to the
+    next one tells how large objects are.
+    """
+    first: dict[tuple[str, str | None], list[int]] = {}
+    for row, key in enumerate(zip(dataset.paths, dataset.masks, strict=True)):
+        first.setdefault(key, []).append(row)
+    sides: list[float] = []
+    for (path, mask), rows in list(first.items())[:_MEASURED_IMAGES]:
+        named = [one for one in (dataset.objects[row] for row in rows) if one is not None]
+        try:
+            image = read_image(path, naming=dataset.naming)
+            found = pick({} if mask is None else numbered_objects(mask, image), named)
+        except InputError:
+            # Listed as bad when it is prepared.
+            continue
+        boxes = [one.box for one in found if one.box is not None]
+        sides += [max(box[2] - box[0], box[3] - box[1]) for box in boxes]
+        if not boxes:
+            sides += _distances(np.array([one.centre for one in found]))
+    side = 2 * float(np.median(sides)) if sides else float(_USUAL_SIDE)
+    return ObjectCrop(side=float(np.clip(2 * round(side / 2), _LEAST_SIDE, _MOST_SIDE)))
+
+
+def _distances(centres: NDArray[np.float64]) -> list[float]:
+    if len(centres) < 2:
+        return []
+    from scipy.spatial import cKDTree
+
+    distances: NDArray[np.float64] = cKDTree(centres).query(centres, k=2)[0][:, 1]
+    return [float(one) for one in distances]
+
+
+def _size_for(crop: ObjectCrop, usual: tuple[int, int] | None) -> tuple[int, int]:
+    """Choose what crops are resized to: hardly more than they are, nor than an architecture's."""
+    known = crop.side is not None and crop.unit == "pixels"
+    side = round((crop.side or 0) + 2 * crop.margin) if known else _USUAL_SIDE
+    most = usual or (_MOST_SIDE, _MOST_SIDE)
+    return min(most[0], max(_LEAST_SIDE, side)), min(most[1], max(_LEAST_SIDE, side))
 
 
 def _dropping(augmentation: AugmentationConfig, preprocessing: Preprocessing) -> AugmentationConfig:
@@ -62,14 +156,19 @@ def _dropping(augmentation: AugmentationConfig, preprocessing: Preprocessing) ->
 
 
 def preprocessing_of(
-    paths: Sequence[str], config: TrainingConfig, naming: str | None = None
+    paths: Sequence[str],
+    config: TrainingConfig,
+    naming: str | None = None,
+    object_crop: ObjectCrop | None = None,
 ) -> Preprocessing:
     """Settle everything about pixels that the configuration leaves open."""
     from napari_cellclf.models.architectures.registry import default_preprocessing
 
     specs = _channels(paths, config, naming)
     settled = default_preprocessing(config.architecture, specs, weights=config.weights)
-    changes: dict[str, object] = {"centre": config.centre}
+    changes: dict[str, object] = {"centre": config.centre, "object_crop": object_crop}
+    if object_crop is not None:
+        changes["size"] = _size_for(object_crop, settled.size)
     if config.size != "auto":
         changes["size"] = None if config.size == "own" else config.size
     if config.normalization == "fixed":
@@ -114,7 +213,7 @@ def _measured(
     sums = np.zeros(len(specs))
     squares = np.zeros(len(specs))
     plain = Preprocessing(channels=specs)
-    for path in paths:
+    for path in dict.fromkeys(paths):
         try:
             image = read_image(path, naming=naming)
             sources = plain.match(image).sources

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.prepared import TurnedFile, prepare_images
-from napari_cellclf.io.read import read_image
+from napari_cellclf.io.prepared import items_of, prepare_images
+from napari_cellclf.io.rows import RowReader
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.minibatches import Subset
@@ -35,7 +34,7 @@ from napari_cellclf.models.training.stages import (
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
-from napari_cellclf.runs.resolve import resolve
+from napari_cellclf.runs.resolve import resolve, settled_crop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,9 +118,9 @@ class Session:
 
     def _resolve(self) -> Preprocessing:
         """Write down what is trained, once, before anything is."""
-        config, preprocessing = resolve(
-            self._dataset.train.paths, self._config, self._dataset.naming
-        )
+        train = self._dataset.train
+        crop = settled_crop(train, self._config)
+        config, preprocessing = resolve(train.paths, self._config, train.naming, crop)
         if config != self._config:
             self._config = config
             self._spec = self._spec.model_copy(update={"config": config})
@@ -194,7 +193,7 @@ class Session:
             apply_temperature(self._answers(network, split), temperature),
             prepared.labels,
             self._dataset.classes,
-            ids=[rows.paths[row] for row in prepared.rows],
+            ids=[rows.ids[row] for row in prepared.rows],
             groups=[str(rows.groups[row]) for row in prepared.rows],
             name=f"{split} images",
             role=split,
@@ -271,7 +270,7 @@ class Session:
             self._run.report,
             evaluations,
             title=self._spec.name,
-            read=partial(read_image, naming=self._dataset.naming),
+            read=RowReader(self._dataset, preprocessing.object_crop),
             history=trained.history,
             dataset_counts=self._dataset.counts(),
             warnings=warnings_of(self._dataset, self._hashes),
@@ -309,12 +308,6 @@ class PreparedSplit:
     bad: tuple[tuple[str, str], ...]
 
 
-def items_of(split: Dataset, rotations: Sequence[float]) -> list[TurnedFile]:
-    """List what is prepared of a split."""
-    angles = (0.0, *rotations)
-    return [TurnedFile(path, degrees, split.naming) for path in split.paths for degrees in angles]
-
-
 def prepare_split(
     split: Dataset,
     preprocessing: Preprocessing,
@@ -347,5 +340,5 @@ def prepare_split(
         rows,
         tuple(prepared.keys[number] for number in kept),
         tuple(tuple(prepared.notes[number].split()) for number in kept),
-        tuple((split.paths[row], reason) for row, reason in sorted(bad.items())),
+        tuple((split.ids[row], reason) for row, reason in sorted(bad.items())),
     )

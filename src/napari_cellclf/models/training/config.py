@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.normalization import AnyNormalization, parse_normalization
+from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.core.preprocessing import MOST_SIDE
 from napari_cellclf.core.tta import Views
 from napari_cellclf.core.validation import refuse_truth_value
@@ -50,6 +51,9 @@ class TrainingConfig(BaseModel):
     centre : float
         Fraction of each image's height and width, in its centre, that is used; 1 is all of it. Less
         is for images cropped to one cell each, which then fills more of the network's pixels.
+    object_crop : ObjectCrop, {'auto'}, optional
+        How objects are cut out of their images; ``auto`` is a square of twice their usual size
+        where rows are objects, and nothing for whole images.
     size : tuple of int, {'auto', 'own'}
         Height and width that images are resized to, in pixels; ``auto`` is the architecture's,
         ``own`` keeps each image's own.
@@ -139,6 +143,7 @@ class TrainingConfig(BaseModel):
     channels: tuple[Name, ...] | None = Field(default=None, min_length=1)
     optional_channels: tuple[Name, ...] = ()
     centre: float = Field(default=1.0, gt=0, le=1)
+    object_crop: ObjectCrop | Literal["auto"] | None = "auto"
     size: tuple[int, int] | Literal["auto", "own"] = "auto"
     normalization: AnyNormalization | Literal["auto", "fixed"] = "auto"
     fixed_rotations: tuple[Finite, ...] = ()
@@ -223,6 +228,17 @@ class TrainingConfig(BaseModel):
                 "another one, such as loss"
             )
         return monitor
+
+    @model_validator(mode="after")
+    def _objects_as_they_are(self) -> TrainingConfig:
+        if isinstance(self.object_crop, ObjectCrop):
+            if self.centre != 1:
+                raise ValueError("an object is cut out by object_crop alone; leave centre at 1")
+            if self.fixed_rotations:
+                raise ValueError(
+                    "fixed_rotations turn whole images; for objects use augmentation.rotation"
+                )
+        return self
 
     @model_validator(mode="after")
     def _trains_at_all(self) -> TrainingConfig:
