@@ -102,3 +102,48 @@ def test_rows_are_named_as_the_classifier_names_them(tmp_path):
         for row in prepared_rows(UnreadImage(source.id, source.read), spec, None)
     ]
     assert list(open_collection([tmp_path]).ids) == named
+
+
+def write_field(folder, name="field"):
+    """Write an image of two objects, and its mask beside it."""
+    pixels = np.arange(40 * 50, dtype="uint16").reshape(40, 50)
+    mask = np.zeros((40, 50), "uint16")
+    mask[4:8, 5:9] = 3
+    mask[20:30, 30:50] = 7
+    tifffile.imwrite(folder / f"{name}.tif", pixels)
+    tifffile.imwrite(folder / f"{name}_masks.tif", mask)
+    return pixels, mask
+
+
+def test_every_object_is_a_row_of_its_image(tmp_path):
+    pixels, _ = write_field(tmp_path)
+    opened = open_collection([tmp_path], objects=True)
+    path = tmp_path / "field.tif"
+    assert opened.ids == (f"{path}[object=3]", f"{path}[object=7]")
+    assert opened.has_objects
+    first, second = (row.object for row in opened.rows)
+    assert first.centre == (5.5, 6.5)
+    assert not first.touches_border
+    assert second.touches_border
+    assert opened.rows[0].mask == str(tmp_path / "field_masks.tif")
+    assert list(opened.groups) == [str(path)] * 2
+    np.testing.assert_array_equal(opened.read(1).data, pixels)
+
+
+def test_a_mask_that_does_not_fit_is_left_out_and_named(tmp_path):
+    write_field(tmp_path, "good")
+    write_field(tmp_path, "small")
+    tifffile.imwrite(tmp_path / "small_masks.tif", np.ones((4, 4), "uint8"))
+    notes = []
+    opened = open_collection([tmp_path], objects=True, on_note=notes.append)
+    assert {row.source for row in opened.rows} == {str(tmp_path / "good.tif")}
+    assert any("small" in note and "shape" in note for note in notes)
+
+
+def test_a_table_of_centres_opens_as_objects(tmp_path):
+    write_field(tmp_path)
+    table = tmp_path / "objects.csv"
+    table.write_text("path,y,x,kind\nfield.tif,10,11,a\nfield.tif,30,20,b\n")
+    opened = open_collection([table])
+    assert [row.object.centre for row in opened.rows] == [(10, 11), (30, 20)]
+    assert opened.values("kind") == ("a", "b")

@@ -9,6 +9,8 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 from napari_cellclf.core.collection import Collection, Row
 from napari_cellclf.core.grouping import columns_from_names, guess_group
 from napari_cellclf.core.image import CHANNEL_AXES, Image
@@ -19,9 +21,10 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, ImageError
+from napari_cellclf.errors import CancelledError, ImageError, InputError, NoImagesError
 from napari_cellclf.io.dataset_tables import make_frame
 from napari_cellclf.io.files import read_header
+from napari_cellclf.io.masks import ObjectChoice, find_objects
 from napari_cellclf.io.naming import Naming
 from napari_cellclf.io.sources import ImageSource, OnNote, collect_sources
 
@@ -33,21 +36,29 @@ def open_collection(
     inputs: Sequence[str | os.PathLike[str]],
     naming: Naming = None,
     *,
+    objects: bool = False,
+    masks: str | os.PathLike[str] | None = None,
     on_note: OnNote = lambda note: None,
     on_progress: OnProgress = ignore_progress,
     should_stop: ShouldStop = never_stop,
 ) -> Collection:
     """Find the rows that files, folders and tables stand for; no pixel is decoded.
 
-    `naming`: how files are named. `on_note`: told in a sentence each what is left out.
+    `naming`: how files are named. `objects`: whether each object of their masks is a row, as it is
+    of a table that names objects. `masks`: as for `find_objects`. `on_note`: told in a sentence
+    each what is left out.
     """
     sources = collect_sources(inputs, naming, on_note=on_note)
+    if objects or any(source.objects is not None for source in sources):
+        sources = find_objects(sources, masks, inputs=inputs, on_note=on_note)
     rows: list[Row] = []
     for done, source in enumerate(sources, 1):
         if should_stop():
             raise CancelledError("the images were not opened, as asked; open them again")
-        rows += _rows(source)
+        rows += _rows(source) if source.objects is None else _object_rows(source, on_note)
         on_progress(Progress(done, len(sources), "looking at the images"))
+    if not rows:
+        raise NoImagesError(f"{_title(inputs)} holds no object; check its masks")
     rows = _with_names(rows)
     return Collection(
         rows, _Reader(sources), title=_title(inputs), group_column=_guess_group(rows, sources)
@@ -59,6 +70,26 @@ def _rows(source: ImageSource) -> Iterator[Row]:
     path = os.path.abspath(source.id)  # noqa: PTH100
     for plane in _planes(source):
         yield Row(path, tuple(plane.items()), fields=source.metadata)
+
+
+def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
+    """Make a row of each object; only the mask is read of the image."""
+    choice, path = source.objects or ObjectChoice(), os.path.abspath(source.id)  # noqa: PTH100
+    try:
+        header = read_header(source.id)
+        blank = Image(np.broadcast_to(np.uint8(0), header.shape), header.axes, source=source.id)
+        marked = choice.add_to(blank)
+        rows = [
+            Row(path, tuple(index.items()), one, {**source.metadata, **one.fields}, choice.mask)
+            for index, plane in marked.planes()
+            for one in plane.find_objects()
+        ]
+    except (InputError, OSError) as error:
+        on_note(f"{source.id} is left out: {error}")
+        return []
+    if not rows:
+        on_note(f"{choice.mask or source.id} marks no object")
+    return rows
 
 
 def _planes(source: ImageSource) -> Iterator[Mapping[str, int]]:
