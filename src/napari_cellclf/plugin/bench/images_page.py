@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 
 FILES, LAYERS = 0, 1
+IMAGES, OBJECTS = 0, 1
 _PAUSE_MS = 350
 _NOTHING = "Choose a folder of images, a CSV table with a column path, or open layers."
 _NO_LAYERS = "No image layer is open; open one in napari, or choose files."
@@ -72,6 +73,18 @@ class ImagesPage(QWidget):
         )
         self.layers = wide_combo("The image that is open; its planes are the rows.")
         self.naming = NamingField()
+        self.rows = wide_combo(
+            "Whether a whole image (or plane of a stack) is looked at, or each object in it."
+        )
+        self.rows.addItems(["an image, or a plane of a stack", "an object (a cell, a nucleus…)"])
+        self.masks = PathField(
+            "masks beside the images, or a folder of masks", "Choose masks", file="Mask"
+        )
+        self.masks.setToolTip(
+            "Masks are named like their images, with _masks, _cp_masks or _labels at the end, or "
+            "lie in a folder of their own."
+        )
+        self.objects = wide_combo("The layer whose objects are looked at one by one.")
         self.group = wide_combo(
             "Rows that belong together, such as those of one plate or embryo. How good the "
             "suggestions are is estimated with whole groups left out."
@@ -136,6 +149,9 @@ class ImagesPage(QWidget):
         self._rows.addRow("Images", self.files)
         self._rows.addRow("Image", self.layers)
         self._rows.addRow("File names", self.naming)
+        self._rows.addRow("Each row is", self.rows)
+        self._rows.addRow("Masks", self.masks)
+        self._rows.addRow("Objects", self.objects)
         keeping = QWidget()
         form = QFormLayout(keeping)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -156,6 +172,9 @@ class ImagesPage(QWidget):
         self.origin.currentIndexChanged.connect(self._on_origin)
         self.files.changed.connect(self._on_files)
         self.naming.changed.connect(self._pause.start)
+        self.masks.changed.connect(self._pause.start)
+        self.rows.currentIndexChanged.connect(self._on_origin)
+        self.objects.currentIndexChanged.connect(self._pause.start)
         self.layers.currentIndexChanged.connect(self._pause.start)
         self.group.currentIndexChanged.connect(self._on_group)
         self._pause.timeout.connect(self.read)
@@ -167,10 +186,13 @@ class ImagesPage(QWidget):
 
     def _on_origin(self) -> None:
         of_files = self.origin.currentIndex() == FILES
+        of_objects = self.rows.currentIndex() == OBJECTS
         for widget, visible in (
             (self.files, of_files),
             (self.naming, of_files),
             (self.layers, not of_files),
+            (self.masks, of_files and of_objects),
+            (self.objects, not of_files and of_objects),
         ):
             self._rows.setRowVisible(widget, visible)
         self._pause.start()
@@ -179,6 +201,10 @@ class ImagesPage(QWidget):
         self.naming.show_folder(self.files.path())
         self._pause.start()
 
+    @property
+    def _of_objects(self) -> bool:
+        return bool(self.rows.currentIndex() == OBJECTS)
+
     def _chosen_layers(self) -> ImageChoice | None:
         index = self.layers.currentIndex()
         return self._choices[index] if 0 <= index < len(self._choices) else None
@@ -186,7 +212,12 @@ class ImagesPage(QWidget):
     def _ask(self) -> Question | None:
         if self.origin.currentIndex() == FILES:
             path = self.files.path().strip()
-            return Question(path=path, naming=self.naming.naming()) if path else None
+            masks = self.masks.path().strip()
+            return (
+                Question(path, self.naming.naming(), objects=self._of_objects, masks=masks)
+                if path
+                else None
+            )
         choice = self._chosen_layers()
         if choice is None or self._link is None:
             return None

@@ -34,6 +34,10 @@ class Question:
 
     path: str = ""
     naming: str | None = None
+    #: Whether each object is a row.
+    objects: bool = False
+    #: A folder of masks, or a mask; empty for those beside the images.
+    masks: str = ""
     choice: ImageChoice | None = None
     #: Of the layers; compared by identity, as their pixels may be many.
     arrays: tuple[Any, ...] | None = None
@@ -50,7 +54,7 @@ class Question:
     def _known(self) -> tuple[object, ...]:
         arrays = None if self.arrays is None else tuple(map(id, self.arrays))
         keys = None if self.choice is None else (self.choice.keys, self.choice.axes)
-        return self.path, self.naming, keys, arrays
+        return self.path, self.naming, self.objects, self.masks, keys, arrays
 
 
 def open_question(
@@ -63,6 +67,8 @@ def open_question(
         collection = open_collection(
             [place],
             question.naming,
+            objects=question.objects,
+            masks=expanded(question.masks) if question.masks else None,
             on_note=notes.append,
             on_progress=on_progress,
             should_stop=should_stop,
