@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from napari_cellclf.io.files import read_header
 from napari_cellclf.io.masks import ObjectChoice, find_objects
 from napari_cellclf.io.naming import Naming
 from napari_cellclf.io.sources import ImageSource, OnNote, collect_sources
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.objects import ImageObject
 
 #: Images that stay decoded: rows that follow one another are mostly of one image.
 _DECODED = 4
@@ -80,7 +84,7 @@ def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
         blank = Image(np.broadcast_to(np.uint8(0), header.shape), header.axes, source=source.id)
         marked = choice.add_to(blank)
         rows = [
-            Row(path, tuple(index.items()), one, {**source.metadata, **one.fields}, choice.mask)
+            Row(path, tuple(index.items()), one, _fields(source, one), choice.mask)
             for index, plane in marked.planes()
             for one in plane.find_objects()
         ]
@@ -90,6 +94,12 @@ def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
     if not rows:
         on_note(f"{choice.mask or source.id} marks no object")
     return rows
+
+
+def _fields(source: ImageSource, one: ImageObject) -> dict[str, Any]:
+    """Return what is known of an object beside where it is."""
+    known = {**source.metadata, **one.fields}
+    return {name: value for name, value in known.items() if name not in ("path", "mask")}
 
 
 def _planes(source: ImageSource) -> Iterator[Mapping[str, int]]:
@@ -128,12 +138,13 @@ def _title(inputs: Sequence[str | os.PathLike[str]]) -> str:
 
 def _with_names(rows: Sequence[Row]) -> list[Row]:
     """Add what the paths say of plates, wells, embryos and the like to what is known."""
-    said = columns_from_names([row.source for row in rows])
+    images = list(dict.fromkeys(row.source for row in rows))
+    said = columns_from_names(images)
     known = {name for row in rows for name in row.fields}
-    new = {column: values for column, values in said.items() if column not in known}
+    new = {name: dict(zip(images, said[name], strict=True)) for name in said if name not in known}
     return [
-        replace(row, fields={**row.fields, **{name: new[name][number] for name in new}})
-        for number, row in enumerate(rows)
+        replace(row, fields={**row.fields, **{name: new[name][row.source] for name in new}})
+        for row in rows
     ]
 
 

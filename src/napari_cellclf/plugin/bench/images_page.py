@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.progress import Progress
+from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.bench.opening import (
     LABELS_HOME,
@@ -26,6 +27,7 @@ from napari_cellclf.plugin.bench.opening import (
     labels_path,
     open_question,
 )
+from napari_cellclf.plugin.bench.row_view import show_in_viewer
 from napari_cellclf.plugin.classify.choices import ImageChoice, list_choices
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import (
@@ -36,6 +38,7 @@ from napari_cellclf.plugin.shared.controls import (
     small_label,
     wide_combo,
 )
+from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.path_field import PathField
 
@@ -116,6 +119,17 @@ class ImagesPage(QWidget):
         """Return where labels are kept."""
         typed = self.labels.path().strip()
         return expanded(typed).absolute() if typed else self._usual_labels()
+
+    def show_row(self, number: int) -> str:
+        """Show a row in the viewer; returns why that is not possible, or nothing."""
+        collection, question, link = self.collection, self._question, self._link
+        if collection is None or question is None or link is None:
+            return _NOTHING
+        row = collection.rows[number]
+        try:
+            return show_in_viewer(link, row, question)
+        except (CellclfError, OSError) as error:
+            return explain(error)
 
     def refresh_layers(self) -> None:
         """Offer the images that the viewer's layers make up now."""

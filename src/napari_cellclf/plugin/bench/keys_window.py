@@ -24,7 +24,8 @@ _ABOUT = (
     "Press these while the images to label have the focus: click one first. To use another key, "
     "click the one shown and press it."
 )
-_WIDTH, _HEIGHT = 420, 560
+_WIDTH, _HEIGHT = 480, 600
+_FIELD_WIDTH = 130
 
 
 def preferred_keys() -> dict[str, str]:
@@ -61,11 +62,13 @@ class KeysWindow(QDialog):
         for action in keys.actions:
             field = QKeySequenceEdit(QKeySequence(self._changed.get(action.name, action.key)))
             field.setMaximumSequenceLength(1)
+            field.setMinimumWidth(_FIELD_WIDTH)
             field.editingFinished.connect(self._on_edit)
             self.fields[action.name] = field
             form.addRow(action.title[:1].upper() + action.title[1:], field)
         area = VerticalScrollArea()
         area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(rows)
         about = WrappedLabel()
         about.setText(_ABOUT)

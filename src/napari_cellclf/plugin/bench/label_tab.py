@@ -63,9 +63,7 @@ class LabelTab(QWidget):
         masks = {row.id: row.mask for row in collection.rows if row.mask is not None}
         try:
             labels.parent.mkdir(parents=True, exist_ok=True)
-            self._file = LabelFile(
-                labels, book, mask_of=masks.get, on_problem=self._on_problem
-            )
+            self._file = LabelFile(labels, book, mask_of=masks.get, on_problem=self._on_problem)
         except (CellclfError, OSError) as error:
             self.message.say(explain(error), wrong=True)
             self.footer.setVisible(True)
@@ -79,6 +77,15 @@ class LabelTab(QWidget):
         going_on = f"{kept} labels are in it already. " if kept else ""
         self.message.say(f"Labels are kept in {labels}. {going_on}")
         self.page_changed.emit(self.page)
+
+    def begin(self) -> None:
+        """Let keys go to the images, or to the name of the first class."""
+        if self.page is None:
+            return
+        if self.page.book.classes:
+            self.page.gallery.view.setFocus()
+        else:
+            self.page.bar.ask_for_class()
 
     def shut_down(self) -> None:
         """Save what is to be saved, and begin nothing more."""

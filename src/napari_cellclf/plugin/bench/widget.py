@@ -10,12 +10,14 @@ from qtpy.QtWidgets import (
     QMainWindow,
     QSizePolicy,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.plugin.bench.images_page import ImagesPage
+from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
@@ -60,6 +62,13 @@ class BenchWidget(DockedWidget):
         self.tabs.currentChanged.connect(self._on_tab)
         self.images.opened.connect(self._on_opened)
         self.images.label_wanted.connect(lambda: self.show_tab(LABEL))
+        self.label.train_wanted.connect(self.train_on)
+        self.label.show_wanted.connect(self.show_row)
+        self.keys = QToolButton()
+        self.keys.setText("?")
+        self.keys.setToolTip("Which keys label, accept, skip and undo; change them here.")
+        self.keys.clicked.connect(self.show_keys)
+        self.tabs.setCornerWidget(self.keys)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.tabs)
@@ -106,6 +115,27 @@ class BenchWidget(DockedWidget):
         """Go to a tab."""
         self.tabs.setCurrentIndex(tab)
 
+    def train_on(self, table: str) -> None:
+        """Go to training with a table of labels."""
+        self.show_tab(TRAIN)
+        self.train.form.data.path.set_path(table)
+
+    def show_row(self, number: int) -> None:
+        """Show a row of what is open in the viewer."""
+        if self._link is not None:
+            problem = self.images.show_row(number)
+            self.label.message.say(problem, wrong=bool(problem))
+
+    def show_keys(self) -> None:
+        """Show the keys of the tab Label, to be looked up and changed."""
+        page = self.label.page
+        if page is None:
+            self.show_tab(LABEL)
+            return
+        window = KeysWindow(page.keys, self)
+        window.setModal(False)
+        window.show()
+
     def use_model(self, name: str) -> bool:
         """Go to the results with a model chosen."""
         self.show_tab(RESULTS)
@@ -125,13 +155,20 @@ class BenchWidget(DockedWidget):
             self._link = None
 
     def _on_tab(self, tab: int) -> None:
-        if tab == TRAIN:
+        if tab == LABEL:
+            self.label.begin()
+        elif tab == TRAIN:
             self.train.show()
         elif tab == RESULTS:
             self.results.show()
 
     def _on_opened(self, collection: Collection | None) -> None:
-        self.label.show_collection(collection, self.images)
+        self.label.show_collection(
+            collection, self.images.labels_file(), self.images.who.text().strip()
+        )
+        page = self.label.page
+        if page is not None:
+            page.keys.change(preferred_keys())
 
 
 class _Holder(QWidget):

@@ -24,7 +24,7 @@ _MOST_GROUPS = 0.5
 _MOST_COLUMNS = 40
 #: Images, at most, that are tried before none of them tells which preset suits.
 _TRIED = 5
-_NOT_COLUMNS = ("path", "label", "split")
+_NOT_COLUMNS = ("path", "label", "split", "mask", "object", "plane", "who", "when")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ class SplitForm(QWidget):
                 guessed = name == found.dataset.group_column
                 self.by.addItem(f"{name} (guessed)" if guessed else name, name)
             self.by.addItem("nothing (random)", RANDOM)
-            self.by.setCurrentIndex(0)
+            guessed_or_given = found.given or found.dataset.group_column is not None
+            self.by.setCurrentIndex(0 if guessed_or_given else self.by.count() - 1)
             edit = self.by.lineEdit()
             if edit is not None:
                 edit.setCursorPosition(0)

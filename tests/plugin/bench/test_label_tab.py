@@ -1,0 +1,142 @@
+"""From a flat folder to labels, by keys, in a real window; and to Train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QPushButton
+
+from napari_cellclf.io.label_file import read_labels
+from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
+from napari_cellclf.plugin.bench.widget import LABEL, TRAIN, BenchWidget
+
+PATIENCE = 30_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    from skimage.io import imsave
+
+    place = tmp_path / "cells"
+    place.mkdir()
+    for number in range(6):
+        pixels = np.full((24, 24), 40 * number, np.uint8)
+        imsave(place / f"cell{number}.png", pixels, check_contrast=False)
+    return place
+
+
+@pytest.fixture
+def open_bench(make_napari_viewer: Callable[..., Any], models: Path, qtbot: Any) -> Any:
+    """Open a folder in the dock of a new viewer, ready to be labelled."""
+
+    def opener(folder: Path) -> tuple[Any, BenchWidget]:
+        viewer = make_napari_viewer(show=True)
+        _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+        bench.window().activateWindow()
+        bench.images.choose_path(str(folder))
+        qtbot.waitUntil(bench.images.start.isEnabled, timeout=PATIENCE)
+        qtbot.mouseClick(bench.images.start, Qt.MouseButton.LeftButton)
+        assert bench.tabs.currentIndex() == LABEL
+        return viewer, bench
+
+    return opener
+
+
+def add_class(qtbot: Any, bench: BenchWidget, name: str) -> None:
+    bench.label.page.bar.ask_for_class()
+    line = bench.label.page.bar.name.line
+    qtbot.keyClicks(line, name)
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+
+
+def press(qtbot: Any, bench: BenchWidget, keys: str) -> None:
+    view = bench.label.page.gallery.view
+    view.setFocus()
+    qtbot.waitUntil(view.hasFocus, timeout=PATIENCE)
+    for key in keys:
+        qtbot.keyClick(view, key)
+
+
+def test_labels_are_kept_at_once_and_opened_again(
+    open_bench: Any, qtbot: Any, folder: Path
+) -> None:
+    viewer, bench = open_bench(folder)
+    add_class(qtbot, bench, "dark")
+    add_class(qtbot, bench, "bright")
+    press(qtbot, bench, "1122")
+    kept = read_labels(folder / "labels.csv")
+    assert kept.counts() == {"dark": 2, "bright": 2}
+    # A folder with labels in it is opened again with them.
+    viewer.window.remove_dock_widget("all")
+    qtbot.waitUntil(lambda: not bench.label.isVisible(), timeout=PATIENCE)
+    _, again = open_bench(folder)
+    assert again.label.page.book.counts() == {"dark": 2, "bright": 2}
+    assert "4 labels are in it already" in again.label.message.text()
+    press(qtbot, again, "1")
+    assert read_labels(folder / "labels.csv").counts() == {"dark": 3, "bright": 2}
+
+
+def test_two_windows_do_not_write_one_file(open_bench: Any, qtbot: Any, folder: Path) -> None:
+    open_bench(folder)
+    _, second = open_bench(folder)
+    assert second.label.page is None
+    assert "open in another window" in second.label.message.text()
+
+
+def test_labels_are_handed_to_train(open_bench: Any, qtbot: Any, folder: Path) -> None:
+    _, bench = open_bench(folder)
+    add_class(qtbot, bench, "dark")
+    add_class(qtbot, bench, "bright")
+    qtbot.mouseClick(bench.label.train, Qt.MouseButton.LeftButton)
+    assert "at least two classes" in bench.label.message.text()
+    press(qtbot, bench, "111222")
+    qtbot.mouseClick(bench.label.train, Qt.MouseButton.LeftButton)
+    assert bench.tabs.currentIndex() == TRAIN
+    data = bench.train.data
+    qtbot.waitUntil(lambda: data.found is not None, timeout=PATIENCE)
+    assert data.found.dataset.counts()["unsplit"].to_dict() == {"dark": 3, "bright": 3}
+
+
+def test_a_row_is_shown_in_the_viewer(open_bench: Any, qtbot: Any, folder: Path) -> None:
+    viewer, bench = open_bench(folder)
+    add_class(qtbot, bench, "dark")
+    press(qtbot, bench, "1s")
+    (layer,) = viewer.layers
+    np.testing.assert_array_equal(layer.data, np.full((24, 24), 40))
+
+
+def test_a_key_can_be_changed_and_stays_changed(open_bench: Any, qtbot: Any, folder: Path) -> None:
+    viewer, bench = open_bench(folder)
+    add_class(qtbot, bench, "dark")
+    qtbot.mouseClick(bench.keys, Qt.MouseButton.LeftButton)
+    (window,) = bench.findChildren(KeysWindow)
+    qtbot.waitUntil(window.isVisible, timeout=PATIENCE)
+    field = window.fields["label 1"]
+    field.setFocus()
+    qtbot.keyClick(field, Qt.Key.Key_A)
+    qtbot.waitUntil(lambda: preferred_keys() == {"label 1": "A"}, timeout=PATIENCE)
+    # One key cannot do two things.
+    field.clear()
+    qtbot.keyClick(field, Qt.Key.Key_U)
+    qtbot.waitUntil(window.message.is_wrong, timeout=PATIENCE)
+    assert preferred_keys() == {"label 1": "A"}
+    window.close()
+    press(qtbot, bench, "a")
+    assert bench.label.page.book.counts() == {"dark": 1}
+    viewer.window.remove_dock_widget("all")
+    _, again = open_bench(folder)
+    assert again.label.page.keys.key_of("label 1") == QKeySequence("A").toString(
+        QKeySequence.SequenceFormat.NativeText
+    )
+    qtbot.mouseClick(again.keys, Qt.MouseButton.LeftButton)
+    (window,) = again.findChildren(KeysWindow)
+    (usual,) = (one for one in window.findChildren(QPushButton) if one.text() == "Usual keys")
+    qtbot.mouseClick(usual, Qt.MouseButton.LeftButton)
+    assert preferred_keys() == {}
+    window.close()
