@@ -278,15 +278,18 @@ def test_a_narrow_gallery_and_tiles_of_all_kinds_are_drawn(open_gallery: Any, qt
     assert min(apart) <= 8
 
 
-def _longest_gap(act: Callable[[int], None], seconds: float = 2.0) -> float:
-    """Let the window live, with something done in between, and return its longest silence."""
-    longest, last, end = 0.0, time.perf_counter(), time.monotonic() + seconds
-    step = 0
+def _longest_turn(act: Callable[[int], None], seconds: float = 3.0) -> float:
+    """Let the window live, with something done in between, and return its longest turn.
+
+    In seconds of the processor: how long it waits for other programs is not the window's doing.
+    """
+    longest, end = 0.0, time.monotonic() + seconds
+    step, last = 0, time.thread_time()
     while time.monotonic() < end:
         QApplication.processEvents()
         act(step)
         step += 1
-        now = time.perf_counter()
+        now = time.thread_time()
         longest, last = max(longest, now - last), now
     return longest
 
@@ -307,9 +310,9 @@ def test_the_window_is_never_held_up(open_gallery: Any, count: int) -> None:
             gallery.refresh()
             gallery.go_to(gallery.rows.number(0))
 
-    gaps = [_longest_gap(scroll_and_label) for _ in range(3)]
-    # 20 ms on an idle machine; the best of three, since others compute at the same time.
-    assert min(gaps) < 0.3
+    # 10 ms for 5,000 rows and 30 ms for 100,000; the first turn draws everything.
+    _longest_turn(scroll_and_label, 0.5)
+    assert _longest_turn(scroll_and_label) < 0.1
 
 
 def test_what_was_asked_for_last_is_drawn_first(qtbot: Any) -> None:
