@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.core.image import Image
+    from napari_cellclf.core.objects import ImageObject, ObjectCrop, objects_at, objects_in_mask
     from napari_cellclf.core.predictions import Predictions
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.core.simulation import simulate_embryo, simulate_site
@@ -39,13 +40,17 @@ _HOME = {
     "Dataset": "core.dataset",
     "Evaluation": "core.evaluation",
     "Image": "core.image",
+    "ImageObject": "core.objects",
     "ModelBundle": "bundles.bundle",
+    "ObjectCrop": "core.objects",
     "Predictions": "core.predictions",
     "Preprocessing": "core.preprocessing",
     "TrainingConfig": "models.training.config",
     "evaluate": "reports.evaluate",
     "list_models": "bundles.catalogue",
     "load_classifier": "inference.load",
+    "objects_at": "core.objects",
+    "objects_in_mask": "core.objects",
     "read_dataset": "io.datasets",
     "read_image": "io.read",
     "simulate_embryo": "core.simulation",
@@ -61,7 +66,9 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Image",
+    "ImageObject",
     "ModelBundle",
+    "ObjectCrop",
     "Predictions",
     "Preprocessing",
     "TrainingConfig",
@@ -69,6 +76,8 @@ __all__ = [
     "evaluate",
     "list_models",
     "load_classifier",
+    "objects_at",
+    "objects_in_mask",
     "read_dataset",
     "read_image",
     "simulate_embryo",

@@ -230,3 +230,66 @@ def test_a_stopped_table_goes_on(
     result = cellclf(*command, "--out", out)
     assert "resuming: 1 of 2 images done" in result.err
     assert out.read_text() == (fields / "whole.csv").read_text()
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A table of bright and dark objects in six images."""
+    rows = ["path,mask,object,label"]
+    for image in range(6):
+        random = np.random.default_rng(image)
+        pixels = random.integers(80, 120, (100, 100)).astype(np.uint8)
+        mask = np.zeros((100, 100), np.uint16)
+        for number in range(1, 10):
+            y, x = 10 + 33 * ((number - 1) // 3), 10 + 33 * ((number - 1) % 3)
+            size, bright = 10 + number % 4, bool(random.integers(2))
+            mask[y : y + size, x : x + size] = number
+            pixels[y : y + size, x : x + size] = 220 if bright else 10
+            rows.append(f"{image}.tif,masks/{image}.tif,{number},{'bright' if bright else 'dark'}")
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"{image}.tif", pixels)
+        tifffile.imwrite(tmp_path / "masks" / f"{image}.tif", mask)
+    table = tmp_path / "objects.csv"
+    table.write_text("\n".join(rows) + "\n")
+    return table
+
+
+def test_data_train_evaluate_and_predict_go_together(
+    labelled: Path, cellclf: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    told = cellclf("data", labelled)
+    assert told.code == 0
+    assert "54 objects in 6 images" in told.out
+    assert "kept together by: path (6 groups)" in told.out
+    assert "objects of one image stay together" in told.out
+    run = tmp_path / "run"
+    small = ("--set", "parameters.width=8", "--set", "parameters.depth=2", "--epochs", "2")
+    trained = cellclf("train", labelled, "--out", run, *small)
+    assert trained.code == 0
+    assert '"preset": "objects"' in (run / "run.json").read_text()
+    evaluated = cellclf("evaluate", run, labelled, "--out", tmp_path / "report", "--split", "all")
+    assert evaluated.code == 0
+    written = pd.read_csv(tmp_path / "report" / "predictions.csv")
+    assert len(written) == 54
+    assert written["image"][0].endswith("0.tif[object=1]")
+    out = tmp_path / "table.csv"
+    images = sorted(tmp_path.glob("?.tif"))
+    (bundle,) = run.glob("*.cellclf")
+    predicted = cellclf("predict", bundle, *images, "--objects", tmp_path / "masks", "--out", out)
+    assert predicted.code == 0
+    table = pd.read_csv(out)
+    by_id = written.set_index("image")["p_bright"]
+    both = table.set_index("image")["p_bright"]
+    np.testing.assert_array_equal(both[by_id.index], by_id)
+    # The table of predictions is a table of objects itself.
+    again = cellclf("train", out, "--out", tmp_path / "again", *small)
+    assert again.code == 0
+
+
+def test_objects_are_not_written_as_images(
+    labelled: Path, cellclf: Callable, tmp_path: Path
+) -> None:
+    refused = cellclf("data", labelled, "--write", tmp_path / "new")
+    assert refused.code != 0
+    assert "objects are not written as images of their own" in refused.err

@@ -44,7 +44,7 @@ def table(tmp_path: Path) -> Path:
         mask = np.zeros((SIDE, SIDE), np.uint16)
         for number in range(1, 17):
             y, x = 20 + 40 * ((number - 1) // 4), 20 + 40 * ((number - 1) % 4)
-            disc = (yy - y) ** 2 + (xx - x) ** 2 <= 10**2
+            disc = (yy - y) ** 2 + (xx - x) ** 2 <= (8 + number % 5) ** 2
             bright = int(random.integers(2))
             pixels[disc] += 120 * bright - 60
             mask[disc] = number
@@ -140,7 +140,13 @@ def test_a_crop_is_twice_the_usual_object_or_the_distance_of_centres(
     points = tmp_path / "points.csv"
     rows = [f"0.png,{20 + 40 * (n // 4)},{20 + 40 * (n % 4)},a" for n in range(16)]
     points.write_text("path,y,x,label\n" + "\n".join(rows) + "\n")
-    assert measured_crop(read_dataset(points)) == ObjectCrop(side=80.0)
+    assert measured_crop(read_dataset(points)) == ObjectCrop(side=120.0)
+    mask = np.zeros((SIDE, SIDE), np.uint16)
+    for n in range(16):
+        mask[18 + 40 * (n // 4) : 22 + 40 * (n // 4), 18 + 40 * (n % 4) : 22 + 40 * (n % 4)] = n + 1
+    Pillow.fromarray(mask).save(tmp_path / "0_masks.png")
+    drawn = data.subset(np.arange(16))
+    assert measured_crop(drawn) == ObjectCrop(side=120.0)
     assert settled_crop(data, CONFIG.changed(object_crop={"side": 9})) == ObjectCrop(side=9)
 
 

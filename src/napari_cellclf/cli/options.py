@@ -201,9 +201,11 @@ class Settings:
 
 def chosen_settings(args: argparse.Namespace) -> Settings:
     """Put preset and changes together, and tell the reader of data what the preset keeps."""
+    from napari_cellclf.io.dataset_tables import names_objects
     from napari_cellclf.models.training.presets import choose_preset, make_config
 
-    preset = choose_preset(args.preset, args.architecture)
+    objects = names_objects(Path(args.data))
+    preset = choose_preset(args.preset, args.architecture, objects=objects)
     fields = preset.fields_for(args.architecture)
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.weights is not None:

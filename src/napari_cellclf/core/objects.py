@@ -21,21 +21,37 @@ _MOST_SIDE = 16_384
 
 @dataclass(frozen=True)
 class ImageObject:
-    """One labelled region of a plane, or one point."""
+    """One labelled region of a plane, or one point.
 
-    #: Its value in the mask, as regionprops' ``label``; of points, the position among them.
+    Parameters
+    ----------
+    number : int
+        Its value in the mask, as regionprops' ``label``; of points, the position among them.
+    centre : tuple of float
+        y, x in pixels, as regionprops' ``centroid``.
+    box : tuple of int, optional
+        Top, left, bottom, right in pixels, the last two not included; None for a point.
+    area : int, optional
+        Its pixels; None for a point or a box.
+    mask : ndarray of bool, optional
+        Which pixels within the box are its own; None for a point or a box.
+    touches_border : bool
+        Whether it may go on beyond the image.
+    fields : mapping
+        What a table says of it.
+
+    Examples
+    --------
+    >>> ImageObject(7, centre=(20.0, 30.5)).touches_border
+    False
+    """
+
     number: int
-    #: y, x in pixels, as regionprops' ``centroid``.
     centre: tuple[float, float]
-    #: Top, left, bottom, right in pixels, the last two not included; None for a point.
     box: tuple[int, int, int, int] | None = None
-    #: Its pixels; None for a point.
     area: int | None = None
-    #: Which pixels within the box are its own; None for a point or a box.
     mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
-    #: Whether it may go on beyond the image.
     touches_border: bool = False
-    #: What a table says of it.
     fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -19,7 +19,7 @@ from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.csv_tables import escape, read_csv
+from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv
 from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
@@ -185,6 +185,22 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     if len(unique) < len(made):
         words += f"; {again(len(made) - len(unique))}"
     return make_dataset(unique, words, names=names, of_table=columns, schemes=schemes)
+
+
+def names_objects(table: Path) -> bool:
+    """Whether a file is a table whose rows are objects; reads its cells, but no image."""
+    if not table.is_file() or table.suffix.lower() not in TABLE_SUFFIXES:
+        return False
+    try:
+        found = read_csv(table)
+        column = path_column(table, found.columns).lower()
+    except InputError:
+        # Told of where it is read as data.
+        return False
+    rows = [{name.lower(): cell.strip() for name, cell in row.items()} for row in found.rows]
+    filled = [{"path": row[column]} | row for row in rows if row[column]]
+    columns = [name.lower() for name in found.columns]
+    return bool(filled) and _objects_of(table, columns, filled) is not None
 
 
 def _objects_of(

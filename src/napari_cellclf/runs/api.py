@@ -25,7 +25,7 @@ from napari_cellclf.core.sampling import epoch_order
 from napari_cellclf.errors import CancelledError, CellclfError, RunError
 from napari_cellclf.inference.process_engine import window_is_open
 from napari_cellclf.io.local_paths import expanded
-from napari_cellclf.models.training.presets import load_preset
+from napari_cellclf.models.training.presets import choose_preset, load_preset
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
 from napari_cellclf.runs.continuing import keep_old_sides
 from napari_cellclf.runs.create import create_run, load_dataset
@@ -99,7 +99,8 @@ def train(
     dataset : Dataset, str or Path
         Split images for a new run; or the folder of a run, alone, to resume it.
     config : TrainingConfig or str, optional
-        Every choice, or the name of a preset; ``fluorescence`` by default.
+        Every choice, or the name of a preset; by default ``fluorescence``, or ``objects`` where
+        rows are objects.
     folder : str or Path, optional
         Where the new run goes; its model gets its name.
     on_progress : callable
@@ -195,7 +196,7 @@ def _prepared_run(
     if folder is None:
         raise RunError("no folder was given for the new run; name one as the third argument")
     if config is None or isinstance(config, str):
-        preset = config or "fluorescence"
+        preset = config or choose_preset(None, None, objects=dataset.has_objects).name
         return create_run(dataset, load_preset(preset), folder, preset=preset).path
     return create_run(dataset, config, folder).path
 

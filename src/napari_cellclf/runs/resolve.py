@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Images on which the size of objects is measured.
 _MEASURED_IMAGES = 20
+#: More boxes of one size than this fraction were drawn, and say nothing of an object's own.
+_DRAWN_ALIKE = 0.6
 #: Sides of crops in pixels: where nothing is known, the smallest, and the largest.
 _USUAL_SIDE, _LEAST_SIDE, _MOST_SIDE = 64, 32, 512
 
@@ -104,13 +107,14 @@ def settled_crop(dataset: Dataset, config: TrainingConfig) -> ObjectCrop | None:
 def measured_crop(dataset: Dataset) -> ObjectCrop:
     """Measure on some images how much is cut out around an object.
 
-    Twice the usual larger side of an object's box; of centres alone, the usual distance to the
-    next one tells how large objects are.
+    Twice the usual larger side of an object's box. Of centres alone, and of discs of one size that
+    were drawn around centres, three times the usual distance to the next one.
     """
     first: dict[tuple[str, str | None], list[int]] = {}
     for row, key in enumerate(zip(dataset.paths, dataset.masks, strict=True)):
         first.setdefault(key, []).append(row)
-    sides: list[float] = []
+    boxes: list[tuple[int, int]] = []
+    distances: list[float] = []
     for (path, mask), rows in list(first.items())[:_MEASURED_IMAGES]:
         named = [one for one in (dataset.objects[row] for row in rows) if one is not None]
         try:
@@ -119,15 +123,24 @@ def measured_crop(dataset: Dataset) -> ObjectCrop:
         except InputError:
             # Listed as bad when it is prepared.
             continue
-        boxes = [one.box for one in found if one.box is not None]
-        sides += [max(box[2] - box[0], box[3] - box[1]) for box in boxes]
-        if not boxes:
-            sides += _distances(np.array([one.centre for one in found]))
-    side = 2 * float(np.median(sides)) if sides else float(_USUAL_SIDE)
+        there = [one.box for one in found if one.box is not None]
+        boxes += [(box[2] - box[0], box[3] - box[1]) for box in there]
+        distances += _distances(np.array([one.centre for one in found]))
+    side = float(_USUAL_SIDE)
+    if boxes and not _drawn(boxes):
+        side = 2 * float(np.median([max(box) for box in boxes]))
+    elif distances:
+        side = 3 * float(np.median(distances))
     return ObjectCrop(side=float(np.clip(2 * round(side / 2), _LEAST_SIDE, _MOST_SIDE)))
 
 
+def _drawn(boxes: Sequence[tuple[int, int]]) -> bool:
+    """Whether boxes are of one size, as no segmentation gives them."""
+    return Counter(boxes).most_common(1)[0][1] > _DRAWN_ALIKE * len(boxes)
+
+
 def _distances(centres: NDArray[np.float64]) -> list[float]:
+    centres = centres[np.isfinite(centres).all(axis=1)] if len(centres) else centres
     if len(centres) < 2:
         return []
     from scipy.spatial import cKDTree

@@ -21,8 +21,10 @@ NAMES = [
     "drosophila-seed",
     "embryo-stages",
     "fluorescence",
+    "objects",
     "rxrx1-seed",
     "single-cells",
+    "stained-objects",
 ]
 
 

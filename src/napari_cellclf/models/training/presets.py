@@ -21,6 +21,8 @@ from napari_cellclf.models.training.config import TrainingConfig
 
 _SUFFIX = ".toml"
 DEFAULT_PRESET = "fluorescence"
+#: What is taken instead where rows are objects.
+OBJECTS_PRESET = "objects"
 #: How to train a network that was pretrained on photographs.
 _TRANSFER = "brightfield-rgb"
 #: Images of at most so many pixels a side show one cell each.
@@ -93,8 +95,10 @@ def find_preset(name: str) -> Preset:
     return known[name]
 
 
-def choose_preset(name: str | None, architecture: str | None) -> Preset:
+def choose_preset(name: str | None, architecture: str | None, *, objects: bool = False) -> Preset:
     """Choose the preset for a preset's or an architecture's name; the default if neither is given.
+
+    `objects`: whether rows are objects.
 
     Examples
     --------
@@ -103,14 +107,16 @@ def choose_preset(name: str | None, architecture: str | None) -> Preset:
     """
     if name is not None:
         return find_preset(name)
+    usual = OBJECTS_PRESET if objects else DEFAULT_PRESET
     if architecture is None:
-        return find_preset(DEFAULT_PRESET)
+        return find_preset(usual)
     found = canonical_name(architecture)
     # Whether one of another package has pretrained weights is not known before Keras is imported.
     from_scratch = {"compact-cnn", *ARCHITECTURES.foreign_names()}
     if found in from_scratch:
-        return find_preset(DEFAULT_PRESET)
-    return find_preset("rxrx1-seed" if found == "seed-cnn" else _TRANSFER)
+        return find_preset(usual)
+    transfer = "stained-objects" if objects else _TRANSFER
+    return find_preset("rxrx1-seed" if found == "seed-cnn" else transfer)
 
 
 def suggest_preset(image: Image, *, ordered: bool = False, objects: bool = False) -> str:
@@ -128,9 +134,12 @@ def suggest_preset(image: Image, *, ordered: bool = False, objects: bool = False
     """
     if ordered:
         return "embryo-stages"
-    if tuple(image.channels)[:3] == RGB_NAMES[:3]:
+    in_colour = tuple(image.channels)[:3] == RGB_NAMES[:3]
+    if objects:
+        return "stained-objects" if in_colour else OBJECTS_PRESET
+    if in_colour:
         return _TRANSFER
-    if objects or max(image.height_width) <= _CELL_SIDE:
+    if max(image.height_width) <= _CELL_SIDE:
         return "single-cells"
     return DEFAULT_PRESET
 
