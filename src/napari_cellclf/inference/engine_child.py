@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 from napari_cellclf.errors import CellclfError
@@ -15,29 +17,37 @@ from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.process_engine import receive, send
 
 if TYPE_CHECKING:
-    from napari_cellclf.inference.engine import EngineChoice, Precision
+    from napari_cellclf.inference.engine import Engine, EngineChoice, Precision
 
 
 def main(reference: str, engine: EngineChoice, precision: Precision) -> int:
     """Serve a model over standard input and output."""
+    return serve(partial(_load, reference, engine, precision))
+
+
+def _load(reference: str, engine: EngineChoice, precision: Precision) -> Engine:
+    classifier = load_classifier(reference, engine=engine, precision=precision, own_process=False)
+    return classifier.engine
+
+
+def serve(load: Callable[[], Engine]) -> int:
+    """Load an engine and compute with it what standard input asks for."""
     output = os.fdopen(os.dup(1), "wb")
     # Whatever libraries print goes to standard error, so that the output stays readable.
     os.dup2(2, 1)
     try:
-        classifier = load_classifier(
-            reference, engine=engine, precision=precision, own_process=False
-        )
+        engine = load()
     except CellclfError as error:
         _send_error(output, error)
         return 1
-    send(output, {"device": classifier.device})
+    send(output, {"device": engine.device})
     while (message := receive(sys.stdin.buffer)) is not None:
         try:
-            probabilities = classifier.engine(message[1])
+            computed = engine(message[1])
         except (CellclfError, MemoryError) as error:
             _send_error(output, error)
         else:
-            send(output, {}, probabilities)
+            send(output, {}, computed)
     return 0
 
 

@@ -37,15 +37,23 @@ _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 class ProcessEngine:
-    """Computes a network in a child process, which ends with this object."""
+    """Computes a network in a child process, which ends with this object.
+
+    `child`: the module that serves it, given the other three arguments.
+    """
 
     def __init__(
-        self, reference: str, engine: EngineChoice = "auto", precision: Precision = "auto"
+        self,
+        reference: str,
+        engine: EngineChoice = "auto",
+        precision: Precision = "auto",
+        *,
+        child: str = _CHILD,
     ) -> None:
         self.device = ""
         self._closed = False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = _start((reference, engine, precision), self._said)
+        self._process = _start(child, (reference, engine, precision), self._said)
         self._end = weakref.finalize(self, _end, self._process, self._said)
 
     def wait_until_ready(self) -> None:
@@ -133,9 +141,9 @@ def window_is_open() -> bool:
     return any(module and module.QApplication.instance() is not None for module in modules)
 
 
-def _start(arguments: tuple[str, str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(child: str, arguments: tuple[str, str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
     # -P keeps modules that happen to lie in the current folder out of the child.
-    command = [sys.executable, "-P", "-m", _CHILD, *arguments]
+    command = [sys.executable, "-P", "-m", child, *arguments]
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

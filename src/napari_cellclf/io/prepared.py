@@ -265,7 +265,7 @@ def item_keys(
 ) -> tuple[str, ...]:
     """Name prepared images after everything that their numbers depend on, each by itself."""
     way = way_key(preprocessing, frame)
-    stamped, of_mask = cache(_stamped), cache(_stamp)
+    stamped, of_mask = cache(file_stamp), cache(_stamp)
     return tuple(
         _digest(
             f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}{_object_text(item, of_mask)}"
@@ -283,7 +283,8 @@ def _object_text(item: TurnedFile, of_mask: Callable[[str], str]) -> str:
     return f"\t{where}\t{named!r}"
 
 
-def _stamped(path: str, naming: str | None) -> str:
+def file_stamp(path: str, naming: str | None) -> str:
+    """Name the state of the files of an image: another one if any of them has changed."""
     # Absolute: another folder may have a file of the same name, size and time.
     return "".join(f"\t{os.path.abspath(file)}\t{_stamp(file)}" for file in _files_of(path, naming))  # noqa: PTH100
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: Keras's and torchvision's "torch" preprocessing state.
 PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
 PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
+#: What is added to features before their root is taken.
+ROOT_SUMMAND = 0.01
 
 
 def assemble(
@@ -48,11 +50,13 @@ def assemble(
     dropout: float = 0.0,
     train_backbone: bool | None = None,
     unit_range: bool = False,
+    square_root: bool = False,
 ) -> keras.Model:
     """Adapt a backbone of three channels to the images, and add a head.
 
     `unit_range`: whether images of other than three channels come in 0 to 1; else with zero mean
-    and unit variance.
+    and unit variance. `square_root`: whether the head is given the roots of the features, which
+    must not be negative.
     """
     channels = input_shape[2]
     # Photographs go in as they are. Everything else comes standardised, or in 0 to 1, which must be
@@ -61,6 +65,10 @@ def assemble(
     if standardised or channels != 3:
         rescale = photograph_range(normalization, unit_range) if standardised else None
         source = widen(source, channels, rescale=rescale, copy_weights=pretrained)
+    if square_root:
+        # With a summand, so that the slope at zero is finite.
+        rooted = keras.ops.sqrt(source.output + ROOT_SUMMAND)
+        source = keras.Model(source.input, rooted, name=source.name)
     return add_head(
         source,
         n_classes,

@@ -145,6 +145,11 @@ _ACTIVATIONS: dict[str, Apply] = {
 }
 
 
+def square_root(scope: Scope, op: Any, inputs: list[Value]) -> Value:
+    """Write ``keras.ops.sqrt``."""
+    return scope.each("Sqrt", inputs[0])
+
+
 def activation(scope: Scope, layer: Any, inputs: list[Value]) -> Value:
     """Write `Activation`."""
     return activate(scope, layer, inputs[0])

@@ -180,6 +180,7 @@ OPERATIONS: dict[str, Convert] = {
     "Minimum": merging.operation("Min"),
     "Multiply": merging.operation("Mul"),
     "Reshape": shapes.reshape_operation,
+    "Sqrt": activations.square_root,
     "Subtract": merging.operation("Sub"),
     "TrueDivide": merging.operation("Div"),
 }
