@@ -61,7 +61,7 @@ class ClassBar(QWidget):
         self._names: tuple[str, ...] = ()
         self._buttons: list[_ClassButton] = []
         self._across = 0
-        self.add = QPushButton("+ Class")
+        self.add = QPushButton("+ Class", self)
         self.add.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.add.setToolTip("Add a class")
         self.add.clicked.connect(self.ask_for_class)
