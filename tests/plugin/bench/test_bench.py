@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
 
-from napari_cellclf.plugin.bench.images_page import LAYERS
+from napari_cellclf.plugin.bench.images_page import LAYERS, OBJECTS
 from napari_cellclf.plugin.bench.opening import Question, labels_path
 from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, RESULTS, TRAIN, BenchWidget
 
@@ -159,3 +159,44 @@ def test_labels_of_images_that_cannot_be_written_beside_are_kept_at_home(tmp_pat
     path = labels_path(Question(str(tmp_path)), lambda folder: False)
     assert path.parent.name == "cellclf-labels"
     assert labels_path(Question(str(tmp_path)), lambda folder: True) == tmp_path / "labels.csv"
+
+
+def test_the_objects_of_a_layer_are_rows(viewer: Any, bench: BenchWidget, qtbot: Any) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[4:8, 5:9] = 3
+    mask[20:30, 10:20] = 7
+    viewer.add_image(np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8), name="field")
+    page = bench.images
+    page.origin.setCurrentIndex(LAYERS)
+    page.rows.setCurrentIndex(OBJECTS)
+    qtbot.waitUntil(lambda: "Labels layer" in page.message.text(), timeout=PATIENCE)
+    viewer.add_labels(mask, name="cells")
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert page.collection.ids == ("field[object=3]", "field[object=7]")
+    assert "2 objects in 1 image" in page.summary.text()
+    viewer.add_points([[10, 10], [20, 30], [30, 40]], name="centres")
+    page.objects.setCurrentIndex(page.objects.findText("centres"))
+    qtbot.waitUntil(
+        lambda: page.collection is not None and len(page.collection) == 3, timeout=PATIENCE
+    )
+    assert page.collection.rows[1].object.centre == (20, 30)
+
+
+def test_a_folder_with_masks_opens_as_objects(
+    bench: BenchWidget, qtbot: Any, tmp_path: Path
+) -> None:
+    import tifffile
+
+    place = tmp_path / "fields"
+    place.mkdir()
+    mask = np.zeros((40, 50), np.uint16)
+    mask[4:8, 5:9] = 3
+    tifffile.imwrite(place / "a.tif", np.zeros((40, 50), np.uint8))
+    tifffile.imwrite(place / "a_masks.tif", mask)
+    page = bench.images
+    page.files.set_path(str(place))
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert page.collection.ids == (str(place / "a.tif"),)
+    page.rows.setCurrentIndex(OBJECTS)
+    qtbot.waitUntil(lambda: "1 object in 1 image" in page.summary.text(), timeout=PATIENCE)
+    assert page.collection.ids == (f"{place / 'a.tif'}[object=3]",)

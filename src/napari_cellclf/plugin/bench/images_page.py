@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.local_paths import expanded
@@ -29,6 +30,7 @@ from napari_cellclf.plugin.bench.opening import (
 )
 from napari_cellclf.plugin.bench.row_view import show_in_viewer
 from napari_cellclf.plugin.classify.choices import ImageChoice, list_choices
+from napari_cellclf.plugin.classify.objects import ObjectsChoice, fitting_objects
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import (
     Footer,
@@ -52,6 +54,7 @@ IMAGES, OBJECTS = 0, 1
 _PAUSE_MS = 350
 _NOTHING = "Choose a folder of images, a CSV table with a column path, or open layers."
 _NO_LAYERS = "No image layer is open; open one in napari, or choose files."
+_NO_OBJECTS = "Open a Labels layer of the image's objects, or a Points layer of their centres."
 _OPENING = "Looking at the images…"
 
 
@@ -68,6 +71,8 @@ class ImagesPage(QWidget):
         self.collection: Collection | None = None
         self._link = link
         self._choices: Sequence[ImageChoice] = ()
+        self._fitting: Sequence[ObjectsChoice] = ()
+        self._no_objects = ""
         self._question: Question | None = None
         self.origin = wide_combo("Whether images come from files or from layers that are open.")
         self.origin.addItems(["Files or a folder", "Layers that are open"])
@@ -146,8 +151,24 @@ class ImagesPage(QWidget):
                 if before is not None and choice.keys == before.keys
             ]
             self.layers.setCurrentIndex(kept[0] if kept else current)
+        self._refresh_objects()
         if self.origin.currentIndex() == LAYERS:
             self._pause.start()
+
+    def _refresh_objects(self) -> None:
+        """Offer the layers whose objects are of the chosen image."""
+        choice, before = self._chosen_layers(), self.objects.currentText()
+        self._fitting, self._no_objects = [], _NO_LAYERS
+        if choice is not None and self._link is not None:
+            # Any objects: their crops have a fixed size.
+            rule = ObjectCrop(side=1)
+            layers = self._link.object_layers()
+            self._fitting, why = fitting_objects(layers, choice, rule)
+            self._no_objects = why if layers else _NO_OBJECTS
+        with QSignalBlocker(self.objects):
+            self.objects.clear()
+            self.objects.addItems([one.name for one in self._fitting])
+            self.objects.setCurrentIndex(max(0, self.objects.findText(before)))
 
     def shut_down(self) -> None:
         """Begin nothing more."""
@@ -189,7 +210,7 @@ class ImagesPage(QWidget):
         self.masks.changed.connect(self._pause.start)
         self.rows.currentIndexChanged.connect(self._on_origin)
         self.objects.currentIndexChanged.connect(self._pause.start)
-        self.layers.currentIndexChanged.connect(self._pause.start)
+        self.layers.currentIndexChanged.connect(self._on_layers)
         self.group.currentIndexChanged.connect(self._on_group)
         self._pause.timeout.connect(self.read)
         self.start.clicked.connect(self.label_wanted)
@@ -209,6 +230,10 @@ class ImagesPage(QWidget):
             (self.objects, not of_files and of_objects),
         ):
             self._rows.setRowVisible(widget, visible)
+        self._pause.start()
+
+    def _on_layers(self) -> None:
+        self._refresh_objects()
         self._pause.start()
 
     def _on_files(self) -> None:
@@ -235,7 +260,13 @@ class ImagesPage(QWidget):
         choice = self._chosen_layers()
         if choice is None or self._link is None:
             return None
-        return Question(choice=choice, arrays=self._link.arrays(choice))
+        source = None
+        if self._of_objects:
+            index = self.objects.currentIndex()
+            if not 0 <= index < len(self._fitting):
+                return None
+            source = self._link.objects_source(self._fitting[index], choice)
+        return Question(choice=choice, arrays=self._link.arrays(choice), source=source)
 
     def read(self) -> None:
         """Open what stands in the form, unless that is what is open."""
@@ -247,12 +278,17 @@ class ImagesPage(QWidget):
         self._show(None)
         if question is None:
             self._task.stop()
-            empty = _NOTHING if self.origin.currentIndex() == FILES else _NO_LAYERS
-            self.message.say(empty)
+            self.message.say(self._what_is_missing())
             return
         self.message.say(_OPENING)
         self._task.start(lambda ticket: _open(question, ticket))
         self._set_running(True)
+
+    def _what_is_missing(self) -> str:
+        if self.origin.currentIndex() == FILES:
+            return _NOTHING
+        none_fits = self._of_objects and self._chosen_layers() is not None
+        return self._no_objects if none_fits else _NO_LAYERS
 
     def _set_running(self, running: bool) -> None:
         self.progress.setVisible(running)

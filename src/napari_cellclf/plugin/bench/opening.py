@@ -17,6 +17,7 @@ from napari_cellclf.errors import ImageError
 from napari_cellclf.io.collections import open_collection
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.pixels import (
     plane_metadata,
     plane_place,
@@ -41,6 +42,8 @@ class Question:
     choice: ImageChoice | None = None
     #: Of the layers; compared by identity, as their pixels may be many.
     arrays: tuple[Any, ...] | None = None
+    #: The objects of the layers, where each is a row.
+    source: ObjectsSource | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Question):
@@ -54,7 +57,8 @@ class Question:
     def _known(self) -> tuple[object, ...]:
         arrays = None if self.arrays is None else tuple(map(id, self.arrays))
         keys = None if self.choice is None else (self.choice.keys, self.choice.axes)
-        return self.path, self.naming, self.objects, self.masks, keys, arrays
+        of = None if self.source is None else (self.source.choice.key, id(self.source.data))
+        return self.path, self.naming, self.objects, self.masks, keys, arrays, of
 
 
 def open_question(
@@ -74,20 +78,32 @@ def open_question(
             should_stop=should_stop,
         )
     else:
-        collection = _of_layers(question.choice, question.arrays)
+        collection = _of_layers(question)
     return collection, tuple(notes)
 
 
-def _of_layers(choice: ImageChoice, arrays: Sequence[Any] | None) -> Collection:
-    if choice.problem or arrays is None:
-        raise ImageError(choice.problem or "the layers were removed; choose others")
-    rows, readers = [], {}
+def _of_layers(question: Question) -> Collection:
+    choice, arrays = question.choice, question.arrays
+    if choice is None or choice.problem or arrays is None:
+        problem = "" if choice is None else choice.problem
+        raise ImageError(problem or "the layers were removed; choose others")
+    rows: list[Row] = []
+    readers = {}
     for number, position in enumerate(positions(choice)):
         source, plane = plane_place(choice, number, position)
-        row = Row(source, tuple(plane.items()), fields=plane_metadata(choice, number, position))
-        rows.append(row)
-        readers[row.id] = partial(_read, choice, arrays, number, position, source)
-    return Collection(rows, lambda row: readers[row.id](), title=choice.title)
+        place = tuple(plane.items())
+        known = plane_metadata(choice, number, position)
+        readers[source, place] = partial(_read, choice, arrays, number, position, source)
+        if question.source is None:
+            rows.append(Row(source, place, fields=known))
+        else:
+            of = question.source.choice
+            mask = of.path if of.kind == "labels" else None
+            found = question.source.read(position)
+            rows += [Row(source, place, one, known, mask) for one in found]
+    if not rows:
+        raise ImageError(f"{choice.title} has no object in that layer; draw or choose others")
+    return Collection(rows, lambda row: readers[row.source, row.plane](), title=choice.title)
 
 
 def _read(
@@ -100,8 +116,15 @@ def _read(
     every = range(len(choice.channels))
     pixels = read_channels(choice, arrays, every, number, position)
     names = choice.names if any(choice.names) else ()
-    white = choice.layers[0].known("white")
-    return Image(pixels, "CYX", names, white=white, source=source)
+    first = choice.layers[0]
+    return Image(
+        pixels,
+        "CYX",
+        names,
+        pixel_size=first.pixel_size,
+        white=first.known("white"),
+        source=source,
+    )
 
 
 def describe(collection: Collection, notes: Sequence[str]) -> str:
