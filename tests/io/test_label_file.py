@@ -328,6 +328,28 @@ def test_the_labels_are_a_table_that_training_takes(tmp_path: Path) -> None:
         write_label_table(tmp_path / "no" / "table.csv", book.labels)
 
 
+def test_a_label_file_is_trained_on_as_it_stands(tmp_path: Path) -> None:
+    from napari_cellclf import read_dataset
+    from napari_cellclf.errors import DatasetError
+
+    path = tmp_path / "labels.csv"
+    book = LabelBook("ada")
+    file = LabelFile(path, book)
+    for number in range(6):
+        image = tmp_path / f"{number}.png"
+        image.write_bytes(png_encode(np.full((4, 4), number, np.uint8)))
+        book.label([str(image)], "round")
+        book.label([str(image)], "round" if number % 2 else "long")
+    book.clear([str(tmp_path / "5.png")])
+    book.rename_class("round", "circle")
+    data = read_dataset(path)
+    assert list(data.table["label"]) == ["long", "circle"] * 2 + ["long"]
+    book.label([f"{tmp_path / '0.png'}[t=3]"], "long")
+    with pytest.raises(DatasetError, match="names planes of stacks"):
+        read_dataset(path)
+    file.close()
+
+
 def test_objects_and_planes_have_columns_in_the_table(
     tmp_path: Path, rows: tuple[str, ...]
 ) -> None:

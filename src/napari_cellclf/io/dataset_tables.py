@@ -20,6 +20,7 @@ from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv
+from napari_cellclf.io.label_file import current_labels
 from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
@@ -56,6 +57,8 @@ _SPLIT_NAMES: Mapping[str, str] = {
 _AROUND_SPLIT = re.compile(
     r"(?:\d+[ _.-])?(.+?)(?:[ _-]?(?:set|dataset|data|images|imgs|split))?", re.IGNORECASE
 )
+#: As label files name the plane of a stack: "t=3,z=1".
+_PLANE = re.compile(r"[a-z]=\d+(,[a-z]=\d+)*")
 #: Columns that every data set has; what a name says cannot replace them.
 _NEEDED = ("path", "label", "split")
 
@@ -151,8 +154,8 @@ def with_group(data: Dataset, group: str | None) -> Dataset:
 
 
 def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
-    """Read a user's table of labelled images."""
-    table = read_csv(path)
+    """Read a user's table of labelled images, or a file to which labels were added."""
+    table = current_labels(path, read_csv(path))
     column = path_column(path, table.columns).lower()
     columns = [name.lower() for name in table.columns]
     if label.lower() not in columns:
@@ -161,6 +164,7 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
             f"{listed(columns)}); choose the column to learn (--label)"
         )
     rows = [{name.lower(): cell.strip() for name, cell in row.items()} for row in table.rows]
+    _check_no_planes(path, rows)
     filled = [{"path": row[column]} | row for row in rows if row[column]]
     if not filled:
         raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
@@ -192,7 +196,7 @@ def names_objects(table: Path) -> bool:
     if not table.is_file() or table.suffix.lower() not in TABLE_SUFFIXES:
         return False
     try:
-        found = read_csv(table)
+        found = current_labels(table, read_csv(table))
         column = path_column(table, found.columns).lower()
     except InputError:
         # Told of where it is read as data.
@@ -201,6 +205,16 @@ def names_objects(table: Path) -> bool:
     filled = [{"path": row[column]} | row for row in rows if row[column]]
     columns = [name.lower() for name in found.columns]
     return bool(filled) and _objects_of(table, columns, filled) is not None
+
+
+def _check_no_planes(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    for row in rows:
+        if _PLANE.fullmatch(row.get("plane", "")):
+            raise DatasetError(
+                f"the table {table} names planes of stacks (such as {row['plane']} of "
+                f"{row.get('path', '')}), which cannot be trained on one by one; save the planes "
+                "as images"
+            )
 
 
 def _objects_of(

@@ -20,12 +20,15 @@ from filelock import FileLock, Timeout
 
 from napari_cellclf.core.labelling import Action, Change, Label, LabelBook, class_name
 from napari_cellclf.errors import InputError
-from napari_cellclf.io.csv_tables import CsvText, escape, parse_csv, read_csv
+from napari_cellclf.io.csv_tables import CsvTable, CsvText, escape, parse_csv, read_csv
 from napari_cellclf.io.sources import listed, path_column, path_in_table
 
 _COLUMNS = (
     "path", "plane", "object", "mask", "label", "who", "when", "drawn", "action", "detail"
 )  # fmt: skip
+#: Those of a table of labels as they stand, and which of them are left out where they are empty.
+_TABLE_COLUMNS = ("path", "plane", "mask", "object", "label", "who", "when")
+_OF_SOME = ("plane", "mask", "object")
 _HEADING = ",".join(_COLUMNS) + "\n"
 #: In front of the name of a layer, which is no path.
 _LAYER = "layer:"
@@ -201,6 +204,24 @@ def read_labels(path: str | os.PathLike[str]) -> LabelBook:
     return book
 
 
+def current_labels(path: Path, table: CsvTable) -> CsvTable:
+    """Return the rows of a label file as they stand in the end; other tables as they are."""
+    if not set(_COLUMNS) <= set(table.columns):
+        return table
+    changes = _changes(path, table.rows)
+    book = LabelBook()
+    book.replay(changes)
+    last = {change.row: row for change, row in zip(changes, table.rows, strict=True)}
+    rows = [
+        {name: last[row][name] for name in _TABLE_COLUMNS} | {"label": label.class_name}
+        for row, label in book.items()
+    ]
+    there = [
+        name for name in _TABLE_COLUMNS if name not in _OF_SOME or any(row[name] for row in rows)
+    ]
+    return CsvTable(tuple(there), [{name: row[name] for name in there} for row in rows], table.note)
+
+
 def write_label_table(
     path: str | os.PathLike[str],
     labels: Mapping[str, Label],
@@ -213,8 +234,7 @@ def write_label_table(
     `labels`: by id. `fields`: what else is known of each row, such as plate and well, by id.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100
-    own = ("path", "plane", "mask", "object", "label", "who", "when")
-    known = fields or {}
+    own, known = _TABLE_COLUMNS, fields or {}
     names = dict.fromkeys(name for row in labels for name in known.get(row, ()) if name not in own)
     rows = []
     for row, label in labels.items():
@@ -225,7 +245,7 @@ def write_label_table(
     kept = [
         number
         for number, name in enumerate((*own, *names))
-        if name not in ("plane", "mask", "object") or any(row[number] for row in rows)
+        if name not in _OF_SOME or any(row[number] for row in rows)
     ]
     table = [[*own, *map(escape, names)], *rows]
     data = _as_csv([row[number] for number in kept] for row in table)

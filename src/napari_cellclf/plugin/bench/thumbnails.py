@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -181,6 +183,7 @@ class _Work:
             thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
+        _be_patient()
         while True:
             with self._changed:
                 while not self._waiting and not self._stopped:
@@ -207,6 +210,13 @@ class _Work:
         picture = QImage(data, width, height, 3 * width, QImage.Format.Format_RGB888)
         # A copy of its own, in the form that is painted fastest.
         return picture.convertToFormat(QImage.Format.Format_RGB32)
+
+
+def _be_patient() -> None:
+    """Let the window's own thread go first where there is not enough of the processor for all."""
+    if sys.platform.startswith("linux"):
+        # On Linux, and only there, it is of this thread and not of the whole process.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 class _Planes:
