@@ -155,3 +155,22 @@ def test_a_rule_that_cannot_be_with_others_is_refused() -> None:
         TrainingConfig(object_crop={"side": 9}, centre=0.5)
     with pytest.raises(ValueError, match=r"use augmentation\.rotation"):
         TrainingConfig(object_crop={"side": 9}, fixed_rotations=(45,))
+
+
+def test_a_preview_shows_objects_as_the_network_sees_them(table: Path) -> None:
+    from napari_cellclf.runs.augmentation_preview import preview_augmentation
+
+    data = read_dataset(table).split(seed=0).train.subset([0, 1, 2])
+    found = preview_augmentation(data, CONFIG.changed(object_crop={"side": 40}), count=2)
+    assert found.prepared.shape == (3, 40, 40, 1)
+    assert found.augmented.shape == (3, 2, 40, 40, 1)
+
+
+def test_a_search_takes_objects(table: Path, tmp_path: Path) -> None:
+    from napari_cellclf.cli import main
+
+    arguments = [
+        *("tune", str(table), "--out", str(tmp_path / "search"), "--trials", "1"),
+        *("--epochs", "1", "--set", "parameters.width=8", "--set", "parameters.depth=2"),
+    ]
+    assert main(arguments) == 0

@@ -1,8 +1,8 @@
 """Show what augmentation makes of images, exactly as the network will see it.
 
 Run as ``python -m napari_cellclf.runs.augmentation_preview REQUEST.json OUT.npz`` beside a window,
-where Keras cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``paths``,
-``naming``, ``classes`` and ``count``.
+where Keras cannot be loaded. The request holds ``config`` (a `TrainingConfig`), ``rows`` (the
+columns of a data set's table), ``naming`` and ``count``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from napari_cellclf.core.classes import make_classes
+from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.image import rotate_image
 from napari_cellclf.errors import CellclfError
+from napari_cellclf.io.prepared import TurnedFile, items_of
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.training.config import TrainingConfig
 
@@ -40,18 +44,17 @@ class Preview:
     channels: tuple[str, ...]
 
 
-def preview_augmentation(
-    paths: Sequence[str], config: TrainingConfig, *, naming: str | None = None, count: int = 4
-) -> Preview:
-    """Prepare and vary some images as a training would."""
+def preview_augmentation(dataset: Dataset, config: TrainingConfig, *, count: int = 4) -> Preview:
+    """Prepare and vary some images or objects as a training would."""
     import keras
 
     from napari_cellclf.models.augmentation.layers import build_augmenter
-    from napari_cellclf.runs.resolve import resolve
+    from napari_cellclf.runs.resolve import resolve, settled_crop
 
-    config, preprocessing = resolve(paths, config, naming)
-    images = [read_image(path, naming=naming) for path in paths]
-    prepared = _stack([preprocessing(image) for image in images])
+    crop = settled_crop(dataset, config)
+    config, preprocessing = resolve(dataset.paths, config, dataset.naming, crop)
+    images = [_read(item) for item in items_of(dataset)]
+    prepared = _stack([_prepared(image, preprocessing) for image in images])
     augment = build_augmenter(config.augmentation, config.seed)
     random = np.random.default_rng(config.seed)
     variants = []
@@ -70,9 +73,18 @@ def _turned(
     """Prepare images turned by one of the fixed angles, the first of which is none."""
     angles = (0.0, *config.fixed_rotations)
     degrees = angles[number % len(angles)]
-    return _stack(
-        [preprocessing(rotate_image(image, degrees, config.rotation_frame)) for image in images]
-    )
+    if degrees:
+        images = [rotate_image(image, degrees, config.rotation_frame) for image in images]
+    return _stack([_prepared(image, preprocessing) for image in images])
+
+
+def _read(item: TurnedFile) -> Image:
+    image = read_image(item.path, naming=item.naming)
+    return image if item.choice is None else item.choice.add_to(image)
+
+
+def _prepared(image: Image, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    return preprocessing(image, region=next(iter(image.find_objects()), None))
 
 
 def _stack(arrays: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -96,9 +108,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         request = json.loads(Path(request_file).read_text(encoding="utf-8"))
         config = TrainingConfig.model_validate(request["config"])
-        found = preview_augmentation(
-            request["paths"], config, naming=request.get("naming"), count=int(request["count"])
-        )
+        table = pd.DataFrame(request["rows"])
+        classes = make_classes(table["label"])
+        dataset = Dataset(table, classes, naming=request.get("naming"))
+        found = preview_augmentation(dataset, config, count=int(request["count"]))
     except CellclfError as error:
         sys.stderr.write(f"{error}\n")
         return 1

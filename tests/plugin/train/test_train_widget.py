@@ -488,9 +488,9 @@ def test_preview_of_named_colours_uses_them(make_napari_viewer: Any) -> None:
 def test_preview_takes_one_image_of_each_class_first(found: Any) -> None:
     divided = divide(found.dataset, SplitChoice("embryo")).dataset
     assert divided is not None
-    paths, labels = some_images(divided, 3)
-    assert labels == ["dark", "light", "dark"]
-    assert len(set(paths)) == 3
+    chosen = some_images(divided, 3)
+    assert chosen.table["label"].tolist() == ["dark", "light", "dark"]
+    assert len(set(chosen.paths)) == 3
 
 
 def test_an_image_is_not_training_data(open_train: Open, choose: Choose, images: Path) -> None:

@@ -50,12 +50,10 @@ class Preview:
 
 def make_preview(dataset: Dataset, config: TrainingConfig, ticket: Ticket) -> Preview:
     """Prepare and augment some training images; to be done in a thread."""
-    paths, labels = some_images(dataset)
     asked = {
         "config": config.model_dump(mode="json"),
-        "paths": paths,
+        "rows": some_images(dataset).table.to_dict("list"),
         "naming": dataset.naming,
-        "classes": labels,
         "count": COUNT,
     }
     with tempfile.TemporaryDirectory(prefix="cellclf-preview-") as folder:
@@ -68,12 +66,11 @@ def make_preview(dataset: Dataset, config: TrainingConfig, ticket: Ticket) -> Pr
             )
 
 
-def some_images(dataset: Dataset, most: int = _MOST_IMAGES) -> tuple[list[str], list[str]]:
+def some_images(dataset: Dataset, most: int = _MOST_IMAGES) -> Dataset:
     """Choose training images of different classes."""
-    train = dataset.train.table
-    turn = train.groupby("label", sort=False).cumcount()
-    chosen = train.assign(_turn=turn).sort_values("_turn", kind="stable").head(most)
-    return list(chosen["path"]), list(chosen["label"])
+    train = dataset.train
+    turn = train.table.groupby("label", sort=False).cumcount().to_numpy()
+    return train.subset(np.argsort(turn, kind="stable")[:most])
 
 
 PreviewLayer: TypeAlias = "tuple[NDArray[np.float32], dict[str, Any]]"
