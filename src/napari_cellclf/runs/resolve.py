@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
-from napari_cellclf.core.objects import ObjectCrop
+from napari_cellclf.core.objects import ImageObject, ObjectCrop
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
 from napari_cellclf.io.dataset_channels import channel_spec, found_channels
@@ -105,24 +105,31 @@ def settled_crop(dataset: Dataset, config: TrainingConfig) -> ObjectCrop | None:
 
 
 def measured_crop(dataset: Dataset) -> ObjectCrop:
-    """Measure on some images how much is cut out around an object.
-
-    Twice the usual larger side of an object's box. Of centres alone, and of discs of one size that
-    were drawn around centres, three times the usual distance to the next one.
-    """
+    """Measure on some images how much is cut out around an object."""
     first: dict[tuple[str, str | None], list[int]] = {}
     for row, key in enumerate(zip(dataset.paths, dataset.masks, strict=True)):
         first.setdefault(key, []).append(row)
-    boxes: list[tuple[int, int]] = []
-    distances: list[float] = []
+    planes = []
     for (path, mask), rows in list(first.items())[:_MEASURED_IMAGES]:
         named = [one for one in (dataset.objects[row] for row in rows) if one is not None]
         try:
             image = read_image(path, naming=dataset.naming)
-            found = pick({} if mask is None else numbered_objects(mask, image), named)
+            planes.append(pick({} if mask is None else numbered_objects(mask, image), named))
         except InputError:
             # Listed as bad when it is prepared.
             continue
+    return crop_around(planes)
+
+
+def crop_around(planes: Iterable[Sequence[ImageObject]]) -> ObjectCrop:
+    """Say how much is cut out around objects like those of some planes.
+
+    Twice the usual larger side of an object's box. Of centres alone, and of discs of one size that
+    were drawn around centres, three times the usual distance to the next one.
+    """
+    boxes: list[tuple[int, int]] = []
+    distances: list[float] = []
+    for found in planes:
         there = [one.box for one in found if one.box is not None]
         boxes += [(box[2] - box[0], box[3] - box[1]) for box in there]
         distances += _distances(np.array([one.centre for one in found]))

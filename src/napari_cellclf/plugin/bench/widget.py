@@ -19,6 +19,7 @@ from napari_cellclf.core.collection import Collection
 from napari_cellclf.plugin.bench.images_page import ImagesPage
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.label_tab import LabelTab
+from napari_cellclf.plugin.bench.learning import Learning
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
 from napari_cellclf.plugin.shared.controls import DockedWidget
@@ -52,6 +53,7 @@ class BenchWidget(DockedWidget):
         self.images = ImagesPage(link)
         self._soon.timeout.connect(self.images.refresh_layers)
         self.label = LabelTab()
+        self.learning = Learning(self.label)
         self._train: TrainWidget | None = None
         self._results: ClassifyWidget | None = None
         self._holders = {TRAIN: _Holder(), RESULTS: _Holder()}
@@ -144,6 +146,7 @@ class BenchWidget(DockedWidget):
     def shut_down(self) -> None:
         """Stop working and let go of the viewer: the dock was closed."""
         self.images.shut_down()
+        self.learning.stop()
         self.label.shut_down()
         for page in (self._train, self._results):
             if page is not None:

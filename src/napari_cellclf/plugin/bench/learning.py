@@ -1,0 +1,302 @@
+"""What the tab *Label* learns with: features in the background, then a refit after every label."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection as Rows
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.progress import Progress
+from napari_cellclf.core.suggesting import (
+    FEWEST_FOR_ESTIMATE,
+    RANDOM_EVERY,
+    Estimate,
+    Suggester,
+    Suggestions,
+)
+from napari_cellclf.errors import CellclfError, InputError
+from napari_cellclf.models.backbones import (
+    Backbone,
+    RowFeatures,
+    default_backbone,
+    row_features,
+    start_process,
+)
+from napari_cellclf.plugin.bench.label_page import LabelPage
+from napari_cellclf.plugin.bench.label_tab import LabelTab
+from napari_cellclf.plugin.shared.background import LatestTask, Ticket
+from napari_cellclf.runs.resolve import crop_around
+
+if TYPE_CHECKING:
+    from napari_cellclf.inference.process_engine import ProcessEngine
+
+#: A collection that is only passed through starts no network.
+_SOON_MS = 1000
+#: Rows that are tried for one that can be read, and planes whose objects are measured.
+_TRIES, _MEASURED = 20, 20
+_PAUSE_SECONDS = 0.1
+_WAITING = "Learning begins in a moment; label in the meantime."
+
+
+@dataclass(frozen=True, eq=False)
+class Learnable:
+    """All that is known of the rows of a collection before any label."""
+
+    backbone: Backbone
+    rows: RowFeatures
+    suggester: Suggester
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be learnt from."""
+
+    labels: Mapping[int, int]
+    n_classes: int
+    random_rows: tuple[int, ...]
+    skipped: tuple[int, ...]
+
+
+@dataclass
+class _Preparation:
+    """The features that are being computed, which can be paused and stopped at once."""
+
+    collection: Collection
+    paused: threading.Event = field(default_factory=threading.Event)
+    engine: ProcessEngine | None = None
+    ended: bool = False
+
+    def __call__(self, ticket: Ticket) -> Learnable:
+        """Compute the features, and all that does not depend on labels; in a thread."""
+        backbone = choose_backbone(self.collection)
+        found = row_features(
+            self.collection,
+            backbone,
+            start=self._start,
+            on_progress=ticket.on_progress,
+            should_stop=partial(self._should_stop, ticket),
+        )
+        if len(found.bad) == len(self.collection):
+            raise InputError(f"no image can be read; the first: {next(iter(found.bad.values()))}")
+        suggester = Suggester(found.features, self.collection.groups)
+        return Learnable(backbone, found, suggester)
+
+    def end(self) -> None:
+        """End the child process at once."""
+        self.ended = True
+        if self.engine is not None:
+            self.engine.close()
+
+    def _start(self, backbone: Backbone) -> ProcessEngine:
+        self.engine = start_process(backbone)
+        # Whoever ended this before that line found no process to end.
+        if self.ended:
+            self.engine.close()
+        return self.engine
+
+    def _should_stop(self, ticket: Ticket) -> bool:
+        while self.paused.is_set() and not ticket.should_stop():
+            ticket.stop.wait(_PAUSE_SECONDS)
+        return ticket.should_stop()
+
+
+class Learning(QObject):
+    """Learns from the labels of the page that is shown, and tells it what was learnt."""
+
+    #: The features are there; carries a `Learnable`.
+    prepared = Signal(object)
+
+    def __init__(self, tab: LabelTab) -> None:
+        super().__init__(tab)
+        self._tab = tab
+        self._page: LabelPage | None = None
+        self.learnable: Learnable | None = None
+        self._preparation: _Preparation | None = None
+        #: What was asked last, and what is to be done after that which is being done.
+        self.request: Request | None = None
+        self._next: Request | None = None
+        self._features, self._refit, self._estimate = (LatestTask(self) for _ in range(3))
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(_SOON_MS)
+        self._soon.timeout.connect(self._begin)
+        self._features.done.connect(self._on_features)
+        self._features.failed.connect(self._on_failed)
+        self._features.progress.connect(self._on_progress)
+        self._refit.done.connect(self._on_refit)
+        self._refit.failed.connect(self._on_failed)
+        self._estimate.done.connect(self._on_estimate)
+        self._estimate.failed.connect(self._on_failed)
+        tab.pause.clicked.connect(self._on_pause)
+        tab.pause.setVisible(False)
+        tab.page_changed.connect(self.show_page)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a result comes within a moment, since the features are there."""
+        return self.learnable is not None
+
+    def show_page(self, page: LabelPage | None) -> None:
+        """Learn for another page, or for none."""
+        self.stop()
+        self._page = page
+        if page is not None:
+            page.set_learner(self)
+            page.tell(_WAITING)
+            self._soon.start()
+
+    def stop(self) -> None:
+        """Stop at once; what was computed is kept on disk."""
+        self._soon.stop()
+        for task in (self._features, self._refit, self._estimate):
+            task.stop()
+        if self._preparation is not None:
+            self._preparation.end()
+        self._preparation = self.learnable = self.request = self._next = None
+        self._show_working(False)
+
+    def learn(
+        self,
+        labels: Mapping[int, int],
+        n_classes: int,
+        random_rows: Rows[int],
+        skipped: Rows[int],
+    ) -> None:
+        """Learn from all labels; of requests that come meanwhile, only the last one counts."""
+        self.request = Request(dict(labels), n_classes, tuple(random_rows), tuple(skipped))
+        self._estimate.stop()
+        if self.learnable is None:
+            return
+        if self._refit.running:
+            self._next = self.request
+        else:
+            self._start_refit(self.request)
+
+    def _begin(self) -> None:
+        if self._page is not None:
+            self._preparation = _Preparation(self._page.collection)
+            self._show_working(True)
+            self._features.start(self._preparation)
+
+    def _on_features(self, found: Learnable) -> None:
+        self.learnable, self._preparation = found, None
+        self._show_working(False)
+        bad = len(found.rows.bad)
+        self._tell(f"{bad} images cannot be used, and are not offered." if bad else "")
+        self.prepared.emit(found)
+        if self.request is not None:
+            self._start_refit(self.request)
+
+    def _start_refit(self, request: Request) -> None:
+        if self.learnable is None:
+            return
+        suggester = self.learnable.suggester
+
+        def work(ticket: Ticket) -> Suggestions:
+            return suggester.refit(
+                request.labels, request.n_classes, request.random_rows, request.skipped
+            )
+
+        self._refit.start(work)
+
+    def _on_refit(self, found: Suggestions) -> None:
+        following, self._next = self._next, None
+        if following is not None:
+            self._start_refit(following)
+            return
+        if self._page is not None:
+            self._page.suggest(found)
+        request = self.request
+        if request is not None and self.learnable is not None and not self._refit.running:
+            suggester = self.learnable.suggester
+
+            def work(ticket: Ticket) -> Estimate | None:
+                return suggester.estimate(
+                    request.labels, request.n_classes, request.random_rows, ticket.should_stop
+                )
+
+            self._estimate.start(work)
+
+    def _on_estimate(self, found: Estimate | None) -> None:
+        if self._page is not None and self.request is not None:
+            column = self._page.collection.group_column
+            self._tell(estimate_text(found, len(self.request.random_rows), column))
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._tab.progress.setMaximum(max(1, progress.total))
+        self._tab.progress.setValue(progress.done)
+        if self._preparation is not None and not self._preparation.paused.is_set():
+            self._tell(f"Looking at the images: {progress.done:,} of {progress.total:,}.")
+
+    def _on_pause(self) -> None:
+        if self._preparation is None:
+            return
+        paused = self._preparation.paused
+        if paused.is_set():
+            paused.clear()
+            self._tab.pause.setText("Pause")
+        else:
+            paused.set()
+            self._tab.pause.setText("Resume")
+            self._tell("Paused. Labels are kept; nothing is suggested until you resume.")
+
+    def _on_failed(self, sentence: str) -> None:
+        self._show_working(False)
+        self._tell(f"Nothing is suggested: {sentence}")
+
+    def _tell(self, sentence: str) -> None:
+        if self._page is not None:
+            self._page.tell(sentence)
+
+    def _show_working(self, working: bool) -> None:
+        self._tab.progress.setVisible(working)
+        self._tab.progress.setValue(0)
+        self._tab.pause.setVisible(working)
+        self._tab.pause.setText("Pause")
+
+
+def choose_backbone(collection: Collection) -> Backbone:
+    """Choose how rows are looked at, by the first image that can be read."""
+    crop = None
+    if collection.has_objects:
+        planes: dict[tuple[object, object], list[int]] = {}
+        for number, row in enumerate(collection.rows):
+            planes.setdefault((row.source, row.plane), []).append(number)
+        some = list(planes.values())[:_MEASURED]
+        found = [[collection.rows[number].object for number in plane] for plane in some]
+        crop = crop_around([[one for one in plane if one is not None] for plane in found])
+    reason = "there are none"
+    for number in range(min(_TRIES, len(collection))):
+        try:
+            return default_backbone(collection.read(number), crop)
+        except CellclfError as error:
+            reason = str(error)
+    raise InputError(f"the first images cannot be read ({reason}); open others")
+
+
+def estimate_text(found: Estimate | None, n_random: int, group: str | None) -> str:
+    """Say how good the suggestions are, or what is missing to know it."""
+    if found is None:
+        more = FEWEST_FOR_ESTIMATE - n_random
+        if more <= 0:
+            return "Too few groups have labels for an estimate of the accuracy."
+        images = "image" if more == 1 else "images"
+        return (
+            f"The accuracy is estimated once {more} more {images} drawn at random have labels; "
+            f"every {RANDOM_EVERY}th one is."
+        )
+    low, high = round(100 * found.low), round(100 * found.high)
+    without = "by what the others tell"
+    if found.n_groups:
+        without = f"without its {group or 'image'} ({found.n_groups} of them)"
+    return (
+        f"About {100 * found.accuracy:.0f} % of new images would be predicted right (95 % interval "
+        f"{low} to {high} %): of {found.n_images} labelled images drawn at random, each predicted "
+        f"{without}."
+    )

@@ -1,0 +1,256 @@
+"""Learning while labelling, by keys, in a real window."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtTest import QTest
+from simulated_rows import LEVELS, make_rows, true_class
+
+from napari_cellclf.core.labelling import LabelBook
+from napari_cellclf.core.suggesting import Estimate
+from napari_cellclf.plugin.bench import learning
+from napari_cellclf.plugin.bench.label_page import LabelPage
+from napari_cellclf.plugin.bench.label_tab import LabelTab
+from napari_cellclf.plugin.bench.learning import Learning, estimate_text
+
+PATIENCE = 60_000
+CLASSES = tuple(LEVELS)
+LEFT = Qt.MouseButton.LeftButton
+
+
+class Brightness:
+    """Stands for the child process; an image's features say which levels it has, and noise."""
+
+    device = "here"
+    width = 16
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.images = 0
+        self.is_closed = False
+        self._random = np.random.default_rng(0)
+
+    def wait_until_ready(self) -> None:
+        pass
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        self.may_go_on.wait()
+        self.images += len(batch)
+        noise = self._random.normal(size=(len(batch), self.width)).astype(np.float32)
+        # Rows of these tests differ in which pixel is the darkest and the brightest by far.
+        noise[:, 0] += 8 * batch.reshape(len(batch), -1).max(axis=1)
+        return noise
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.may_go_on.set()
+
+
+@pytest.fixture
+def engines(monkeypatch: Any, tmp_path: Path) -> list[Brightness]:
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(learning, "_SOON_MS", 0)
+    started: list[Brightness] = []
+
+    def start(backbone: Any) -> Brightness:
+        started.append(Brightness())
+        return started[-1]
+
+    monkeypatch.setattr(learning, "start_process", start)
+    return started
+
+
+class Opened:
+    """A tab with a page of simulated rows, and what learns for it."""
+
+    def __init__(self, tab: LabelTab, count: int, classes: tuple[str, ...]) -> None:
+        self.tab = tab
+        self.learning = Learning(tab)
+        self.page = LabelPage(make_rows(count), LabelBook("ada", classes))
+        tab.page = self.page
+        tab._pages.addWidget(self.page)
+        tab._pages.setCurrentWidget(self.page)
+        tab.footer.setVisible(True)
+
+    def begin(self) -> None:
+        self.tab.page_changed.emit(self.page)
+
+    def press_the_right_key(self) -> int:
+        row = self.page.gallery.current()
+        key = CLASSES.index(true_class(row)) + 1
+        QTest.keyClick(self.page.gallery.view, str(key))
+        return row
+
+
+@pytest.fixture
+def opener(make_napari_viewer: Any, engines: Any, qtbot: Any) -> Iterator[Callable[..., Opened]]:
+    opened: list[Opened] = []
+
+    def make(count: int = 60, classes: tuple[str, ...] = CLASSES) -> Opened:
+        viewer = make_napari_viewer(show=True)
+        tab = LabelTab()
+        viewer.window.add_dock_widget(tab, name="Label")
+        viewer.window._qt_window.resize(1000, 760)
+        opened.append(Opened(tab, count, classes))
+        viewer.window._qt_window.activateWindow()
+        opened[-1].page.gallery.view.setFocus()
+        qtbot.waitUntil(opened[-1].page.gallery.view.hasFocus, timeout=PATIENCE)
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.learning.stop()
+        one.tab.shut_down()
+
+
+def test_suggestions_come_while_labels_are_given(opener: Any, engines: Any, qtbot: Any) -> None:
+    opened = opener(60)
+    opened.begin()
+    page, learn = opened.page, opened.learning
+    qtbot.waitUntil(lambda: learn.is_ready, timeout=PATIENCE)
+    assert engines[0].is_closed
+    assert not opened.tab.progress.isVisible()
+    seen = []
+    for _ in range(12):
+        before = page.gallery.current()
+        seen.append(opened.press_the_right_key())
+        qtbot.waitUntil(lambda row=before: page.gallery.current() != row, timeout=PATIENCE)
+    assert len(set(seen)) == 12
+    qtbot.waitUntil(lambda: bool(page.gallery.rows.suggestion(0)), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: "drawn at random" in page.estimate.text(), timeout=PATIENCE)
+    drawn = [label.drawn for _, label in page.book.items()]
+    assert drawn.count("random") == 2
+
+
+def test_labels_before_the_features_are_learnt_from_then(
+    opener: Any, engines: Any, qtbot: Any
+) -> None:
+    opened = opener(60)
+    for _ in range(9):
+        opened.press_the_right_key()
+    assert len(opened.page.book.labels) == 9
+    opened.begin()
+    qtbot.waitUntil(lambda: bool(opened.page.gallery.rows.suggestion(50)), timeout=PATIENCE)
+
+
+def test_it_can_be_paused_resumed_and_stopped_at_once(
+    opener: Any, engines: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("napari_cellclf.models.backbones._BATCH", 4)
+    opened = opener(60)
+    tab = opened.tab
+    opened.begin()
+    qtbot.waitUntil(lambda: tab.pause.isVisible() or opened.learning.is_ready, timeout=PATIENCE)
+    qtbot.mouseClick(tab.pause, LEFT)
+    assert tab.pause.text() == "Resume"
+    assert "Paused" in opened.page.estimate.text()
+    qtbot.wait(300)
+    images = sum(engine.images for engine in engines)
+    qtbot.wait(300)
+    assert sum(engine.images for engine in engines) == images < 60
+    qtbot.mouseClick(tab.pause, LEFT)
+    assert tab.pause.text() == "Pause"
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    assert sum(engine.images for engine in engines) == 60
+
+
+def test_closing_the_page_ends_the_process(opener: Any, engines: Any, qtbot: Any) -> None:
+    opened = opener(60)
+    opened.begin()
+    qtbot.waitUntil(lambda: bool(engines) or opened.learning.is_ready, timeout=PATIENCE)
+    opened.learning.show_page(None)
+    assert engines[0].is_closed
+    assert not opened.learning.is_ready
+    assert not opened.tab.pause.isVisible()
+
+
+def test_of_many_keys_only_the_last_state_is_learnt(
+    opener: Any, engines: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    opened = opener(60)
+    opened.begin()
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    suggester = opened.learning.learnable.suggester
+    counts: list[int] = []
+    refit = suggester.refit
+
+    def slow(labels: Any, *others: Any) -> Any:
+        counts.append(len(labels))
+        time.sleep(0.2)
+        return refit(labels, *others)
+
+    qtbot.waitUntil(lambda: not opened.learning._refit.running, timeout=PATIENCE)
+    monkeypatch.setattr(suggester, "refit", slow)
+    for count in range(1, 9):
+        opened.learning.learn(dict.fromkeys(range(count), 0), 3, (), ())
+    qtbot.waitUntil(lambda: not opened.learning._refit.running, timeout=PATIENCE)
+    assert counts == [1, 8]
+
+
+def test_one_key_and_the_next_image_stands(opener: Any, engines: Any, qtbot: Any) -> None:
+    opened = opener(5000)
+    opened.begin()
+    page = opened.page
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=2 * PATIENCE)
+    for _ in range(4):
+        row = opened.press_the_right_key()
+        qtbot.waitUntil(lambda row=row: page.gallery.current() != row, timeout=PATIENCE)
+    times, gaps = [], []
+    last = [time.perf_counter()]
+
+    def tick() -> None:
+        now = time.perf_counter()
+        gaps.append(now - last[0])
+        last[0] = now
+
+    timer = QTimer()
+    timer.setTimerType(Qt.TimerType.PreciseTimer)
+    timer.timeout.connect(tick)
+    timer.start(5)
+    for _ in range(12):
+        began = time.perf_counter()
+        row = opened.press_the_right_key()
+        while page.gallery.current() == row:
+            qtbot.wait(2)
+        times.append(time.perf_counter() - began)
+    timer.stop()
+    # Generous: other work runs beside these tests.
+    assert np.median(times) < 1
+    assert np.median(gaps) < 0.1
+
+
+def test_images_that_cannot_be_read_are_told(opener: Any, engines: Any, qtbot: Any) -> None:
+    opened = opener(20)
+    opened.page.collection._read_row = _refuse
+    opened.begin()
+    qtbot.waitUntil(lambda: "cannot be read" in opened.page.estimate.text(), timeout=PATIENCE)
+    assert not opened.learning.is_ready
+
+
+def _refuse(row: Any) -> Any:
+    from napari_cellclf.errors import UnreadableImageError
+
+    raise UnreadableImageError(f"{row.source}: is damaged")
+
+
+@pytest.mark.parametrize(
+    ("found", "n_random", "words"),
+    [
+        (None, 3, "7 more images"),
+        (None, 9, "1 more image drawn"),
+        (None, 12, "Too few groups"),
+        (Estimate(0.841, 0.71, 0.92, 20), 20, "84 % of new images"),
+        (Estimate(0.8, 0.6, 0.9, 20, 5), 20, "without its embryo (5 of them)"),
+    ],
+)
+def test_the_estimate_in_words(found: Any, n_random: int, words: str) -> None:
+    assert words in estimate_text(found, n_random, "embryo")
