@@ -11,12 +11,11 @@ import numpy as np
 
 from napari_cellclf.core.grouping import group_keys
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.objects import ImageObject, position_text
 from napari_cellclf.errors import DatasetError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from napari_cellclf.core.objects import ImageObject
 
 
 def row_id(source: str, plane: Mapping[str, int], number: int | None = None) -> str:
@@ -27,10 +26,7 @@ def row_id(source: str, plane: Mapping[str, int], number: int | None = None) -> 
     >>> row_id("a.tif", {}), row_id("a.tif", {"T": 3}), row_id("a.tif", {"T": 3}, 12)
     ('a.tif', 'a.tif[t=3]', 'a.tif[t=3,object=12]')
     """
-    steps = [f"{letter.lower()}={index}" for letter, index in plane.items()]
-    if number is not None:
-        steps.append(f"object={number}")
-    return f"{source}[{','.join(steps)}]" if steps else source
+    return source + position_text(plane, number)
 
 
 @dataclass(frozen=True)
