@@ -78,3 +78,19 @@ def test_a_few_jurkat_cells(real_data: Path) -> None:
     report = inspect_dataset(few)
     assert dict(report.files.channels) == {"3 channels": len(few)}
     assert dict(report.files.shapes) == {"40x40": len(few)}
+
+
+def test_nuclei_are_objects_that_stay_with_their_image(real_data: Path) -> None:
+    table = real_data / "nuclei" / "objects.csv"
+    if not table.is_file():
+        pytest.skip("the data hold no nuclei")
+    data = read_dataset(table)
+    assert data.source.startswith("10331 objects in 30 images")
+    assert data.group_column == "path"
+    assert data.class_names == ("epithelial", "fibroblast", "inflammatory", "others")
+    folds = data.k_fold(5)
+    assert sum(fold.test.table["path"].nunique() for fold in folds) == 30
+    report = inspect_dataset(data)
+    # Discs that hide others are not in the mask, but the table says where they are.
+    assert report.unreadable == ()
+    assert report.duplicates == ()
