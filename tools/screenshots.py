@@ -44,13 +44,15 @@ def main() -> int:
         return _again_with_display()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     demo = Path(tempfile.gettempdir()) / "cellclf-demo"
-    if arguments.only != "train" and not (arguments.keep_demo and demo.exists()):
+    if arguments.only not in ("train", "label") and not (arguments.keep_demo and demo.exists()):
         _run_demo(demo)
     with tempfile.TemporaryDirectory(prefix="cellclf-screenshots-") as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
         os.environ["CELLCLF_MODELS"] = str(demo)
         if arguments.only in (None, "train"):
             _training(Path(folder), arguments.out)
+        if arguments.only in (None, "label"):
+            _labelling(Path(folder), arguments.out)
         if arguments.only in (None, "classify"):
             _simulated(demo / "new-plate", arguments.out)
         if arguments.only in (None, "serve"):
@@ -63,7 +65,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=IMAGES, help="where the pictures go")
-    parser.add_argument("--only", choices=("classify", "train", "serve"), help="of one part only")
+    parser.add_argument(
+        "--only", choices=("classify", "label", "train", "serve"), help="of one part only"
+    )
     parser.add_argument("--keep-demo", action="store_true", help="use the last run's demo")
     parser.add_argument("--real-out", type=Path, help="also make pictures of real images, there")
     return parser
@@ -118,6 +122,14 @@ def _training(folder: Path, out: Path) -> None:
         while process.exit_code() is None:
             time.sleep(0.1)
     os.chdir(ROOT)
+
+
+def _labelling(folder: Path, out: Path) -> None:
+    """Make the picture of the tab that labels."""
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    screen = _simulated_screen(folder / "screen")
+    _picture(out / "label-page.png", lambda shot: _label(shot, screen), "Label")
 
 
 def _page(demo: Path, folder: Path, out: Path) -> None:
@@ -337,6 +349,34 @@ def _simulated_screen(folder: Path) -> Path:
                 name = f"{site.well}_s{site.site}_w{channel}.png"
                 (place / name).write_bytes(png_encode(pixels))
     return folder
+
+
+def _label(shot: Shot, screen: Path) -> None:
+    """Label a few images, and wait for what is learnt from them."""
+    from qtpy.QtTest import QTest
+
+    images = shot.bench.images
+    images.choose_path(str(screen))
+    shot.wait(lambda: images.collection is not None)
+    images.labels.set_path(str(screen.parent / "labels.csv"))
+    images.start.click()
+    shot.pump(1)
+    page = shot.bench.label.page
+    first = next(row for row in page.collection.rows if Path(row.source).name.startswith("B02_s1"))
+    shot.viewer.open(first.source, plugin="napari-cellclf")
+    for name in CELL_TYPES:
+        page.book.add_class(name)
+    shot.viewer.window._qt_window.activateWindow()
+    page.gallery.view.setFocus()
+    shot.wait(lambda: shot.bench.learning.is_ready)
+    for _ in range(24):
+        current = page.gallery.current()
+        name = Path(page.collection.rows[current].source).parts[-3].rpartition("-")[0]
+        QTest.keyClick(page.gallery.view, str(CELL_TYPES.index(name) + 1))
+        shot.wait(lambda current=current: page.gallery.current() != current)
+    page.gallery.sort_by("most sure")
+    page.bar.name.ended.emit()
+    shot.pump(4)
 
 
 def _choose_data(shot: Shot, data: Path) -> None:
