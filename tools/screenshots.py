@@ -374,8 +374,10 @@ def _label(shot: Shot, screen: Path) -> None:
         name = Path(page.collection.rows[current].source).parts[-3].rpartition("-")[0]
         QTest.keyClick(page.gallery.view, str(CELL_TYPES.index(name) + 1))
         shot.wait(lambda current=current: page.gallery.current() != current)
-    page.gallery.sort_by("most sure")
+    page.gallery.sort_by("field:well")
+    page.gallery.go_to(page.gallery.rows.number(7))
     page.bar.name.ended.emit()
+    shot.bench.label.message.say("Labels are kept in screen/labels.csv.")
     shot.pump(4)
 
 

@@ -113,6 +113,7 @@ class ClassBar(QWidget):
     def _make_buttons(self) -> None:
         for button in self._buttons:
             self._grid.removeWidget(button)
+            button.hide()
             button.deleteLater()
         colours = class_colours(len(self._names))
         self._buttons = [
