@@ -47,7 +47,8 @@ def open_page(qtbot: Any) -> Iterator[Callable[..., tuple[ResultsPage, LabelBook
         page.show()
         qtbot.waitExposed(page)
         page.activateWindow()
-        page.show_results(collection, predictions_of(collection, n), unsure_below=0.5, book=book)
+        found = predictions_of(collection, n)
+        page.show_results(collection, found, unsure=found.confidences < 0.5, book=book)
         opened.append(page)
         return page, book
 

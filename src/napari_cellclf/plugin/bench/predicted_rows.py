@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_cellclf.core.calibration import is_unsure
-
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from napari_cellclf.core.collection import Collection
     from napari_cellclf.core.predictions import Predictions
@@ -208,29 +206,30 @@ class PredictedRows:
 
 
 def rows_of(
-    collection: Collection, predictions: Predictions, unsure_below: float | None = None
+    collection: Collection, predictions: Predictions, unsure: ArrayLike | None = None
 ) -> tuple[PredictedRows, NDArray[np.float32]]:
     """Bring predictions into the order of a collection's rows, by their ids.
 
-    Returns also the probabilities, shape (N, K), of NaN for rows that were not classified.
+    `unsure`: which predictions are. Returns also the probabilities, shape (N, K), of NaN for rows
+    that were not classified.
     """
     n = len(collection)
     found = map(collection.row_of, predictions.ids)
     numbers = np.array([NONE if at is None else at for at in found], np.intp)
+    there = numbers >= 0
     probabilities = np.full((n, len(predictions.classes)), np.nan, np.float32)
-    probabilities[numbers[numbers >= 0]] = predictions.probabilities[numbers >= 0]
+    probabilities[numbers[there]] = predictions.probabilities[there]
+    not_sure = np.zeros(n, bool)
+    if unsure is not None:
+        not_sure[numbers[there]] = np.asarray(unsure, bool)[there]
     judged = np.asarray(~np.isnan(probabilities).any(axis=1))
     best = np.where(judged[:, None], probabilities, 0)
-    confidence = np.asarray(best.max(axis=1, initial=0))
-    unsure = np.zeros(n, bool)
-    if unsure_below is not None:
-        unsure = judged & np.array(is_unsure(confidence, unsure_below))
     rows = PredictedRows(
         predictions.classes,
         collection.ids,
         np.where(judged, best.argmax(axis=1), NONE),
-        confidence,
-        unsure,
+        np.asarray(best.max(axis=1, initial=0)),
+        not_sure,
         np.full(n, NONE),
         title="Object" if collection.has_objects else "Image",
     )

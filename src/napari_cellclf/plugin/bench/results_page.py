@@ -39,7 +39,7 @@ from napari_cellclf.plugin.shared.controls import Section, WrappedLabel, small_l
 from napari_cellclf.plugin.shared.messages import percent
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 #: The field in which names and tables state a row's class.
 _LABEL_FIELD = "label"
@@ -94,13 +94,13 @@ class ResultsPage(QWidget):
         collection: Collection | None,
         predictions: Predictions | None,
         *,
-        unsure_below: float | None = None,
+        unsure: ArrayLike | None = None,
         book: LabelBook | None = None,
     ) -> None:
         """Show predictions of the rows of a collection.
 
         `predictions`: of its rows by their ids, in any order; rows without one were not classified.
-        `unsure_below`: the model's threshold of confidence. `book`: gets the corrections, and says
+        `unsure`: which of the predictions are. `book`: gets the corrections, and says
         what is known; what it does not know is taken from the field ``label`` of a row.
         """
         self._end_listening()
@@ -111,7 +111,7 @@ class ResultsPage(QWidget):
         self._filter = RowFilter()
         self.rows = None
         if collection is not None and predictions is not None:
-            rows, self._probabilities = rows_of(collection, predictions, unsure_below)
+            rows, self._probabilities = rows_of(collection, predictions, unsure)
             self.rows = replace(rows, name=self.gallery.rows.name, hint=self._hint_of)
         self.gallery.set_collection(collection)
         self._offer_groups()
@@ -199,10 +199,12 @@ class ResultsPage(QWidget):
         self.confusion_section.setVisible(has_known)
         self.only_wrong.setVisible(has_known)
         self.worst.setVisible(has_known)
-        self.retrain.setText(f"Retrain with corrections ({self._n_corrected:,})")
-        self.retrain.setEnabled(self._n_corrected > 0)
+        n = self._n_corrected
+        self.retrain.setText(
+            f"Retrain with corrections ({n:,})" if n else "Retrain with these labels"
+        )
+        self.retrain.setEnabled(has_known)
         if rows is None:
-            self.retrain.setEnabled(False)
             self.summary.setText("Classify images, and their predictions are shown here.")
             self.counts.show_counts(np.zeros((0, 2), np.int64), (), ())
             return

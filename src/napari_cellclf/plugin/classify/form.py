@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.plugin.bench.results_page import ResultsPage
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
 from napari_cellclf.plugin.classify.models.part import ModelsPart
 from napari_cellclf.plugin.classify.request import Sources
@@ -28,6 +29,7 @@ from napari_cellclf.plugin.shared.controls import (
     MessageLine,
     NameLabel,
     Section,
+    WrappedLabel,
     fill_with_scroll_area,
     plain_hint,
     small_label,
@@ -37,7 +39,7 @@ from napari_cellclf.plugin.shared.controls import (
 from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.path_field import PathField
 
-LAYERS_TAB, FOLDER_TAB = 0, 1
+LAYERS_TAB, FOLDER_TAB, ROWS_TAB = range(3)
 
 
 class ClassifyForm(QWidget):
@@ -63,12 +65,19 @@ class ClassifyForm(QWidget):
         self.cancel = QPushButton("Cancel")
         self.progress = QProgressBar()
         self.results = ResultsView()
+        self.page = ResultsPage()
+        self.rows = WrappedLabel()
         self.command = CommandLine()
         self._lay_out()
 
     def show_axis(self, visible: bool) -> None:
         """Show or hide the question which axis holds the channels."""
         self._layers_form.setRowVisible(self.axis, visible)
+
+    def show_rows(self, text: str) -> None:
+        """Say which rows are open in the bench; an empty text hides them."""
+        self.rows.setText(text)
+        self.tabs.setTabVisible(ROWS_TAB, bool(text))
 
     def show_objects(self, visible: bool) -> None:
         """Show or hide the choice of objects."""
@@ -82,6 +91,7 @@ class ClassifyForm(QWidget):
         column.addWidget(self.models_section)
         column.addWidget(self._input_tabs())
         column.addWidget(self.results, 1)
+        column.addWidget(self.page, 1)
         column.addWidget(self.command)
         column.addStretch(0)
         self.cancel.setEnabled(False)
@@ -97,7 +107,7 @@ class ClassifyForm(QWidget):
         return form
 
     def _input_tabs(self) -> QTabWidget:
-        layers, folder = QWidget(), QWidget()
+        layers, folder, rows = QWidget(), QWidget(), QWidget()
         self._layers_form = QFormLayout(layers)
         self._layers_form.addRow("Image", self.image)
         self._layers_form.addRow("Channel axis", self.axis)
@@ -109,6 +119,9 @@ class ClassifyForm(QWidget):
         folder_form.addRow("File names", self.naming)
         self.tabs.addTab(layers, "Open image")
         self.tabs.addTab(folder, "Folder")
+        QVBoxLayout(rows).addWidget(self.rows)
+        self.tabs.addTab(rows, "From Images")
+        self.show_rows("")
         self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         return self.tabs
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
+from napari_cellclf.core.collection import Collection, row_id
+from napari_cellclf.core.image import Image
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError
@@ -95,6 +97,11 @@ class Job:
         """Where each plane of the image is by its name."""
         from napari_cellclf.plugin.classify.pixels import plane_ids
 
+        if self.request.collection is not None:
+            return {
+                row_id(row.source, dict(row.plane)): tuple(index for _, index in row.plane)
+                for row in self.request.collection.rows
+            }
         return {} if self.request.image is None else plane_ids(self.request.image)
 
 
@@ -149,15 +156,43 @@ def _sources(job: Job, recorded: str | None, on_note: OnNote) -> Sequence[ImageS
         folder, naming = job.request.folder, job.request.naming
         if naming is None:
             naming = fitting_naming(recorded, [Path(folder)])
-        return collect_sources([folder], naming, on_note=on_note)
+        sources = collect_sources([folder], naming, on_note=on_note)
+        if job.request.model.object_crop is None:
+            return sources
+        from napari_cellclf.io.masks import find_objects
+
+        return find_objects(sources, None, inputs=[folder], on_note=on_note)
+    if job.request.collection is not None:
+        return collection_sources(job.request.collection)
     from napari_cellclf.plugin.classify.pixels import plane_sources
 
     return plane_sources(job.request, job.arrays, job.objects)
 
 
+def collection_sources(collection: Collection) -> list[ImageSource]:
+    """Make one source of each plane that rows are of, with its objects where rows are objects."""
+    from napari_cellclf.io.sources import ImageSource
+
+    planes: dict[str, list[int]] = {}
+    for number, row in enumerate(collection.rows):
+        planes.setdefault(row_id(row.source, dict(row.plane)), []).append(number)
+
+    def read(numbers: list[int]) -> Image:
+        image = collection.read(numbers[0])
+        objects = [collection.rows[number].object for number in numbers]
+        found = tuple(one for one in objects if one is not None)
+        return replace(image, objects=found if collection.has_objects else None)
+
+    return [
+        ImageSource(name, dict(collection.rows[numbers[0]].fields), read=partial(read, numbers))
+        for name, numbers in planes.items()
+    ]
+
+
 def _placed(job: Job, rows: list[ImageResult]) -> list[ImageResult]:
     """Say of objects on which plane they are."""
-    if job.objects is None:
+    of_rows = job.request.collection is not None and job.request.collection.has_objects
+    if job.objects is None and not of_rows:
         return rows
     found = [(row, *placed(row.record, job.planes)) for row in rows]
     return [replace(row, record=record, position=position) for row, record, position in found]

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
+from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.errors import ChannelMismatchError, NameParseError
 from napari_cellclf.io.local_paths import expanded
@@ -81,6 +82,8 @@ class ClassifyRequest:
     question: Hashable = None
     #: The layer whose objects to classify, for a model of objects.
     objects: ObjectsChoice | None = None
+    #: Or the rows that are open in the bench.
+    collection: Collection | None = None
 
     @property
     def mapping(self) -> dict[str, str | None] | None:
@@ -196,6 +199,27 @@ def used_twice(model: ModelChoice, image: ImageChoice, sources: Sources) -> str:
                 "channel for one of them, unless that is meant."
             )
     return ""
+
+
+def plan_collection(
+    model: ModelChoice | None, collection: Collection | None
+) -> ClassifyRequest | Refusal:
+    """Decide what a click on *Classify* will do with the rows that are open in the bench."""
+    if model is None:
+        return Refusal("No model is chosen; choose one above.")
+    if collection is None or not len(collection):
+        return Refusal("No images are open; open some on the tab Images.")
+    if collection.has_objects and model.object_crop is None:
+        return Refusal(
+            "The rows are objects, but this model classifies whole images; choose a model of "
+            "objects."
+        )
+    if not collection.has_objects and model.object_crop is not None:
+        return Refusal(
+            "This model classifies objects, but the rows are whole images; open the images with "
+            "their masks on the tab Images."
+        )
+    return ClassifyRequest(model, collection=collection, question=(model, collection))
 
 
 def plan_folder(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
 from napari_cellclf.plugin.bench.object_features import ObjectPredictions, Position
@@ -29,6 +31,10 @@ class Results:
     request: ClassifyRequest
     #: One an image, in the order of the images.
     rows: list[ImageResult] = field(default_factory=list)
+    #: What a folder holds, once it has been looked through; or the rows that were classified.
+    collection: Collection | None = None
+    #: Corrections of its rows, unless the bench keeps them.
+    book: LabelBook = field(default_factory=LabelBook)
     #: The objects that were classified, for a model of objects.
     source: ObjectsSource | None = None
     #: Class, confidence and "unsure" of the first rows, so that a row is looked at once.
@@ -57,7 +63,7 @@ class Results:
     @property
     def noun(self) -> str:
         """What a row is."""
-        return "object" if self.of_objects else "image"
+        return "image" if self.request.model.object_crop is None else "object"
 
     @property
     def title(self) -> str:
@@ -131,18 +137,23 @@ def predicted_rows(results: Results) -> PredictedRows:
     )
 
 
+def predictions_of(results: Results, rows: Sequence[ImageResult]) -> Predictions:
+    """Return rows that were classified as the console has them."""
+    names = [f"p_{name}" for name in results.classes]
+    probabilities = [[row.record[name] for name in names] for row in rows]
+    return Predictions(
+        np.array(probabilities, np.float32).reshape(-1, len(names)),
+        results.classes,
+        tuple(str(row.record["image"]) for row in rows),
+    )
+
+
 def object_predictions(results: Results) -> ObjectPredictions:
     """Return the predictions of objects, as the layer that they are of takes them."""
     image, rows = results.request.image, [row for row in results.rows if not row.error]
-    names = [f"p_{name}" for name in results.classes]
-    probabilities = [[row.record[name] for name in names] for row in rows]
     has_threshold = any("unsure" in row.record for row in rows)
     return ObjectPredictions(
-        Predictions(
-            np.array(probabilities, np.float32).reshape(-1, len(names)),
-            results.classes,
-            tuple(str(row.record["image"]) for row in rows),
-        ),
+        predictions_of(results, rows),
         tuple(row.position or () for row in rows),
         np.array([row.record["object"] for row in rows], np.int64),
         np.array([row.is_unsure for row in rows], bool) if has_threshold else None,
@@ -302,6 +313,8 @@ def where_kept(results: Results) -> str:
     """Say what to choose to see predictions that are not shown."""
     request = results.request
     subject = request.folder if request.image is None else results.title
+    if request.collection is not None:
+        subject = request.collection.title
     return f" To see the predictions, choose {request.model.title} and {subject} as they were."
 
 
@@ -361,7 +374,7 @@ class ResultsBook:
             self._known.pop(results.request.question, None)
         return results
 
-    def forget_others(self, layers: Collection[Hashable]) -> None:
+    def forget_others(self, layers: Iterable[Hashable]) -> None:
         """Forget predictions for images of which a layer is not among those given."""
         kept = frozenset(layers)
         self._known = {asked: one for asked, one in self._known.items() if one.keys <= kept}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.collection import Row
 from napari_cellclf.plugin.bench.object_features import Position
-from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, Placing
+from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, Placing, list_choices
 from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
 from napari_cellclf.plugin.napari_layers import KEY
 from napari_cellclf.plugin.reader import image_title, open_image
@@ -136,8 +137,13 @@ class ViewerLink:
 
         `centre`: y, x in pixels of the image; `size`: pixels that are to be seen of it.
         """
-        layer, viewer = self.find(choice.layers[0].key), self.viewer
-        if layer is None or viewer.dims.ndisplay != 2:
+        layer = self.find(choice.layers[0].key)
+        if layer is not None:
+            self._look_at(layer, centre, size)
+
+    def _look_at(self, layer: Any, centre: tuple[float, float], size: float) -> None:
+        viewer = self.viewer
+        if viewer.dims.ndisplay != 2:
             return
         data = np.zeros(layer.ndim)
         data[-2:] = centre
@@ -151,6 +157,30 @@ class ViewerLink:
             camera.zoom = _BEST * canvas / max(extent, 1e-9)
         camera.center = (0, *(world[axis] for axis in shown))
 
+    def show_row(self, row: Row, naming: str | None) -> None:
+        """Show the plane of a row, opened unless it is open, and its object in the middle."""
+        plane = dict(row.plane)
+        for choice in list_choices(self.layers(), ())[0]:
+            letters = [choice.axes[axis] for axis in choice.leading]
+            if row.source in (choice.path, choice.title) and sorted(letters) == sorted(plane):
+                self._show_alone([self.find(key) for key in choice.keys])
+                self.go_to(choice, tuple(plane[letter] for letter in letters))
+                break
+        else:
+            self.open_image(Path(row.source), plane, naming)
+        layer = next(iter(self.viewer.layers.selection), None)
+        if row.object is not None and layer is not None:
+            box = row.object.box
+            size = 32 if box is None else max(box[2] - box[0], box[3] - box[1])
+            self._look_at(layer, row.object.centre, size)
+
+    def _show_alone(self, layers: Sequence[Any]) -> None:
+        for layer in self.viewer.layers:
+            if layer._type_string == "image":
+                # Channels are added up on the screen: those of another image would be, too.
+                layer.visible = layer in layers
+        self.viewer.layers.selection = set(layers)
+
     def open_image(self, path: Path, plane: Mapping[str, int], naming: str | None) -> None:
         """Show a file alone, opened unless it is open, and move the sliders to a plane of it.
 
@@ -163,10 +193,7 @@ class ViewerLink:
         if not layers:
             read = open_image(path, image_title(path, naming), naming)
             layers = [self.viewer.add_layer(Layer.create(*one)) for one in read]
-        for layer in self.viewer.layers:
-            # Channels are added up on the screen: those of another image would be, too.
-            layer.visible = layer in layers
-        self.viewer.layers.selection = set(layers)
+        self._show_alone(layers)
         first, axes = layers[0], layers[0].metadata[KEY]["axes"]
         offset = self.viewer.dims.ndim - first.ndim
         data = np.zeros(first.ndim)

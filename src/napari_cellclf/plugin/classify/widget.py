@@ -6,12 +6,14 @@ import time
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
+from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
-from napari_cellclf.plugin.classify.form import FOLDER_TAB, ClassifyForm
+from napari_cellclf.plugin.classify.form import FOLDER_TAB, ROWS_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
 from napari_cellclf.plugin.classify.job import (
     ImageResult,
@@ -23,11 +25,13 @@ from napari_cellclf.plugin.classify.job import (
 )
 from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
 from napari_cellclf.plugin.classify.objects_link import ObjectsLink
+from napari_cellclf.plugin.classify.page_link import PageLink
 from napari_cellclf.plugin.classify.request import (
     ClassifyRequest,
     folder_question,
     layers_question,
     plan,
+    plan_collection,
     plan_folder,
     used_twice,
 )
@@ -58,6 +62,9 @@ _PARTS = 100
 class ClassifyWidget(DockedWidget):
     """Choose a model and an image, press *Classify*, see the predicted class."""
 
+    #: Labels with corrections are to be trained on; carries a `Label` by id and the collection.
+    retrain_wanted = Signal(object, object)
+
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.form = ClassifyForm()
@@ -65,6 +72,8 @@ class ClassifyWidget(DockedWidget):
         self._image = ImageForm(self.form)
         self._link: ViewerLink | None = None
         self._objects: ObjectsLink | None = None
+        self._page = PageLink(self.form.page, self.form.results)
+        self._collection: Collection | None = None
         self._model = ModelProcess()
         self._book = ResultsBook()
         self._shown: Results | None = None
@@ -105,6 +114,19 @@ class ClassifyWidget(DockedWidget):
             self._soon.stop()
             self.refresh()
 
+    def show_collection(self, collection: Collection | None, book: LabelBook | None = None) -> None:
+        """Offer the rows that are open in the bench; `book`: their labels, for corrections."""
+        self._collection, self._page.book = collection, book
+        text = ""
+        if collection is not None and len(collection):
+            noun = "object" if collection.has_objects else "image"
+            plural = "s" * (len(collection) != 1)
+            text = f"{len(collection):,} {noun}{plural} of {collection.title}"
+        self.form.show_rows(text)
+        if text:
+            self.form.tabs.setCurrentIndex(ROWS_TAB)
+        self._on_form()
+
     def classify(self) -> bool:
         """Do what the button does."""
         if self.runner.running:
@@ -137,6 +159,7 @@ class ClassifyWidget(DockedWidget):
     def shut_down(self) -> None:
         """Stop working and let go of the viewer: the widget was closed."""
         self.runner.stop()
+        self._page.close()
         self.form.models.shut_down()
         self.form.naming.shut_down()
         self._model.shut_down()
@@ -165,6 +188,10 @@ class ClassifyWidget(DockedWidget):
         form.results.row_chosen.connect(self._on_row_chosen)
         form.results.save_wanted.connect(self._on_save)
         form.results.open_wanted.connect(self._on_open)
+        form.page.save_wanted.connect(self._on_save)
+        form.page.row_activated.connect(self._on_open_row)
+        form.page.retrain_wanted.connect(self._on_retrain)
+        self._page.failed.connect(self._on_model_failed)
         form.results.objects.again_wanted.connect(self.classify)
         self._image.changed.connect(self._on_form)
         runner.status.connect(self._on_status)
@@ -181,6 +208,8 @@ class ClassifyWidget(DockedWidget):
         model = self.form.model.current()
         if self.form.tabs.currentIndex() == FOLDER_TAB:
             return plan_folder(model, self.form.folder.path(), self.form.naming.naming())
+        if self.form.tabs.currentIndex() == ROWS_TAB:
+            return plan_collection(model, self._collection)
         image = self._image
         return plan(model, image.choice(), image.sources(), image.proposed(), image.objects())
 
@@ -189,6 +218,8 @@ class ClassifyWidget(DockedWidget):
         model, form = self.form.model.current(), self.form
         if form.tabs.currentIndex() == FOLDER_TAB:
             return folder_question(model, form.folder.path(), form.naming.naming())
+        if form.tabs.currentIndex() == ROWS_TAB:
+            return model, self._collection
         objects = self._image.objects()
         return layers_question(
             model,
@@ -341,13 +372,27 @@ class ClassifyWidget(DockedWidget):
     def _on_open(self, number: int) -> None:
         """Open the image of a row of a folder."""
         results = self._shown
-        if results is None or self._link is None:
+        if results is not None:
+            path, plane = file_and_plane(str(results.rows[number].record["image"]))
+            self._show_row(Row(str(path), tuple(plane.items())), results)
+
+    def _on_open_row(self, number: int) -> None:
+        """Open the image of a row of the page of results, at its object if it is one."""
+        results = self._shown
+        if results is not None and results.collection is not None:
+            self._show_row(results.collection.rows[number], results)
+
+    def _show_row(self, row: Row, results: Results) -> None:
+        if self._link is None:
             return
-        path, plane = file_and_plane(str(results.rows[number].record["image"]))
         try:
-            self._link.open_image(path, plane, results.request.naming)
+            self._link.show_row(row, results.request.naming)
         except (CellclfError, OSError) as error:
             self._say(f"The image was not opened: {error}", wrong=True)
+
+    def _on_retrain(self, labels: object) -> None:
+        if self._shown is not None:
+            self.retrain_wanted.emit(labels, self._shown.collection)
 
     def _on_save(self) -> None:
         results = self._shown
@@ -371,6 +416,7 @@ class ClassifyWidget(DockedWidget):
             image = None if results is None else results.request.image
             self._objects.watch(results, running)
             self._objects.show_plane(None if image is None else self._link.position(image))
+        self._page.show(results, running)
         number = None if results is None else self._number(results)
         self.form.results.show_row(results, number)
         self.form.command.show_command("" if results is None else results.request.command)
