@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from operator import ne
@@ -41,7 +42,7 @@ from napari_cellclf.plugin.shared.messages import percent
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-#: The field in which names and tables state a row's class.
+#: The field in which tables state a row's class.
 _LABEL_FIELD = "label"
 #: A field with more values is no group.
 _MOST_GROUPS = 1_000
@@ -101,7 +102,7 @@ class ResultsPage(QWidget):
 
         `predictions`: of its rows by their ids, in any order; rows without one were not classified.
         `unsure`: which of the predictions are. `book`: gets the corrections, and says
-        what is known; what it does not know is taken from the field ``label`` of a row.
+        what is known; what it does not know is taken from the fields of a row, see `_label_field`.
         """
         self._end_listening()
         self._book = book if book is not None else LabelBook()
@@ -171,14 +172,15 @@ class ResultsPage(QWidget):
         rows, collection = self.rows, self.collection
         if rows is not None and collection is not None:
             given = self._book.labels
-            named = [row.fields.get(_LABEL_FIELD) for row in collection.rows]
+            own = rows.classes[: self._probabilities.shape[1]]
+            said = _label_field(collection, own)
+            named = [None if said is None else row.fields.get(said) for row in collection.rows]
             labels = [
                 given[one].class_name if one in given else ("" if name is None else str(name))
                 for one, name in zip(collection.ids, named, strict=True)
             ]
             self._first = self._first or labels
             self._n_corrected = sum(map(ne, labels, self._first))
-            own = rows.classes[: self._probabilities.shape[1]]
             self.rows = rows.beside(labels, [*own, *self._book.classes])
             self._show_in_gallery(self.rows)
         self._show_numbers()
@@ -478,3 +480,14 @@ class ResultsPage(QWidget):
         column.addWidget(self.hint)
         column.addLayout(buttons)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+
+def _label_field(collection: Collection, classes: Sequence[str]) -> str | None:
+    """Return which field states the class of rows: ``label``, or one of nothing but classes."""
+    if _LABEL_FIELD in collection.field_names:
+        return _LABEL_FIELD
+    for name in collection.field_names:
+        values = {str(value) for value in collection.values(name) if value is not None}
+        if values and values <= set(classes):
+            return name
+    return None
