@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QTimer
@@ -16,13 +18,18 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.labelling import Label
+from napari_cellclf.errors import CellclfError
+from napari_cellclf.io.label_file import write_label_table
 from napari_cellclf.plugin.bench.images_page import ImagesPage
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.bench.learning import Learning
+from napari_cellclf.plugin.bench.opening import LABELS_HOME
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
 from napari_cellclf.plugin.classify.widget import ClassifyWidget
 from napari_cellclf.plugin.shared.controls import DockedWidget
+from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.train.widget import TrainWidget
 
 if TYPE_CHECKING:
@@ -56,6 +63,7 @@ class BenchWidget(DockedWidget):
         self.learning = Learning(self.label)
         self._train: TrainWidget | None = None
         self._results: ClassifyWidget | None = None
+        self._collection: Collection | None = None
         self._holders = {TRAIN: _Holder(), RESULTS: _Holder()}
         for title, page in zip(
             _TITLES, (self.images, self.label, *self._holders.values()), strict=True
@@ -91,6 +99,8 @@ class BenchWidget(DockedWidget):
         """The tab that classifies and shows results; made when it is first needed."""
         if self._results is None:
             self._results = ClassifyWidget(self._viewer)
+            self._results.retrain_wanted.connect(self._on_retrain)
+            self._offer_rows(self._results)
             self._holders[RESULTS].fill(self._results)
         return self._results
 
@@ -172,6 +182,30 @@ class BenchWidget(DockedWidget):
         page = self.label.page
         if page is not None:
             page.keys.change(preferred_keys())
+        self._collection = collection
+        if self._results is not None:
+            self._offer_rows(self._results)
+
+    def _offer_rows(self, results: ClassifyWidget) -> None:
+        page = self.label.page
+        results.show_collection(self._collection, None if page is None else page.book)
+
+    def _on_retrain(self, labels: Mapping[str, Label], collection: Collection) -> None:
+        """Write labels with corrections down as a table, and train on it."""
+        if collection is self._collection:
+            file = self.images.labels_file()
+        else:
+            file = LABELS_HOME / f"{Path(collection.title).stem or 'corrections'}.csv"
+        table = file.with_name(f"{file.stem.removesuffix('.labels')}.training.csv")
+        masks = {row.id: row.mask for row in collection.rows if row.mask is not None}
+        fields = {row.id: row.fields for row in collection.rows}
+        try:
+            table.parent.mkdir(parents=True, exist_ok=True)
+            write_label_table(table, labels, mask_of=masks.get, fields=fields)
+        except (CellclfError, OSError) as error:
+            self.results.form.message.say(explain(error), wrong=True)
+            return
+        self.train_on(str(table))
 
 
 class _Holder(QWidget):
