@@ -55,6 +55,8 @@ def main() -> int:
             _labelling(Path(folder), arguments.out)
         if arguments.only in (None, "classify"):
             _simulated(demo / "new-plate", arguments.out)
+        if arguments.only in (None, "results"):
+            _results(Path(folder), arguments.out.resolve())
         if arguments.only in (None, "serve"):
             _page(demo, Path(folder), arguments.out)
         if arguments.real_out is not None:
@@ -65,9 +67,8 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=IMAGES, help="where the pictures go")
-    parser.add_argument(
-        "--only", choices=("classify", "label", "train", "serve"), help="of one part only"
-    )
+    parts = ("classify", "label", "train", "results", "serve")
+    parser.add_argument("--only", choices=parts, help="of one part only")
     parser.add_argument("--keep-demo", action="store_true", help="use the last run's demo")
     parser.add_argument("--real-out", type=Path, help="also make pictures of real images, there")
     return parser
@@ -130,6 +131,22 @@ def _labelling(folder: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     screen = _simulated_screen(folder / "screen")
     _picture(out / "label-page.png", lambda shot: _label(shot, screen), "Label")
+
+
+def _results(folder: Path, out: Path) -> None:
+    """Make the pictures of the page of results, and of objects in the viewer."""
+    out.mkdir(parents=True, exist_ok=True)
+    # The pictures show paths: short ones.
+    os.chdir(folder)
+    screen = _simulated_screen(Path("new-plates"))
+    model = "demo-celltype"
+    _picture(out / "results.png", lambda shot: _look_through_results(shot, model, screen))
+    table = _simulated_nuclei(Path("fields"))
+    train = ["train", str(table), "--out", "nuclei-run", "--preset", "objects"]
+    subprocess.run([sys.executable, "-m", "napari_cellclf", *train], check=True)
+    shutil.copytree("nuclei-run/model.cellclf", "nuclei.cellclf")
+    _picture(out / "results-objects.png", lambda shot: _look_at_objects(shot, table.parent))
+    os.chdir(ROOT)
 
 
 def _page(demo: Path, folder: Path, out: Path) -> None:
@@ -294,6 +311,78 @@ def _classify_folder(shot: Shot, model: str, folder: Path) -> None:
     shot.widget.form.tabs.setCurrentIndex(1)
     shot.widget.form.folder.set_path(str(folder))
     shot.classify()
+
+
+def _look_through_results(shot: Shot, model: str, folder: Path) -> None:
+    shot.viewer.window.resize(WIDTH, 1000)
+    images = shot.bench.images
+    images.files.set_path(str(folder))
+    shot.wait(lambda: images.collection is not None)
+    # Every 17th image has a wrong label.
+    for number, row in enumerate(images.collection.rows):
+        cells = row.fields["experiment"].partition("-")[0]
+        wrong = CELL_TYPES[CELL_TYPES.index(cells) - 1]
+        shot.bench.label.page.book.label([row.id], cells if number % 17 else wrong)
+    shot.choose(model)
+    shot.classify()
+    page = shot.widget.form.page
+    page.group.setCurrentIndex(page.group.findData("plate"))
+    page.confusion_section.unfold(True)
+    page.worst.click()
+    shot.pump(1)
+    page.show_in_viewer.click()
+    from qtpy.QtWidgets import QScrollArea
+
+    shot.pump(1)
+    shot.widget.form.findChild(QScrollArea).ensureWidgetVisible(page.retrain)
+
+
+def _look_at_objects(shot: Shot, folder: Path) -> None:
+    shot.choose(str(Path("nuclei.cellclf").resolve()))
+    image, mask = (folder / f"field0{end}.tif" for end in ("", "_masks"))
+    shot.viewer.open(image, plugin="napari")
+    shot.viewer.open(mask, plugin="napari", layer_type="labels")
+    shot.viewer.layers.selection = {shot.viewer.layers[0]}
+    shot.pump(1)
+    shot.classify()
+    shot.widget.form.results.table.selectRow(40)
+    shot.viewer.reset_view()
+
+
+def _simulated_nuclei(folder: Path) -> Path:
+    """Draw fields of nuclei with their masks, and write a table of their classes."""
+    import csv
+
+    import numpy as np
+    from scipy.ndimage import gaussian_filter
+    from skimage.draw import ellipse
+    from tifffile import imwrite
+
+    folder.mkdir()
+    rng, rows = np.random.default_rng(3), []
+    kinds = {"resting": (13, 10, 60), "dividing": (14, 4, 120), "dying": (6, 5, 170)}
+    for field in range(6):
+        pixels, mask = rng.normal(22, 3, (512, 512)), np.zeros((512, 512), np.uint16)
+        number = 0
+        while number < 150:
+            kind = str(rng.choice(list(kinds), p=(0.6, 0.25, 0.15)))
+            long, short, bright = kinds[kind]
+            radii = np.array([long, short]) * rng.uniform(0.85, 1.15)
+            place, turned = rng.integers(16, 496, 2), rng.uniform(0, np.pi)
+            spot = ellipse(*place, *radii, shape=mask.shape, rotation=turned)
+            if mask[spot].any():
+                continue
+            number += 1
+            mask[spot] = number
+            pixels[spot] += bright * rng.uniform(0.7, 1.2)
+            rows.append((f"field{field}.tif", f"field{field}_masks.tif", number, kind))
+        noisy = gaussian_filter(pixels, 1.2) + rng.normal(0, 4, pixels.shape)
+        imwrite(folder / f"field{field}.tif", noisy.clip(0, 255).astype(np.uint8))
+        imwrite(folder / f"field{field}_masks.tif", mask)
+    table = folder / "objects.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "mask", "object", "label"), *rows])
+    return table
 
 
 def _offer_channels(shot: Shot) -> None:

@@ -134,11 +134,15 @@ class CountsTable(NumberTable):
     def show_counts(
         self, numbers: NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]
     ) -> None:
-        """Show counts, with two more columns behind the classes: unsure, and not classified."""
+        """Show counts, with two more columns behind the classes: unsure, and not classified.
+
+        These are left out from the end where they hold nothing.
+        """
         self._n_classes = len(classes)
         columns = [*classes, "unsure", "failed"]
-        if not numbers[:, -1].any():
-            numbers, columns = numbers[:, :-1], columns[:-1]
+        while len(columns) > len(classes) and not numbers[:, len(columns) - 1].any():
+            columns.pop()
+        numbers = numbers[:, : len(columns)]
         self.show_numbers(numbers, groups, columns, "{0:,} of {1}: {2}")
 
     def _colour_of(self, at: int, name: str, colours: Sequence[str]) -> str:
