@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QPushButton
 
+from napari_cellclf.io import label_file
 from napari_cellclf.io.label_file import read_labels
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.widget import LABEL, TRAIN, BenchWidget
@@ -87,6 +88,28 @@ def test_two_windows_do_not_write_one_file(open_bench: Any, qtbot: Any, folder: 
     _, second = open_bench(folder)
     assert second.label.page is None
     assert "open in another window" in second.label.message.text()
+
+
+def test_labels_that_cannot_be_written_stay_in_the_window(
+    open_bench: Any, qtbot: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(label_file.FileLock, "acquire", refuse)
+        _, bench = open_bench(folder)
+        page = bench.label.page
+        assert page.message.is_wrong()
+        assert "Permission denied" in page.message.text()
+        add_class(qtbot, bench, "dark")
+        add_class(qtbot, bench, "bright")
+        press(qtbot, bench, "12")
+        assert len(page.book.labels) == 2
+        assert not (folder / "labels.csv").exists()
+    press(qtbot, bench, "1")
+    assert not page.message.is_wrong()
+    assert len(read_labels(folder / "labels.csv").labels) == 3
 
 
 def test_labels_are_handed_to_train(open_bench: Any, qtbot: Any, folder: Path) -> None:

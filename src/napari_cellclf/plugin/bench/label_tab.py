@@ -76,6 +76,8 @@ class LabelTab(QWidget):
         kept = len(book.labels)
         going_on = f"{kept} labels are in it already. " if kept else ""
         self.message.say(f"Labels are kept in {labels}. {going_on}")
+        # Of a file that cannot be written, told before there was a page to say it.
+        self._on_problem(self._file.problem)
         self.page_changed.emit(self.page)
 
     def begin(self) -> None:
