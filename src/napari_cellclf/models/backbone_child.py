@@ -1,9 +1,15 @@
-"""The child process that computes a backbone: started with the backbone as JSON."""
+"""The child process of a backbone: computes it, or makes a bundle of it and a head.
+
+It is started with the backbone as JSON; or with ``save``, the folder of a request, and the place of
+the bundle.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
@@ -11,13 +17,15 @@ import numpy as np
 
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import ArchitectureSpec
-from napari_cellclf.errors import EngineError, ExportError
+from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.errors import CellclfError, EngineError, ExportError
 from napari_cellclf.inference.engine import look_at_machine
 from napari_cellclf.inference.engine_child import serve
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.models.architectures.registry import build_network, weights_origin
 from napari_cellclf.models.backbones import DEFAULT_BACKBONE, PARAMETERS, Backbone
-from napari_cellclf.models.save import make_test_image
+from napari_cellclf.models.save import make_test_image, save_bundle
+from napari_cellclf.models.suggested_model import HEAD, REQUEST, SEEN, SuggestedModel
 from napari_cellclf.models.training.features import Backbone as Network
 from napari_cellclf.models.training.features import Compute, ways_to_compute
 from napari_cellclf.models.training.network import in_float32, split_head
@@ -84,15 +92,48 @@ def network_of(backbone: Backbone, n_classes: int) -> tuple[keras.Model, Archite
     return network, before.model_copy(update={"pretrained": origin})
 
 
-def main(backbone: str) -> int:
-    """Serve the features of a backbone over standard input and output."""
+def save(folder: Path, place: Path) -> None:
+    """Make the bundle that was asked for in a folder."""
+    asked = SuggestedModel.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
+    network, how = network_of(asked.backbone, len(asked.classes))
+    with np.load(folder / HEAD, allow_pickle=False) as arrays:
+        network.layers[-1].set_weights([arrays["kernel"], arrays["bias"]])
+    preprocessing = asked.backbone.preprocessing
+    seen = (folder / SEEN).read_text(encoding="ascii").split()
+    save_bundle(
+        network,
+        place,
+        preprocessing=preprocessing,
+        classes=asked.classes,
+        architecture=how,
+        test_image=make_test_image(preprocessing),
+        training=asked.training,
+        seen_images=SeenImages.of((one, "train") for one in seen),
+        name=asked.name,
+        title=asked.name,
+        evaluations=asked.evaluations,
+        temperature=asked.temperature,
+        unsure_threshold=asked.unsure_threshold,
+        limits=asked.limits,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve the features of a backbone over standard input and output, or save it with a head."""
+    if arguments[0] == "save":
+        try:
+            save(Path(arguments[1]), Path(arguments[2]))
+        except CellclfError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+        return 0
 
     def load() -> Engine:
-        return FeatureEngine(Backbone.model_validate_json(backbone))
+        return FeatureEngine(Backbone.model_validate_json(arguments[0]))
 
     return serve(load)
 
 
 if __name__ == "__main__":
     # The engine and its precision, which other children are told, are chosen here.
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

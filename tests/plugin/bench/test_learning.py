@@ -254,3 +254,54 @@ def _refuse(row: Any) -> Any:
 )
 def test_the_estimate_in_words(found: Any, n_random: int, words: str) -> None:
     assert words in estimate_text(found, n_random, "embryo")
+
+
+def test_what_was_learnt_becomes_a_model_at_once(
+    make_napari_viewer: Any, models: Path, qtbot: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from skimage.io import imsave
+
+    from napari_cellclf.plugin.bench.widget import RESULTS
+
+    monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(12):
+        y, x = np.mgrid[:48, :48] + random.uniform(0, 9)
+        lines = y if number % 2 else x
+        pixels = 127 + 100 * np.sin(lines / 2) + random.normal(0, 5, (48, 48))
+        file = folder / f"cell{number:02}.png"
+        imsave(file, pixels.clip(0, 255).astype(np.uint8), check_contrast=False)
+    viewer = make_napari_viewer(show=True)
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    viewer.window._qt_window.activateWindow()
+    bench.images.choose_path(str(folder))
+    qtbot.waitUntil(bench.images.start.isEnabled, timeout=PATIENCE)
+    qtbot.mouseClick(bench.images.start, LEFT)
+    tab = bench.label
+    qtbot.mouseClick(tab.use, LEFT)
+    assert "Nothing was learnt yet" in tab.message.text()
+    for name in ("across", "along"):
+        tab.page.bar.ask_for_class()
+        QTest.keyClicks(tab.page.bar.name.line, name)
+        QTest.keyClick(tab.page.bar.name.line, Qt.Key.Key_Return)
+    # The network starts in a process of its own.
+    qtbot.waitUntil(lambda: bench.learning.is_ready, timeout=4 * PATIENCE)
+    qtbot.mouseClick(tab.use, LEFT)
+    assert "at least two classes" in tab.message.text()
+    view = tab.page.gallery.view
+    view.setFocus()
+    qtbot.waitUntil(view.hasFocus, timeout=PATIENCE)
+    for _ in range(8):
+        row = tab.page.gallery.current()
+        QTest.keyClick(view, "12"[row % 2])
+        qtbot.waitUntil(lambda row=row: tab.page.gallery.current() != row, timeout=PATIENCE)
+    left = tab.page.gallery.current()
+    wanted = ("across", "along")[left % 2]
+    qtbot.waitUntil(lambda: tab.page.gallery.rows.suggestion(left) == wanted, timeout=PATIENCE)
+    qtbot.mouseClick(tab.use, LEFT)
+    qtbot.waitUntil(lambda: bench.tabs.currentIndex() == RESULTS, timeout=4 * PATIENCE)
+    assert "Saved as cells-8-labels" in tab.message.text()
+    assert (models / "cells-8-labels.cellclf").exists()
+    assert bench.results.form.model.current().reference == "cells-8-labels"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import threading
 from collections.abc import Collection as Rows
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.core.suggesting import (
@@ -22,15 +26,18 @@ from napari_cellclf.core.suggesting import (
 )
 from napari_cellclf.errors import CellclfError, InputError
 from napari_cellclf.models.backbones import (
+    CHILD,
     Backbone,
     RowFeatures,
     default_backbone,
     row_features,
     start_process,
 )
+from napari_cellclf.models.suggested_model import describe_suggested_model, write_request
 from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
-from napari_cellclf.plugin.shared.background import LatestTask, Ticket
+from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
+from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.resolve import crop_around
 
 if TYPE_CHECKING:
@@ -41,6 +48,9 @@ _SOON_MS = 1000
 #: Rows that are tried for one that can be read, and planes whose objects are measured.
 _TRIES, _MEASURED = 20, 20
 _PAUSE_SECONDS = 0.1
+_LONGEST = 60
+_NOT_YET = "Nothing was learnt yet; wait until the images were looked at."
+_FEW = "Label images of at least two classes first; then what was learnt can be saved."
 _WAITING = "Learning begins in a moment; label in the meantime."
 
 
@@ -109,8 +119,8 @@ class _Preparation:
 class Learning(QObject):
     """Learns from the labels of the page that is shown, and tells it what was learnt."""
 
-    #: The features are there; carries a `Learnable`.
-    prepared = Signal(object)
+    #: What was learnt has become a model; carries its name among the user's own.
+    model_saved = Signal(str)
 
     def __init__(self, tab: LabelTab) -> None:
         super().__init__(tab)
@@ -121,7 +131,10 @@ class Learning(QObject):
         #: What was asked last, and what is to be done after that which is being done.
         self.request: Request | None = None
         self._next: Request | None = None
-        self._features, self._refit, self._estimate = (LatestTask(self) for _ in range(3))
+        #: The last estimate, for a model that is made of the same labels.
+        self._estimated: tuple[Request, Estimate | None] | None = None
+        tasks = [LatestTask(self) for _ in range(4)]
+        self._features, self._refit, self._estimate, self._saving = tasks
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(_SOON_MS)
@@ -133,6 +146,9 @@ class Learning(QObject):
         self._refit.failed.connect(self._on_failed)
         self._estimate.done.connect(self._on_estimate)
         self._estimate.failed.connect(self._on_failed)
+        self._saving.done.connect(self._on_saved)
+        self._saving.failed.connect(self._on_not_saved)
+        tab.use.clicked.connect(self._on_use)
         tab.pause.clicked.connect(self._on_pause)
         tab.pause.setVisible(False)
         tab.page_changed.connect(self.show_page)
@@ -154,7 +170,7 @@ class Learning(QObject):
     def stop(self) -> None:
         """Stop at once; what was computed is kept on disk."""
         self._soon.stop()
-        for task in (self._features, self._refit, self._estimate):
+        for task in (self._features, self._refit, self._estimate, self._saving):
             task.stop()
         if self._preparation is not None:
             self._preparation.end()
@@ -189,7 +205,6 @@ class Learning(QObject):
         self._show_working(False)
         bad = len(found.rows.bad)
         self._tell(f"{bad} images cannot be used, and are not offered." if bad else "")
-        self.prepared.emit(found)
         if self.request is not None:
             self._start_refit(self.request)
 
@@ -225,6 +240,7 @@ class Learning(QObject):
 
     def _on_estimate(self, found: Estimate | None) -> None:
         if self._page is not None and self.request is not None:
+            self._estimated = self.request, found
             column = self._page.collection.group_column
             self._tell(estimate_text(found, len(self.request.random_rows), column))
 
@@ -246,6 +262,39 @@ class Learning(QObject):
             self._tab.pause.setText("Resume")
             self._tell("Paused. Labels are kept; nothing is suggested until you resume.")
 
+    def _on_use(self) -> None:
+        """Make a model of what was learnt."""
+        page, learnt, request = self._page, self.learnable, self.request
+        if page is None or learnt is None or request is None:
+            self._tab.message.say(_NOT_YET, wrong=True)
+            return
+        if len(set(request.labels.values())) < 2:
+            self._tab.message.say(_FEW, wrong=True)
+            return
+        known = self._estimated
+        estimate = known[1] if known is not None and known[0] is request else None
+        self._tab.use.setEnabled(False)
+        self._tab.message.say("Saving a model; this takes about half a minute.")
+        self._saving.start(
+            partial(
+                save_model,
+                learnt,
+                request,
+                page.collection,
+                page.book.classes,
+                estimate,
+            )
+        )
+
+    def _on_saved(self, name: str) -> None:
+        self._tab.use.setEnabled(True)
+        self._tab.message.say(f"Saved as {name}, among your models on the tab Results.")
+        self.model_saved.emit(name)
+
+    def _on_not_saved(self, sentence: str) -> None:
+        self._tab.use.setEnabled(True)
+        self._tab.message.say(sentence, wrong=True)
+
     def _on_failed(self, sentence: str) -> None:
         self._show_working(False)
         self._tell(f"Nothing is suggested: {sentence}")
@@ -259,6 +308,36 @@ class Learning(QObject):
         self._tab.progress.setValue(0)
         self._tab.pause.setVisible(working)
         self._tab.pause.setText("Pause")
+
+
+def save_model(
+    learnt: Learnable,
+    request: Request,
+    collection: Collection,
+    classes: Sequence[str],
+    estimate: Estimate | None,
+    ticket: Ticket,
+) -> str:
+    """Make a model of what was learnt; in a thread. Returns its name among the user's own."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", Path(collection.title).stem).strip("-")
+    name = f"{words[:_LONGEST] or 'images'}-{len(request.labels)}-labels"
+    described, head = describe_suggested_model(
+        learnt.suggester,
+        learnt.backbone,
+        request.labels,
+        classes,
+        name=name,
+        source=f"{collection.title}: {len(request.labels)} labelled images",
+        group_column=collection.group_column,
+        estimate=estimate,
+    )
+    with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
+        folder = Path(private)
+        hashes = [learnt.rows.hashes[row] for row in request.labels]
+        write_request(folder, described, head, hashes)
+        place = folder / f"{name}{SUFFIX}"
+        run_command(["save", private, str(place)], ticket, CHILD)
+        return keep_as_own(place)
 
 
 def choose_backbone(collection: Collection) -> Backbone:

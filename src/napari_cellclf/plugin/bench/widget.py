@@ -73,6 +73,7 @@ class BenchWidget(DockedWidget):
         self.images.opened.connect(self._on_opened)
         self.images.label_wanted.connect(lambda: self.show_tab(LABEL))
         self.label.train_wanted.connect(self.train_on)
+        self.learning.model_saved.connect(self.use_model)
         self.label.show_wanted.connect(self.show_row)
         self.keys = QToolButton()
         self.keys.setText("?")

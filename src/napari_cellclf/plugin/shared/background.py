@@ -114,13 +114,15 @@ class _Work(QObject):
         self._task.end(self, None, error)
 
 
-def run_command(arguments: Sequence[str], ticket: Ticket) -> None:
+def run_command(arguments: Sequence[str], ticket: Ticket, module: str = "napari_cellclf") -> None:
     """Run ``cellclf`` in a process of its own, for what needs TensorFlow; to be done in a thread.
+
+    `module`: another one to run.
 
     TensorFlow's wheels and Mesa's OpenGL drivers crash each other in napari's process.
     """
     # -P keeps modules that happen to lie in the current folder out of the child.
-    command = [sys.executable, "-P", "-m", "napari_cellclf", *arguments]
+    command = [sys.executable, "-P", "-m", module, *arguments]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(

@@ -1,0 +1,162 @@
+"""A backbone and the head that labels have taught, as a model that can be used at once.
+
+This imports no Keras: a child process (`models/backbone_child.py`) writes the bundle.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec
+from napari_cellclf.core.calibration import (
+    apply_temperature,
+    choose_unsure_threshold,
+    fit_temperature,
+)
+from napari_cellclf.core.metrics import METRICS, Outcomes
+from napari_cellclf.core.suggesting import Estimate, Head, Suggester
+from napari_cellclf.errors import InputError
+from napari_cellclf.models.backbones import Backbone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REQUEST, HEAD, SEEN = "request.json", "head.npz", "seen.txt"
+_METRICS = ("accuracy", "balanced_accuracy", "loss")
+#: With fewer mistakes, the labelled images cannot tell how sure is too sure.
+_FEW_MISTAKES = 5
+
+
+class SuggestedModel(BaseModel):
+    """What a bundle says of a model that was taught by labels in the bench."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    backbone: Backbone
+    classes: tuple[str, ...]
+    training: TrainingSpec
+    evaluations: tuple[EvaluationSpec, ...]
+    temperature: float
+    unsure_threshold: float | None
+    limits: tuple[str, ...]
+
+
+def describe_suggested_model(
+    suggester: Suggester,
+    backbone: Backbone,
+    labels: Mapping[int, int],
+    classes: Sequence[str],
+    *,
+    name: str,
+    source: str = "",
+    group_column: str | None = None,
+    estimate: Estimate | None = None,
+) -> tuple[SuggestedModel, Head]:
+    """Fit the head, calibrate it on cross-validated predictions, and say how good it is."""
+    head = suggester.head(labels, len(classes))
+    rows, probabilities = suggester.cross_validated(labels, len(classes))
+    known = probabilities.max(axis=1) > 0
+    if not known.any():
+        raise InputError(
+            "all labels of a class are in one group, or it has one label only; label more images"
+        )
+    numbers = {number: column for column, number in enumerate(head.classes)}
+    truth = np.array([numbers[labels[row]] for row in rows[known].tolist()], np.int64)
+    # A class may be missing where its only group was left out.
+    predicted = np.asarray(probabilities[known][:, head.classes], np.float32)
+    temperature, threshold = _calibrated(predicted, truth)
+    names = tuple(classes[number] for number in head.classes)
+    way = "without its group" if suggester.has_groups else "without itself"
+    counts = Counter(names[numbers[number]] for number in labels.values())
+    training = TrainingSpec(
+        source=source,
+        counts={one: {"train": counts[one]} for one in names},
+        group_column=group_column,
+    )
+    described = SuggestedModel(
+        name=name,
+        backbone=backbone,
+        classes=names,
+        training=training,
+        evaluations=_evaluations(predicted, truth, temperature, way, suggester, estimate),
+        temperature=temperature,
+        unsure_threshold=threshold,
+        limits=_limits(len(labels), suggester.has_groups),
+    )
+    return described, head
+
+
+def write_request(
+    folder: Path, described: SuggestedModel, head: Head, hashes: Sequence[Sequence[str]]
+) -> None:
+    """Write down what the child process makes a bundle of.
+
+    `hashes`: those of the pixels of each labelled image.
+    """
+    (folder / REQUEST).write_text(described.model_dump_json(), encoding="utf-8")
+    np.savez(folder / HEAD, kernel=head.kernel, bias=head.bias)
+    lines = sorted({one for image in hashes for one in image})
+    (folder / SEEN).write_text("\n".join(lines), encoding="ascii")
+
+
+def _calibrated(
+    predicted: NDArray[np.float32], truth: NDArray[np.int64]
+) -> tuple[float, float | None]:
+    temperature = fit_temperature(predicted, truth)
+    if (predicted.argmax(axis=1) != truth).sum() < _FEW_MISTAKES:
+        temperature = max(temperature, 1.0)
+    return temperature, choose_unsure_threshold(apply_temperature(predicted, temperature), truth)
+
+
+def _evaluations(
+    predicted: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    temperature: float,
+    way: str,
+    suggester: Suggester,
+    estimate: Estimate | None,
+) -> tuple[EvaluationSpec, ...]:
+    role = "leave-one-group-out" if suggester.has_groups else "validation"
+    outcomes = Outcomes(apply_temperature(predicted, temperature), truth)
+    found = [
+        EvaluationSpec(
+            name=f"labelled images, cross-validated: each predicted {way}",
+            role=role,
+            n=len(truth),
+            metrics={name: METRICS.get(name).compute(outcomes) for name in _METRICS},
+        )
+    ]
+    if estimate is not None:
+        metrics = {
+            "accuracy": estimate.accuracy,
+            "accuracy_low": estimate.low,
+            "accuracy_high": estimate.high,
+        }
+        name = f"labelled images that were drawn at random: each predicted {way}"
+        found.insert(
+            0,
+            EvaluationSpec(name=name, role=role, n=estimate.n_images, metrics=metrics),
+        )
+    return tuple(found)
+
+
+def _limits(n_labels: int, has_groups: bool) -> tuple[str, ...]:
+    said = [
+        f"It was fitted to {n_labels} labelled images on a network that was not trained on them; "
+        "train properly for more accuracy.",
+        "Most of these images were chosen for being difficult, so that the accuracy on all of "
+        "them is lower than on new ones.",
+    ]
+    if not has_groups:
+        said.append(
+            "Nothing was known of which images belong together, so that images of a new batch may "
+            "do worse."
+        )
+    return tuple(said)
