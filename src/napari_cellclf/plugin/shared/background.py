@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QThreadPool, QTimer, Signal
 from superqt.utils import create_worker
 
 from napari_cellclf.core.progress import Progress
@@ -102,7 +103,8 @@ class _Work(QObject):
 
     def start(self, work: Callable[[Ticket], Any]) -> None:
         """Begin in a thread."""
-        worker = create_worker(work, self.ticket, _start_thread=False, _ignore_errors=True)
+        waiting = partial(_beside_others, work)
+        worker = create_worker(waiting, self.ticket, _start_thread=False, _ignore_errors=True)
         worker.returned.connect(self._on_return)
         worker.errored.connect(self._on_error)
         worker.start()
@@ -112,6 +114,22 @@ class _Work(QObject):
 
     def _on_error(self, error: Exception) -> None:
         self._task.end(self, None, error)
+
+
+def _beside_others(work: Callable[[Ticket], Any], ticket: Ticket) -> Any:
+    """Do work that may wait for files or a child process, while other work can still begin.
+
+    Qt begins no more work at a time than there are processors: two pieces that wait on a small
+    computer would keep images from being opened.
+    """
+    pool = QThreadPool.globalInstance()
+    if pool is None:
+        return work(ticket)
+    pool.releaseThread()
+    try:
+        return work(ticket)
+    finally:
+        pool.reserveThread()
 
 
 def run_command(arguments: Sequence[str], ticket: Ticket, module: str = "napari_cellclf") -> None:
