@@ -215,6 +215,25 @@ def _cells(count: int) -> str:
     return "1 cell" if count == 1 else f"{count} cells"
 
 
+def write_cells(table: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write the cells of a table, whole or not at all."""
+    beside = table.with_name(f".{table.name}.{os.getpid()}.tmp")
+    try:
+        # Undecodable bytes in names of files come back as they were.
+        with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            csv.writer(out).writerows(rows)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(table)
+    except OSError as error:
+        raise InputError(
+            f"the table {table} cannot be written ({error.strerror}); choose a folder that exists "
+            "and is writable"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def mark_for_excel(*tables: Path) -> None:
     """Put a byte order mark in front of tables, without which Excel takes UTF-8 for something else.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -19,7 +18,7 @@ from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
-from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv
+from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv, write_cells
 from napari_cellclf.io.label_file import current_labels
 from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
@@ -266,29 +265,14 @@ def write_dataset_csv(
     """Write every row of a data set with its split; whole or not at all."""
     file = Path(path)
     top = Path(os.path.abspath(root))  # noqa: PTH100
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     columns = [*_NEEDED, *(name for name in dataset.table.columns if name not in _NEEDED)]
     cells = [list(map(_text, dataset.table[name])) for name in columns]
     cells[0] = [_relative(one, top) for one in cells[0]]
     if dataset.has_objects:
         place = columns.index("mask")
         cells[place] = [mask and _relative(mask, top) for mask in cells[place]]
-    try:
-        # Undecodable bytes in names of files come back as they were.
-        with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-            writer = csv.writer(out)
-            writer.writerow([escape(str(name)) for name in columns])
-            writer.writerows(map(escape, row) for row in zip(*cells, strict=True))
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
-    except OSError as error:
-        raise InputError(
-            f"the table {file} cannot be written ({error.strerror}); choose a folder that exists "
-            "and is writable"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    heading = [escape(str(name)) for name in columns]
+    write_cells(file, [heading, *(list(map(escape, row)) for row in zip(*cells, strict=True))])
 
 
 def read_dataset_csv(

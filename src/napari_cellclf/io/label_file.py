@@ -20,7 +20,14 @@ from filelock import FileLock, Timeout
 
 from napari_cellclf.core.labelling import Action, Change, Label, LabelBook, class_name
 from napari_cellclf.errors import InputError
-from napari_cellclf.io.csv_tables import CsvTable, CsvText, escape, parse_csv, read_csv
+from napari_cellclf.io.csv_tables import (
+    CsvTable,
+    CsvText,
+    escape,
+    parse_csv,
+    read_csv,
+    write_cells,
+)
 from napari_cellclf.io.sources import listed, path_column, path_in_table
 
 _COLUMNS = (
@@ -248,18 +255,7 @@ def write_label_table(
         if name not in _OF_SOME or any(row[number] for row in rows)
     ]
     table = [[*own, *map(escape, names)], *rows]
-    data = _as_csv([row[number] for number in kept] for row in table)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        beside.replace(file)
-    except OSError as error:
-        raise InputError(
-            f"the table {file} cannot be written ({error.strerror}); choose a folder that exists "
-            "and is writable"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_cells(file, [[row[number] for number in kept] for row in table])
 
 
 def _place_cells(row: str, mask: str | None, folder: Path) -> tuple[str, str, str, str]:

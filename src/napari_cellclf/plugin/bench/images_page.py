@@ -28,7 +28,6 @@ from napari_cellclf.plugin.bench.opening import (
     labels_path,
     open_question,
 )
-from napari_cellclf.plugin.bench.row_view import show_in_viewer
 from napari_cellclf.plugin.classify.choices import ImageChoice, list_choices
 from napari_cellclf.plugin.classify.objects import ObjectsChoice, fitting_objects
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
@@ -132,9 +131,12 @@ class ImagesPage(QWidget):
             return _NOTHING
         row = collection.rows[number]
         try:
-            return show_in_viewer(link, row, question)
+            if question.choice is not None and link.arrays(question.choice) is None:
+                return f"{question.choice.title} was removed; open it again."
+            link.show_row(row, question.naming)
         except (CellclfError, OSError) as error:
             return explain(error)
+        return ""
 
     def refresh_layers(self) -> None:
         """Offer the images that the viewer's layers make up now."""
