@@ -173,7 +173,9 @@ class ImagesPage(QWidget):
             self.objects.setCurrentIndex(max(0, self.objects.findText(before)))
 
     def shut_down(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more, and let go of the viewer."""
+        self._link = None
+        self._question = None
         self._pause.stop()
         self._task.stop()
         self.naming.shut_down()

@@ -45,7 +45,7 @@ class BenchWidget(DockedWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
+        self._viewer: napari.Viewer | None = napari_viewer
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         self._soon = QTimer(self)
@@ -162,6 +162,7 @@ class BenchWidget(DockedWidget):
         for page in (self._train, self._results):
             if page is not None:
                 page.shut_down()
+        self._viewer = None
         self._soon.stop()
         self._docking.stop()
         if self._link is not None:
