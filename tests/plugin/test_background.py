@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 from qtpy.QtCore import QThreadPool
@@ -27,3 +29,20 @@ def test_work_that_waits_does_not_hold_up_other_work(qtbot: Any) -> None:
         task.stop()
     qtbot.waitUntil(lambda: pool.activeThreadCount() == 0, timeout=20_000)
     assert pool.maxThreadCount() == most
+
+
+_ENDS_AT_WORK = """
+from qtpy.QtCore import QCoreApplication
+from napari_cellclf.plugin.shared.background import LatestTask
+
+application = QCoreApplication([])
+task = LatestTask()
+task.start(lambda ticket: ticket.stop.wait(60))
+"""
+
+
+def test_python_ends_cleanly_while_work_is_being_done() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _ENDS_AT_WORK], capture_output=True, text=True, timeout=50
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

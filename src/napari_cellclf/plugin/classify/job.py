@@ -24,6 +24,7 @@ from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.objects import ObjectsSource, placed
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
+from napari_cellclf.plugin.shared.background import end_with_python
 from napari_cellclf.plugin.shared.messages import device_in_words, explain
 
 if TYPE_CHECKING:
@@ -225,6 +226,7 @@ class JobRunner(QObject):
     def start(self, job: Job) -> None:
         """Start a job; the one before must have ended."""
         self._job = job
+        end_with_python(job.stop)
         worker = create_worker(classify, job, _start_thread=False, _ignore_errors=True)
         worker.yielded.connect(self._on_yield)
         worker.returned.connect(self._on_return)

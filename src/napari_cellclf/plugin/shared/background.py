@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QThreadPool, QTimer, Signal
 from superqt.utils import create_worker
@@ -20,7 +22,30 @@ from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.plugin.shared.messages import explain
 
 _POLL_MS = 200
+#: So long Python waits, when it ends, for threads to notice it.
+_LONGEST_END_MS = 10_000
 _LONGEST_WORDS = 500
+
+
+#: Set to end work that is still being done.
+_stops: WeakSet[threading.Event] = WeakSet()
+
+
+def end_with_python(stop: threading.Event) -> None:
+    """Set an event when Python ends, and let the thread that heeds it end before Qt goes.
+
+    A thread that is done when Qt's objects are gone brings the whole process down.
+    """
+    _stops.add(stop)
+
+
+@atexit.register
+def _end_all() -> None:
+    for stop in list(_stops):
+        stop.set()
+    pool = QThreadPool.globalInstance()
+    if pool is not None:
+        pool.waitForDone(_LONGEST_END_MS)
 
 
 @dataclass
@@ -104,6 +129,7 @@ class _Work(QObject):
     def start(self, work: Callable[[Ticket], Any]) -> None:
         """Begin in a thread."""
         waiting = partial(_beside_others, work)
+        end_with_python(self.ticket.stop)
         worker = create_worker(waiting, self.ticket, _start_thread=False, _ignore_errors=True)
         worker.returned.connect(self._on_return)
         worker.errored.connect(self._on_error)
