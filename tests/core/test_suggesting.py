@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from napari_cellclf.core.suggesting import (
     FEWEST_FOR_ESTIMATE,
@@ -251,11 +252,13 @@ def test_a_key_does_not_wait_for_a_refit():
         labels = {row: int(truth[row]) for row in range(count)}
         times = []
         for _ in range(5):
-            began = time.perf_counter()
-            suggester.refit(labels, 10)
-            times.append(time.perf_counter() - began)
-        # Measured 0.05 s on an idle machine.
-        assert min(times) < 1
+            # Of one thread, since other processes may be busy.
+            with threadpool_limits(1):
+                began = time.thread_time()
+                suggester.refit(labels, 10)
+                times.append(time.thread_time() - began)
+        # Measured 0.05 s by the clock, on two cores.
+        assert min(times) < 0.5
 
 
 def test_an_estimate_ends_when_it_is_asked_to():

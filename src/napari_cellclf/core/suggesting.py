@@ -493,12 +493,10 @@ class _Space:
         mean = features.mean(axis=0, dtype=np.float64)
         centred = features - mean.astype(np.float32)
         most = min(_COMPONENTS, *centred.shape)
-        from scipy.linalg import eigh
-
-        width = centred.shape[1]
-        wanted = (width - most, width - 1)
         covariance = (centred.T @ centred / len(centred)).astype(np.float64)
-        variances, axes = eigh(covariance, subset_by_index=wanted)
+        # NumPy's, since SciPy's holds Python's lock meanwhile, and a window would stand still.
+        variances, axes = np.linalg.eigh(covariance)
+        variances, axes = variances[-most:], axes[:, -most:]
         mean_variance = float(np.maximum(variances, 0).mean())
         scale = np.sqrt(mean_variance) if mean_variance > 0 else 1.0
         return cls(mean.astype(np.float32), (axes[:, ::-1] / scale).astype(np.float32))
