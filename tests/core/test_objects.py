@@ -243,3 +243,23 @@ def test_the_rule_is_part_of_what_is_written_down():
 
 def test_ids_end_with_plane_and_object():
     assert position_text({"T": 3, "Z": 0}, 12) == "[t=3,z=0,object=12]"
+
+
+def test_a_mask_of_one_number_in_pieces_is_no_label_mask() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[1:5, 1:5] = mask[10:15, 10:15] = True
+    for levels in (mask, mask.astype(np.uint8) * 255):
+        with pytest.raises(ImageError, match=r"in 2 separate pieces.*a number of its own"):
+            objects_in_mask(levels)
+    # Not so an object that lost a pixel, or one with a number that somebody gave it.
+    mask[10:15, 10:15] = False
+    mask[19, 19] = True
+    (one,) = objects_in_mask(mask)
+    assert (one.number, one.area) == (1, 17)
+    (other,) = objects_in_mask(np.where(np.eye(20) * np.arange(20) % 8 > 3, 7, 0))
+    assert other.number == 7
+
+
+def test_floats_that_are_no_numbers_of_objects_are_refused() -> None:
+    with pytest.raises(ImageError, match="1e\\+20 as a float"):
+        objects_in_mask(np.full((3, 3), 1e20))

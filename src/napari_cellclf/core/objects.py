@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 #: Of what is cut out, in pixels of the image.
 _MOST_SIDE = 16_384
+#: What masks hold that only tell foreground from background.
+_FOREGROUND = (1, 255)
+#: Up to which every whole number is a float of its own.
+_LARGEST_FLOAT = 2**53
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,8 @@ def objects_in_mask(labels: NDArray[Any]) -> tuple[ImageObject, ...]:
     Parameters
     ----------
     labels : ndarray of int, shape (Y, X)
-        0 is background, every other number one object, in however many pieces.
+        0 is background, every other number one object, in however many pieces; only a mask of
+        nothing but 1 (or 255) in several pieces is refused, since it tells no objects apart.
 
     Returns
     -------
@@ -264,7 +269,7 @@ def objects_in_mask(labels: NDArray[Any]) -> tuple[ImageObject, ...]:
     Raises
     ------
     ImageError
-        If it is not a plane of whole numbers from 0.
+        If it is not a plane of whole numbers from 0, or tells no objects apart.
 
     Examples
     --------
@@ -277,6 +282,8 @@ def objects_in_mask(labels: NDArray[Any]) -> tuple[ImageObject, ...]:
     numbers, compact = _compact(numbered)
     if not len(numbers):
         return ()
+    if len(numbers) == 1 and numbers[0] in _FOREGROUND:
+        _check_one_object(compact, int(numbers[0]))
     from skimage.measure import regionprops_table
 
     properties = ("label", "centroid", "bbox", "area", "image")
@@ -288,6 +295,20 @@ def objects_in_mask(labels: NDArray[Any]) -> tuple[ImageObject, ...]:
         ImageObject(number, (y, x), box, int(area), mask, _touches(box, compact.shape))
         for number, y, x, area, box, mask in rows
     )
+
+
+def _check_one_object(compact: NDArray[np.int32], number: int) -> None:
+    """Refuse a mask that tells objects from background, but not from each other."""
+    from skimage.measure import label
+
+    sizes = np.sort(np.bincount(label(compact).ravel())[1:])
+    # An object may have lost a few pixels.
+    pieces = int((sizes >= sizes[-1] / 10).sum())
+    if pieces > 1:
+        raise ImageError(
+            f"a mask holds no number but {number}, in {pieces} separate pieces, and so does not "
+            "tell objects apart; give each object a number of its own (skimage.measure.label does)"
+        )
 
 
 def missing_object(number: int) -> ImageObject:
@@ -304,13 +325,20 @@ def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
         )
     if found.dtype.kind == "f":
         whole = np.isfinite(found).all() and (found == np.rint(found)).all()
+        if whole and np.abs(found).max(initial=0) > _LARGEST_FLOAT:
+            raise ImageError(
+                f"a mask holds {np.abs(found).max():g} as a float, which is no number of an "
+                "object; save it as whole numbers"
+            )
         if not whole:
             raise ImageError(
                 "a mask holds numbers that are not whole, as an image does; give a label mask, in "
                 "which each object has a number of its own"
             )
         found = found.astype(np.int64)
-    if found.dtype.kind not in "bui":
+    if found.dtype.kind == "b":
+        found = found.astype(np.uint8)
+    if found.dtype.kind not in "ui":
         raise ImageError(f"a mask of type {found.dtype} holds no numbers; give whole numbers")
     if found.dtype.kind == "i" and found.size and found.min() < 0:
         raise ImageError(
