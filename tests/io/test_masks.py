@@ -267,3 +267,65 @@ def test_rows_that_name_no_object_are_one_sentence(tmp_path: Path, row: str, say
 def test_tables_of_whole_images_are_as_before() -> None:
     assert ObjectColumns.of(["path", "object", "label"]) is None
     assert ObjectColumns.of(["path", "y", "label"]) is None
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.tif"])
+def test_masks_that_jpeg_changed_are_refused(tmp_path: Path, name: str) -> None:
+    levels = (MASK > 0).astype(np.uint8) * 90
+    if name.endswith("jpg"):
+        Pillow.fromarray(levels).save(tmp_path / name)
+    else:
+        tifffile.imwrite(tmp_path / name, levels, compression="jpeg")
+    with pytest.raises(ImageError, match=f"{name} is compressed as JPEG.*save the mask as PNG"):
+        read_mask(tmp_path / name)
+
+
+def test_an_image_given_alone_takes_the_mask_in_the_folder_of_the_same_name(
+    tmp_path: Path,
+) -> None:
+    images = [_image(tmp_path / f"images/{below}a.png") for below in ("", "sub/")]
+    masks = [_save(tmp_path / f"masks/{below}a.png") for below in ("", "sub/")]
+    table = tmp_path / "table.csv"
+    table.write_text("path\nimages/sub/a.png\n")
+    for given in (images[1], table):
+        (source,) = find_objects(collect_sources([given]), tmp_path / "masks", inputs=[given])
+        assert source.metadata["mask"] == str(masks[1])
+    both = find_objects(collect_sources(images), tmp_path / "masks", inputs=images)
+    assert [source.metadata["mask"] for source in both] == list(map(str, masks))
+
+
+def test_names_are_compared_however_accents_are_written(tmp_path: Path) -> None:
+    image = _image(tmp_path / "images" / "\u00e9.png")
+    mask = _save(tmp_path / "masks" / "e\u0301_masks.png")
+    (source,) = find_objects(collect_sources([image]), tmp_path / "masks", inputs=[image])
+    assert source.metadata["mask"] == str(mask)
+
+
+def test_masks_given_as_images_are_told_so(tmp_path: Path) -> None:
+    mask = _save(tmp_path / "a.png")
+    with pytest.raises(NoImagesError, match="all images that were given are masks themselves"):
+        find_objects(collect_sources([mask]), mask, inputs=[mask])
+
+
+def test_objects_named_without_a_mask_are_those_of_the_mask_beside(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    _save(tmp_path / "a_masks.png")
+    table = tmp_path / "table.csv"
+    table.write_text("path,Object\na.png,300\n")
+    (source,) = find_objects(collect_sources([table]), inputs=[table])
+    assert _numbers(source) == [300]
+
+
+def test_an_object_that_a_table_names_twice_is_one_row(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    _save(tmp_path / "a_masks.png")
+    table = tmp_path / "table.csv"
+    table.write_text("path,mask,object\n" + "a.png,a_masks.png,3\n" * 3)
+    notes: list[str] = []
+    (source,) = collect_sources([table], on_note=notes.append)
+    assert notes == [f"{table}: 2 rows name an object again and are left out"]
+    (source,) = find_objects([source], inputs=[table])
+    assert _numbers(source) == [3]
+    table.write_text("path,object,y,x\na.png,3,1,1\na.png,3,5,5\n")
+    with pytest.raises(InputError, match="the object 3 at two places"):
+        collect_sources([table])

@@ -217,3 +217,10 @@ def test_too_many_bad_objects_are_no_accident(folder: Path) -> None:
     data = read_dataset(_table(folder, _rows()))
     with pytest.raises(DatasetError, match="2 of 24 objects cannot be used"):
         check_bad(data, {0: "it is gone", 1: "it is gone"})
+
+
+def test_objects_without_any_mask_are_not_taken_for_whole_images(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,object,label\na.tif,1,round\na.tif,2,long\n")
+    with pytest.raises(DatasetError, match="neither a mask nor y and x"):
+        read_dataset(table)

@@ -220,13 +220,12 @@ def _objects_of(
     table: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
 ) -> ObjectColumns | None:
     """Find the columns that say which object a row is; None if the rows are whole images."""
-    found = ObjectColumns.of(columns)
-    if found is None and "object" in columns:
-        # Their masks may lie beside the images.
-        numbers = all(row["object"].isdecimal() for row in rows)
-        first = path_in_table(rows[0]["path"], table.parent)
-        beside = mask_beside(first) if numbers else None
-        return None if beside is None else ObjectColumns(object="object")
+    found = ObjectColumns.of_rows(columns, rows)
+    if found is not None and found.names == (found.object,):
+        # An image with several numbers has objects; of one with one, a mask beside it tells.
+        paths = {row["path"]: path_in_table(row["path"], table.parent) for row in rows}
+        several = len({(row["path"], row["object"]) for row in rows}) > len(paths)
+        return found if several or any(map(mask_beside, paths.values())) else None
     # A mask alone names no object that a label could be of.
     return None if found is None or found.names == (found.mask,) else found
 

@@ -51,6 +51,16 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
     return TiffHeader(header.shape, "YXS"[: len(header.shape)], header.dtype, header.white)
 
 
+def is_lossy(path: str | os.PathLike[str]) -> bool:
+    """Whether an image was compressed as JPEG, after which no number is sure to be its own."""
+    file, kind = _identify(path)
+    if kind != "tiff":
+        return kind == "jpeg"
+    from napari_cellclf.io.tiff import is_jpeg
+
+    return is_jpeg(file, limit_or_default(None))
+
+
 def _reader(kind: str) -> Callable[[Path | MemoryFile, int], Image]:
     """Return what reads a kind of file; a screen of PNG does without tifffile."""
     if kind == "tiff":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +23,7 @@ from napari_cellclf.core.objects import (
 )
 from napari_cellclf.errors import ImageError, InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.decoding import limit_or_default
-from napari_cellclf.io.files import read_file
+from napari_cellclf.io.files import is_lossy, read_file
 from napari_cellclf.io.folder_walk import LeftOut, image_files
 from napari_cellclf.io.local_paths import MASK_ENDINGS, local_path
 from napari_cellclf.io.named_images import named_image
@@ -36,6 +38,15 @@ OnNote: TypeAlias = Callable[[str], None]
 #: Of files that masks are saved as.
 _SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _MOST_NAMED = 5
+#: Of an object, as spreadsheets may write it.
+_NUMBER = re.compile(r"\d+(\.0*)?")
+#: Columns of y and x: as we call them, scikit-image's regionprops, and napari's points; with the
+#: third one they are z and y.
+_CENTRES = (
+    ("y", "x", ""),
+    ("centroid-0", "centroid-1", "centroid-2"),
+    ("axis-0", "axis-1", "axis-2"),
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,11 @@ def read_mask(path: str | os.PathLike[str], *, limit_bytes: int | None = None) -
     if file.suffix.lower() == ".npy":
         return _read_npy(file, limit_or_default(limit_bytes))
     image = read_file(file, limit_bytes=limit_bytes)
+    if is_lossy(file):
+        raise ImageError(
+            f"{file} is compressed as JPEG, which changes the numbers of objects; save the mask as "
+            "PNG, or as TIFF with another compression"
+        )
     if image.n_channels > 1:
         raise ImageError(
             f"{file} is an image of {image.n_channels} channels or colours, not a label mask; save "
@@ -158,24 +174,29 @@ class MaskFolder:
         self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
         left_out = LeftOut()
         for path in sorted([*image_files(folder, left_out), *folder.rglob("*.npy")]):
-            self._by_stem[path.stem].append(path)
+            self._by_stem[_composed(path.stem)].append(path)
         for path in left_out.masks:
-            self._by_stem[path.stem].append(path)
+            self._by_stem[_composed(path.stem)].append(path)
 
-    def find(self, image: Path, below: Path) -> Path | None:
+    def find(self, image: Path, below: Path | None) -> Path | None:
         """Find the mask of an image that lies in the folder `below` others.
 
-        In the folder of the same name below that of the masks first, then in that itself.
+        In the folder of the same name below that of the masks first, then in that itself; of an
+        image that was given alone, `below` is None, and the folders around it tell.
         """
         found = [
             path
             for ending in (*MASK_ENDINGS, "")
-            for path in self._by_stem.get(image.stem + ending, ())
+            for path in self._by_stem.get(_composed(image.stem) + ending, ())
             if path != image
         ]
-        places = (self.folder / below, self.folder)
+        around = Path(os.path.abspath(image)).parent.parts[1:]  # noqa: PTH100
+        belows = (
+            [Path(*around[start:]) for start in range(len(around))] if below is None else [below]
+        )
+        places = [self.folder / one for one in (*belows, Path())]
         near = [path for place in places for path in found if path.parent == place]
-        if near or below != Path():
+        if near or below not in (None, Path()):
             return next(iter(near), None)
         if len({path.parent for path in found}) > 1:
             raise InputError(
@@ -183,6 +204,11 @@ class MaskFolder:
                 f"{found[-1]}); put the images into folders as their masks are"
             )
         return next(iter(found), None)
+
+
+def _composed(name: str) -> str:
+    # File systems write one name in two ways (é, or e and an accent).
+    return unicodedata.normalize("NFC", name)
 
 
 def mask_beside(image: Path) -> Path | None:
@@ -237,6 +263,11 @@ def find_objects(
     lacking = [name for name in lacking if os.path.abspath(name) not in own]  # noqa: PTH100
     found = [one for one in found if os.path.abspath(one.id) not in own]  # noqa: PTH100
     _check_used_once(found)
+    if not found and not lacking:
+        raise NoImagesError(
+            f"all images that were given are masks themselves, in {masks}; give the images, and "
+            "say where their masks are (--objects)"
+        )
     if not found:
         where = "beside them" if masks is None else f"in {masks}"
         named = ", ".join(lacking[:_MOST_NAMED])
@@ -299,8 +330,8 @@ def _finder(
         roots = [one for one in inputs if one.is_dir()]
 
         def below(image: Path) -> Path | None:
-            root = next((one for one in roots if image.is_relative_to(one)), image.parent)
-            return folder.find(image, image.parent.relative_to(root))
+            root = next((one for one in roots if image.is_relative_to(one)), None)
+            return folder.find(image, None if root is None else image.parent.relative_to(root))
 
         return below
     if not place.is_file():
@@ -346,14 +377,32 @@ class ObjectColumns:
         --------
         >>> ObjectColumns.of(["path", "Y", "X", "label"])
         ObjectColumns(mask=None, object=None, y='Y', x='X')
+        >>> ObjectColumns.of(["path", "centroid-0", "centroid-1"]).names
+        ('centroid-0', 'centroid-1')
         """
         by_name = {name.lower(): name for name in columns}
-        mask, number, y, x = (by_name.get(name) for name in ("mask", "object", "y", "x"))
-        if y is None or x is None:
-            y = x = None
+        mask, number = by_name.get("mask"), by_name.get("object")
+        y, x = None, None
+        for first, second, depth in _CENTRES:
+            if first in by_name and second in by_name and depth not in by_name:
+                y, x = by_name[first], by_name[second]
+                break
+
         if mask is None and y is None:
             return None
         return cls(mask, number, y, x)
+
+    @classmethod
+    def of_rows(
+        cls, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
+    ) -> ObjectColumns | None:
+        """Find those of a table whose masks may also lie beside its images."""
+        found = cls.of(columns)
+        number = next((name for name in columns if name.lower() == "object"), None)
+        if found is not None or number is None:
+            return found
+        are_numbers = bool(rows) and all(_NUMBER.fullmatch(row[number].strip()) for row in rows)
+        return cls(object=number) if are_numbers else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -376,9 +425,10 @@ class ObjectColumns:
         if not number and not any(place):
             if self.object is None and self.y is None:
                 return None
-            raise InputError(
-                f"{where} names no object; fill its column {' or '.join(self.names[-2:])}"
+            columns = " or ".join(
+                filter(None, (self.object, f"{self.y} and {self.x}" if self.y else None))
             )
+            raise InputError(f"{where} names no object; fill {columns}, or remove the row")
         centre = [_number(cell, where) for cell in place if cell]
         return NamedObject(
             _whole(number, where) if number else counted,

@@ -156,9 +156,11 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     if table.note:
         on_note(f"{path}: {table.note}")
     column = path_column(path, table.columns)
-    objects = ObjectColumns.of(table.columns)
+    objects = ObjectColumns.of_rows(
+        table.columns, [row for row in table.rows if row[column].strip()]
+    )
     if objects is not None:
-        return _of_objects(path, table, column, objects, naming)
+        return _of_objects(path, table, column, objects, naming, on_note)
     sources = []
     for row in table.rows:
         text = row.pop(column).strip()
@@ -177,7 +179,12 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
 
 
 def _of_objects(
-    path: Path, table: CsvTable, column: str, objects: ObjectColumns, naming: Naming
+    path: Path,
+    table: CsvTable,
+    column: str,
+    objects: ObjectColumns,
+    naming: Naming,
+    on_note: OnNote,
 ) -> list[ImageSource]:
     """Make a source of each image and mask in a table, with the objects that its rows name."""
     rows: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -188,8 +195,10 @@ def _of_objects(
     if not rows:
         raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
     sources = []
+    repeats = 0
     for (text, mask), named in rows.items():
         chosen = _chosen(named, objects, f"{text} in the table {path}")
+        repeats += 0 if chosen is None else len(named) - len(chosen)
         fields = {key: cell for key, cell in named[0].items() if cell}
         if len(named) > 1:
             # What is said of all of them; the rest is each object's own.
@@ -203,20 +212,27 @@ def _of_objects(
                 objects=ObjectChoice(place, chosen),
             )
         )
+    if repeats:
+        on_note(f"{path}: {again(repeats, 'object')}")
     return sources
 
 
 def _chosen(
     rows: Sequence[Mapping[str, str]], columns: ObjectColumns, where: str
 ) -> tuple[NamedObject, ...] | None:
-    chosen = []
+    chosen: dict[int, NamedObject] = {}
     for counted, row in enumerate(rows, 1):
         one = columns.object_in(row, counted, where)
         if one is None:
             return None
         fields = {key: cell for key, cell in row.items() if cell and key not in columns.names}
-        chosen.append(replace(one, fields=fields))
-    return tuple(chosen)
+        first = chosen.setdefault(one.number, replace(one, fields=fields))
+        if first.centre != one.centre:
+            raise InputError(
+                f"{where} has the object {one.number} at two places; give each object a number of "
+                "its own"
+            )
+    return tuple(chosen.values())
 
 
 def path_column(table: Path, columns: Sequence[str]) -> str:
@@ -249,10 +265,10 @@ def path_in_table(text: str, folder: Path) -> Path:
     return next((one for one in (*forms, here) if os.path.exists(one)), path)  # noqa: PTH110
 
 
-def again(count: int) -> str:
-    """Say how many rows of a table name an image that another row names."""
-    rows = "1 row names an image again and is" if count == 1 else ""
-    return f"{rows or f'{count} rows name an image again and are'} left out"
+def again(count: int, what: str = "image") -> str:
+    """Say how many rows of a table name an image, or an object, that another row names."""
+    rows = f"1 row names an {what} again and is" if count == 1 else ""
+    return f"{rows or f'{count} rows name an {what} again and are'} left out"
 
 
 def without_path(count: int) -> str:

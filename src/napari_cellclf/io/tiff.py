@@ -26,6 +26,7 @@ from napari_cellclf.io.memory import AnyFile, MemoryFile
 from napari_cellclf.io.ome import MICROMETRES, OmeHeader, parse_ome
 from napari_cellclf.io.tiff_checks import check_compressed, check_sent, check_series
 from napari_cellclf.io.tiff_colours import (
+    JPEG,
     Decoded,
     as_seen,
     declared_as_seen,
@@ -114,6 +115,12 @@ def read_tiff(path: AnyFile, limit_bytes: int) -> Image:
         raise AxesError(f"{path}: {error}") from error
     except ImageError as error:
         raise UnreadableImageError(f"{path}: {error}") from error
+
+
+def is_jpeg(path: AnyFile, limit_bytes: int) -> bool:
+    """Whether the pixels of a TIFF file are compressed as JPEG."""
+    with _opened(path, limit_bytes) as content:
+        return int(content.page.compression) in JPEG
 
 
 def read_tiff_header(path: AnyFile, limit_bytes: int) -> TiffHeader:

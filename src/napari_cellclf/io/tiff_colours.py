@@ -32,7 +32,7 @@ _NAMES = {10: "ITU L*a*b*", 32803: "raw mosaic of a camera", 32844: "LogL", 3284
 #: Compressions after which the numbers are as they were: none, LZW, deflate, PackBits, LZMA, Zstd.
 _EXACT = {1, 5, 8, 32773, 32946, 34925, 50000}
 #: Those of JPEG, whose decoder gives RGB for YCbCr.
-_JPEG = {6, 7, 33007, 34892}
+JPEG = {6, 7, 33007, 34892}
 #: Where ReferenceBlackWhite is not given, for 8 bits (TIFF 6.0 section 21, and what programs do).
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)
 _LUMA = (0.299, 0.587, 0.114)
@@ -125,12 +125,12 @@ def _photometric(page: TiffPage) -> int:
 
 
 def _is_converted(page: TiffPage, photometric: int) -> bool:
-    done = photometric == _YCBCR and page.compression in _JPEG and page.planarconfig == 1
+    done = photometric == _YCBCR and page.compression in JPEG and page.planarconfig == 1
     return photometric in {_CMYK, _YCBCR, _CIELAB, _ICCLAB} and not done
 
 
 def _is_exact(page: TiffPage, photometric: int) -> bool:
-    jpeg_colours = photometric == _YCBCR and page.compression in _JPEG and not page.extrasamples
+    jpeg_colours = photometric == _YCBCR and page.compression in JPEG and not page.extrasamples
     return page.compression in _EXACT or jpeg_colours
 
 
