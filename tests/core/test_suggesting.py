@@ -296,3 +296,24 @@ def test_rows_that_are_all_alike_do_no_harm():
     found = suggester.refit({0: 0, 1: 1}, 2)
     assert np.isfinite(found.probabilities).all()
     assert len(found.order) == 48
+
+
+def test_softened_probabilities_mean_what_they_say():
+    features, truth, _ = clustered(17, rows=1500, classes=6, width=64, apart=0.4)
+    suggester = Suggester(features)
+    labels, drawn = label_as_offered(suggester, truth, 60)
+    found = suggester.refit(labels, 6, drawn)
+    softened = found.softened(suggester.temperature(labels, 6))
+    rest = [row for row in range(len(truth)) if row not in labels]
+    right = found.probabilities[rest].argmax(axis=1) == truth[rest]
+    sure, soft = (one.probabilities[rest].max(axis=1).mean() for one in (found, softened))
+    assert sure - right.mean() > 0.2
+    assert abs(soft - right.mean()) < 0.1
+    # Neither the classes nor the order change.
+    assert (softened.probabilities.argmax(axis=1) == found.probabilities.argmax(axis=1)).all()
+    assert (softened.order == found.order).all()
+
+
+def test_nothing_is_softened_by_labels_of_one_class():
+    features, _, _ = clustered(18, rows=30)
+    assert Suggester(features).temperature({0: 1, 1: 1}, 2) == 1

@@ -7,12 +7,13 @@ closed form, so that it is done between two keys.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.core.bootstrap import LEVEL
+from napari_cellclf.core.calibration import apply_temperature, fit_temperature
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
 
@@ -92,6 +93,13 @@ class Suggestions:
     def next_is_random(self) -> bool:
         """Whether the next row was drawn at random."""
         return bool(len(self.is_random) and self.is_random[0])
+
+    def softened(self, temperature: float) -> Suggestions:
+        """Return the same with probabilities that mean what they say (`Suggester.temperature`)."""
+        known = np.isfinite(self.probabilities).all(axis=1)
+        probabilities = self.probabilities.copy()
+        probabilities[known] = apply_temperature(probabilities[known], temperature)
+        return replace(self, probabilities=probabilities)
 
 
 class Suggester:
@@ -253,6 +261,24 @@ class Suggester:
         labelled, _ = self._labelled(labels, n_classes)
         by_group = self._units(labelled) is not labelled
         return accuracy_interval(right, self._units(rows) if by_group else None)
+
+    def temperature(
+        self,
+        labels: Mapping[int, int],
+        n_classes: int,
+        should_stop: ShouldStop = never_stop,
+    ) -> float:
+        """Find how much the probabilities must be softened, by all labelled rows left out in turn.
+
+        Returns at least 1, which changes nothing: a few rows that are all right must not make
+        every other one more certain.
+        """
+        rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
+        known = probabilities.max(axis=1, initial=0) > 0
+        if not known.any():
+            return 1.0
+        truth = np.array([labels[row] for row in rows.tolist()], np.int64)
+        return max(1.0, fit_temperature(probabilities[known], truth[known]))
 
     def _labelled(
         self, labels: Mapping[int, int], n_classes: int

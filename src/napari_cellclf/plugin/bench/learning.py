@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_cellclf.bundles.paths import SUFFIX
@@ -48,6 +49,8 @@ _SOON_MS = 1000
 #: Rows that are tried for one that can be read, and planes whose objects are measured.
 _TRIES, _MEASURED = 20, 20
 _PAUSE_SECONDS = 0.1
+#: Suggestions on the screen are shown again where their temperature changes by more (a logarithm).
+_CHANGED = 0.2
 _LONGEST = 60
 _NOT_YET = "Nothing was learnt yet; wait until the images were looked at."
 _FEW = "Label images of at least two classes first; then what was learnt can be saved."
@@ -131,6 +134,9 @@ class Learning(QObject):
         #: What was asked last, and what is to be done after that which is being done.
         self.request: Request | None = None
         self._next: Request | None = None
+        #: What was learnt last, and how much its probabilities are softened to mean what they say.
+        self._found: Suggestions | None = None
+        self._temperature = 1.0
         #: The last estimate, for a model that is made of the same labels.
         self._estimated: tuple[Request, Estimate | None] | None = None
         tasks = [LatestTask(self) for _ in range(4)]
@@ -174,7 +180,8 @@ class Learning(QObject):
             task.stop()
         if self._preparation is not None:
             self._preparation.end()
-        self._preparation = self.learnable = self.request = self._next = None
+        self._preparation = self.learnable = self.request = self._next = self._found = None
+        self._temperature = 1.0
         self._show_working(False)
 
     def learn(
@@ -225,20 +232,30 @@ class Learning(QObject):
         if following is not None:
             self._start_refit(following)
             return
-        if self._page is not None:
-            self._page.suggest(found)
+        self._found = found
+        self._suggest()
         request = self.request
         if request is not None and self.learnable is not None and not self._refit.running:
             suggester = self.learnable.suggester
 
-            def work(ticket: Ticket) -> Estimate | None:
-                return suggester.estimate(
-                    request.labels, request.n_classes, request.random_rows, ticket.should_stop
-                )
+            def work(ticket: Ticket) -> tuple[Estimate | None, float]:
+                asked, stop = (request.labels, request.n_classes), ticket.should_stop
+                temperature = suggester.temperature(*asked, stop)
+                return suggester.estimate(*asked, request.random_rows, stop), temperature
 
             self._estimate.start(work)
 
-    def _on_estimate(self, found: Estimate | None) -> None:
+    def _suggest(self) -> None:
+        """Show what was learnt, softened by what is known of how sure it may be."""
+        if self._page is not None and self._found is not None:
+            self._page.suggest(self._found.softened(self._temperature))
+
+    def _on_estimate(self, result: tuple[Estimate | None, float]) -> None:
+        found, temperature = result
+        changed = abs(np.log(temperature / self._temperature)) > _CHANGED
+        self._temperature = temperature
+        if changed:
+            self._suggest()
         if self._page is not None and self.request is not None:
             self._estimated = self.request, found
             column = self._page.collection.group_column
