@@ -361,3 +361,58 @@ def test_objects_and_planes_have_columns_in_the_table(
         "a.png,,m.tif,12,round,ada,2026-03-01T12:00:00Z",
         "stack.tif,t=3,m.tif,12,round,ada,2026-03-01T12:00:00Z",
     ]
+
+
+def _edited(path: Path, change: Any) -> None:
+    with path.open(newline="", encoding="utf-8") as text:
+        table = list(csv.reader(text))
+    path.write_bytes(change(table))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: "\r\n".join(";".join(row) for row in table).encode("utf-8-sig"),
+        lambda table: "\n".join(",".join(row[::-1]) for row in table).encode(),
+    ],
+    ids=["semicolons", "reordered"],
+)
+def test_a_file_saved_anew_by_a_spreadsheet_is_read_and_not_added_to(
+    tmp_path: Path, rows: tuple[str, ...], change: Any
+) -> None:
+    path = tmp_path / "labels.csv"
+    book = LabelBook("ada")
+    file = LabelFile(path, book)
+    book.label(rows[:3], "round, or not")
+    file.close()
+    _edited(path, lambda table: change([[c.replace(",", " ") for c in row] for row in table]))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"saved anew by another program.*save it as CSV UTF-8"):
+        LabelFile(path, LabelBook())
+    assert path.read_bytes() == before
+    assert set(read_labels(path).labels) >= {rows[0], rows[2]}
+
+
+def test_classes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    book = LabelBook("ada")
+    file = LabelFile(path, book)
+    book.label([str(tmp_path / "a.png")], "\u00e9clair")
+    file.close()
+    path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
+    with pytest.raises(InputError, match=r"not UTF-8.*save it as CSV UTF-8"):
+        LabelFile(path, LabelBook())
+
+
+def test_numbers_and_paths_as_spreadsheets_and_people_write_them(
+    tmp_path: Path, rows: tuple[str, ...]
+) -> None:
+    path = tmp_path / "labels.csv"
+    heading = ",".join(label_file._COLUMNS)
+    path.write_text(f"{heading}\n a.png ,T = 3,12.0,,round,me,,,,\n,,,,nothing,me,,,,\n")
+    book = read_labels(path)
+    assert dict(book.labels).keys() == {f"{rows[0]}[t=3,object=12]"}
+    assert book.classes == ("round",)
+    path.write_text(f"{heading}\na.png,,twelve,,round,me,,,,\n")
+    with pytest.raises(InputError, match="the object 'twelve'"):
+        LabelFile(path, LabelBook())

@@ -43,6 +43,10 @@ _ACTIONS: Mapping[str, Action] = {action: action for action in get_args(Action)}
 #: "path[t=3,object=12]"; see `napari_cellclf.core.collection.Row.id`.
 _ROW_ID = re.compile(r"(?P<source>.+)\[(?P<place>[a-z]+=\d+(?:,[a-z]+=\d+)*)\]", re.DOTALL)
 
+_NUMBER = re.compile(r"\d+(\.0*)?")
+#: Bytes that are not UTF-8, as Python holds them.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
 
 class LabelFile:
     """Keeps the labels of a book in a file, from what the file says already on.
@@ -134,6 +138,14 @@ class LabelFile:
         if not self.path.exists():
             return ()
         text, whole = _whole_lines(self.path)
+        heading = text.text.partition("\n")[0].rstrip("\r").replace('"', "")
+        if heading != _HEADING.strip() and sorted(re.findall(r"\w+", heading)) == sorted(_COLUMNS):
+            # Labels are only ever added, so that nothing is written in another form first.
+            raise InputError(
+                f"{self.path} was saved anew by another program (its first line is now "
+                f"{heading!r}); save it as CSV UTF-8 with commas and the columns "
+                f"{', '.join(_COLUMNS)}, or choose another name"
+            )
         table = parse_csv(self.path, text)
         # A crash may have come while the heading was written.
         started = not whole and _HEADING.encode().startswith(self.path.read_bytes())
@@ -284,10 +296,16 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
             return text[len(_LAYER) :]
         if "://" in text:
             return text
-        return os.path.abspath(path_in_table(text, file.parent))  # noqa: PTH100
+        found = path_in_table(text, file.parent)
+        if text != text.strip() and not found.exists():
+            found = path_in_table(text.strip(), file.parent)
+        return os.path.abspath(found)  # noqa: PTH100
 
     changes = []
     for row in rows:
+        if not row.get("path") and not row.get("action"):
+            # As where the column that says which class was added is gone.
+            continue
         action = _ACTIONS.get(row.get("action", "") or "label")
         if action is None:
             raise InputError(
@@ -295,10 +313,15 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
                 "install a newer one"
             )
         label = row.get("label", "")
+        if _UNDECODED.search(label + row.get("detail", "")):
+            raise InputError(
+                f"the text of {file} is not UTF-8, and so its classes cannot be read; save it as "
+                "CSV UTF-8"
+            )
         changes.append(
             Change(
                 action,
-                _row_id(source_of(row["path"]), row) if row.get("path") else "",
+                _row_id(file, source_of(row["path"]), row) if row.get("path") else "",
                 class_name(label) if label.strip() else "",
                 row.get("detail", ""),
                 row.get("who", ""),
@@ -309,10 +332,15 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
     return tuple(changes)
 
 
-def _row_id(source: str, row: Mapping[str, str]) -> str:
-    number = row.get("object", "")
-    steps = [row.get("plane", ""), f"object={number}" if number else ""]
-    place = ",".join(filter(None, steps))
+def _row_id(file: Path, source: str, row: Mapping[str, str]) -> str:
+    number = row.get("object", "").strip()
+    if number and not _NUMBER.fullmatch(number):
+        raise InputError(
+            f"the labels {file} hold the object {number!r} of {source}; give its number in the mask"
+        )
+    step = row.get("plane", "").replace(" ", "").lower()
+    # As a spreadsheet may write it: 9.0.
+    place = ",".join(filter(None, (step, f"object={number.partition('.')[0]}" if number else "")))
     return f"{source}[{place}]" if place else source
 
 
