@@ -253,7 +253,12 @@ def _refuse(row: Any) -> Any:
     ],
 )
 def test_the_estimate_in_words(found: Any, n_random: int, words: str) -> None:
-    assert words in estimate_text(found, n_random, "embryo")
+    assert words in estimate_text(found, n_random, "embryo", 100)
+
+
+def test_of_few_images_no_estimate_is_promised() -> None:
+    assert "too few images" in estimate_text(None, 2, None, 35)
+    assert "8 more images" in estimate_text(None, 2, None, 36)
 
 
 def test_what_was_learnt_becomes_a_model_at_once(
@@ -305,3 +310,31 @@ def test_what_was_learnt_becomes_a_model_at_once(
     assert "Saved as cells-8-labels" in tab.message.text()
     assert (models / "cells-8-labels.cellclf").exists()
     assert bench.results.form.model.current().reference == "cells-8-labels"
+
+
+def test_a_model_is_saved_although_other_images_are_opened(
+    opener: Any, engines: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    opened = opener(30)
+    opened.begin()
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    may_end = threading.Event()
+
+    def save(*known: Any) -> str:
+        may_end.wait(60)
+        return "kept"
+
+    monkeypatch.setattr(learning, "save_model", save)
+    classes: set[str] = set()
+    while len(classes) < 2:
+        row = opened.press_the_right_key()
+        classes.add(true_class(row))
+        qtbot.waitUntil(lambda row=row: opened.page.gallery.current() != row, timeout=PATIENCE)
+    saved: list[str] = []
+    opened.learning.model_saved.connect(saved.append)
+    qtbot.mouseClick(opened.tab.use, LEFT)
+    assert "Saving a model" in opened.tab.message.text()
+    opened.learning.show_page(None)
+    may_end.set()
+    qtbot.waitUntil(lambda: saved == ["kept"], timeout=PATIENCE)
+    assert opened.tab.use.isEnabled()

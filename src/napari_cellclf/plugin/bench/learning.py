@@ -9,6 +9,7 @@ from collections.abc import Collection as Rows
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,7 +167,8 @@ class Learning(QObject):
 
     def show_page(self, page: LabelPage | None) -> None:
         """Learn for another page, or for none."""
-        self.stop()
+        # A model that is being saved needs nothing of the page.
+        self._end_learning()
         self._page = page
         if page is not None:
             page.set_learner(self)
@@ -175,8 +177,12 @@ class Learning(QObject):
 
     def stop(self) -> None:
         """Stop at once; what was computed is kept on disk."""
+        self._end_learning()
+        self._saving.stop()
+
+    def _end_learning(self) -> None:
         self._soon.stop()
-        for task in (self._features, self._refit, self._estimate, self._saving):
+        for task in (self._features, self._refit, self._estimate):
             task.stop()
         if self._preparation is not None:
             self._preparation.end()
@@ -211,7 +217,12 @@ class Learning(QObject):
         self.learnable, self._preparation = found, None
         self._show_working(False)
         bad = len(found.rows.bad)
-        self._tell(f"{bad} images cannot be used, and are not offered." if bad else "")
+        some = (
+            "1 image cannot be used, and is"
+            if bad == 1
+            else f"{bad:,} images cannot be used, and are"
+        )
+        self._tell(f"{some} not offered." if bad else "")
         if self.request is not None:
             self._start_refit(self.request)
 
@@ -259,7 +270,8 @@ class Learning(QObject):
         if self._page is not None and self.request is not None:
             self._estimated = self.request, found
             column = self._page.collection.group_column
-            self._tell(estimate_text(found, len(self.request.random_rows), column))
+            left = len(self._page.collection) - len(self.request.labels)
+            self._tell(estimate_text(found, len(self.request.random_rows), column, left))
 
     def _on_progress(self, progress: Progress) -> None:
         self._tab.progress.setMaximum(max(1, progress.total))
@@ -376,12 +388,17 @@ def choose_backbone(collection: Collection) -> Backbone:
     raise InputError(f"the first images cannot be read ({reason}); open others")
 
 
-def estimate_text(found: Estimate | None, n_random: int, group: str | None) -> str:
-    """Say how good the suggestions are, or what is missing to know it."""
+def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_left: int) -> str:
+    """Say how good the suggestions are, or what is missing to know it.
+
+    `n_left`: rows that have no label yet.
+    """
     if found is None:
         more = FEWEST_FOR_ESTIMATE - n_random
         if more <= 0:
             return "Too few groups have labels for an estimate of the accuracy."
+        if more > ceil(n_left / RANDOM_EVERY):
+            return "There are too few images for an estimate of the accuracy."
         images = "image" if more == 1 else "images"
         return (
             f"The accuracy is estimated once {more} more {images} drawn at random have labels; "
