@@ -205,7 +205,7 @@ def test_a_model_of_whole_images_wants_no_masks(
     assert "but grey classifies whole images" in result.err
     none = cellclf("predict", of_objects, fields / "images")
     assert none.code != 0
-    assert "this model classifies objects, but there is no mask beside them of" in none.err
+    assert "this model classifies objects, but there is no mask beside" in none.err
     assert cellclf("predict", grey_bundle, fields / "images").code == 0
 
 

@@ -158,8 +158,9 @@ def test_one_mask_is_for_one_image(tmp_path: Path) -> None:
 
 
 def test_without_any_mask_it_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(NoImagesError, match=r"there is no mask beside them of .*a\.png"):
-        find_objects(collect_sources([_image(tmp_path / "a.png")]))
+    images = [_image(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    with pytest.raises(NoImagesError, match=r"there is no mask beside a\.png and 2 more, so"):
+        find_objects(collect_sources(images))
 
 
 def test_a_mask_is_read_as_stored(tmp_path: Path) -> None:

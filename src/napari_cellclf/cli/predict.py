@@ -358,7 +358,12 @@ def with_objects(
     if spec.input.preprocessing.object_crop is not None:
         if masks is not None and args.scheduler is not None:
             masks = str(Path(masks).absolute())
-        return find_objects(sources, masks, inputs=args.inputs, on_note=note)
+        try:
+            return find_objects(sources, masks, inputs=args.inputs, on_note=note)
+        except NoImagesError as error:
+            if masks is not None:
+                raise
+            raise NoImagesError(f"this model classifies objects, but {error} (--objects)") from None
     several = [one.id for one in sources if one.objects is not None and one.objects.names_several]
     if masks is not None or several:
         which = "--objects names masks" if masks else f"a table names objects of {several[0]}"

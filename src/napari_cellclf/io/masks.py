@@ -269,12 +269,13 @@ def find_objects(
             "say where their masks are (--objects)"
         )
     if not found:
-        where = "beside them" if masks is None else f"in {masks}"
-        named = ", ".join(lacking[:_MOST_NAMED])
+        where = "beside" if masks is None else f"in {masks} for"
+        named = Path(lacking[0]).name if lacking else "the images"
+        more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
         raise NoImagesError(
-            f"this model classifies objects, but there is no mask {where} of {named}; name masks "
-            f"like their images, with {' or '.join(MASK_ENDINGS)}, or say where they are "
-            "(--objects)"
+            f"there is no mask {where} {named}{more}, so no object is known; name masks like their "
+            f"images, with {', '.join(MASK_ENDINGS[:-1])} or {MASK_ENDINGS[-1]} at the end, or "
+            "give the folder that they are in"
         )
     if lacking:
         named = ", ".join(lacking[:_MOST_NAMED])

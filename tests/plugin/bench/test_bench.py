@@ -182,6 +182,22 @@ def test_the_objects_of_a_layer_are_rows(viewer: Any, bench: BenchWidget, qtbot:
     assert page.collection.rows[1].object.centre == (20, 30)
 
 
+def test_images_without_masks_are_told_in_words_of_the_dock(
+    bench: BenchWidget, qtbot: Any, folder: Path
+) -> None:
+    page = bench.images
+    page.files.set_path(str(folder))
+    page.rows.setFocus()
+    qtbot.keyClick(page.rows, Qt.Key.Key_Down)
+    qtbot.waitUntil(page.message.is_wrong, timeout=PATIENCE)
+    said = page.message.text()
+    assert said.startswith("There is no mask beside ")
+    assert "give the folder" in said
+    assert "model" not in said
+    assert "--" not in said
+    assert not page.start.isEnabled()
+
+
 def test_a_folder_with_masks_opens_as_objects(
     bench: BenchWidget, qtbot: Any, tmp_path: Path
 ) -> None:
