@@ -246,7 +246,7 @@ class _ClassButton(QPushButton):
         key = f"{self._number + 1} " if self._number < 9 else ""
         count = f"  {self._count:,}"
         metrics = self.fontMetrics()
-        room = self.width() - _SWATCH - 20 - metrics.horizontalAdvance(key + count)
+        room = self.width() - _SWATCH - 12 - metrics.horizontalAdvance(key + count)
         name = metrics.elidedText(self.name, Qt.TextElideMode.ElideRight, max(room, 20))
         self.setText(f"{key}{name}{count}".replace("&", "&&"))
         press = f"Key {self._number + 1}, click or drop" if key else "Click or drop"

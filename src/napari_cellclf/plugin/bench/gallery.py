@@ -276,7 +276,10 @@ class Gallery(QWidget):
         rows = self.rows
         total = 0 if rows.collection is None else len(rows.collection)
         shown, selected = len(rows.shown), len(self.view.selected_places())
-        text = f"{total:,} images" if shown == total else f"{shown:,} of {total:,} images"
+        what = (
+            "objects" if rows.collection is not None and rows.collection.has_objects else "images"
+        )
+        text = f"{total:,} {what}" if shown == total else f"{shown:,} of {total:,} {what}"
         self._count.setText(f"{text}, {selected:,} selected" if selected > 1 else text)
         self._show.setText(f"Show: {shortened(rows.filtered_by.words(), 16)}")
         self.view.set_hint(

@@ -27,8 +27,8 @@ _Role = Qt.ItemDataRole
 SORT_TITLES: Mapping[str, str] = {
     "order": "suggested order",
     "class": "class",
-    "least sure": "least sure first",
-    "most sure": "most sure first",
+    "least sure": "least sure",
+    "most sure": "most sure",
     "name": "name",
 }
 

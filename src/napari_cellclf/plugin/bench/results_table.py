@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _HEADERS = ("", "Class", "Confidence", "Label")
 _SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN)
 _CONFIDENCE, _KNOWN = 2, 3
+#: Pixels; enough for the beginning of an image's name.
+_NARROWEST = 72
 _NOWHERE = QModelIndex()
 _Role = Qt.ItemDataRole
 
@@ -252,6 +254,8 @@ class ResultsTable(QTableView):
         rows.setDefaultSectionSize(24)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        # In a narrow dock the others scroll before the name of the image is cut.
+        header.setMinimumSectionSize(_NARROWEST)
         header.setSortIndicatorClearable(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.setSortingEnabled(True)
