@@ -64,6 +64,26 @@ def press(qtbot: Any, bench: BenchWidget, keys: str) -> None:
         qtbot.keyClick(view, key)
 
 
+def test_keys_label_after_a_button_refused(open_bench: Any, qtbot: Any, folder: Path) -> None:
+    _, bench = open_bench(folder)
+    tab = bench.label
+    add_class(qtbot, bench, "dark")
+    add_class(qtbot, bench, "bright")
+    assert "Press 1 or 2" in tab.page.hint.text()
+    view = tab.page.gallery.view
+    qtbot.waitUntil(view.hasFocus, timeout=PATIENCE)
+    for button in (tab.train, tab.use):
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+        assert tab.message.is_wrong()
+        assert view.hasFocus()
+        before = len(tab.page.book.labels)
+        qtbot.keyClick(view, Qt.Key.Key_1)
+        assert len(tab.page.book.labels) == before + 1
+        # What was refused is no longer said.
+        assert not tab.message.is_wrong()
+        assert "Labels are kept in" in tab.message.text()
+
+
 def test_labels_are_kept_at_once_and_opened_again(
     open_bench: Any, qtbot: Any, folder: Path
 ) -> None:

@@ -286,7 +286,7 @@ def test_what_was_learnt_becomes_a_model_at_once(
     qtbot.mouseClick(bench.images.start, LEFT)
     tab = bench.label
     qtbot.mouseClick(tab.use, LEFT)
-    assert "Nothing was learnt yet" in tab.message.text()
+    assert "Nothing has been learnt yet" in tab.message.text()
     for name in ("across", "along"):
         tab.page.bar.ask_for_class()
         QTest.keyClicks(tab.page.bar.name.line, name)
@@ -296,18 +296,25 @@ def test_what_was_learnt_becomes_a_model_at_once(
     qtbot.mouseClick(tab.use, LEFT)
     assert "at least two classes" in tab.message.text()
     view = tab.page.gallery.view
+    # The click has left the keys to the tiles.
+    assert not tab.use.hasFocus()
     view.setFocus()
     qtbot.waitUntil(view.hasFocus, timeout=PATIENCE)
     for _ in range(8):
         row = tab.page.gallery.current()
         QTest.keyClick(view, "12"[row % 2])
         qtbot.waitUntil(lambda row=row: tab.page.gallery.current() != row, timeout=PATIENCE)
+    assert "at least two classes" not in tab.message.text()
     left = tab.page.gallery.current()
     wanted = ("across", "along")[left % 2]
     qtbot.waitUntil(lambda: tab.page.gallery.rows.suggestion(left) == wanted, timeout=PATIENCE)
     qtbot.mouseClick(tab.use, LEFT)
     qtbot.waitUntil(lambda: bench.tabs.currentIndex() == RESULTS, timeout=4 * PATIENCE)
     assert "Saved as cells-8-labels" in tab.message.text()
+    said = bench.results.form.message.text()
+    assert "Saved as cells-8-labels" in said
+    assert "Press Classify" in said
+    assert bench.results.form.classify.isEnabled()
     assert (models / "cells-8-labels.cellclf").exists()
     assert bench.results.form.model.current().reference == "cells-8-labels"
 

@@ -195,7 +195,7 @@ class LabelPage(QWidget):
             if numbers and all(self.labels.class_of(row) for row in numbers):
                 self._move_on(numbers)
             else:
-                self._say(f"There is no suggestion yet; press 1 to {self._last_key()} to label.")
+                self._say(f"There is no suggestion yet; press {self._digits()} to label.")
 
     def accept_page(self) -> None:
         """Take the suggestions of all rows on the screen for right, and go on."""
@@ -380,8 +380,9 @@ class LabelPage(QWidget):
         ids = self.collection.ids
         return {ids[row]: "random" if row in self._random else "" for row in numbers}
 
-    def _last_key(self) -> int:
-        return max(1, min(9, len(self.book.classes)))
+    def _digits(self) -> str:
+        last = min(9, len(self.book.classes))
+        return f"1 {'or' if last == 2 else 'to'} {last}" if last > 1 else "1"
 
     def _accept(self, numbers: Sequence[int]) -> int:
         """Give rows without a label what is suggested; returns how many there are."""
@@ -571,11 +572,11 @@ class LabelPage(QWidget):
         if not classes:
             return _NO_CLASS
         if len(classes) == 1:
-            return "Add a second class with + Class."
+            return "Add a second class: type its name (+ Class) and press Enter."
         number = self.gallery.current()
         if number is None:
             return _NO_CURRENT
-        digits = f"1 to {self._last_key()}"
+        digits = self._digits()
         if not (rows.given == NONE).any():
             return "All images are labelled. Sort by confidence to check them, then train."
         if len(self._targets()) > 1:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_cellclf.core.collection import Collection
-from napari_cellclf.core.labelling import LabelBook
+from napari_cellclf.core.labelling import Change, LabelBook
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import LabelFile
 from napari_cellclf.plugin.bench.label_page import LabelPage
@@ -33,6 +34,9 @@ class LabelTab(QWidget):
         super().__init__(parent)
         self.page: LabelPage | None = None
         self._file: LabelFile | None = None
+        self._kept = ""
+        self._refused = False
+        self._end_listening: Callable[[], None] = lambda: None
         empty = WrappedLabel()
         empty.setText(_FIRST)
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -44,6 +48,8 @@ class LabelTab(QWidget):
         self.use = QPushButton("Use as it is")
         self.use.setToolTip("Saves what was learnt from the labels as a model, at once.")
         self.pause = QPushButton("Pause")
+        for button in (self.train, self.use, self.pause):
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.progress = QProgressBar()
         self.progress.setVisible(False)
         self.footer = Footer(self.message, [self.train, self.use, self.pause], self.progress)
@@ -72,13 +78,24 @@ class LabelTab(QWidget):
         self.page.show_wanted.connect(self.show_wanted)
         self._pages.addWidget(self.page)
         self._pages.setCurrentWidget(self.page)
+        # Whatever is clicked below the page, the next key is meant for the tiles.
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusProxy(self.page)
         self.footer.setVisible(True)
         kept = len(book.labels)
         going_on = f"{kept} labels are in it already. " if kept else ""
-        self.message.say(f"Labels are kept in {labels}. {going_on}")
+        self._kept = f"Labels are kept in {labels}. {going_on}"
+        self.message.say(self._kept)
+        self._refused = False
+        self._end_listening = book.listen(self._on_changes)
         # Of a file that cannot be written, told before there was a page to say it.
         self._on_problem(self._file.problem)
         self.page_changed.emit(self.page)
+
+    def refuse(self, sentence: str) -> None:
+        """Say what is to be done before a button can do its work; said until that may be done."""
+        self.message.say(sentence, wrong=True)
+        self._refused = True
 
     def begin(self) -> None:
         """Let keys go to the images, or to the name of the first class."""
@@ -96,6 +113,10 @@ class LabelTab(QWidget):
     def _close_page(self) -> None:
         self.footer.setVisible(False)
         self._pages.setCurrentIndex(0)
+        self._end_listening()
+        self._end_listening = lambda: None
+        self.setFocusProxy(None)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         page, self.page = self.page, None
         file, self._file = self._file, None
         if page is not None:
@@ -105,6 +126,11 @@ class LabelTab(QWidget):
             page.deleteLater()
         if file is not None:
             file.close()
+
+    def _on_changes(self, changes: tuple[Change, ...]) -> None:
+        if self._refused:
+            self._refused = False
+            self.message.say(self._kept)
 
     def _on_problem(self, sentence: str) -> None:
         if self.page is not None:
@@ -117,7 +143,7 @@ class LabelTab(QWidget):
             return
         labelled = {label.class_name for _, label in page.book.items()}
         if len(labelled) < 2:
-            self.message.say(_FEW, wrong=True)
+            self.refuse(_FEW)
             return
         table = file.path.with_name(f"{file.path.stem.removesuffix('.labels')}.training.csv")
         try:

@@ -53,7 +53,7 @@ _PAUSE_SECONDS = 0.1
 #: Suggestions on the screen are shown again where their temperature changes by more (a logarithm).
 _CHANGED = 0.2
 _LONGEST = 60
-_NOT_YET = "Nothing was learnt yet; wait until the images were looked at."
+_NOT_YET = "Nothing has been learnt yet; wait until all images have been looked at."
 _FEW = "Label images of at least two classes first; then what was learnt can be saved."
 _WAITING = "Learning begins in a moment; label in the meantime."
 
@@ -277,7 +277,9 @@ class Learning(QObject):
         self._tab.progress.setMaximum(max(1, progress.total))
         self._tab.progress.setValue(progress.done)
         if self._preparation is not None and not self._preparation.paused.is_set():
-            self._tell(f"Looking at the images: {progress.done:,} of {progress.total:,}.")
+            collection = self._preparation.collection
+            what = "objects" if collection.has_objects else "images"
+            self._tell(f"Looking at the {what}: {progress.done:,} of {progress.total:,}.")
 
     def _on_pause(self) -> None:
         if self._preparation is None:
@@ -295,10 +297,10 @@ class Learning(QObject):
         """Make a model of what was learnt."""
         page, learnt, request = self._page, self.learnable, self.request
         if page is None or learnt is None or request is None:
-            self._tab.message.say(_NOT_YET, wrong=True)
+            self._tab.refuse(_NOT_YET)
             return
         if len(set(request.labels.values())) < 2:
-            self._tab.message.say(_FEW, wrong=True)
+            self._tab.refuse(_FEW)
             return
         known = self._estimated
         estimate = known[1] if known is not None and known[0] is request else None
@@ -405,11 +407,11 @@ def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_le
             f"every {RANDOM_EVERY}th one is."
         )
     low, high = round(100 * found.low), round(100 * found.high)
-    without = "by what the others tell"
+    without = "from the other labels"
     if found.n_groups:
         without = f"without its {group or 'image'} ({found.n_groups} of them)"
     return (
         f"About {100 * found.accuracy:.0f} % of new images would be predicted right (95 % interval "
         f"{low} to {high} %): of {found.n_images} labelled images drawn at random, each predicted "
-        f"{without}."
+        f"{without}. Label more, or save a model with Use as it is."
     )

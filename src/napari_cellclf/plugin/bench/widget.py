@@ -73,7 +73,7 @@ class BenchWidget(DockedWidget):
         self.images.opened.connect(self._on_opened)
         self.images.label_wanted.connect(lambda: self.show_tab(LABEL))
         self.label.train_wanted.connect(self.train_on)
-        self.learning.model_saved.connect(self.use_model)
+        self.learning.model_saved.connect(self._on_model_saved)
         self.label.show_wanted.connect(self.show_row)
         self.keys = QToolButton()
         self.keys.setText("?")
@@ -187,6 +187,13 @@ class BenchWidget(DockedWidget):
         self._collection = collection
         if self._results is not None:
             self._offer_rows(self._results)
+
+    def _on_model_saved(self, name: str) -> None:
+        """Go to the results with what was learnt from labels, and say how to go on."""
+        if self.use_model(name):
+            self.results.form.message.say(
+                f"Saved as {name}, among your models. Press Classify to see what it predicts."
+            )
 
     def _offer_rows(self, results: ClassifyWidget) -> None:
         page = self.label.page
