@@ -317,3 +317,4 @@ def test_softened_probabilities_mean_what_they_say():
 def test_nothing_is_softened_by_labels_of_one_class():
     features, _, _ = clustered(18, rows=30)
     assert Suggester(features).temperature({0: 1, 1: 1}, 2) == 1
+    assert Suggester(features).temperature({}, 0) == 1

@@ -273,6 +273,8 @@ class Suggester:
         Returns at least 1, which changes nothing: a few rows that are all right must not make
         every other one more certain.
         """
+        if len(set(labels.values())) < 2:
+            return 1.0
         rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
         known = probabilities.max(axis=1, initial=0) > 0
         if not known.any():

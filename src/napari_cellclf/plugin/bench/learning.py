@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 #: A collection that is only passed through starts no network.
 _SOON_MS = 1000
+#: So long no key is pressed before what was learnt is judged, which would hold up a refit.
+_PAUSE_MS = 400
 #: Rows that are tried for one that can be read, and planes whose objects are measured.
 _TRIES, _MEASURED = 20, 20
 _PAUSE_SECONDS = 0.1
@@ -146,6 +148,10 @@ class Learning(QObject):
         self._soon.setSingleShot(True)
         self._soon.setInterval(_SOON_MS)
         self._soon.timeout.connect(self._begin)
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(_PAUSE_MS)
+        self._pause.timeout.connect(self._begin_estimate)
         self._features.done.connect(self._on_features)
         self._features.failed.connect(self._on_failed)
         self._features.progress.connect(self._on_progress)
@@ -182,6 +188,7 @@ class Learning(QObject):
 
     def _end_learning(self) -> None:
         self._soon.stop()
+        self._pause.stop()
         for task in (self._features, self._refit, self._estimate):
             task.stop()
         if self._preparation is not None:
@@ -199,6 +206,7 @@ class Learning(QObject):
     ) -> None:
         """Learn from all labels; of requests that come meanwhile, only the last one counts."""
         self.request = Request(dict(labels), n_classes, tuple(random_rows), tuple(skipped))
+        self._pause.stop()
         self._estimate.stop()
         if self.learnable is None:
             return
@@ -245,16 +253,21 @@ class Learning(QObject):
             return
         self._found = found
         self._suggest()
+        self._pause.start()
+
+    def _begin_estimate(self) -> None:
+        """Judge what was learnt, once nobody presses a key."""
         request = self.request
-        if request is not None and self.learnable is not None and not self._refit.running:
-            suggester = self.learnable.suggester
+        if request is None or self.learnable is None or self._refit.running:
+            return
+        suggester = self.learnable.suggester
 
-            def work(ticket: Ticket) -> tuple[Estimate | None, float]:
-                asked, stop = (request.labels, request.n_classes), ticket.should_stop
-                temperature = suggester.temperature(*asked, stop)
-                return suggester.estimate(*asked, request.random_rows, stop), temperature
+        def work(ticket: Ticket) -> tuple[Estimate | None, float]:
+            asked, stop = (request.labels, request.n_classes), ticket.should_stop
+            temperature = suggester.temperature(*asked, stop)
+            return suggester.estimate(*asked, request.random_rows, stop), temperature
 
-            self._estimate.start(work)
+        self._estimate.start(work)
 
     def _suggest(self) -> None:
         """Show what was learnt, softened by what is known of how sure it may be."""
