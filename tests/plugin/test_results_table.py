@@ -157,3 +157,18 @@ def test_a_hundred_thousand_rows(qtbot: Any, table: ResultsTable) -> None:
     table.rows.filter(RowFilter(text="image9999", predicted=0))
     assert texts(table)[0] == "row 99999"
     assert len(texts(table)) == sum(number % 3 == 0 for number in (9999, *range(99990, 100000)))
+
+
+@pytest.mark.parametrize("width", [200, 360, 600])
+def test_names_take_the_room_there_is_and_never_all(table: ResultsTable, width: int) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    table.resize(600, 300)
+    table.show_rows(rows())
+    table.show_rows(known())
+    table.resize(width, 300)
+    QApplication.processEvents()
+    header, view = table.horizontalHeader(), table.viewport()
+    others = header.length() - header.sectionSize(0)
+    assert header.sectionSize(0) == max(90, view.width() - others)
+    assert table.visualRect(table.model().index(0, 1)).left() < view.width()

@@ -20,7 +20,7 @@ _HEADERS = ("", "Class", "Confidence", "Label")
 _SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN)
 _CONFIDENCE, _KNOWN = 2, 3
 #: Pixels; enough for the beginning of an image's name.
-_NARROWEST = 72
+_NARROWEST = 90
 _NOWHERE = QModelIndex()
 _Role = Qt.ItemDataRole
 
@@ -217,6 +217,7 @@ class ResultsTable(QTableView):
         """Make columns as wide as what is in them; a header does so for new contents only."""
         for column in range(1, len(_HEADERS)):
             self.resizeColumnToContents(column)
+        self._fit_names()
 
     def chosen(self) -> int | None:
         """Return the number of the row that the user is at."""
@@ -241,6 +242,7 @@ class ResultsTable(QTableView):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Keep the chosen row in view."""
         super().resizeEvent(event)
+        self._fit_names()
         if self.currentIndex().isValid():
             self.scrollTo(self.currentIndex())
 
@@ -253,13 +255,24 @@ class ResultsTable(QTableView):
         header.setResizeContentsPrecision(0)
         rows.setDefaultSectionSize(24)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        # In a narrow dock the others scroll before the name of the image is cut.
-        header.setMinimumSectionSize(_NARROWEST)
+        # Where there is no room, Qt's own stretching leaves it as it was: 3 pixels wide, or 300.
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
+        header.sectionResized.connect(self._on_resized)
         header.setSortIndicatorClearable(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.setSortingEnabled(True)
         self.setColumnHidden(_KNOWN, True)
+
+    def _on_resized(self, column: int) -> None:
+        if column:
+            self._fit_names()
+
+    def _fit_names(self) -> None:
+        """Give names the room that the other columns leave, and some where they leave none."""
+        view = self.viewport()
+        if view is not None:
+            others = sum(self.columnWidth(column) for column in range(1, len(_HEADERS)))
+            self.setColumnWidth(0, max(_NARROWEST, view.width() - others))
 
     def _on_row(self, index: QModelIndex) -> None:
         # Not where the table itself follows the viewer.
