@@ -169,7 +169,10 @@ class PredictedRows:
             return f"{text}."
         right = judged - int(self.wrong.sum())
         share = f"{right / judged:.1%}".replace("%", " %")
-        return f"{text}. Of {judged:,} labelled, {right:,} are predicted right ({share})."
+        return (
+            f"{text}. Of {judged:,} labelled, {right:,} are predicted right ({share}; too good if "
+            "the model learnt from them)."
+        )
 
     def _passes(self, which: RowFilter) -> NDArray[np.bool_]:
         there = np.ones(len(self), bool)
