@@ -91,6 +91,25 @@ def test_shows_what_was_found(open_train: Open, choose: Choose, qtbot: Any, imag
         windows[0].close()
 
 
+def test_that_no_group_is_known_is_said_once(
+    open_train: Open, choose: Choose, qtbot: Any, images: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
+    lines = []
+    for number, file in enumerate(sorted(one for one in images.rglob("*.*") if one.is_file())):
+        plain = tmp_path / f"picture{chr(97 + number)}{file.suffix}"
+        plain.write_bytes(file.read_bytes())
+        lines.append(f"{plain.name},{'ab'[number % 2]}")
+    table.write_text("\n".join(["path,label", *lines]))
+    _, widget = open_train()
+    choose(widget, table)
+    data = widget.form.data
+    qtbot.waitUntil(data.details.isEnabled, timeout=PATIENCE)
+    said = f"{data.group.text()} {data.warnings.text()}".lower()
+    assert data.group.text().startswith("⚠ Kept together by nothing")
+    assert said.count("no group is known") == 1
+
+
 def test_wrong_paths_are_said(open_train: Open, choose: Choose, qtbot: Any, tmp_path: Path) -> None:
     _, widget = open_train()
     message = widget.form.data.message

@@ -85,13 +85,16 @@ class DataForm(QWidget):
         counts = data.counts().sum(axis=1)
         self.table.show_rows([(str(name), (int(n),)) for name, n in counts.items()])
         kept = data.group_column or "nothing"
-        self.group.setText(f"Kept together by {kept}: {data.group_reason}.")
+        mark = "" if data.group_column else "⚠ "
+        self.group.setText(f"{mark}Kept together by {kept}: {data.group_reason}.")
 
     def show_inspection(self, progress: str, warnings: tuple[str, ...]) -> None:
         """Show how far the look at the files is, or what it found."""
         self.inspecting.setText(progress)
-        self.warnings.setText("\n".join(f"⚠ {sentence(warning)}" for warning in warnings))
-        self.warnings.setVisible(bool(warnings))
+        # Why nothing is kept together stands above them already.
+        others = [one for one in warnings if one not in self.group.text()]
+        self.warnings.setText("\n".join(f"⚠ {sentence(warning)}" for warning in others))
+        self.warnings.setVisible(bool(others))
 
     def _on_path(self) -> None:
         self.naming.show_folder(self.path.path())
