@@ -317,4 +317,7 @@ def test_softened_probabilities_mean_what_they_say():
 def test_nothing_is_softened_by_labels_of_one_class():
     features, _, _ = clustered(18, rows=30)
     assert Suggester(features).temperature({0: 1, 1: 1}, 2) == 1
+    # Before the first label, and where only rows have one that cannot be used.
     assert Suggester(features).temperature({}, 0) == 1
+    features[0] = np.nan
+    assert Suggester(features).temperature({0: 1}, 2) == 1

@@ -131,6 +131,14 @@ def test_suggestions_come_while_labels_are_given(opener: Any, engines: Any, qtbo
     assert drawn.count("random") == 2
 
 
+def test_nothing_fails_before_the_first_label(opener: Any, engines: Any, qtbot: Any) -> None:
+    opened = opener(30)
+    opened.begin()
+    qtbot.waitUntil(lambda: opened.learning._found is not None, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not opened.learning._estimate.running, timeout=PATIENCE)
+    assert "Nothing is suggested" not in opened.page.estimate.text()
+
+
 def test_labels_before_the_features_are_learnt_from_then(
     opener: Any, engines: Any, qtbot: Any
 ) -> None:
