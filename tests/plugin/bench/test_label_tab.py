@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QPushButton
 
 from napari_cellclf.io import label_file
 from napari_cellclf.io.label_file import read_labels
+from napari_cellclf.plugin.bench.images_page import LAYERS
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
-from napari_cellclf.plugin.bench.widget import LABEL, TRAIN, BenchWidget
+from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, TRAIN, BenchWidget
 
 PATIENCE = 30_000
 
@@ -183,3 +184,25 @@ def test_a_key_can_be_changed_and_stays_changed(open_bench: Any, qtbot: Any, fol
     qtbot.mouseClick(usual, Qt.MouseButton.LeftButton)
     assert preferred_keys() == {}
     window.close()
+
+
+def test_a_renamed_layer_is_named_when_its_row_is_to_be_shown(
+    open_bench: Any, qtbot: Any, folder: Path
+) -> None:
+    viewer, bench = open_bench(folder)
+    layer = viewer.add_image(np.zeros((3, 20, 30), np.uint8), name="film")
+    bench.show_tab(IMAGES)
+    bench.images.labels.set_path(str(folder / "film.csv"))
+    bench.images.origin.setCurrentIndex(LAYERS)
+    qtbot.waitUntil(
+        lambda: bench.images.collection is not None and len(bench.images.collection) == 3,
+        timeout=PATIENCE,
+    )
+    qtbot.mouseClick(bench.images.start, Qt.MouseButton.LeftButton)
+    add_class(qtbot, bench, "dark")
+    press(qtbot, bench, "1s")
+    assert not bench.label.message.is_wrong()
+    assert viewer.dims.point[0] == 1
+    layer.name = "other"
+    press(qtbot, bench, "s")
+    assert "film was removed or renamed" in bench.label.message.text()

@@ -131,8 +131,11 @@ class ImagesPage(QWidget):
             return _NOTHING
         row = collection.rows[number]
         try:
-            if question.choice is not None and link.arrays(question.choice) is None:
-                return f"{question.choice.title} was removed; open it again."
+            there = [
+                name for one in list_choices(link.layers(), ())[0] for name in (one.path, one.title)
+            ]
+            if question.choice is not None and row.source not in there:
+                return f"{row.source} was removed or renamed; open it again on the tab Images."
             link.show_row(row, question.naming)
         except (CellclfError, OSError) as error:
             return explain(error)
