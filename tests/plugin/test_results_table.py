@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
-from napari_cellclf.plugin.bench.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
-from napari_cellclf.plugin.bench.results_table import ResultsTable
+from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
+from napari_cellclf.plugin.gallery.results_table import ResultsTable
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -14,9 +14,9 @@ from qtpy.QtGui import QColor, QContextMenuEvent, QDesktopServices, QPixmap
 from qtpy.QtWidgets import QApplication, QMenu
 from simulated_rows import make_objects, make_rows
 
-from napari_cellclf.plugin.bench.gallery import Gallery
-from napari_cellclf.plugin.bench.gallery_model import GalleryFilter
-from napari_cellclf.plugin.bench.thumbnails import ThumbnailLoader
+from napari_cellclf.plugin.gallery.gallery import Gallery
+from napari_cellclf.plugin.gallery.gallery_model import GalleryFilter
+from napari_cellclf.plugin.gallery.thumbnails import ThumbnailLoader
 
 LEFT = Qt.MouseButton.LeftButton
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier

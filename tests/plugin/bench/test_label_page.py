@@ -459,7 +459,7 @@ def test_labelling_goes_on_in_every_order(open_page: Any) -> None:
     _press(page, "1")
     assert page.gallery.current() == 1
     page.gallery.sort_by("order")
-    from napari_cellclf.plugin.bench.gallery_model import GalleryFilter
+    from napari_cellclf.plugin.gallery.gallery_model import GalleryFilter
 
     page.gallery.filter(GalleryFilter(labelled=False))
     for _ in range(10):

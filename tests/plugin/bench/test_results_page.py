@@ -12,7 +12,7 @@ from simulated_rows import make_objects, make_rows, true_class
 
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.plugin.bench.results_page import TABLE, ResultsPage
+from napari_cellclf.plugin.gallery.results_page import TABLE, ResultsPage
 
 LEFT = Qt.MouseButton.LeftButton
 CLASSES = ("dim", "mid", "bright")

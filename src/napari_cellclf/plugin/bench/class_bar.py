@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.class_colours import class_colours
-from napari_cellclf.plugin.bench.gallery_model import ROWS_MIME
+from napari_cellclf.plugin.gallery.gallery_model import ROWS_MIME
 from napari_cellclf.plugin.shared.controls import VerticalScrollArea, plain_hint, shortened
 
 _BUTTON_WIDTH = 108

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.bench.keys import Keys
+from napari_cellclf.plugin.gallery.keys import Keys
 from napari_cellclf.plugin.shared.controls import MessageLine, VerticalScrollArea, WrappedLabel
 from napari_cellclf.plugin.shared.preferences import plugin_preferences
 

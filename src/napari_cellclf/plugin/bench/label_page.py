@@ -27,10 +27,10 @@ from napari_cellclf.core.labelling import Change, LabelBook
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import read_labels, write_label_table
 from napari_cellclf.plugin.bench.class_bar import ClassBar
-from napari_cellclf.plugin.bench.gallery import Gallery
-from napari_cellclf.plugin.bench.gallery_model import NONE, GalleryFilter
-from napari_cellclf.plugin.bench.keys import KeyAction, Keys
 from napari_cellclf.plugin.bench.numbered_labels import NumberedLabels
+from napari_cellclf.plugin.gallery.gallery import Gallery
+from napari_cellclf.plugin.gallery.gallery_model import NONE, GalleryFilter
+from napari_cellclf.plugin.gallery.keys import KeyAction, Keys
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label
 from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.path_field import ask_for_path

@@ -10,7 +10,7 @@ import numpy as np
 from napari_cellclf.core.agreement import Agreement, compare_labels
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Label, LabelBook
-from napari_cellclf.plugin.bench.gallery_model import NONE
+from napari_cellclf.plugin.gallery.gallery_model import NONE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

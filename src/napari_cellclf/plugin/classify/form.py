@@ -18,11 +18,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.channels import ChannelSpec
-from napari_cellclf.plugin.bench.results_page import ResultsPage
 from napari_cellclf.plugin.classify.model_picker import ModelPicker
 from napari_cellclf.plugin.classify.models.part import ModelsPart
 from napari_cellclf.plugin.classify.request import Sources
 from napari_cellclf.plugin.classify.results_view import ResultsView
+from napari_cellclf.plugin.gallery.results_page import ResultsPage
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
     Footer,

@@ -21,7 +21,7 @@ from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.inference.process_engine import ProcessEngine
-from napari_cellclf.plugin.bench.object_features import Position
+from napari_cellclf.plugin.classify.object_features import Position
 from napari_cellclf.plugin.classify.objects import ObjectsSource, placed
 from napari_cellclf.plugin.classify.request import ClassifyRequest, ModelChoice
 from napari_cellclf.plugin.shared.background import end_with_python

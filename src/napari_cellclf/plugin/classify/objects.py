@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.objects import ImageObject, ObjectCrop, objects_at, objects_in_mask
-from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice, Placing
+from napari_cellclf.plugin.classify.object_features import Position
 from napari_cellclf.plugin.napari_layers import in_memory
 
 if TYPE_CHECKING:

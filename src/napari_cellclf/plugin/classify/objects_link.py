@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_cellclf.plugin.bench.labels_layer import ObjectsLayer
-from napari_cellclf.plugin.bench.object_features import ObjectPredictions, Position, counts
+from napari_cellclf.plugin.classify.labels_layer import ObjectsLayer
+from napari_cellclf.plugin.classify.object_features import ObjectPredictions, Position, counts
 from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.objects_view import ObjectsView
 from napari_cellclf.plugin.classify.results import Results, object_predictions

@@ -10,9 +10,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import LabelBook
-from napari_cellclf.plugin.bench.results_page import ResultsPage
 from napari_cellclf.plugin.classify.results import Results, predictions_of
 from napari_cellclf.plugin.classify.results_view import ResultsView
+from napari_cellclf.plugin.gallery.results_page import ResultsPage
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from napari_cellclf.core.collection import row_id
 from napari_cellclf.core.image import Image
 from napari_cellclf.io.decoding import decoding
-from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice
+from napari_cellclf.plugin.classify.object_features import Position
 from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.napari_layers import in_memory

@@ -14,12 +14,12 @@ from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
-from napari_cellclf.plugin.bench.object_features import ObjectPredictions, Position
-from napari_cellclf.plugin.bench.predicted_rows import NONE, PredictedRows
 from napari_cellclf.plugin.classify.job import ImageResult, Summary
+from napari_cellclf.plugin.classify.object_features import ObjectPredictions, Position
 from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.pixels import positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
+from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows
 from napari_cellclf.plugin.shared.messages import device_in_words, percent
 
 

@@ -15,9 +15,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.bench.results_table import ResultsTable
 from napari_cellclf.plugin.classify.objects_view import ObjectsView
 from napari_cellclf.plugin.classify.results import Results, full_name, predicted_rows, winner
+from napari_cellclf.plugin.gallery.results_table import ResultsTable
 from napari_cellclf.plugin.shared.controls import NameLabel, WrappedLabel, plain_label
 from napari_cellclf.plugin.shared.messages import percent
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.collection import Row
-from napari_cellclf.plugin.bench.object_features import Position
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, Placing, list_choices
+from napari_cellclf.plugin.classify.object_features import Position
 from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
 from napari_cellclf.plugin.napari_layers import KEY
 from napari_cellclf.plugin.reader import image_title, open_image

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.plugin.bench.object_features import (
+from napari_cellclf.plugin.classify.object_features import (
     NO_PREDICTION,
     ObjectPredictions,
     Position,

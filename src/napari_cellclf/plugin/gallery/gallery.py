@@ -35,13 +35,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.collection import Collection
-from napari_cellclf.plugin.bench.gallery_model import (
+from napari_cellclf.plugin.gallery.gallery_model import (
     SORT_TITLES,
     GalleryFilter,
     GalleryModel,
 )
-from napari_cellclf.plugin.bench.thumbnails import ThumbnailLoader
-from napari_cellclf.plugin.bench.tile_view import SIDE, TileView
+from napari_cellclf.plugin.gallery.thumbnails import ThumbnailLoader
+from napari_cellclf.plugin.gallery.tile_view import SIDE, TileView
 from napari_cellclf.plugin.shared.controls import plain_hint, plain_label, shortened
 
 _SIDES = (56, 232)

@@ -33,8 +33,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.bench.gallery_model import GalleryModel, Tile
-from napari_cellclf.plugin.bench.thumbnails import ThumbnailLoader
+from napari_cellclf.plugin.gallery.gallery_model import GalleryModel, Tile
+from napari_cellclf.plugin.gallery.thumbnails import ThumbnailLoader
 from napari_cellclf.plugin.shared.controls import plain_label
 
 #: Of a thumbnail in pixels, unless the user chooses another one.

@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_cellclf.core.class_colours import class_colours
-from napari_cellclf.plugin.bench.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
+from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
 from napari_cellclf.plugin.shared.messages import percent
 
 if TYPE_CHECKING:

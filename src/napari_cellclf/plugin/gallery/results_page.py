@@ -25,17 +25,17 @@ from qtpy.QtWidgets import (
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Change, Label, LabelBook
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.plugin.bench.class_tables import ConfusionTable, CountsTable
-from napari_cellclf.plugin.bench.gallery import Gallery
-from napari_cellclf.plugin.bench.keys import KeyAction, Keys
-from napari_cellclf.plugin.bench.predicted_rows import (
+from napari_cellclf.plugin.gallery.class_tables import ConfusionTable, CountsTable
+from napari_cellclf.plugin.gallery.gallery import Gallery
+from napari_cellclf.plugin.gallery.keys import KeyAction, Keys
+from napari_cellclf.plugin.gallery.predicted_rows import (
     NONE,
     PredictedRows,
     RowFilter,
     SortBy,
     rows_of,
 )
-from napari_cellclf.plugin.bench.results_table import ResultsTable
+from napari_cellclf.plugin.gallery.results_table import ResultsTable
 from napari_cellclf.plugin.shared.controls import Section, WrappedLabel, small_label, wide_combo
 from napari_cellclf.plugin.shared.messages import percent
 

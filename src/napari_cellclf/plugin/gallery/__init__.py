@@ -1,0 +1,1 @@
+"""Many rows at once: tiles, tables, counts, corrections; to label, and to look at results."""
