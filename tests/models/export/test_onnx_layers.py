@@ -179,7 +179,9 @@ def test_all_that_a_bundle_may_hold_has_operators() -> None:
     kinds = ("keras.layers", "keras.src.applications.inception_resnet_v2")
     allowed = {name for name, module in ALLOWED if module in kinds}
     assert allowed - set(LAYERS) == {"InputLayer"}
-    assert set(OPERATIONS) == {name for name, module in ALLOWED if module == "keras.src.ops.numpy"}
+    allowed = {name for name, module in ALLOWED if module == "keras.src.ops.numpy"}
+    # Roots are of our own networks only, which no list of layers describes.
+    assert set(OPERATIONS) - {"Sqrt"} == allowed
 
 
 @pytest.mark.parametrize("name", sorted(_ACTIVATIONS))
