@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QCloseEvent, QDesktopServices
-from qtpy.QtWidgets import QApplication, QDialog, QLabel, QTextBrowser, QToolButton
+from qtpy.QtWidgets import QApplication, QDialog, QLabel, QTextBrowser
 
 from napari_cellclf.plugin.bench.widget import TRAIN
 from napari_cellclf.plugin.shared.controls import shortened
@@ -426,8 +426,14 @@ def test_an_advanced_setting_stands_in_the_command(
     choose(widget)
     model, command = widget.form.model, widget.form.run.command
     widget.form.advanced_section.unfold(True)
-    header = model.advanced_section.findChild(QToolButton)
+    header = model.advanced_section.heading
+    # A click beyond what the page shows would meet something else.
+    qtbot.waitUntil(header.isVisible, timeout=5000)
+    QApplication.processEvents()
+    widget.form.area.ensureWidgetVisible(header)
+    qtbot.waitUntil(lambda: header.visibleRegion().contains(header.rect().center()), timeout=5000)
     qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
+    assert model.advanced_section.is_unfolded()
     line = model.advanced.control("centre").native
     line.selectAll()
     qtbot.keyClicks(line, "0.5")
@@ -442,6 +448,7 @@ def test_an_advanced_setting_stands_in_the_command(
     qtbot.waitUntil(header.hasFocus, timeout=5000)
     qtbot.keyClick(header, Qt.Key.Key_Tab)
     assert model.advanced.isAncestorOf(QApplication.focusWidget())
+    widget.form.area.ensureWidgetVisible(header)
     qtbot.mouseClick(header, Qt.MouseButton.LeftButton)
     assert "1 changed" in [label.text() for label in model.advanced_section.findChildren(QLabel)]
 

@@ -354,6 +354,11 @@ class Section(QWidget):
         column.addWidget(content)
         self.unfold(open)
 
+    @property
+    def heading(self) -> QToolButton:
+        """The button that folds and unfolds it."""
+        return self._header
+
     def unfold(self, wide: bool) -> None:
         """Show all of it, or the heading only."""
         self._header.setChecked(wide)

@@ -34,6 +34,8 @@ class SettingsForm(QWidget):
         self._without = frozenset(without)
         self._usual: dict[str, Any] = {}
         self._filling = False
+        #: From which the Tab key goes to the first control, if there is a heading.
+        self.heading: QWidget | None = None
         # Made when they are first seen: sixty controls take a tenth of a second.
         self._made: dict[str, ValueWidget[Any]] = {}
         self._form = QFormLayout(self)
@@ -89,7 +91,7 @@ class SettingsForm(QWidget):
             label = plain_label(name.replace("_", " "))
             label.setToolTip(plain_hint(hint))
             self._form.addRow(label, control.native)
-        tab_in_order(self, [control.native for control in self._made.values()])
+        tab_in_order(self.heading or self, [control.native for control in self._made.values()])
         self._show_values()
 
     def _show_values(self) -> None:

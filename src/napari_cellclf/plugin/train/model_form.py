@@ -57,6 +57,7 @@ class ModelForm(QWidget):
         usual_config = make_config(find_preset(DEFAULT_PRESET).config)
         self.advanced = SettingsForm(usual_config, without=_SHOWN_ABOVE)
         self.advanced_section = Section("All settings", self.advanced, open=False)
+        self.advanced.heading = self.advanced_section.heading
         #: What is changed seldom, to be shown among the advanced choices.
         self.more = QWidget()
         self.message = MessageLine()
