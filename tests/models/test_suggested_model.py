@@ -16,7 +16,7 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.collections import open_collection
 from napari_cellclf.models.backbone_child import FeatureEngine, save
-from napari_cellclf.models.backbones import backbone_of, default_backbone, row_features
+from napari_cellclf.models.backbones import default_backbone, row_features
 from napari_cellclf.models.suggested_model import describe_suggested_model, write_request
 
 CLASSES = ("spots", "never given", "stripes")
@@ -99,16 +99,6 @@ def test_the_model_predicts_what_the_bench_suggested(folder, tmp_path, capsys):
     with table.open(newline="") as file:
         said = [row["label"] for row in csv.DictReader(file)]
     assert said == [classifier.classes[number] for number in predicted.argmax(axis=1)]
-
-
-def test_a_trained_model_is_a_backbone_too(folder, tmp_path):
-    collection = open_collection([folder])
-    found, suggester, labels = teach(collection, default_backbone(collection.read(0)), tmp_path)
-    make_bundle(found, suggester, labels, default_backbone(collection.read(0)), tmp_path)
-    again = backbone_of(tmp_path / "mine.cellclf")
-    assert again.fingerprint
-    computed = row_features(collection, again, start=Here, folder=tmp_path / "kept")
-    np.testing.assert_allclose(computed.features, found.features, atol=5e-3)
 
 
 def test_objects_are_cut_out_by_the_rule_in_the_model(tmp_path):

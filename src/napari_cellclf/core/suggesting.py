@@ -87,7 +87,6 @@ class Suggestions:
     probabilities: NDArray[np.float32]
     order: NDArray[np.int64]
     is_random: NDArray[np.bool_]
-    estimate: Estimate | None = None
 
     @property
     def next_is_random(self) -> bool:
@@ -184,7 +183,7 @@ class Suggester:
         Returns
         -------
         Suggestions
-            Without an estimate, which takes longer; see `estimate`.
+            How good they are takes longer to tell; see `estimate` and `temperature`.
         """
         rows, numbers = self._labelled(labels, n_classes)
         drawn = np.isin(rows, list(random_rows))

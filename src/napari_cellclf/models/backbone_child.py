@@ -15,20 +15,17 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import ArchitectureSpec
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.errors import CellclfError, EngineError, ExportError
 from napari_cellclf.inference.engine import look_at_machine
 from napari_cellclf.inference.engine_child import serve
-from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.models.architectures.registry import build_network, weights_origin
 from napari_cellclf.models.backbones import DEFAULT_BACKBONE, PARAMETERS, Backbone
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.suggested_model import HEAD, REQUEST, SEEN, SuggestedModel
-from napari_cellclf.models.training.features import Backbone as Network
-from napari_cellclf.models.training.features import Compute, ways_to_compute
-from napari_cellclf.models.training.network import in_float32, split_head
+from napari_cellclf.models.training.features import Compute, FeatureNetwork, ways_to_compute
+from napari_cellclf.models.training.network import split_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,14 +42,14 @@ class FeatureEngine:
         network, _ = split_head(network_of(backbone, 2)[0])
         preprocessing = backbone.preprocessing.model_copy(update={"object_crop": None})
         test = preprocessing(make_test_image(preprocessing))[np.newaxis]
-        self.device, self._compute = _fastest(Network(network), test)
+        self.device, self._compute = _fastest(FeatureNetwork(network), test)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute features ``(N, F)`` of a batch ``(N, Y, X, C)``."""
         return self._compute(batch)
 
 
-def _fastest(network: Network, test: NDArray[np.float32]) -> tuple[str, Compute]:
+def _fastest(network: FeatureNetwork, test: NDArray[np.float32]) -> tuple[str, Compute]:
     *faster, keras_way = ways_to_compute(look_at_machine(), exact=True)
     for way in faster:
         try:
@@ -68,28 +65,20 @@ def _fastest(network: Network, test: NDArray[np.float32]) -> tuple[str, Compute]
 def network_of(backbone: Backbone, n_classes: int) -> tuple[keras.Model, ArchitectureSpec]:
     """Build a backbone with a head for classes, whose weights are random."""
     channels = len(backbone.preprocessing.channels)
-    if backbone.bundle is None:
-        network = build_network(
-            DEFAULT_BACKBONE,
-            input_shape=(None, None, channels),
-            n_classes=n_classes,
-            weights="imagenet",
-            **PARAMETERS,
-        )
-        how = ArchitectureSpec(
-            name=DEFAULT_BACKBONE,
-            parameters=dict(PARAMETERS),
-            pretrained=weights_origin(DEFAULT_BACKBONE, "imagenet", channels),
-            as_pretrained=True,
-        )
-        return network, how
-    bundle = ModelBundle.load(backbone.bundle)
-    features, _ = split_head(in_float32(KerasEngine.load(bundle).network))
-    last = keras.layers.Dense(n_classes, activation="softmax", name="probabilities")
-    network = keras.Model(features.input, last(features.output), name="network")
-    before = bundle.spec.architecture
-    origin = f"the features of the model {bundle.spec.name}"
-    return network, before.model_copy(update={"pretrained": origin})
+    network = build_network(
+        DEFAULT_BACKBONE,
+        input_shape=(None, None, channels),
+        n_classes=n_classes,
+        weights="imagenet",
+        **PARAMETERS,
+    )
+    how = ArchitectureSpec(
+        name=DEFAULT_BACKBONE,
+        parameters=dict(PARAMETERS),
+        pretrained=weights_origin(DEFAULT_BACKBONE, "imagenet", channels),
+        as_pretrained=True,
+    )
+    return network, how
 
 
 def save(folder: Path, place: Path) -> None:

@@ -57,21 +57,16 @@ _FORMAT = 1
 
 
 class Backbone(BaseModel):
-    """A frozen network and how its input is made of a row."""
+    """The pretrained network of this package, frozen, and how its input is made of a row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preprocessing: Preprocessing
-    #: The bundle whose network it is, without its head; None for the pretrained network that is
-    #: part of this package.
-    bundle: str | None = None
-    #: Of that bundle's content.
-    fingerprint: str = ""
 
     @property
     def key(self) -> str:
         """What features depend on, besides the rows."""
-        said = self.model_dump_json(exclude={"bundle"})
+        said = self.model_dump_json()
         return _digest(f"{_FORMAT} {version('napari-cellclf')} {PARAMETERS} {said}")
 
 
@@ -92,18 +87,6 @@ def default_backbone(image: Image, object_crop: ObjectCrop | None = None) -> Bac
             normalization=PHOTOGRAPHS if is_photograph else ZeroMeanUnitVariance(),
             object_crop=object_crop,
         )
-    )
-
-
-def backbone_of(path: str | Path) -> Backbone:
-    """Take the network of a bundle, without its head, as a backbone."""
-    from napari_cellclf.bundles.bundle import read_spec
-    from napari_cellclf.bundles.catalogue import find_model
-
-    found = find_model(path)
-    spec = read_spec(found)
-    return Backbone(
-        preprocessing=spec.input.preprocessing, bundle=str(found), fingerprint=spec.fingerprint
     )
 
 

@@ -11,7 +11,7 @@ from napari_cellclf.errors import CancelledError, DatasetError, EngineError
 from napari_cellclf.inference.engine import Machine
 from napari_cellclf.models.architectures.transfer import add_head
 from napari_cellclf.models.training import features, stages
-from napari_cellclf.models.training.features import Backbone, Way
+from napari_cellclf.models.training.features import FeatureNetwork, Way
 from napari_cellclf.models.training.network import split_head
 from napari_cellclf.models.training.reporter import MemoryKeeper, Silent
 from napari_cellclf.models.training.stages import train_network
@@ -33,13 +33,13 @@ HEAD = {"head_epochs": 4, "head_learning_rate": 3e-3, "weights": "imagenet", "cr
 @pytest.fixture
 def computed(monkeypatch):
     """How many images each call to a backbone's engine was given, in every way to compute it."""
-    sizes, load = [], Backbone.load
+    sizes, load = [], FeatureNetwork.load
 
     def counted(self, way, images):
         compute, device = load(self, way, images)
         return lambda batch: sizes.append(len(batch)) or compute(batch), device
 
-    monkeypatch.setattr(Backbone, "load", counted)
+    monkeypatch.setattr(FeatureNetwork, "load", counted)
     return sizes
 
 
@@ -171,12 +171,12 @@ def test_features_that_another_process_computes_meanwhile_are_taken(
     tmp_path, monkeypatch, engine, computed
 ):
     images, backbone = pixels(3), split_head(tiny())[0]
-    expected, load = compute(images, tmp_path / "other", backbone, exact=True), Backbone.load
+    expected, load = compute(images, tmp_path / "other", backbone, exact=True), FeatureNetwork.load
     computed.clear()
 
     def fail(self, way, some):
         # By the time that one way has failed, the other process has finished with the next.
-        monkeypatch.setattr(Backbone, "load", load)
+        monkeypatch.setattr(FeatureNetwork, "load", load)
         compute(images, tmp_path / "here", backbone, exact=True)
         raise EngineError("cannot compute it")
 
@@ -184,7 +184,7 @@ def test_features_that_another_process_computes_meanwhile_are_taken(
     monkeypatch.setattr(
         features, "ways_to_compute", lambda machine, *, exact: ways[1:] if exact else ways
     )
-    monkeypatch.setattr(Backbone, "load", fail)
+    monkeypatch.setattr(FeatureNetwork, "load", fail)
     np.testing.assert_array_equal(compute(images, tmp_path / "here", backbone), expected)
     assert len(computed) == 1
 

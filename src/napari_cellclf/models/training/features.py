@@ -87,7 +87,7 @@ def cached_features(
         if not found.missing:
             on_progress(Progress(len(arrays), len(arrays), "loaded the features computed before"))
             return _stacked(found)
-    work = Backbone(backbone)
+    work = FeatureNetwork(backbone)
     for way, cache in zip(ways, caches, strict=True):
         found = cache.find(keys)
         if not found.missing:
@@ -141,7 +141,7 @@ def ways_to_compute(machine: Machine, *, exact: bool) -> list[Way]:
     return [*rounded, Way(engine), Way("keras")]
 
 
-class Backbone:
+class FeatureNetwork:
     """A backbone that can be computed in several ways.
 
     `network`: ``(N, Y, X, C)`` to features ``(N, F)``.
