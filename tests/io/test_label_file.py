@@ -387,7 +387,7 @@ def test_a_file_saved_anew_by_a_spreadsheet_is_read_and_not_added_to(
     file.close()
     _edited(path, lambda table: change([[c.replace(",", " ") for c in row] for row in table]))
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"saved anew by another program.*save it as CSV UTF-8"):
+    with pytest.raises(InputError, match=r"saved again by another program.*save it as CSV UTF-8"):
         LabelFile(path, LabelBook())
     assert path.read_bytes() == before
     assert set(read_labels(path).labels) >= {rows[0], rows[2]}

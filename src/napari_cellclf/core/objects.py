@@ -306,13 +306,13 @@ def _check_one_object(compact: NDArray[np.int32], number: int) -> None:
     pieces = int((sizes >= sizes[-1] / 10).sum())
     if pieces > 1:
         raise ImageError(
-            f"a mask holds no number but {number}, in {pieces} separate pieces, and so does not "
-            "tell objects apart; give each object a number of its own (skimage.measure.label does)"
+            f"the only number in the mask is {number}, in {pieces} separate pieces, so it does not "
+            "tell objects apart; give each object its own number (skimage.measure.label does)"
         )
 
 
 def missing_object(number: int) -> ImageObject:
-    """Stand for an object that a mask should have but has not; cutting it out says so."""
+    """Stand for an object that the mask lacks; cutting it out raises an error that says so."""
     return ImageObject(number, (nan, nan))
 
 

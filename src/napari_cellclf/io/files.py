@@ -52,7 +52,7 @@ def read_header(path: str | os.PathLike[str], *, limit_bytes: int | None = None)
 
 
 def is_lossy(path: str | os.PathLike[str]) -> bool:
-    """Whether an image was compressed as JPEG, after which no number is sure to be its own."""
+    """Whether an image was compressed as JPEG, which changes pixels a little."""
     file, kind = _identify(path)
     if kind != "tiff":
         return kind == "jpeg"

@@ -142,7 +142,7 @@ class LabelFile:
         if heading != _HEADING.strip() and sorted(re.findall(r"\w+", heading)) == sorted(_COLUMNS):
             # Labels are only ever added, so that nothing is written in another form first.
             raise InputError(
-                f"{self.path} was saved anew by another program (its first line is now "
+                f"{self.path} was saved again by another program (its first line is now "
                 f"{heading!r}); save it as CSV UTF-8 with commas and the columns "
                 f"{', '.join(_COLUMNS)}, or choose another name"
             )

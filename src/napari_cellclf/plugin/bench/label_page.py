@@ -82,7 +82,7 @@ class LabelPage(QWidget):
 
     #: The user went to a row, or the next one came; carries its number.
     row_chosen = Signal(int)
-    #: A row shall be shown in the viewer; carries its number.
+    #: A row is to be shown in the viewer; carries its number.
     show_wanted = Signal(int)
 
     def __init__(

@@ -54,7 +54,7 @@ class Gallery(QWidget):
 
     #: The user went to a row; carries its number.
     row_chosen = Signal(int)
-    #: A row shall be shown in the viewer; carries its number.
+    #: A row is to be shown in the viewer; carries its number.
     row_activated = Signal(int)
     #: Other rows are selected, or shown.
     changed = Signal()

@@ -52,7 +52,7 @@ GALLERY, TABLE = 0, 1
 class ResultsPage(QWidget):
     """Predictions of a collection, to be looked at, compared with labels and corrected."""
 
-    #: A row shall be shown in the viewer; carries its number.
+    #: A row is to be shown in the viewer; carries its number.
     row_activated = Signal(int)
     #: The user went to a row; carries its number.
     row_chosen = Signal(int)
