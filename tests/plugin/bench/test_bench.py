@@ -216,3 +216,54 @@ def test_a_folder_with_masks_opens_as_objects(
     page.rows.setCurrentIndex(OBJECTS)
     qtbot.waitUntil(lambda: "1 object in 1 image" in page.summary.text(), timeout=PATIENCE)
     assert page.collection.ids == (f"{place / 'a.tif'}[object=3]",)
+
+
+def test_painted_objects_are_opened_again(viewer: Any, bench: BenchWidget, qtbot: Any) -> None:
+    mask = np.zeros((40, 50), np.uint16)
+    mask[4:8, 5:9] = 3
+    viewer.add_image(np.zeros((40, 50), np.uint8), name="field")
+    layer = viewer.add_labels(mask, name="cells")
+    page = bench.images
+    page.origin.setCurrentIndex(LAYERS)
+    page.rows.setCurrentIndex(OBJECTS)
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    assert page.collection.ids == ("field[object=3]",)
+    layer.selected_label = 9
+    layer.brush_size = 4
+    layer.paint((20, 30), 9)
+    click_tab(qtbot, bench, LABEL)
+    qtbot.waitUntil(
+        lambda: page.collection is not None and len(page.collection) == 2, timeout=PATIENCE
+    )
+    assert page.collection.ids == ("field[object=3]", "field[object=9]")
+
+
+def test_selecting_layers_does_not_open_the_same_objects_again(
+    viewer: Any, bench: BenchWidget, qtbot: Any
+) -> None:
+    image = viewer.add_image(np.zeros((40, 50), np.uint8), name="field")
+    points = viewer.add_points([[10, 10], [20, 30]], name="centres")
+    page = bench.images
+    page.origin.setCurrentIndex(LAYERS)
+    page.rows.setCurrentIndex(OBJECTS)
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+    opened = page.collection
+    for layer in (image, points, image):
+        viewer.layers.selection.active = layer
+        qtbot.wait(600)
+    assert page.collection is opened
+    points.add([[30, 40]])
+    qtbot.waitUntil(
+        lambda: page.collection is not None and len(page.collection) == 3, timeout=PATIENCE
+    )
+
+
+def test_what_failed_can_be_chosen_again(
+    bench: BenchWidget, qtbot: Any, folder: Path, tmp_path: Path
+) -> None:
+    page, place = bench.images, tmp_path / "later"
+    page.files.set_path(str(place))
+    qtbot.waitUntil(lambda: "does not exist" in page.message.text(), timeout=PATIENCE)
+    folder.rename(place)
+    page.read()
+    qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)

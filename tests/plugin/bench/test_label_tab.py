@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QLineEdit, QPushButton
 
 from napari_cellclf.io import label_file
 from napari_cellclf.io.label_file import read_labels
@@ -206,3 +206,36 @@ def test_a_renamed_layer_is_named_when_its_row_is_to_be_shown(
     layer.name = "other"
     press(qtbot, bench, "s")
     assert "film was removed or renamed" in bench.label.message.text()
+
+
+def test_labels_can_be_kept_elsewhere_after_opening(
+    open_bench: Any, qtbot: Any, folder: Path, tmp_path: Path
+) -> None:
+    _, bench = open_bench(folder)
+    add_class(qtbot, bench, "dark")
+    press(qtbot, bench, "1")
+    bench.show_tab(IMAGES)
+    bench.images.keeping.unfold(True)
+    line = bench.images.labels.findChild(QLineEdit)
+    qtbot.keyClicks(line, str(tmp_path / "mine.csv"))
+    qtbot.waitUntil(
+        lambda: bench.label.page is not None and "mine.csv" in bench.label.message.text(),
+        timeout=PATIENCE,
+    )
+    # Another file has labels of its own.
+    assert bench.label.page.book.counts() == {}
+    bench.images.who.selectAll()
+    qtbot.keyClicks(bench.images.who, "Ada")
+    qtbot.keyClick(bench.images.who, Qt.Key.Key_Return)
+    bench.show_tab(LABEL)
+    add_class(qtbot, bench, "bright")
+    press(qtbot, bench, "1")
+    (label,) = dict(read_labels(tmp_path / "mine.csv").items()).values()
+    assert (label.class_name, label.who) == ("bright", "Ada")
+    assert read_labels(folder / "labels.csv").counts() == {"dark": 1}
+
+
+def test_a_folder_for_labels_holds_the_usual_file(open_bench: Any, folder: Path) -> None:
+    _, bench = open_bench(folder)
+    bench.images.labels.set_path(str(folder.parent))
+    assert bench.images.labels_file() == folder.parent / "labels.csv"

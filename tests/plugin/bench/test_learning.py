@@ -345,11 +345,11 @@ def test_a_model_is_saved_although_other_images_are_opened(
         row = opened.press_the_right_key()
         classes.add(true_class(row))
         qtbot.waitUntil(lambda row=row: opened.page.gallery.current() != row, timeout=PATIENCE)
-    saved: list[str] = []
-    opened.learning.model_saved.connect(saved.append)
+    saved: list[tuple[str, bool]] = []
+    opened.learning.model_saved.connect(lambda name, moved_on: saved.append((name, moved_on)))
     qtbot.mouseClick(opened.tab.use, LEFT)
     assert "Saving a model" in opened.tab.message.text()
     opened.learning.show_page(None)
     may_end.set()
-    qtbot.waitUntil(lambda: saved == ["kept"], timeout=PATIENCE)
+    qtbot.waitUntil(lambda: saved == [("kept", True)], timeout=PATIENCE)
     assert opened.tab.use.isEnabled()

@@ -23,6 +23,7 @@ from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.bench.opening import (
     LABELS_HOME,
+    LABELS_NAME,
     Question,
     describe,
     labels_path,
@@ -99,7 +100,9 @@ class ImagesPage(QWidget):
         self.summary = small_label()
         self.who = QLineEdit(_user())
         self.who.setToolTip("Stands beside each of your labels.")
-        self.labels = PathField("labels.csv beside the images", "Choose a file of labels")
+        self.labels = PathField(
+            "labels.csv beside the images", "Choose where labels are kept", file="File of labels"
+        )
         self.message = MessageLine()
         self.start = QPushButton("Start labelling")
         self.stop = QPushButton("Stop")
@@ -108,6 +111,9 @@ class ImagesPage(QWidget):
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(_PAUSE_MS)
+        self._labels_pause = QTimer(self)
+        self._labels_pause.setSingleShot(True)
+        self._labels_pause.setInterval(_PAUSE_MS)
         self._lay_out()
         self._connect()
         self.refresh_layers()
@@ -122,7 +128,10 @@ class ImagesPage(QWidget):
     def labels_file(self) -> Path:
         """Return where labels are kept."""
         typed = self.labels.path().strip()
-        return expanded(typed).absolute() if typed else self._usual_labels()
+        if not typed:
+            return self._usual_labels()
+        place = expanded(typed).absolute()
+        return place / LABELS_NAME if place.is_dir() else place
 
     def show_row(self, number: int) -> str:
         """Show a row in the viewer; returns why that is not possible, or nothing."""
@@ -140,6 +149,11 @@ class ImagesPage(QWidget):
         except (CellclfError, OSError) as error:
             return explain(error)
         return ""
+
+    def look_again(self) -> None:
+        """Open the layers again if their objects have been changed."""
+        if self.origin.currentIndex() == LAYERS and self.collection is not None:
+            self.read()
 
     def refresh_layers(self) -> None:
         """Offer the images that the viewer's layers make up now."""
@@ -180,6 +194,7 @@ class ImagesPage(QWidget):
         self._link = None
         self._question = None
         self._pause.stop()
+        self._labels_pause.stop()
         self._task.stop()
         self.naming.shut_down()
 
@@ -220,6 +235,8 @@ class ImagesPage(QWidget):
         self.layers.currentIndexChanged.connect(self._on_layers)
         self.group.currentIndexChanged.connect(self._on_group)
         self._pause.timeout.connect(self.read)
+        self.labels.changed.connect(self._labels_pause.start)
+        self._labels_pause.timeout.connect(self._on_labels)
         self.start.clicked.connect(self.label_wanted)
         self.stop.clicked.connect(self._on_stop)
         self._task.done.connect(self._on_opened)
@@ -279,7 +296,7 @@ class ImagesPage(QWidget):
         """Open what stands in the form, unless that is what is open."""
         self._pause.stop()
         question = self._ask()
-        if question is not None and question == self._question:
+        if question is not None and question == self._question and not self._painted(question):
             return
         self._question = question
         self._show(None)
@@ -290,6 +307,16 @@ class ImagesPage(QWidget):
         self.message.say(_OPENING)
         self._task.start(lambda ticket: _open(question, ticket))
         self._set_running(True)
+
+    def _painted(self, question: Question) -> bool:
+        """Whether the objects on the plane that is looked at are others than were opened."""
+        before, now, choice = self._question, question.source, question.choice
+        if before is None or before.source is None or choice is None or self._link is None:
+            return False
+        position = self._link.position(choice)
+        if now is None or len(now.data) != len(before.source.data):
+            return True
+        return position is not None and before.source.changed(position, now.data)
 
     def _what_is_missing(self) -> str:
         if self.origin.currentIndex() == FILES:
@@ -315,6 +342,8 @@ class ImagesPage(QWidget):
         self.message.say(f"Looking at the images: {progress.done} of {progress.total}")
 
     def _on_failed(self, message: str) -> None:
+        # What was wrong may have been put right when the same is chosen again.
+        self._question = None
         self._set_running(False)
         self.message.say(message, wrong=True)
 
@@ -329,8 +358,7 @@ class ImagesPage(QWidget):
         self.summary.setVisible(collection is not None)
         self.keeping.setVisible(collection is not None)
         self._fill_groups(collection)
-        usual = self._usual_labels()
-        self.keeping.summarise(usual.name)
+        self.keeping.summarise(self.labels_file().name)
         self._set_running(False)
         self.opened.emit(collection)
 
@@ -352,9 +380,16 @@ class ImagesPage(QWidget):
         self.collection = collection.grouped_by(self.group.currentData())
         self.opened.emit(self.collection)
 
+    def _on_labels(self) -> None:
+        """Keep labels elsewhere from now on, going on with those that are there."""
+        self._labels_pause.stop()
+        self.keeping.summarise(self.labels_file().name)
+        if self.collection is not None:
+            self.opened.emit(self.collection)
+
     def _usual_labels(self) -> Path:
         question = self._question
-        return LABELS_HOME / "labels.csv" if question is None else labels_path(question)
+        return LABELS_HOME / LABELS_NAME if question is None else labels_path(question)
 
 
 def _open(question: Question, ticket: Ticket) -> tuple[Collection, tuple[str, ...]]:

@@ -125,8 +125,9 @@ class _Preparation:
 class Learning(QObject):
     """Learns from the labels of the page that is shown, and tells it what was learnt."""
 
-    #: What was learnt has become a model; carries its name among the user's own.
-    model_saved = Signal(str)
+    #: What was learnt has become a model; carries its name among the user's own, and whether
+    #: labels were given since it was asked for.
+    model_saved = Signal(str, bool)
 
     def __init__(self, tab: LabelTab) -> None:
         super().__init__(tab)
@@ -142,6 +143,8 @@ class Learning(QObject):
         self._temperature = 1.0
         #: The last estimate, for a model that is made of the same labels.
         self._estimated: tuple[Request, Estimate | None] | None = None
+        #: What a model is being made of.
+        self._used: Request | None = None
         tasks = [LatestTask(self) for _ in range(4)]
         self._features, self._refit, self._estimate, self._saving = tasks
         self._soon = QTimer(self)
@@ -317,6 +320,7 @@ class Learning(QObject):
             return
         known = self._estimated
         estimate = known[1] if known is not None and known[0] is request else None
+        self._used = request
         self._tab.use.setEnabled(False)
         self._tab.message.say("Saving a model; this takes about half a minute.")
         self._saving.start(
@@ -333,7 +337,7 @@ class Learning(QObject):
     def _on_saved(self, name: str) -> None:
         self._tab.use.setEnabled(True)
         self._tab.message.say(f"Saved as {name}, among your models on the tab Results.")
-        self.model_saved.emit(name)
+        self.model_saved.emit(name, self.request is not self._used)
 
     def _on_not_saved(self, sentence: str) -> None:
         self._tab.use.setEnabled(True)

@@ -27,6 +27,7 @@ from napari_cellclf.plugin.classify.pixels import (
 
 #: Where labels go that cannot lie beside their images.
 LABELS_HOME = expanded(Path("~/cellclf-labels"))
+LABELS_NAME = "labels.csv"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Question:
     def _known(self) -> tuple[object, ...]:
         arrays = None if self.arrays is None else tuple(map(id, self.arrays))
         keys = None if self.choice is None else (self.choice.keys, self.choice.axes)
-        of = None if self.source is None else (self.source.choice.key, id(self.source.data))
+        of = None if self.source is None else self.source.choice.key
         return self.path, self.naming, self.objects, self.masks, keys, arrays, of
 
 
@@ -163,7 +164,7 @@ def labels_path(question: Question, writable: Callable[[Path], bool] | None = No
         title = "layers" if question.choice is None else question.choice.title
         return LABELS_HOME / f"{_plain(title)}.labels.csv"
     path = expanded(place).absolute()
-    beside = path / "labels.csv" if path.is_dir() else path.with_name(f"{path.stem}.labels.csv")
+    beside = path / LABELS_NAME if path.is_dir() else path.with_name(f"{path.stem}.labels.csv")
     if can_write(beside.parent):
         return beside
     return LABELS_HOME / f"{_plain(str(path))}.labels.csv"

@@ -27,13 +27,14 @@ from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.bench.learning import Learning
 from napari_cellclf.plugin.bench.opening import LABELS_HOME
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
-from napari_cellclf.plugin.classify.widget import ClassifyWidget
 from napari_cellclf.plugin.shared.controls import DockedWidget
 from napari_cellclf.plugin.shared.messages import explain
-from napari_cellclf.plugin.train.widget import TrainWidget
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_cellclf.plugin.classify.widget import ClassifyWidget
+    from napari_cellclf.plugin.train.widget import TrainWidget
 
 IMAGES, LABEL, TRAIN, RESULTS = range(4)
 _TITLES = ("Images", "Label", "Train", "Results")
@@ -71,6 +72,7 @@ class BenchWidget(DockedWidget):
             self.tabs.addTab(page, title)
         self.tabs.currentChanged.connect(self._on_tab)
         self.images.opened.connect(self._on_opened)
+        self.images.who.editingFinished.connect(self._on_who)
         self.images.label_wanted.connect(lambda: self.show_tab(LABEL))
         self.label.train_wanted.connect(self.train_on)
         self.learning.model_saved.connect(self._on_model_saved)
@@ -90,6 +92,8 @@ class BenchWidget(DockedWidget):
     def train(self) -> TrainWidget:
         """The tab that trains; made when it is first needed."""
         if self._train is None:
+            from napari_cellclf.plugin.train.widget import TrainWidget
+
             self._train = TrainWidget(self._viewer)
             self._train.model_chosen.connect(self.use_model)
             self._holders[TRAIN].fill(self._train)
@@ -99,6 +103,8 @@ class BenchWidget(DockedWidget):
     def results(self) -> ClassifyWidget:
         """The tab that classifies and shows results; made when it is first needed."""
         if self._results is None:
+            from napari_cellclf.plugin.classify.widget import ClassifyWidget
+
             self._results = ClassifyWidget(self._viewer)
             self._results.retrain_wanted.connect(self._on_retrain)
             self._offer_rows(self._results)
@@ -170,6 +176,9 @@ class BenchWidget(DockedWidget):
             self._link = None
 
     def _on_tab(self, tab: int) -> None:
+        if tab in (IMAGES, LABEL):
+            # Objects may have been painted meanwhile, of which a layer tells nothing by itself.
+            self.images.look_again()
         if tab == LABEL:
             self.label.begin()
         elif tab == TRAIN:
@@ -188,9 +197,15 @@ class BenchWidget(DockedWidget):
         if self._results is not None:
             self._offer_rows(self._results)
 
-    def _on_model_saved(self, name: str) -> None:
-        """Go to the results with what was learnt from labels, and say how to go on."""
-        if self.use_model(name):
+    def _on_who(self) -> None:
+        if self.label.page is not None:
+            self.label.page.book.who = self.images.who.text().strip()
+
+    def _on_model_saved(self, name: str, moved_on: bool) -> None:
+        """Choose what was learnt from labels, and go there unless labelling has gone on."""
+        if moved_on:
+            self.results.form.model.choose(name)
+        elif self.use_model(name):
             self.results.form.message.say(
                 f"Saved as {name}, among your models. Press Classify to see what it predicts."
             )
