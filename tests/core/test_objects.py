@@ -22,7 +22,8 @@ from napari_cellclf.errors import ImageError
 masks = arrays(
     np.uint16,
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
-    elements=st.sampled_from([0, 0, 0, 1, 2, 5, 9, 40_000]),
+    # Nothing but 1 in several pieces is refused, of which there are tests of their own.
+    elements=st.sampled_from([0, 0, 0, 2, 3, 5, 9, 40_000]),
 )
 NAMES = ("DNA", "actin")
 RAW = {"kind": "scale_linear", "factor": 1.0}
