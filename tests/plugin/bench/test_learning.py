@@ -353,3 +353,26 @@ def test_a_model_is_saved_although_other_images_are_opened(
     may_end.set()
     qtbot.waitUntil(lambda: saved == [("kept", True)], timeout=PATIENCE)
     assert opened.tab.use.isEnabled()
+
+
+def test_percentages_are_softened_once_it_is_known_how_sure_they_may_be(
+    opener: Any, engines: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    may_tell = threading.Event()
+    monkeypatch.setattr(
+        learning.Suggester, "temperature", lambda *asked: 5.0 if may_tell.wait(60) else 1.0
+    )
+    opened = opener(60)
+    opened.begin()
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    for _ in range(12):
+        row = opened.press_the_right_key()
+        qtbot.waitUntil(lambda row=row: opened.page.gallery.current() != row, timeout=PATIENCE)
+    row = opened.page.gallery.current()
+    rows = opened.page.gallery.rows
+    before, suggested = rows.confidence[row], rows.suggested[row]
+    assert before > 0.9
+    may_tell.set()
+    # Without another key.
+    qtbot.waitUntil(lambda: rows.confidence[row] < before - 0.1, timeout=PATIENCE)
+    assert rows.suggested[row] == suggested
