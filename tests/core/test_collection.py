@@ -62,7 +62,7 @@ def test_an_unknown_field_is_refused_with_those_that_are_known():
 
 
 def test_a_plane_that_an_image_lacks_is_refused():
-    with pytest.raises(AxesError, match="no plane at"):
+    with pytest.raises(AxesError, match="has no plane t=2"):
         STACK.plane({"T": 2})
-    with pytest.raises(AxesError, match="no plane at"):
+    with pytest.raises(AxesError, match="2 planes along t; say which of them"):
         STACK.plane({})

@@ -45,6 +45,7 @@ class _Source:
     id: str
     image: Image | Exception
     metadata: dict[str, Any] = field(default_factory=dict)
+    planes: dict[Any, Any] = field(default_factory=dict)
 
     def read(self) -> Image:
         if isinstance(self.image, Exception):

@@ -203,7 +203,7 @@ def test_a_stack_has_a_mask_of_its_planes(tmp_path: Path) -> None:
     planes = [plane for _, plane in choice.add_to(image).planes()]
     assert [len(plane.find_objects()) for plane in planes] == [2, 0, 2]
     named = ObjectChoice(choice.mask, (NamedObject(3),))
-    with pytest.raises(ImageError, match="for images of one plane"):
+    with pytest.raises(ImageError, match="has 3 planes along t; say which of them"):
         named.add_to(image)
 
 

@@ -240,7 +240,8 @@ def _open_outputs(
     threshold = classifier.bundle.spec.unsure_threshold
     if args.out is not None:
         stack.enter_context(sole_writer(args.out))
-        known = chain((source.metadata for source in sources), _object_columns(sources))
+        of_planes = (fields for source in sources for fields in source.planes.values())
+        known = chain((one.metadata for one in sources), of_planes, _object_columns(sources))
         extra, hidden = table_columns(classifier.classes, known)
         for name in hidden:
             note(f"the table has its own column {name}; that of the inputs is left out: rename it")

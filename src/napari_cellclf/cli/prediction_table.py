@@ -296,6 +296,8 @@ def work_key(
         digest.update(_line([source.id, dict(source.metadata)]))
         if source.objects is not None:
             digest.update(_line([source.objects.mask, source.objects.chosen]))
+        if source.planes:
+            digest.update(_line([[plane, dict(said)] for plane, said in source.planes.items()]))
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_cellclf.core.grouping import group_keys
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import ImageObject, position_text
+from napari_cellclf.core.objects import ImageObject, Plane, position_text
 from napari_cellclf.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Row:
     #: Absolute path (of an image in several files, that of its first channel), or a layer's name.
     source: str
     #: Position along each leading axis of the image, such as ``(("T", 3),)``.
-    plane: tuple[tuple[str, int], ...] = ()
+    plane: Plane = ()
     #: The object, where rows are objects.
     object: ImageObject | None = None
     #: What names and tables say of it.

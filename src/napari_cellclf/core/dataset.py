@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, natural_key
 from napari_cellclf.core.grouping import group_keys
-from napari_cellclf.core.objects import NamedObject, position_text
+from napari_cellclf.core.objects import NamedObject, Plane, plane_from_text, position_text
 from napari_cellclf.core.splitting import (
     SPLITS,
     check_fractions,
@@ -45,7 +45,8 @@ class Dataset:
         ``label`` (name of the class), ``split`` (``"train"``, ``"validation"``, ``"test"`` or
         ``""``), then what names and tables say: experiment, plate, well, minute, embryo and so on.
         Where rows are objects, ``mask`` (absolute path, or ``""``), ``object`` (its number in the
-        mask), ``y`` and ``x`` (its centre in pixels, or ``""``).
+        mask), ``y`` and ``x`` (its centre in pixels, or ``""``). Where rows are planes of
+        stacks, or objects in them, ``plane`` (such as ``"t=3"``, counted from 0).
     classes : tuple of ClassSpec
         In the order of the network's answers.
     group_column : str, optional
@@ -128,19 +129,39 @@ class Dataset:
         return set(OBJECT_COLUMNS) <= set(self.table.columns)
 
     @property
+    def has_planes(self) -> bool:
+        """Whether some rows are planes of stacks, or objects in such planes."""
+        return any(self.planes)
+
+    @property
     def noun(self) -> str:
         """What a row is, in a word."""
         return "object" if self.has_objects else "image"
+
+    @cached_property
+    def planes(self) -> tuple[Plane, ...]:
+        """Which plane of its stack each row is, or is in; empty for all that its file holds."""
+        cells = self.table["plane"] if "plane" in self.table.columns else ()
+        read = [plane_from_text(str(cell)) for cell in cells]
+        # A column of that name may say something else.
+        found = [plane for plane in read if plane is not None]
+        return tuple(found) if len(found) == len(self) else ((),) * len(self)
+
+    @cached_property
+    def plane_ids(self) -> tuple[str, ...]:
+        """Name of the image or plane that each row is, or is in."""
+        rows = zip(self.paths, self.planes, strict=True)
+        return tuple(path + position_text(dict(plane)) for path, plane in rows)
 
     @cached_property
     def objects(self) -> tuple[NamedObject | None, ...]:
         """Which object of its image each row is; None for whole images."""
         if not self.has_objects:
             return (None,) * len(self)
-        cells = zip(*(self.table[name] for name in OBJECT_COLUMNS[1:]), strict=True)
+        cells = zip(*(self.table[name] for name in OBJECT_COLUMNS[1:]), self.planes, strict=True)
         return tuple(
-            NamedObject(int(number), (float(y), float(x)) if f"{y}" else None)
-            for number, y, x in cells
+            NamedObject(int(number), (float(y), float(x)) if f"{y}" else None, plane=plane)
+            for number, y, x, plane in cells
         )
 
     @property
@@ -152,10 +173,11 @@ class Dataset:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Name of each row, as in tables of predictions: its path, and the number of an object."""
+        """Name of each row, as in tables of predictions: path, plane and number of an object."""
+        rows = zip(self.paths, self.planes, self.objects, strict=True)
         return tuple(
-            path if one is None else path + position_text({}, one.number)
-            for path, one in zip(self.paths, self.objects, strict=True)
+            path + position_text(dict(plane), None if one is None else one.number)
+            for path, plane, one in rows
         )
 
     @cached_property

@@ -119,10 +119,10 @@ def make_report(dataset: Dataset, files: FileFindings) -> DatasetReport:
     bad = {name for name, _ in files.unreadable}
     labels = [
         label
-        for path, name, label in zip(
-            dataset.paths, dataset.ids, dataset.table["label"], strict=True
+        for plane, name, label in zip(
+            dataset.plane_ids, dataset.ids, dataset.table["label"], strict=True
         )
-        if path in bad or name in bad
+        if plane in bad or name in bad
     ]
     counts = {
         str(name): {str(split): int(number) for split, number in row.items()}
@@ -177,8 +177,8 @@ def _about_bad(dataset: Dataset, files: FileFindings) -> str:
     splits = dataset.table["split"].to_numpy(object)
     for name in dict.fromkeys((*SPLITS, *splits)):
         part = dataset.subset(splits == name)
-        rows = enumerate(zip(part.paths, part.ids, strict=True))
-        bad = {row: reasons.get(path) or reasons.get(name) for row, (path, name) in rows}
+        rows = enumerate(zip(part.plane_ids, part.ids, strict=True))
+        bad = {row: reasons.get(plane) or reasons.get(name) for row, (plane, name) in rows}
         try:
             check_bad(part, {row: reason for row, reason in bad.items() if reason})
         except DatasetError as error:
@@ -280,8 +280,8 @@ def _about_files(n_images: int, files: FileFindings) -> list[str]:
         path, axes = next(iter(files.multi_plane.items()))
         holding = _number(len(files.multi_plane), "file holds", "files hold")
         said.append(
-            f"{holding} several planes, such as {path} ({axes}): save each plane that has a label "
-            "as a file of its own"
+            f"{holding} several planes, such as {path} ({axes}): say in a table which plane each "
+            "label is of (columns t, z or plane)"
         )
     if len(files.dtypes) > 1:
         said.append(

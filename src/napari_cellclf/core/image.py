@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_cellclf.core.foreign_arrays import plain_array
-from napari_cellclf.core.objects import ImageObject, objects_in_mask
+from napari_cellclf.core.objects import ImageObject, objects_in_mask, position_text
 from napari_cellclf.errors import AxesError, ImageError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Image:
         Parameters
         ----------
         index : mapping of str to int
-            Position along each leading axis.
+            Position along each leading axis; those of length 1 may be left out.
 
         Returns
         -------
@@ -201,16 +201,51 @@ class Image:
             If the image has no such plane.
         """
         leading = self.leading_axes
-        sizes = {letter: self.shape[self.axes.index(letter)] for letter in leading}
-        if set(index) != set(leading) or any(not 0 <= index[a] < sizes[a] for a in leading):
-            raise AxesError(
-                f"there is no plane at {dict(index)} in an image with axes {self.axes} of shape "
-                f"{self.shape}; give a position along {', '.join(leading) or 'no axis'}"
-            )
+        index = dict(zip(leading, self.position(index), strict=True))
         key = tuple(index.get(letter, slice(None)) for letter in self.axes)
         axes = "".join(letter for letter in self.axes if letter not in leading)
         objects = self._objects_at(index)
         return replace(self, data=self.data[key], axes=axes, objects=objects)
+
+    def position(self, index: Mapping[str, int]) -> tuple[int, ...]:
+        """Return where a plane is along each leading axis, in their order.
+
+        Parameters
+        ----------
+        index : mapping of str to int
+            As for `plane`.
+
+        Returns
+        -------
+        tuple of int
+            A key of `objects`.
+
+        Raises
+        ------
+        AxesError
+            If the image has no such plane.
+        """
+        sizes = {letter: self.shape[self.axes.index(letter)] for letter in self.leading_axes}
+        name, asked = self.source or "the image", position_text(index)[1:-1]
+        for letter in index:
+            if letter not in sizes:
+                raise AxesError(
+                    f"{name} has no axis {letter.lower()} (its axes: {self.axes}), so there is no "
+                    f"plane {asked}; name only axes that the image has"
+                )
+        for letter, size in sizes.items():
+            axis = letter.lower()
+            if letter not in index and size > 1:
+                raise AxesError(
+                    f"{name} has {size} planes along {axis}; say which of them, from {axis}=0 to "
+                    f"{axis}={size - 1}"
+                )
+            if not 0 <= index.get(letter, 0) < size:
+                raise AxesError(
+                    f"{name} has no plane {asked}: along {axis} its planes are numbered from 0 to "
+                    f"{size - 1}"
+                )
+        return tuple(index.get(letter, 0) for letter in sizes)
 
     def _objects_at(self, index: Mapping[str, int]) -> Any:
         if self.objects is None or not index:

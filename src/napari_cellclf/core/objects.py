@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor, isnan, nan
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,8 +16,13 @@ from napari_cellclf.errors import ImageError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+#: Position along leading axes of an image, such as ``(("T", 3),)``; empty for all of it.
+Plane: TypeAlias = tuple[tuple[str, int], ...]
+
 #: Of what is cut out, in pixels of the image.
 _MOST_SIDE = 16_384
+#: How a position is written: "t=3,z=1".
+_PLANE = re.compile(r"[a-z]=\d{1,9}(?:,[a-z]=\d{1,9})*")
 #: What masks hold that only tell foreground from background.
 _FOREGROUND = (1, 255)
 #: Up to which every whole number is a float of its own.
@@ -428,6 +434,8 @@ class NamedObject:
     centre: tuple[float, float] | None = None
     #: What else the table says of it.
     fields: Mapping[str, Any] = field(default_factory=dict)
+    #: Where in a stack it is.
+    plane: Plane = ()
 
 
 def position_text(plane: Mapping[str, int], number: int | None = None) -> str:
@@ -442,3 +450,31 @@ def position_text(plane: Mapping[str, int], number: int | None = None) -> str:
     if number is not None:
         steps.append(f"object={number}")
     return f"[{','.join(steps)}]" if steps else ""
+
+
+def plane_from_text(text: str) -> Plane | None:
+    """Read where in a stack a plane is, as ids and tables write it; None for other text.
+
+    Examples
+    --------
+    >>> plane_from_text("t=3,z=1"), plane_from_text(""), plane_from_text("sagittal")
+    ((('T', 3), ('Z', 1)), (), None)
+    """
+    text = text.replace(" ", "").lower()
+    if not text:
+        return ()
+    if not _PLANE.fullmatch(text):
+        return None
+    steps = (step.split("=") for step in text.split(","))
+    return tuple((letter.upper(), int(number)) for letter, number in steps)
+
+
+def plane_text(plane: Plane) -> str:
+    """Write where in a stack a plane is.
+
+    Examples
+    --------
+    >>> plane_text((("T", 3), ("Z", 1)))
+    't=3,z=1'
+    """
+    return position_text(dict(plane))[1:-1]

@@ -220,7 +220,10 @@ class Classifier:
         FinishedImages
             Answers, in the order of the sources, with how many sources are finished.
         """
-        items = [UnreadImage(source.id, source.read, source.metadata) for source in sources]
+        items = [
+            UnreadImage(source.id, source.read, source.metadata, planes=source.planes)
+            for source in sources
+        ]
         try:
             yield from self._run(
                 items, len(items), mapping, batch_size, on_progress, should_stop, threads

@@ -21,9 +21,10 @@ import numpy as np
 
 from napari_cellclf.core.channels import taken_in_order
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import ImageObject, position_text
+from napari_cellclf.core.objects import ImageObject, Plane, position_text
 from napari_cellclf.core.progress import part_done, watched
 from napari_cellclf.errors import (
+    AxesError,
     CancelledError,
     ChannelMismatchError,
     ImageError,
@@ -79,6 +80,8 @@ class UnreadImage:
     metadata: Mapping[str, Any] | None = None
     #: Whether every plane is a step of progress, or only the whole.
     count_planes: bool = False
+    #: Which planes are meant, with what is known of each; empty for all.
+    planes: Mapping[Plane, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -327,7 +330,7 @@ def _open(item: UnreadImage, spec: BundleSpec, mapping: Mappings | None) -> _Ope
         image = read_item(item)
         if isinstance(image, BadImage):
             return image
-        if image.n_planes > 1:
+        if image.n_planes > 1 or item.planes:
             return _Stack(item, image)
         ((index, plane),) = image.planes()
         return _one_plane(item, image, index, plane, spec, mapping, 1)
@@ -383,21 +386,29 @@ def _find_objects(
 def _planes(
     stack: _Stack, spec: BundleSpec, mapping: Mappings | None
 ) -> Iterator[Callable[[], _Opened]]:
-    for number, (index, plane) in enumerate(stack.image.planes()):
-        last = finishes(stack.item, stack.image, number)
-        yield partial(_plane, stack, index, plane, spec, mapping, last)
+    for index, last in meant_planes(stack.item, stack.image):
+        yield partial(_plane, stack, index, spec, mapping, last)
+
+
+def meant_planes(item: UnreadImage, image: Image) -> Iterator[tuple[Mapping[str, int], int]]:
+    """Go over the planes that are meant, with how many steps of progress end with each."""
+    meant = list(map(dict, item.planes)) or [index for index, _ in image.planes()]
+    for number, index in enumerate(meant, 1):
+        yield index, int(item.count_planes or number == len(meant))
 
 
 def _plane(
     stack: _Stack,
     index: Mapping[str, int],
-    plane: Image,
     spec: BundleSpec,
     mapping: Mappings | None,
     finishes: int,
 ) -> _Opened:
     try:
+        plane = stack.image.plane(index)
         return _one_plane(stack.item, stack.image, index, plane, spec, mapping, finishes)
+    except AxesError as error:
+        return _bad(stack.item.id + position_text(index), error, finishes)
     except MemoryError:
         return _does_not_fit(stack.item.id, finishes)
 
@@ -439,9 +450,8 @@ def prepared_rows(
     if isinstance(image, BadImage):
         yield image
         return
-    for number, (index, plane) in enumerate(image.planes()):
-        last = finishes(item, image, number)
-        opened = _one_plane(item, image, index, plane, spec, mapping, last)
+    for index, last in meant_planes(item, image):
+        opened = _plane(_Stack(item, image), index, spec, mapping, last)
         if isinstance(opened, _Objects):
             for task in _chunks(opened, spec, mapping):
                 yield from task().rows
@@ -455,11 +465,6 @@ def read_item(item: UnreadImage) -> Image | BadImage:
         return item.read()
     except (InputError, OSError) as error:
         return _bad(item.id, error, 1)
-
-
-def finishes(item: UnreadImage, image: Image, number: int) -> int:
-    """Return how many steps of progress end with a plane."""
-    return int(item.count_planes or number == image.n_planes - 1)
 
 
 def prepare_plane(
@@ -545,6 +550,7 @@ def object_columns(one: ImageObject) -> dict[str, Any]:
 
 def _metadata(item: UnreadImage, image: Image, index: Mapping[str, int]) -> dict[str, Any]:
     known = _scalars(image.metadata) if item.metadata is None else dict(item.metadata)
+    known |= item.planes.get(tuple(index.items()), {})
     for letter, key in _PLANE_ROWS:
         rows = image.metadata.get(key)
         if letter in index and isinstance(rows, list | tuple) and index[letter] < len(rows):

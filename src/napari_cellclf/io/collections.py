@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -22,7 +23,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, ImageError, InputError, NoImagesError
+from napari_cellclf.errors import AxesError, CancelledError, ImageError, InputError, NoImagesError
 from napari_cellclf.io.dataset_tables import make_frame
 from napari_cellclf.io.files import read_header
 from napari_cellclf.io.masks import ObjectChoice, find_objects
@@ -72,8 +73,10 @@ def open_collection(
 def _rows(source: ImageSource) -> Iterator[Row]:
     """Make a row of each plane; one of an image that cannot be read, which will say why."""
     path = os.path.abspath(source.id)  # noqa: PTH100
-    for plane in _planes(source):
-        yield Row(path, tuple(plane.items()), fields=source.metadata)
+    # Those that a table names are not compared with the file: one that it lacks says so when read.
+    named = {plane: {**source.metadata, **fields} for plane, fields in source.planes.items()}
+    for plane in named or (tuple(index.items()) for index in _planes(source)):
+        yield Row(path, plane, fields=named.get(plane, source.metadata))
 
 
 def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
@@ -83,17 +86,32 @@ def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
         header = read_header(source.id)
         blank = Image(np.broadcast_to(np.uint8(0), header.shape), header.axes, source=source.id)
         marked = choice.add_to(blank)
+        wanted = _positions(blank, source)
         rows = [
             Row(path, tuple(index.items()), one, _fields(source, one), choice.mask)
             for index, plane in marked.planes()
+            if not wanted or marked.position(index) in wanted
             for one in plane.find_objects()
         ]
     except (InputError, OSError) as error:
         on_note(f"{source.id} is left out: {error}")
         return []
+    lost = len(choice.chosen or ()) - len(rows)
+    if lost > 0 and rows:
+        objects = "1 object is" if lost == 1 else f"{lost} objects are"
+        on_note(f"{objects} left out, since {source.id} has no such plane")
     if not rows:
         on_note(f"{choice.mask or source.id} marks no object")
     return rows
+
+
+def _positions(image: Image, source: ImageSource) -> set[tuple[int, ...]]:
+    """Return where in a stack the planes are that a table names."""
+    found = set()
+    for plane in source.planes:
+        with suppress(AxesError):
+            found.add(image.position(dict(plane)))
+    return found
 
 
 def _fields(source: ImageSource, one: ImageObject) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import NamedObject, ObjectCrop, cut_of, position_text
+from napari_cellclf.core.objects import NamedObject, ObjectCrop, Plane, cut_of, position_text
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
     OnProgress,
@@ -23,7 +23,7 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.core.seen_images import pixel_hashes
-from napari_cellclf.errors import CancelledError, DatasetError, InputError
+from napari_cellclf.errors import AxesError, CancelledError, DatasetError, InputError
 from napari_cellclf.io.dataset_channels import channel_spec, found_channels
 from napari_cellclf.io.masks import ObjectChoice
 from napari_cellclf.io.prepared import ahead
@@ -48,27 +48,36 @@ def inspect_dataset(
         _look,
         naming=dataset.naming,
         preprocessing=_preprocessing(dataset, paths),
+        planes=_planes(dataset),
         choices=_choices(dataset),
     )
     seen: list[_Seen] = []
     with closing(ahead(paths, look)) as looks:
-        while len(seen) < len(paths):
+        for done in range(len(paths)):
             if should_stop():
-                raise CancelledError(f"stopped after looking at {len(seen)} of {len(paths)} images")
-            seen.append(next(looks))
-            on_progress(Progress(len(seen), len(paths), "looking at the images"))
+                raise CancelledError(f"stopped after looking at {done} of {len(paths)} images")
+            seen += next(looks)
+            on_progress(Progress(done + 1, len(paths), "looking at the images"))
     return make_report(dataset, _findings(dataset, seen))
 
 
+def _planes(dataset: Dataset) -> Mapping[str, Sequence[Plane]]:
+    """Return the planes that rows are of, by image; an empty one is all that its file holds."""
+    found: dict[str, dict[Plane, None]] = {}
+    for path, plane in zip(dataset.paths, dataset.planes, strict=True):
+        found.setdefault(path, {})[plane] = None
+    return {path: list(planes) for path, planes in found.items()}
+
+
 def _choices(dataset: Dataset) -> Mapping[str, Sequence[ObjectChoice]]:
-    """Return the objects that rows are of, by image."""
+    """Return the objects that rows are of, by the name of their image or plane."""
     named: dict[tuple[str, str | None], list[NamedObject]] = {}
-    for path, mask, one in zip(dataset.paths, dataset.masks, dataset.objects, strict=True):
+    for name, mask, one in zip(dataset.plane_ids, dataset.masks, dataset.objects, strict=True):
         if one is not None:
-            named.setdefault((path, mask), []).append(one)
+            named.setdefault((name, mask), []).append(one)
     found: dict[str, list[ObjectChoice]] = {}
-    for (path, mask), some in named.items():
-        found.setdefault(path, []).append(ObjectChoice(mask, tuple(some)))
+    for (name, mask), some in named.items():
+        found.setdefault(name, []).append(ObjectChoice(mask, tuple(some)))
     return found
 
 
@@ -85,9 +94,10 @@ def _preprocessing(dataset: Dataset, paths: Sequence[str]) -> Preprocessing | No
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was seen of an image."""
+    """What was seen of an image, or of a plane of it that rows are of."""
 
-    path: str
+    #: Its path, and which plane it is.
+    name: str
     #: Why it cannot be used; empty if it can.
     reason: str
     shape: str = ""
@@ -106,12 +116,33 @@ def _look(
     *,
     naming: str | None,
     preprocessing: Preprocessing | None,
+    planes: Mapping[str, Sequence[Plane]],
     choices: Mapping[str, Sequence[ObjectChoice]],
-) -> _Seen:
+) -> list[_Seen]:
+    named = [(plane, path + position_text(dict(plane))) for plane in planes[path]]
     try:
-        image = read_image(path, naming=naming)
+        whole = read_image(path, naming=naming)
     except InputError as error:
-        return _Seen(path, str(error))
+        return [_Seen(name, str(error)) for _, name in named]
+    seen = []
+    for plane, name in named:
+        try:
+            image = whole.plane(dict(plane)) if plane else whole
+        except AxesError as error:
+            seen.append(_Seen(name, str(error)))
+            continue
+        bad = [one for choice in choices.get(name, ()) for one in _bad_objects(path, whole, choice)]
+        seen.append(_look_at(image, path, name, preprocessing, bad))
+    return seen
+
+
+def _look_at(
+    image: Image,
+    path: str,
+    name: str,
+    preprocessing: Preprocessing | None,
+    bad_objects: Sequence[tuple[str, str]],
+) -> _Seen:
     reason = ""
     try:
         if preprocessing is not None:
@@ -122,30 +153,31 @@ def _look(
     sizes = dict(zip(image.axes, image.shape, strict=True))
     several = " ".join(f"{axis}={size}" for axis, size in sizes.items() if axis not in "CS")
     return _Seen(
-        path,
+        name,
         reason,
         f"{sizes['Y']}x{sizes['X']}",
         str(image.dtype),
         _channels(image),
         several if image.n_planes > 1 else "",
         pixel_hashes(image) if image.n_planes == 1 else (),
-        tuple(bad for choice in choices.get(path, ()) for bad in _bad_objects(path, image, choice)),
+        tuple(bad_objects),
     )
 
 
 def _bad_objects(path: str, image: Image, choice: ObjectChoice) -> Iterator[tuple[str, str]]:
-    """Find the objects that cannot be cut out, whatever the rule."""
+    """Find the objects of one plane that cannot be cut out, whatever the rule."""
     named = choice.chosen or ()
+    index = dict(named[0].plane)
     try:
-        objects = choice.add_to(image).find_objects()
+        objects = choice.add_to(image).plane(index).find_objects()
     except InputError as error:
-        yield from ((path + position_text({}, one.number), str(error)) for one in named)
+        yield from ((path + position_text(index, one.number), str(error)) for one in named)
         return
     for one in objects:
         try:
             cut_of(ObjectCrop(side=1), one, image.height_width, image.pixel_size, path)
         except InputError as error:
-            yield path + position_text({}, one.number), str(error)
+            yield path + position_text(index, one.number), str(error)
 
 
 def _findings(dataset: Dataset, seen: Sequence[_Seen]) -> FileFindings:
@@ -153,18 +185,18 @@ def _findings(dataset: Dataset, seen: Sequence[_Seen]) -> FileFindings:
     same: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for one in decoded:
         if one.hashes:
-            same[one.hashes].append(one.path)
+            same[one.hashes].append(one.name)
     return FileFindings(
         tuple(
             bad
             for one in seen
-            for bad in ([(one.path, one.reason)] if one.reason else one.bad_objects)
+            for bad in ([(one.name, one.reason)] if one.reason else one.bad_objects)
         ),
         _duplicates(dataset, same.values()),
         _most_frequent(one.shape for one in decoded),
         _most_frequent(one.dtype for one in decoded),
         _most_frequent(one.channels for one in decoded),
-        {one.path: one.planes for one in decoded if one.planes},
+        {one.name: one.planes for one in decoded if one.planes},
     )
 
 
@@ -191,11 +223,11 @@ def _duplicates(dataset: Dataset, same: Iterable[list[str]]) -> tuple[Duplicates
     table = dataset.table
     # Objects of one image have labels of their own, but are on one side with a copy of it.
     if dataset.has_objects:
-        pairs = dict.fromkeys(zip(table["path"], table["split"], strict=True))
+        pairs = dict.fromkeys(zip(dataset.plane_ids, table["split"], strict=True))
         named = [(path, "", split) for path, split in pairs]
         same = [*same, *_named_again(dataset, rows)]
     else:
-        named = list(zip(table["path"], table["label"], table["split"], strict=True))
+        named = list(zip(dataset.plane_ids, table["label"], table["split"], strict=True))
     for path, label, split in named:
         rows[path].append((label, split))
     found = []

@@ -17,12 +17,14 @@ import numpy as np
 from napari_cellclf.core.classes import ClassSpec, make_classes
 from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
+from napari_cellclf.core.objects import plane_text
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv, write_cells
 from napari_cellclf.io.label_file import current_labels
 from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
+from napari_cellclf.io.plane_columns import AXIS_COLUMNS, PlaneColumns
 from napari_cellclf.io.sources import (
     ImageSource,
     again,
@@ -56,8 +58,6 @@ _SPLIT_NAMES: Mapping[str, str] = {
 _AROUND_SPLIT = re.compile(
     r"(?:\d+[ _.-])?(.+?)(?:[ _-]?(?:set|dataset|data|images|imgs|split))?", re.IGNORECASE
 )
-#: As label files name the plane of a stack: "t=3,z=1".
-_PLANE = re.compile(r"[a-z]=\d+(,[a-z]=\d+)*")
 #: Columns that every data set has; what a name says cannot replace them.
 _NEEDED = ("path", "label", "split")
 
@@ -111,20 +111,24 @@ def make_dataset(
     used = list(dict.fromkeys(schemes))
     groups = used[0].groups if len(used) == 1 else ()
     column, reason = guess_group(table, known, groups)
-    if set(OBJECT_COLUMNS) <= set(table.columns):
-        column, reason = _group_of_objects(table, column, reason)
     if classes is None:
         classes = make_classes(table["label"])
-    return Dataset(table, tuple(classes), column, reason, source)
+    data = Dataset(table, tuple(classes), source=source)
+    if data.has_objects or data.has_planes:
+        what = "planes of one stack" if data.has_planes else "objects of one image"
+        column, reason = _group_of_images(table, what, column, reason)
+    return replace(data, group_column=column, group_reason=reason)
 
 
-def _group_of_objects(table: pd.DataFrame, column: str | None, reason: str) -> tuple[str, str]:
-    """Keep the objects of one image together, if nothing is known that keeps more together."""
+def _group_of_images(
+    table: pd.DataFrame, what: str, column: str | None, reason: str
+) -> tuple[str, str]:
+    """Keep the rows of one image together, if nothing is known that keeps more together."""
     if column is not None:
         pairs = set(zip(table["path"], group_keys(table, column), strict=True))
         if len(pairs) == table["path"].nunique():
             return column, reason
-    return "path", "objects of one image stay together"
+    return "path", f"{what} stay together"
 
 
 def make_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -163,22 +167,27 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
             f"{listed(columns)}); choose the column to learn (--label)"
         )
     rows = [{name.lower(): cell.strip() for name, cell in row.items()} for row in table.rows]
-    _check_no_planes(path, rows)
     filled = [{"path": row[column]} | row for row in rows if row[column]]
     if not filled:
         raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
     schemes: list[NamingScheme] = []
     made = []
     objects = _objects_of(path, columns, filled)
+    planes = PlaneColumns.of_rows([name for name in columns if name != label.lower()], filled)
     for row in filled:
         file = Path(os.path.abspath(path_in_table(row["path"], path.parent)))  # noqa: PTH100
-        made.append(_said_by_name(file, naming, schemes) | _row(row, label.lower(), path))
+        one = _said_by_name(file, naming, schemes) | _row(row, label.lower(), path)
+        if planes is not None:
+            plane = planes.plane_in(row, f"{row['path']} in the table {path}")
+            one["plane"] = plane_text(plane)
+        made.append(one)
     if objects is not None:
         _name_objects(made, filled, objects, path)
-    unique, names = _without_repeats(made, [row["path"] for row in filled])
+    unique, names = _without_repeats(made, [row["path"] for row in filled], planes is not None)
     count = len({row["path"] for row in unique})
-    rows_in_words = f"{len(unique)} images" if objects is None else f"{len(unique)} objects"
-    if objects is not None:
+    noun = "plane" if planes is not None else "image"
+    rows_in_words = f"{len(unique)} {noun if objects is None else 'object'}s"
+    if objects is not None or planes is not None:
         rows_in_words += f" in {count} image{'s' * (count != 1)}"
     words = f"{rows_in_words} of the table {path}, labelled by {label}"
     if table.note:
@@ -206,16 +215,6 @@ def names_objects(table: Path) -> bool:
     return bool(filled) and _objects_of(table, columns, filled) is not None
 
 
-def _check_no_planes(table: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    for row in rows:
-        if _PLANE.fullmatch(row.get("plane", "")):
-            raise DatasetError(
-                f"the table {table} names planes of stacks (such as {row['plane']} of "
-                f"{row.get('path', '')}), which cannot be trained on one by one; save the planes "
-                "as images"
-            )
-
-
 def _objects_of(
     table: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
 ) -> ObjectColumns | None:
@@ -224,7 +223,13 @@ def _objects_of(
     if found is not None and found.names == (found.object,):
         # An image with several numbers has objects; of one with one, a mask beside it tells.
         paths = {row["path"]: path_in_table(row["path"], table.parent) for row in rows}
-        several = len({(row["path"], row["object"]) for row in rows}) > len(paths)
+        planes = PlaneColumns.of_rows(columns, rows)
+        places = [
+            (row["path"], () if planes is None else planes.plane_in(row, row["path"]))
+            for row in rows
+        ]
+        named = {(*place, row["object"]) for place, row in zip(places, rows, strict=True)}
+        several = len(named) > len(set(places))
         return found if several or any(map(mask_beside, paths.values())) else None
     # A mask alone names no object that a label could be of.
     return None if found is None or found.names == (found.mask,) else found
@@ -237,12 +242,13 @@ def _name_objects(
     table: Path,
 ) -> None:
     """Write into each row which object it is, in the columns that data sets have for it."""
-    counted: Counter[str] = Counter()
+    counted: Counter[tuple[str, str]] = Counter()
     beside = cache(lambda path: str(mask_beside(Path(path)) or ""))
     for one, row in zip(made, rows, strict=True):
-        counted[one["path"]] += 1
+        within = one["path"], one.get("plane", "")
+        counted[within] += 1
         where = f"{row['path']} in the table {table}"
-        named = columns.object_in(row, counted[one["path"]], where)
+        named = columns.object_in(row, counted[within], where)
         mask = columns.mask_in(row)
         place = str(Path(os.path.abspath(path_in_table(mask, table.parent)))) if mask else ""  # noqa: PTH100
         if named is None:
@@ -270,6 +276,9 @@ def write_dataset_csv(
     if dataset.has_objects:
         place = columns.index("mask")
         cells[place] = [mask and _relative(mask, top) for mask in cells[place]]
+    if "plane" not in columns and set(columns) & set(AXIS_COLUMNS):
+        # Fields of names, which are no planes when the table is read as data.
+        columns, cells = [*columns, "plane"], [*cells, [""] * len(dataset)]
     heading = [escape(str(name)) for name in columns]
     write_cells(file, [heading, *(list(map(escape, row)) for row in zip(*cells, strict=True))])
 
@@ -328,12 +337,12 @@ def _said_by_name(file: Path, naming: Naming, schemes: list[NamingScheme]) -> di
 
 
 def _without_repeats(
-    rows: list[dict[str, Any]], names: list[str]
+    rows: list[dict[str, Any]], names: list[str], planes: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Keep each image once; of other labels for the same image too, so that they are reported."""
     kept: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {}
     objects = bool(rows) and rows[0].keys() >= set(OBJECT_COLUMNS)
-    said = ("path", "label", *(OBJECT_COLUMNS if objects else ()))
+    said = ["path", "label", *(OBJECT_COLUMNS if objects else ()), *(["plane"] if planes else [])]
     for row, name in zip(rows, names, strict=True):
         key = tuple(row[column] for column in said)
         kept.setdefault(key, (row, PurePath(name).as_posix()))

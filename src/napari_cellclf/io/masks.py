@@ -7,8 +7,9 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +19,17 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import (
     ImageObject,
     NamedObject,
+    Plane,
     missing_object,
     objects_in_mask,
 )
-from napari_cellclf.errors import ImageError, InputError, NoImagesError, UnreadableImageError
+from napari_cellclf.errors import (
+    AxesError,
+    ImageError,
+    InputError,
+    NoImagesError,
+    UnreadableImageError,
+)
 from napari_cellclf.io.decoding import limit_or_default
 from napari_cellclf.io.files import is_lossy, read_file
 from napari_cellclf.io.folder_walk import LeftOut, image_files
@@ -71,25 +79,50 @@ class ObjectChoice:
     def add_to(self, image: Image) -> Image:
         """Return an image with these objects; reads the mask.
 
-        Raises ImageError if the mask cannot be read, or does not fit.
+        Raises ImageError if the mask cannot be read, or does not fit. Objects of planes that the
+        image lacks are left out.
         """
-        if self.chosen is not None and image.n_planes > 1:
-            raise ImageError(
-                f"{image.source} has {image.n_planes} planes, but objects are named by a table for "
-                "images of one plane; give a mask of all its planes, or save the planes as images"
-            )
-        if self.chosen is not None:
-            found = {} if self.mask is None else numbered_objects(self.mask, image)
-            return replace(image, objects=pick(found, self.chosen))
-        labels = None if self.mask is None else fitting(read_mask(self.mask), image, self.mask)
-        return replace(image, objects=labels)
+        if self.chosen is None:
+            labels = None if self.mask is None else fitting(read_mask(self.mask), image, self.mask)
+            return replace(image, objects=labels)
+        read = lru_cache(1)(read_mask)
+        of_plane: dict[Plane, list[NamedObject]] = {}
+        for one in self.chosen:
+            of_plane.setdefault(one.plane, []).append(one)
+        objects: dict[tuple[int, ...], tuple[ImageObject, ...]] = {}
+        for plane, some in of_plane.items():
+            with suppress(AxesError):
+                at = image.position(dict(plane))
+                found = pick(numbered_objects(self.mask, image, plane, read), some)
+                objects[at] = (*objects.get(at, ()), *found)
+        if not objects and self.chosen:
+            # Of none of them; this says why.
+            image.position(dict(self.chosen[0].plane))
+        only_plane = image.n_planes == 1
+        return replace(image, objects=next(iter(objects.values()), ()) if only_plane else objects)
 
 
-def numbered_objects(mask: str, image: Image) -> dict[int, ImageObject]:
-    """Read the objects of a mask of an image of one plane, by their numbers."""
-    labels = fitting(read_mask(mask), image, mask)
+def numbered_objects(
+    mask: str | None,
+    image: Image,
+    plane: Plane = (),
+    read: Callable[[str], NDArray[Any]] | None = None,
+) -> dict[int, ImageObject]:
+    """Read the objects of a mask, by their numbers: those in a plane of an image.
+
+    The mask is of the whole image, or of that plane; without one, there are none. `read`: reads it,
+    as `read_mask` does.
+    """
+    alone = image.plane(dict(plane))
+    if mask is None:
+        return {}
+    labels = (read or read_mask)(mask)
+    if [n for n in labels.shape if n > 1] == [n for n in alone.height_width if n > 1]:
+        marked = replace(alone, objects=fitting(labels, alone, mask))
+    else:
+        marked = replace(image, objects=fitting(labels, image, mask)).plane(dict(plane))
     try:
-        found = objects_in_mask(labels.reshape(labels.shape[-2:]))
+        found = objects_in_mask(np.asarray(marked.objects))
     except ImageError as error:
         raise ImageError(f"{mask}: {error}") from error
     return {one.number: one for one in found}

@@ -17,11 +17,12 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import groupby, islice
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.image import rotate_image
+from napari_cellclf.core.objects import position_text
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
     OnProgress,
@@ -35,7 +36,7 @@ from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, InputError
 from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.io.cache import cache_folder
-from napari_cellclf.io.masks import ObjectChoice, numbered_objects, pick
+from napari_cellclf.io.masks import ObjectChoice, numbered_objects, pick, read_mask
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.read import read_image
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.image import Image
-    from napari_cellclf.core.objects import ImageObject
+    from napari_cellclf.core.objects import ImageObject, Plane
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +57,8 @@ MOST_BYTES = 50 * 2**30
 _AHEAD = 8
 #: Objects of one image that a thread prepares at a time.
 _OBJECTS_AT_ONCE = 256
+#: Planes of one stack, which are larger.
+_AT_ONCE = 16
 #: Images that stay decoded, since turns of one image follow one another.
 _DECODED = 2
 
@@ -125,9 +128,11 @@ class _Preparer:
         self._preprocessing = preprocessing
         self._frame = frame
         self._should_stop = should_stop
-        self._read = lru_cache(_DECODED)(_read_and_hash)
-        self._read_objects = lru_cache(_DECODED)(_read_with_objects)
-        self._reading = Lock()
+        self._read_stack = lru_cache(_DECODED)(_read)
+        self._read = lru_cache(_DECODED)(self._read_and_hash)
+        self._read_objects = lru_cache(_DECODED)(self._read_with_objects)
+        self._read_mask = lru_cache(_DECODED)(read_mask)
+        self._reading = RLock()
 
     def __call__(self, items: Sequence[TurnedFile]) -> list[tuple[NDArray[np.float32], str] | str]:
         """Prepare items of one file and mask, one after the other."""
@@ -138,7 +143,7 @@ class _Preparer:
 
     def _whole(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
         try:
-            image, pixels_hash = self._read(item.path, item.naming)
+            image, pixels_hash = self._read(item.path, item.naming, item.plane)
             if item.degrees:
                 image = rotate_image(image, item.degrees, self._frame)
             return self._preprocessing(image), pixels_hash
@@ -153,7 +158,7 @@ class _Preparer:
             # The next objects of the same image wait for it rather than decode it, too.
             with self._reading:
                 image, pixels_hash, numbered = self._read_objects(
-                    items[0].path, items[0].naming, choices[0].mask
+                    items[0].path, items[0].naming, choices[0].mask, items[0].plane
                 )
             found = pick(numbered, (one for choice in choices for one in choice.chosen or ()))
         except InputError as error:
@@ -168,34 +173,44 @@ class _Preparer:
         except InputError as error:
             return reason_in_training(error)
 
+    def _read_and_hash(self, path: str, naming: str | None, plane: Plane) -> tuple[Image, str]:
+        image = self._stack(path, naming).plane(dict(plane)) if plane else _read(path, naming)
+        return image, " ".join(pixel_hashes(image))
+
+    def _stack(self, path: str, naming: str | None) -> Image:
+        # Threads that want other planes of it wait for it, too.
+        with self._reading:
+            return self._read_stack(path, naming)
+
+    def _read_with_objects(
+        self, path: str, naming: str | None, mask: str | None, plane: Plane
+    ) -> tuple[Image, str, dict[int, ImageObject]]:
+        image, pixels_hash = self._read_and_hash(path, naming, plane)
+        whole = self._stack(path, naming) if plane else image
+        return image, pixels_hash, numbered_objects(mask, whole, plane, self._read_mask)
+
     def _on_part(self, what: str, fraction: float) -> None:
         if self._should_stop():
             raise CancelledError(f"stopped while {what} an image")
 
 
 def _together(items: Sequence[TurnedFile]) -> Iterator[list[TurnedFile]]:
-    """Put objects together that follow one another in one image; other images are by themselves."""
-    for place, group in groupby(enumerate(items), key=lambda one: _place(*one)):
+    """Put together what follows one another in one image: its objects, or planes of a stack."""
+    for _, group in groupby(enumerate(items), key=lambda one: _place(*one)):
         some = [item for _, item in group]
-        step = _OBJECTS_AT_ONCE if place[0] < 0 else 1
+        step = _AT_ONCE if some[0].choice is None else _OBJECTS_AT_ONCE
         for first in range(0, len(some), step):
             yield some[first : first + step]
 
 
-def _place(number: int, item: TurnedFile) -> tuple[int, str, str | None]:
-    return (number, "", None) if item.choice is None else (-1, item.path, item.choice.mask)
+def _place(number: int, item: TurnedFile) -> tuple[int, str, str | None, Plane]:
+    if item.choice is None:
+        return (-1, item.path, None, ()) if item.plane else (number, "", None, ())
+    return -1, item.path, item.choice.mask, item.plane
 
 
-def _read_and_hash(path: str, naming: str | None) -> tuple[Image, str]:
-    image = read_image(path, naming=naming)
-    return image, " ".join(pixel_hashes(image))
-
-
-def _read_with_objects(
-    path: str, naming: str | None, mask: str | None
-) -> tuple[Image, str, dict[int, ImageObject]]:
-    image, pixels_hash = _read_and_hash(path, naming)
-    return image, pixels_hash, {} if mask is None else numbered_objects(mask, image)
+def _read(path: str, naming: str | None) -> Image:
+    return read_image(path, naming=naming)
 
 
 def ahead(items: Iterable[T], prepare: Callable[[T], R]) -> Generator[R]:
@@ -234,14 +249,16 @@ class TurnedFile:
     naming: str | None = None
     #: The object of it that is meant, if it is not the whole image.
     choice: ObjectChoice | None = None
+    #: The plane that is meant, or that the object is in, if it is a stack.
+    plane: Plane = ()
 
 
 def items_of(dataset: Dataset, rotations: Sequence[float] = ()) -> list[TurnedFile]:
     """List what is prepared of a data set: each row, and each again by every fixed rotation."""
     choices = choices_of(dataset)
     return [
-        TurnedFile(path, degrees, dataset.naming, choice)
-        for path, choice in zip(dataset.paths, choices, strict=True)
+        TurnedFile(path, degrees, dataset.naming, choice, plane)
+        for path, choice, plane in zip(dataset.paths, choices, dataset.planes, strict=True)
         for degrees in (0.0, *rotations)
     ]
 
@@ -268,7 +285,8 @@ def item_keys(
     stamped, of_mask = cache(file_stamp), cache(_stamp)
     return tuple(
         _digest(
-            f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}{_object_text(item, of_mask)}"
+            f"{way}\n{item.degrees!r}{stamped(item.path, item.naming)}"
+            f"{_object_text(item, of_mask)}{position_text(dict(item.plane))}"
         )
         for item in items
     )

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import ImageObject, ObjectCrop, cut_of
-from napari_cellclf.errors import NoImagesError
+from napari_cellclf.core.objects import ImageObject, ObjectCrop, Plane, cut_of, plane_from_text
 from napari_cellclf.io.masks import ObjectChoice
 from napari_cellclf.io.prepared import choices_of
 from napari_cellclf.io.read import read_image
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
 
 #: What stands behind the name of an image whose planes are rows.
-_POSITION = re.compile(r"(.*)\[([a-z]=\d+(?:,[a-z]=\d+)*)\]", re.DOTALL)
+_POSITION = re.compile(r"(.*)\[([a-z]=\d[^]]*)\]", re.DOTALL)
 #: Images that stay decoded: several objects of one are often looked at.
 _DECODED = 4
 
@@ -43,12 +42,13 @@ class RowReader:
         row = self._rows.get(name)
         if row is None:
             return self._plane(name)
-        choice = self._choices[row]
+        choice, index = self._choices[row], dict(self._dataset.planes[row])
         image = self._image(self._dataset.paths[row])
+        plane = image.plane(index) if index else next(plane for _, plane in image.planes())
         if choice is None or self._crop is None:
-            return next(plane for _, plane in image.planes())
-        (one,) = choice.add_to(image).find_objects()
-        return object_picture(image, one, self._crop)
+            return plane
+        (one,) = choice.add_to(image).plane(index).find_objects()
+        return object_picture(plane, one, self._crop)
 
     @cached_property
     def _rows(self) -> Mapping[str, int]:
@@ -59,16 +59,12 @@ class RowReader:
         return choices_of(self._dataset)
 
     def _plane(self, name: str) -> Image:
-        wanted: dict[str, int] = {}
+        wanted: Plane | None = ()
         match = _POSITION.fullmatch(name)
         if match and not os.path.lexists(name):
-            name = match[1]
-            steps = (step.split("=") for step in match[2].split(","))
-            wanted = {letter.upper(): int(number) for letter, number in steps}
-        for index, plane in self._image(name).planes():
-            if index == wanted or not wanted:
-                return plane
-        raise NoImagesError(f"{name} has no plane {wanted} any more; was the file replaced?")
+            name, wanted = match[1], plane_from_text(match[2])
+        image = self._image(name)
+        return image.plane(dict(wanted)) if wanted else next(plane for _, plane in image.planes())
 
     def _read(self, path: str) -> Image:
         return read_image(path, naming=self._dataset.naming)

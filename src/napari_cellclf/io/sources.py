@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from napari_cellclf.core.image import Image
-from napari_cellclf.core.objects import NamedObject
+from napari_cellclf.core.objects import NamedObject, Plane
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, CsvTable, read_csv
 from napari_cellclf.io.files import read_file
@@ -19,6 +20,7 @@ from napari_cellclf.io.local_paths import local_path
 from napari_cellclf.io.masks import ObjectChoice, ObjectColumns
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images, named_image
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme
+from napari_cellclf.io.plane_columns import PlaneColumns
 from napari_cellclf.io.read import read_named
 
 #: Columns that a sentence names, and letters of each.
@@ -39,7 +41,11 @@ class ImageSource:
     scheme: NamingScheme | None = field(default=None, kw_only=True, repr=False, compare=False)
     #: Which objects of it a table names; `masks.find_objects` makes `read` return them.
     objects: ObjectChoice | None = field(default=None, kw_only=True, repr=False, compare=False)
-    #: Returns the `Image`; raises `ImageError` if it cannot be read.
+    #: Which planes of a stack a table names, with what it says of each; empty for all.
+    planes: Mapping[Plane, Mapping[str, Any]] = field(
+        default_factory=dict, kw_only=True, repr=False, compare=False
+    )
+    #: Returns the `Image`, with all its planes; raises `ImageError` if it cannot be read.
     read: Callable[[], Image] = field(kw_only=True, repr=False)
 
 
@@ -68,13 +74,13 @@ def collect_sources(
     """
     if not inputs:
         raise NoImagesError("no images were given; name files, folders or a CSV table of paths")
-    by_path: dict[tuple[str, str | None], ImageSource] = {}
+    by_path: dict[tuple[str, str | None, tuple[Plane, ...]], ImageSource] = {}
     for one in inputs:
         for source in _collect(local_path(one), naming, on_note):
             # Absolute and without "..": one file is one image, however it is called.
             path = os.path.abspath(source.id)  # noqa: PTH100
             mask = None if source.objects is None else source.objects.mask
-            by_path.setdefault((path, mask), source)
+            by_path.setdefault((path, mask, tuple(source.planes)), source)
     return list(by_path.values())
 
 
@@ -156,11 +162,13 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     if table.note:
         on_note(f"{path}: {table.note}")
     column = path_column(path, table.columns)
-    objects = ObjectColumns.of_rows(
-        table.columns, [row for row in table.rows if row[column].strip()]
-    )
+    filled = [row for row in table.rows if row[column].strip()]
+    objects = ObjectColumns.of_rows(table.columns, filled)
+    planes = PlaneColumns.of_rows(table.columns, filled)
     if objects is not None:
-        return _of_objects(path, table, column, objects, naming, on_note)
+        return _of_objects(path, table, column, objects, planes, naming, on_note)
+    if planes is not None:
+        return _of_objects(path, table, column, ObjectColumns(), planes, naming, on_note)
     sources = []
     for row in table.rows:
         text = row.pop(column).strip()
@@ -183,22 +191,31 @@ def _of_objects(
     table: CsvTable,
     column: str,
     objects: ObjectColumns,
+    planes: PlaneColumns | None,
     naming: Naming,
     on_note: OnNote,
 ) -> list[ImageSource]:
-    """Make a source of each image and mask in a table, with the objects that its rows name."""
-    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
+    """Make a source of each image and mask in a table, with planes and objects that its rows name.
+
+    Planes of one stack are of one source, which is read once.
+    """
+    rows: dict[tuple[str, str, bool], list[tuple[Plane, dict[str, str]]]] = {}
     for row in table.rows:
         text = row.pop(column).strip()
         if text:
-            rows.setdefault((text, objects.mask_in(row)), []).append(row)
+            plane = () if planes is None else planes.plane_in(row, f"{text} in the table {path}")
+            rows.setdefault((text, objects.mask_in(row), bool(plane)), []).append((plane, row))
     if not rows:
         raise NoImagesError(f"the table {path} names no images; fill its column {column!r}")
     sources = []
     repeats = 0
-    for (text, mask), named in rows.items():
-        chosen = _chosen(named, objects, f"{text} in the table {path}")
-        repeats += 0 if chosen is None else len(named) - len(chosen)
+    for (text, mask, of_planes), placed in rows.items():
+        named = [row for _, row in placed]
+        chosen = _chosen(placed, objects, f"{text} in the table {path}")
+        # What is said of an object is its own.
+        said = [row if chosen is None else {} for row in named]
+        own = dict(zip((plane for plane, _ in placed), said, strict=True)) if of_planes else {}
+        repeats += _repeats(placed, chosen, objects)
         fields = {key: cell for key, cell in named[0].items() if cell}
         if len(named) > 1:
             # What is said of all of them; the rest is each object's own.
@@ -209,24 +226,39 @@ def _of_objects(
             replace(
                 source,
                 metadata={**source.metadata, **fields},
-                objects=ObjectChoice(place, chosen),
+                objects=ObjectChoice(place, chosen) if objects.names else None,
+                planes=own,
             )
         )
     if repeats:
-        on_note(f"{path}: {again(repeats, 'object')}")
+        on_note(f"{path}: {again(repeats, 'object' if objects.names else 'image')}")
     return sources
 
 
+def _repeats(
+    rows: Sequence[tuple[Plane, Mapping[str, str]]],
+    chosen: tuple[NamedObject, ...] | None,
+    columns: ObjectColumns,
+) -> int:
+    """Count the rows that name what another row of the same image and mask names."""
+    if chosen is not None:
+        return len(rows) - len(chosen)
+    return 0 if columns.names else len(rows) - len({plane for plane, _ in rows})
+
+
 def _chosen(
-    rows: Sequence[Mapping[str, str]], columns: ObjectColumns, where: str
+    rows: Sequence[tuple[Plane, Mapping[str, str]]], columns: ObjectColumns, where: str
 ) -> tuple[NamedObject, ...] | None:
-    chosen: dict[int, NamedObject] = {}
-    for counted, row in enumerate(rows, 1):
-        one = columns.object_in(row, counted, where)
+    chosen: dict[tuple[Plane, int], NamedObject] = {}
+    counted: Counter[Plane] = Counter()
+    for plane, row in rows:
+        counted[plane] += 1
+        one = columns.object_in(row, counted[plane], where)
         if one is None:
             return None
         fields = {key: cell for key, cell in row.items() if cell and key not in columns.names}
-        first = chosen.setdefault(one.number, replace(one, fields=fields))
+        one = replace(one, fields=fields, plane=plane)
+        first = chosen.setdefault((plane, one.number), one)
         if first.centre != one.centre:
             raise InputError(
                 f"{where} has the object {one.number} at two places; give each object a number of "

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +21,7 @@ from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.image import RGB_NAMES, Image, rotate_image
 from napari_cellclf.core.normalization import ScaleLinear
+from napari_cellclf.core.objects import Plane, position_text
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.core.progress import (
     OnProgress,
@@ -146,6 +148,8 @@ class _Writer:
         self._root = Path(os.path.commonpath([str(Path(p).parent) for p in dataset.paths]))
         self._classes = _folder_names(dataset.class_names)
         self._taken: set[Path] = set()
+        # The planes of a stack mostly follow one another.
+        self._read = lru_cache(1)(partial(read_image, naming=dataset.naming))
 
     def write(self, on_progress: OnProgress, should_stop: ShouldStop) -> WrittenImages:
         import pandas as pd
@@ -162,17 +166,22 @@ class _Writer:
             on_part("writing", 0)
             try:
                 with watched(on_part):
-                    rows += self._write_row({str(key): value for key, value in row.items()})
+                    named = {str(key): value for key, value in row.items()}
+                    rows += self._write_row(named, self._dataset.planes[number - 1])
             except InputError as error:
-                bad.append((str(row["path"]), str(error)))
+                bad.append((self._dataset.plane_ids[number - 1], str(error)))
             on_progress(Progress(number, len(table), f"writing {row['path']}"))
-        columns = [*self._dataset.table.columns, "original", "turned", "brightness"]
+        own = self._dataset.table.columns
+        # Each plane is a file of its own now.
+        kept = [name for name in own if name != "plane" or not self._dataset.has_planes]
+        columns = [*kept, "original", "turned", "brightness"]
         written = replace(self._dataset, table=pd.DataFrame(rows, columns=columns), naming=None)
         return WrittenImages(written, tuple(bad))
 
-    def _write_row(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _write_row(self, row: dict[str, Any], plane: Plane) -> Iterator[dict[str, Any]]:
         """Write an image and its turned copies; all of them are read before one is written."""
-        image = read_image(row["path"], naming=self._dataset.naming)
+        image = self._read(row["path"])
+        image = image.plane(dict(plane)) if plane else image
         options = self._options
         angles = options.rotations if row["split"] == "train" else ()
         turned = [(0.0, image)] + [(a, rotate_image(image, a, options.frame)) for a in angles]
@@ -185,16 +194,18 @@ class _Writer:
                     f"{row['path']}: {one.n_channels} channels of {one.dtype} do not fit into a "
                     "PNG; write TIFF, or 8 or 16 bits"
                 )
-            path = self._place(row, angle, factor, ending)
+            path = self._place(row, angle, factor, ending, plane)
             _write(one, path)
             yield row | {
                 "path": str(path),
-                "original": str(row["path"]),
+                "original": str(row["path"]) + position_text(dict(plane)),
                 "turned": f"{angle:g}",
                 "brightness": f"{factor:g}",
             }
 
-    def _place(self, row: dict[str, str], angle: float, factor: float, ending: str) -> Path:
+    def _place(
+        self, row: dict[str, str], angle: float, factor: float, ending: str, plane: Plane
+    ) -> Path:
         """Choose a file name that says where it came from and is not taken yet."""
         original = Path(row["path"])
         named = named_image(original, self._dataset.naming)
@@ -202,7 +213,8 @@ class _Writer:
         if named is not None and named.has_channels:
             stem = _CHANNEL.sub("", stem)
         # The words of the second project, which its naming scheme reads.
-        words = [f"MULTIPLIED-{factor:g}"] if factor != 1 else []
+        words = [f"{axis.lower()}{step}" for axis, step in plane]
+        words += [f"MULTIPLIED-{factor:g}"] if factor != 1 else []
         words += [f"ROTATED-{angle:g}"] if angle else []
         *above, last = stem.split("/")
         # Without folders that the written path says already.

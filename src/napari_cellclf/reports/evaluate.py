@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ from napari_cellclf.core.evaluation import TOP_K, Evaluation
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
 from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
-from napari_cellclf.errors import CancelledError, DatasetError, NoImagesError
+from napari_cellclf.errors import AxesError, CancelledError, DatasetError, NoImagesError
 from napari_cellclf.io.masks import ObjectChoice, with_choice
 from napari_cellclf.io.read import read_image
 from napari_cellclf.io.sources import ImageSource
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.image import Image
+    from napari_cellclf.core.objects import Plane
     from napari_cellclf.inference.classifier import Classifier
 
 #: Takes the number of an image in the data set through the classifier.
@@ -151,33 +154,48 @@ class _Recognised:
         #: The split of each row that the model has seen.
         self.splits: dict[int, str] = {}
 
-    def read(self, path: str, rows: Sequence[int], naming: str | None) -> Image:
-        """Read the image of some rows."""
+    def read(self, path: str, rows: Mapping[Plane, Sequence[int]], naming: str | None) -> Image:
+        """Read the image of some rows, given by their planes."""
         image = read_image(path, naming=naming)
         if self._known.splits:
-            planes = (plane for _, plane in image.planes())
-            split = self._known.split_of(one for plane in planes for one in pixel_hashes(plane))
-            if split:
-                self.splits |= dict.fromkeys(rows, split)
+            for index, some in rows.items():
+                split = self._known.split_of(_hashes(image, index))
+                if split:
+                    self.splits |= dict.fromkeys(some, split)
         return image
 
 
+def _hashes(image: Image, index: Plane) -> Iterator[str]:
+    """Hash a plane of an image, or all of them; nothing of one that it lacks."""
+    with suppress(AxesError):
+        planes = [image.plane(dict(index))] if index else [plane for _, plane in image.planes()]
+        yield from (one for plane in planes for one in pixel_hashes(plane))
+
+
 def _sources(dataset: Dataset, rows: Sequence[int], seen: _Recognised) -> list[ImageSource]:
-    """Make a source of each row, or, of objects, of each image with those of its rows."""
-    if not dataset.has_objects:
-        return [
-            ImageSource(path, {_ROW: row}, read=partial(seen.read, path, [row], dataset.naming))
-            for row, path in ((row, dataset.paths[row]) for row in rows)
-        ]
-    of_image: dict[tuple[str, str | None], list[int]] = {}
+    """Make a source of each whole image, and of each other image with planes or objects of rows."""
+    of_image: dict[tuple[str, str | None, bool, int], list[int]] = {}
+    named: Counter[str] = Counter()
     for row in rows:
-        of_image.setdefault((dataset.paths[row], dataset.masks[row]), []).append(row)
+        # What several rows name is read for each: a whole image, and a plane of two labels.
+        again = 0 if dataset.has_objects else named[dataset.plane_ids[row]]
+        named[dataset.plane_ids[row]] += 1
+        key = (dataset.paths[row], dataset.masks[row], bool(dataset.planes[row]), again)
+        of_image.setdefault(key, []).append(row)
     sources = []
-    for (path, mask), some in of_image.items():
-        named = zip(some, (dataset.objects[row] for row in some), strict=True)
-        chosen = tuple(replace(one, fields={_ROW: row}) for row, one in named if one is not None)
-        read = partial(seen.read, path, some, dataset.naming)
-        sources.append(with_choice(ImageSource(path, read=read), ObjectChoice(mask, chosen)))
+    for (path, mask, _, _), some in of_image.items():
+        of_plane: dict[Plane, list[int]] = {}
+        for row in some:
+            of_plane.setdefault(dataset.planes[row], []).append(row)
+        source = ImageSource(
+            path,
+            {} if dataset.has_objects else {_ROW: some[0]},
+            read=partial(seen.read, path, of_plane, dataset.naming),
+            planes={plane: {_ROW: own[0]} for plane, own in of_plane.items() if plane},
+        )
+        objects = ((row, dataset.objects[row]) for row in some)
+        chosen = tuple(replace(one, fields={_ROW: row}) for row, one in objects if one is not None)
+        sources.append(with_choice(source, ObjectChoice(mask, chosen)) if chosen else source)
     return sources
 
 

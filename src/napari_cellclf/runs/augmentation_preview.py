@@ -52,7 +52,7 @@ def preview_augmentation(dataset: Dataset, config: TrainingConfig, *, count: int
     from napari_cellclf.runs.resolve import resolve, settled_crop
 
     crop = settled_crop(dataset, config)
-    config, preprocessing = resolve(dataset.paths, config, dataset.naming, crop)
+    config, preprocessing = resolve(dataset.paths, config, dataset.naming, crop, dataset.planes)
     images = [_read(item) for item in items_of(dataset)]
     prepared = _stack([_prepared(image, preprocessing) for image in images])
     augment = build_augmenter(config.augmentation, config.seed)
@@ -80,7 +80,8 @@ def _turned(
 
 def _read(item: TurnedFile) -> Image:
     image = read_image(item.path, naming=item.naming)
-    return image if item.choice is None else item.choice.add_to(image)
+    image = image if item.choice is None else item.choice.add_to(image)
+    return image.plane(dict(item.plane)) if item.plane else image
 
 
 def _prepared(image: Image, preprocessing: Preprocessing) -> NDArray[np.float32]:

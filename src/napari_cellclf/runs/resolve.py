@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.normalization import Fixed
-from napari_cellclf.core.objects import ImageObject, ObjectCrop
+from napari_cellclf.core.objects import ImageObject, ObjectCrop, Plane
 from napari_cellclf.core.preprocessing import Preprocessing, central
 from napari_cellclf.errors import DatasetError, InputError
 from napari_cellclf.io.dataset_channels import channel_spec, found_channels
@@ -37,10 +38,12 @@ def resolve(
     config: TrainingConfig,
     naming: str | None = None,
     object_crop: ObjectCrop | None = None,
+    planes: Sequence[Plane] = (),
 ) -> tuple[TrainingConfig, Preprocessing]:
     """Return the configuration that is trained on some images, and how their pixels are prepared.
 
-    `object_crop`: how objects are cut out of them, from `settled_crop`.
+    `object_crop`: how objects are cut out of them, from `settled_crop`. `planes`: which plane of
+    each is trained on, if they are stacks.
 
     Nothing about pixels, the network's parameters or dropped channels is left open in it; resolving
     it again changes nothing. Loads Keras.
@@ -53,7 +56,7 @@ def resolve(
         preprocessing, built = bundle.input.preprocessing, bundle.architecture
         network = {"architecture": built.name, "parameters": built.parameters, "weights": None}
     else:
-        preprocessing = preprocessing_of(paths, config, naming, object_crop)
+        preprocessing = preprocessing_of(paths, config, naming, object_crop, planes)
         network = {"parameters": network_parameters(config, preprocessing)}
     channels = preprocessing.channels
     resolved = config.changed(
@@ -106,15 +109,15 @@ def settled_crop(dataset: Dataset, config: TrainingConfig) -> ObjectCrop | None:
 
 def measured_crop(dataset: Dataset) -> ObjectCrop:
     """Measure on some images how much is cut out around an object."""
-    first: dict[tuple[str, str | None], list[int]] = {}
-    for row, key in enumerate(zip(dataset.paths, dataset.masks, strict=True)):
+    first: dict[tuple[str, str | None, Plane], list[int]] = {}
+    for row, key in enumerate(zip(dataset.paths, dataset.masks, dataset.planes, strict=True)):
         first.setdefault(key, []).append(row)
     planes = []
-    for (path, mask), rows in list(first.items())[:_MEASURED_IMAGES]:
+    for (path, mask, plane), rows in list(first.items())[:_MEASURED_IMAGES]:
         named = [one for one in (dataset.objects[row] for row in rows) if one is not None]
         try:
             image = read_image(path, naming=dataset.naming)
-            planes.append(pick({} if mask is None else numbered_objects(mask, image), named))
+            planes.append(pick(numbered_objects(mask, image, plane), named))
         except InputError:
             # Listed as bad when it is prepared.
             continue
@@ -180,6 +183,7 @@ def preprocessing_of(
     config: TrainingConfig,
     naming: str | None = None,
     object_crop: ObjectCrop | None = None,
+    planes: Sequence[Plane] = (),
 ) -> Preprocessing:
     """Settle everything about pixels that the configuration leaves open."""
     from napari_cellclf.models.architectures.registry import default_preprocessing
@@ -192,7 +196,7 @@ def preprocessing_of(
     if config.size != "auto":
         changes["size"] = None if config.size == "own" else config.size
     if config.normalization == "fixed":
-        changes["normalization"] = _measured(paths, specs, config.centre, naming)
+        changes["normalization"] = _measured(paths, planes, specs, config.centre, naming)
     elif config.normalization != "auto":
         changes["normalization"] = config.normalization
     return Preprocessing.model_validate(
@@ -226,16 +230,21 @@ def _pick(wanted: str, found: Sequence[str]) -> str:
 
 
 def _measured(
-    paths: Sequence[str], specs: tuple[ChannelSpec, ...], centre: float, naming: str | None
+    paths: Sequence[str],
+    planes: Sequence[Plane],
+    specs: tuple[ChannelSpec, ...],
+    centre: float,
+    naming: str | None,
 ) -> Fixed:
     """Measure mean and deviation of each channel over all training images."""
     counts = np.zeros(len(specs))
     sums = np.zeros(len(specs))
     squares = np.zeros(len(specs))
     plain = Preprocessing(channels=specs)
-    for path in dict.fromkeys(paths):
+    read = lru_cache(1)(partial(read_image, naming=naming))
+    for path, plane in dict.fromkeys(zip(paths, planes or [()] * len(paths), strict=True)):
         try:
-            image = read_image(path, naming=naming)
+            image = read(path).plane(dict(plane)) if plane else read(path)
             sources = plain.match(image).sources
             pixels = central(image.to_cyx(), centre).astype(np.float64)
         except InputError:
@@ -243,10 +252,10 @@ def _measured(
             continue
         for channel, source in enumerate(sources):
             if source is not None:
-                plane = pixels[source]
-                counts[channel] += plane.size
-                sums[channel] += plane.sum()
-                squares[channel] += np.square(plane).sum()
+                values = pixels[source]
+                counts[channel] += values.size
+                sums[channel] += values.sum()
+                squares[channel] += np.square(values).sum()
     counts = np.maximum(counts, 1)
     means = sums / counts
     spreads = np.sqrt(np.maximum(squares / counts - means**2, 0))

@@ -120,7 +120,7 @@ class Session:
         """Write down what is trained, once, before anything is."""
         train = self._dataset.train
         crop = settled_crop(train, self._config)
-        config, preprocessing = resolve(train.paths, self._config, train.naming, crop)
+        config, preprocessing = resolve(train.paths, self._config, train.naming, crop, train.planes)
         if config != self._config:
             self._config = config
             self._spec = self._spec.model_copy(update={"config": config})
