@@ -43,6 +43,8 @@ _ACTIONS: Mapping[str, Action] = {action: action for action in get_args(Action)}
 #: "path[t=3,object=12]"; see `napari_cellclf.core.collection.Row.id`.
 _ROW_ID = re.compile(r"(?P<source>.+)\[(?P<place>[a-z]+=\d+(?:,[a-z]+=\d+)*)\]", re.DOTALL)
 
+#: Bytes of some 500 labels.
+_SHORT = 32 * 1024
 _NUMBER = re.compile(r"\d+(\.0*)?")
 #: Bytes that are not UTF-8, as Python holds them.
 _UNDECODED = re.compile("[\udc80-\udcff]")
@@ -95,6 +97,10 @@ class LabelFile:
     def n_waiting(self) -> int:
         """How many changes are not in the file yet."""
         return len(self._waiting)
+
+    def tell_problems(self, on_problem: Callable[[str], None]) -> None:
+        """Tell somebody else of problems, as where the file was opened in a thread."""
+        self._on_problem = on_problem
 
     def save(self) -> bool:
         """Try once more to write what could not be written; whether all is in the file now."""
@@ -199,6 +205,15 @@ class LabelFile:
         if problem != self.problem:
             self.problem = problem
             self._on_problem(problem)
+
+
+def is_short(path: str | os.PathLike[str]) -> bool:
+    """Whether the labels of a file are read within a moment."""
+    try:
+        return Path(path).stat().st_size < _SHORT
+    except OSError:
+        # What is wrong with it is told at once.
+        return True
 
 
 def read_labels(path: str | os.PathLike[str]) -> LabelBook:

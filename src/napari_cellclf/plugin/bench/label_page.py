@@ -25,12 +25,13 @@ from napari_cellclf.core.agreement import Agreement
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Change, LabelBook
 from napari_cellclf.errors import CellclfError
-from napari_cellclf.io.label_file import read_labels, write_label_table
+from napari_cellclf.io.label_file import is_short, read_labels, write_label_table
 from napari_cellclf.plugin.bench.class_bar import ClassBar
 from napari_cellclf.plugin.bench.numbered_labels import NumberedLabels
 from napari_cellclf.plugin.gallery.gallery import Gallery
 from napari_cellclf.plugin.gallery.gallery_model import NONE, GalleryFilter
 from napari_cellclf.plugin.gallery.keys import KeyAction, Keys
+from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.controls import MessageLine, small_label
 from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.path_field import ask_for_path
@@ -111,6 +112,9 @@ class LabelPage(QWidget):
         self._patience.setSingleShot(True)
         self._patience.setInterval(_PATIENCE_MS)
         self._patience.timeout.connect(self._go_on)
+        self._comparing = LatestTask(self)
+        self._comparing.done.connect(self._compare)
+        self._comparing.failed.connect(self._on_not_compared)
         self._more = QToolButton()
         self._undo, self._redo = QToolButton(), QToolButton()
         self._lay_out()
@@ -245,12 +249,26 @@ class LabelPage(QWidget):
             self.show_wanted.emit(current)
 
     def compare_with(self, path: str | os.PathLike[str]) -> bool:
-        """Compare the labels with those of another file, and show where they differ."""
+        """Compare the labels with those of another file, and show where they differ.
+
+        Returns whether the file can be read, as far as that is known at once.
+        """
+        self._comparing.stop()
+        if not is_short(path):
+            self._say("Reading the other labels…")
+            self._comparing.start(lambda ticket: read_labels(path))
+            return True
         try:
-            theirs = read_labels(path)
+            self._compare(read_labels(path))
         except CellclfError as error:
-            self.message.say(explain(error), wrong=True)
+            self._on_not_compared(explain(error))
             return False
+        return True
+
+    def _on_not_compared(self, sentence: str) -> None:
+        self.message.say(sentence, wrong=True)
+
+    def _compare(self, theirs: LabelBook) -> None:
         self.agreement = self.labels.compared(theirs.labels)
         rows = self.gallery.rows
         rows.others = {
@@ -266,7 +284,6 @@ class LabelPage(QWidget):
         self.gallery.refresh()
         self._go_to_first()
         self._say(self.agreement.sentence())
-        return True
 
     def write_table(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as they stand as a table for training, with all that is known."""
@@ -278,6 +295,7 @@ class LabelPage(QWidget):
     def shut_down(self) -> None:
         """Stop drawing and listening."""
         self._patience.stop()
+        self._comparing.stop()
         self._learner = None
         self._end_listening()
         self.gallery.shut_down()

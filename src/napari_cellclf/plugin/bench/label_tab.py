@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from qtpy.QtWidgets import QProgressBar, QPushButton, QStackedWidget, QVBoxLayou
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Change, LabelBook
 from napari_cellclf.errors import CellclfError
-from napari_cellclf.io.label_file import LabelFile
+from napari_cellclf.io.label_file import LabelFile, is_short
 from napari_cellclf.plugin.bench.label_page import LabelPage
+from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.controls import Footer, MessageLine, WrappedLabel
 from napari_cellclf.plugin.shared.messages import explain
 
@@ -34,14 +36,18 @@ class LabelTab(QWidget):
         super().__init__(parent)
         self.page: LabelPage | None = None
         self._file: LabelFile | None = None
+        self._opening: _Opening | None = None
+        self._reading = LatestTask(self)
+        self._reading.done.connect(self._on_read)
+        self._reading.failed.connect(self._on_not_read)
         self._kept = ""
         self._refused = False
         self._end_listening: Callable[[], None] = lambda: None
-        empty = WrappedLabel()
-        empty.setText(_FIRST)
-        empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._empty = WrappedLabel()
+        self._empty.setText(_FIRST)
+        self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._pages = QStackedWidget()
-        self._pages.addWidget(empty)
+        self._pages.addWidget(self._empty)
         self.message = MessageLine()
         self.train = QPushButton("Train properly…")
         self.train.setToolTip("Writes the labels as a table, and opens it on the tab Train.")
@@ -65,16 +71,25 @@ class LabelTab(QWidget):
         self._close_page()
         if collection is None:
             return
-        book = LabelBook(who)
-        masks = {row.id: row.mask for row in collection.rows if row.mask is not None}
-        try:
-            labels.parent.mkdir(parents=True, exist_ok=True)
-            self._file = LabelFile(labels, book, mask_of=masks.get, on_problem=self._on_problem)
-        except (CellclfError, OSError) as error:
-            self.message.say(explain(error), wrong=True)
-            self.footer.setVisible(True)
+        opening = self._opening = _Opening(collection, labels, who, self._opening)
+        if opening.is_quick:
+            try:
+                self._on_read(opening())
+            except (CellclfError, OSError) as error:
+                self._on_not_read(explain(error))
+        else:
+            self._empty.setText(f"Reading the labels in {labels}…")
+            self._reading.start(opening.read)
+
+    def _on_read(self, opening: _Opening) -> None:
+        """Show the page of what was read, and write to the file from now on."""
+        self._empty.setText(_FIRST)
+        file, book, labels = opening.take(), opening.book, opening.path
+        if file is None:
             return
-        self.page = LabelPage(collection, book)
+        self._file = file
+        file.tell_problems(self._on_problem)
+        self.page = LabelPage(opening.collection, book)
         self.page.show_wanted.connect(self.show_wanted)
         self._pages.addWidget(self.page)
         self._pages.setCurrentWidget(self.page)
@@ -89,8 +104,13 @@ class LabelTab(QWidget):
         self._refused = False
         self._end_listening = book.listen(self._on_changes)
         # Of a file that cannot be written, told before there was a page to say it.
-        self._on_problem(self._file.problem)
+        self._on_problem(file.problem)
         self.page_changed.emit(self.page)
+
+    def _on_not_read(self, sentence: str) -> None:
+        self._empty.setText(_FIRST)
+        self.message.say(sentence, wrong=True)
+        self.footer.setVisible(True)
 
     def refuse(self, sentence: str) -> None:
         """Say what is to be done before a button can do its work; said until that may be done."""
@@ -111,6 +131,12 @@ class LabelTab(QWidget):
         self._close_page()
 
     def _close_page(self) -> None:
+        self._reading.stop()
+        self._empty.setText(_FIRST)
+        if self._opening is not None:
+            self._opening.abandon()
+            if self._opening.has_ended:
+                self._opening = None
         self.footer.setVisible(False)
         self._pages.setCurrentIndex(0)
         self._end_listening()
@@ -152,3 +178,68 @@ class LabelTab(QWidget):
             self.message.say(explain(error), wrong=True)
             return
         self.train_wanted.emit(str(table))
+
+
+class _Opening:
+    """Opens the file of labels, in a thread if it is long; nobody may want it by then."""
+
+    def __init__(
+        self, collection: Collection, path: Path, who: str, before: _Opening | None
+    ) -> None:
+        self.collection, self.path = collection, path
+        self.book = LabelBook(who)
+        self._before = before
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._file: LabelFile | None = None
+        self._abandoned = False
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether opening it takes less than a moment."""
+        return is_short(self.path) and (self._before is None or self._before.has_ended)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it waits for nothing any more."""
+        return self._ended.is_set()
+
+    def __call__(self) -> _Opening:
+        # The one before may be of the same file, which two must not have open at a time.
+        before, self._before = self._before, None
+        if before is not None:
+            before._ended.wait()
+        try:
+            if not self._abandoned:
+                self._open()
+        finally:
+            self._ended.set()
+        return self
+
+    def read(self, ticket: Ticket) -> _Opening:
+        """Open it, in a thread."""
+        return self()
+
+    def take(self) -> LabelFile | None:
+        """Return the file to whoever closes it; None if nobody wants it any more."""
+        with self._lock:
+            file, self._file = self._file, None
+            return file
+
+    def abandon(self) -> None:
+        """Let go of the file, also if it is still being opened."""
+        with self._lock:
+            self._abandoned = True
+        file = self.take()
+        if file is not None:
+            file.close()
+
+    def _open(self) -> None:
+        masks = {row.id: row.mask for row in self.collection.rows if row.mask is not None}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = LabelFile(self.path, self.book, mask_of=masks.get)
+        with self._lock:
+            if not self._abandoned:
+                self._file = file
+                return
+        file.close()

@@ -33,6 +33,7 @@ from napari_cellclf.plugin.shared.messages import explain
 if TYPE_CHECKING:
     import napari
 
+    from napari_cellclf.plugin.bench.label_page import LabelPage
     from napari_cellclf.plugin.classify.widget import ClassifyWidget
     from napari_cellclf.plugin.train.widget import TrainWidget
 
@@ -77,6 +78,7 @@ class BenchWidget(DockedWidget):
         self.label.train_wanted.connect(self.train_on)
         self.learning.model_saved.connect(self._on_model_saved)
         self.label.show_wanted.connect(self.show_row)
+        self.label.page_changed.connect(self._on_page)
         self.keys = QToolButton()
         self.keys.setText("?")
         self.keys.setToolTip("Which keys label, accept, skip and undo; change them here.")
@@ -187,13 +189,19 @@ class BenchWidget(DockedWidget):
             self.results.show()
 
     def _on_opened(self, collection: Collection | None) -> None:
+        self._collection = collection
         self.label.show_collection(
             collection, self.images.labels_file(), self.images.who.text().strip()
         )
-        page = self.label.page
-        if page is not None:
-            page.keys.change(preferred_keys())
-        self._collection = collection
+        if self._results is not None and self.label.page is None:
+            self._offer_rows(self._results)
+
+    def _on_page(self, page: LabelPage | None) -> None:
+        """Take up the labels of a page, which may come a moment after its images."""
+        if page is None:
+            return
+        page.keys.change(preferred_keys())
+        page.book.who = self.images.who.text().strip()
         if self._results is not None:
             self._offer_rows(self._results)
 
