@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
@@ -109,6 +110,8 @@ class Job:
 def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summary]:
     """Do a job, telling of it as it goes."""
     yield Status(LOADING)
+    compiling = threading.Thread(target=_compile_colours, args=(job.objects,))
+    compiling.start()
     classifier = job.model.get(job.request.model, job.stop.is_set)
     yield Status("Listing the images…")
     notes: list[str] = []
@@ -129,8 +132,17 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
             failed += bool(row.error)
             done += not row.error
             yield row
+    # The layer is coloured at the end, in the window's thread.
+    compiling.join()
     # predict_sources ends early and without a word when it is asked to stop.
     return Summary(done, failed, total, job.stop.is_set(), classifier.device, tuple(notes))
+
+
+def _compile_colours(objects: ObjectsSource | None) -> None:
+    if objects is not None and objects.choice.kind == "labels":
+        from napari_cellclf.plugin.classify.labels_layer import compile_colours
+
+        compile_colours(np.dtype(objects.data.dtype))
 
 
 def image_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,10 +195,13 @@ class ObjectsLayer:
         from napari.utils.colormaps import DirectLabelColormap
 
         assert self._found is not None
+        colours = colours_by_label(self._found, self._position)
         colormap = DirectLabelColormap(
-            color_dict=colours_by_label(self._found, self._position),
+            color_dict={None: colours[None]},
             background_value=self.layer.colormap.background_value,
         )
+        # napari would check each of thousands of colours.
+        colormap.color_dict.update(colours)
         colormap.selection = self.layer.selected_label
         colormap.use_selection = self.layer.show_selected_label
         self._set("colormap", colormap)
@@ -282,6 +286,19 @@ class ObjectsLayer:
         active = self._viewer.layers.selection.active
         mode = "pan_zoom" if active is None else str(active.mode)
         return bool(self.layer.visible) and mode in _LOOKING
+
+
+@cache
+def compile_colours(dtype: np.dtype[Any]) -> None:
+    """Let napari compile what colours labels, which takes it seconds once; in a thread.
+
+    It does so with numba for each type of numbers, and in the window's thread if not before.
+    """
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colours: dict[int | None, Any] = {None: np.array(NO_PREDICTION), 1: np.ones(4)}
+    colormap = DirectLabelColormap(color_dict=colours)
+    colormap.map(np.ones((4, 4), dtype))
 
 
 def _of_length(value: Any, count: int, mode: str | None) -> Any:
