@@ -88,7 +88,7 @@ class ResultsView(QWidget):
     def grow(self, results: Results) -> None:
         """Show the predictions that have come, soon: there may be thousands in a second."""
         self._growing = results
-        self._save.setEnabled(bool(results.records))
+        self._save.setEnabled(any(not row.error for row in results.rows))
         if not self._soon.isActive():
             self._soon.start()
 

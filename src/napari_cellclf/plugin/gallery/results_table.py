@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt, Signal
-from qtpy.QtGui import QColor, QResizeEvent
+from qtpy.QtGui import QColor, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_cellclf.core.class_colours import class_colours
@@ -238,6 +238,15 @@ class ResultsTable(QTableView):
     def reset_sorting(self) -> None:
         """Go back to the order of the images."""
         self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
+
+    def sizeHintForColumn(self, column: int) -> int:
+        """Return how wide the rows on the screen are; Qt would measure all of a hidden table."""
+        return super().sizeHintForColumn(column) if self.isVisible() else 0
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Make columns as wide as what is seen now."""
+        super().showEvent(event)
+        self.fit_columns()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Keep the chosen row in view."""
