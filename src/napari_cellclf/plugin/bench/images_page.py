@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cellclf.core.class_colours import class_colours
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.core.progress import Progress
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 FILES, LAYERS = 0, 1
 IMAGES, OBJECTS = 0, 1
 _PAUSE_MS = 350
+_MANY = 64
 _NOTHING = "Choose a folder of images, a CSV table with a column path, or open layers."
 _NO_LAYERS = "No image layer is open; open one in napari, or choose files."
 _NO_OBJECTS = "Open a Labels layer of the image's objects, or a Points layer of their centres."
@@ -393,6 +395,8 @@ class ImagesPage(QWidget):
 
 
 def _open(question: Question, ticket: Ticket) -> tuple[Collection, tuple[str, ...]]:
+    # Mixed here rather than in the window's thread, should there be many classes.
+    class_colours(_MANY)
     return open_question(question, ticket.on_progress, ticket.should_stop)
 
 
