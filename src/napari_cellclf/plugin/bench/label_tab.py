@@ -51,8 +51,10 @@ class LabelTab(QWidget):
         self.message = MessageLine()
         self.train = QPushButton("Train properly…")
         self.train.setToolTip("Writes the labels as a table, and opens it on the tab Train.")
-        self.use = QPushButton("Use as it is")
-        self.use.setToolTip("Saves what was learnt from the labels as a model, at once.")
+        self.use = QPushButton("Save as a model")
+        self.use.setToolTip(
+            "Saves what was learnt from the labels so far, within half a minute, among your models."
+        )
         self.pause = QPushButton("Pause")
         for button in (self.train, self.use, self.pause):
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)

@@ -430,5 +430,5 @@ def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_le
     return (
         f"About {100 * found.accuracy:.0f} % of new images would be predicted right (95 % interval "
         f"{low} to {high} %): of {found.n_images} labelled images drawn at random, each predicted "
-        f"{without}. Label more, or save a model with Use as it is."
+        f"{without}. Label more, or press Save as a model."
     )
