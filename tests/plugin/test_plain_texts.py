@@ -16,6 +16,7 @@ from napari_cellclf.plugin.shared.controls import (
     MessageLine,
     Section,
     plain_hint,
+    shortened,
     show_page,
     small_label,
 )
@@ -142,3 +143,9 @@ def test_notes_of_a_run_are_said_in_plain_words() -> None:
     note = "the features of the backbone are computed by openvino 2026.4.1, CPU, bfloat16"
     assert in_plain_words(note) == "the features of the backbone are computed by CPU (OpenVINO)"
     assert in_plain_words("an image, and, bfloat16") == "an image, and, bfloat16"
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shortened("prophase", 12) == "prophase"
+    assert shortened("early prophase, left", 12) == "early … left"
+    assert len(shortened("x" * 300)) == 24

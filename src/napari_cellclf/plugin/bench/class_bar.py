@@ -247,7 +247,7 @@ class _ClassButton(QPushButton):
         count = f"  {self._count:,}"
         metrics = self.fontMetrics()
         room = self.width() - _SWATCH - 12 - metrics.horizontalAdvance(key + count)
-        name = metrics.elidedText(self.name, Qt.TextElideMode.ElideRight, max(room, 20))
+        name = metrics.elidedText(self.name, Qt.TextElideMode.ElideMiddle, max(room, 20))
         self.setText(f"{key}{name}{count}".replace("&", "&&"))
         press = f"Key {self._number + 1}, click or drop" if key else "Click or drop"
         self.setToolTip(plain_hint(f"{self.name}: {self._count:,} labels. {press} to label."))

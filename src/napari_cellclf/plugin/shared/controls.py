@@ -289,8 +289,9 @@ def plain_hint(text: str) -> str:
 
 
 def shortened(name: str, most: int = 24) -> str:
-    """Cut a name that would make a button or a row too wide."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    """Leave out the middle of a name that would make a button or a row too wide."""
+    end = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def small_label() -> WrappedLabel:
