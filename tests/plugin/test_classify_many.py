@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLineEdit
 
 from napari_cellclf.core.collection import Collection, Row
 from napari_cellclf.core.image import Image
@@ -125,3 +128,59 @@ def test_rows_of_the_bench_are_classified(open_widget: OpenWidget, qtbot: Any) -
     widget.show_collection(None)
     assert not widget.form.tabs.isTabVisible(ROWS_TAB)
     assert not page.isVisibleTo(widget)
+
+
+def test_objects_of_a_folder_with_masks_elsewhere(
+    open_widget: OpenWidget, qtbot: Any, tmp_path: Path, run_python: Callable[..., str]
+) -> None:
+    from tifffile import imwrite
+
+    rng = np.random.default_rng(4)
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for name in ("a", "b"):
+        mask = np.zeros((96, 96), np.uint16)
+        for number in range(9):
+            y, x = divmod(number, 3)
+            mask[32 * y + 4 : 32 * y + 20, 32 * x + 4 : 32 * x + 24] = number + 1
+        imwrite(images / f"{name}.tif", rng.integers(0, 255, (96, 96), np.uint8))
+        imwrite(masks / f"{name}_cp_masks.tif", mask)
+    _, widget = open_widget("grey")
+    form = widget.form
+    form.tabs.setCurrentIndex(FOLDER_TAB)
+    line = form.folder.findChild(QLineEdit)
+    qtbot.mouseClick(line, LEFT)
+    qtbot.keyClicks(line, str(images))
+    assert not form.masks.isVisibleTo(widget)
+    assert form.model.choose("objects")
+    assert form.masks.isVisibleTo(widget)
+    assert form.minimumSizeHint().width() <= 360
+    line = form.masks.findChild(QLineEdit)
+    qtbot.mouseClick(line, LEFT)
+    qtbot.keyClicks(line, str(masks) + "x")
+    assert "choose masks that exist" in form.message.text()
+    qtbot.keyClick(line, Qt.Key.Key_Backspace)
+    finish(qtbot, widget)
+    assert form.page.summary.text() == "18 objects predicted."
+    command = shlex.split(form.command.text())
+    assert command[command.index("--objects") + 1] == str(masks)
+    command[command.index("--out") + 1] = str(tmp_path / "predictions.csv")
+    run_python(
+        "import sys; from napari_cellclf.cli import main; sys.exit(main(sys.argv[1:]))",
+        *command[1:],
+    )
+    assert widget.save_csv(widget._shown, str(tmp_path / "widget.csv"))
+    tables = []
+    for name in ("predictions.csv", "widget.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    assert len(tables[0]) == 18
+    for theirs, ours in zip(*tables, strict=True):
+        shared = ("image", "label", "confidence", "p_dividing", "p_resting", "object", "y", "x")
+        assert [theirs[name] for name in shared] == [ours[name] for name in shared]
+    # Without masks the folder has no objects, as the command line says.
+    form.masks.set_path("")
+    qtbot.mouseClick(form.classify, LEFT)
+    qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
+    assert "there is no mask beside" in form.message.text()

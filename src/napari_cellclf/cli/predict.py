@@ -353,7 +353,7 @@ def with_objects(
     note: Callable[[str], None],
 ) -> list[ImageSource]:
     """Find the objects of the images, if the model is one for objects."""
-    from napari_cellclf.io.masks import find_objects
+    from napari_cellclf.io.masks import find_objects, refuse_objects
 
     masks: str | None = args.objects
     if spec.input.preprocessing.object_crop is not None:
@@ -365,13 +365,12 @@ def with_objects(
             if masks is not None:
                 raise
             raise NoImagesError(f"this model classifies objects, but {error} (--objects)") from None
-    several = [one.id for one in sources if one.objects is not None and one.objects.names_several]
-    if masks is not None or several:
-        which = "--objects names masks" if masks else f"a table names objects of {several[0]}"
+    if masks is not None:
         raise InputError(
-            f"{which}, but {spec.name} classifies whole images; use a model that was trained on "
-            "objects, or name each image once"
+            f"--objects names masks, but {spec.name} classifies whole images; use a model that was "
+            "trained on objects"
         )
+    refuse_objects(sources, spec.name)
     return sources
 
 

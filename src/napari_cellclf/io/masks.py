@@ -319,6 +319,16 @@ def find_objects(
     return found
 
 
+def refuse_objects(sources: Sequence[ImageSource], model: str) -> None:
+    """Raise InputError if a table names objects, for a model of whole images."""
+    several = [one.id for one in sources if one.objects is not None and one.objects.names_several]
+    if several:
+        raise InputError(
+            f"a table names objects of {several[0]}, but {model} classifies whole images; use a "
+            "model that was trained on objects, or name each image once"
+        )
+
+
 def _without_masks(
     sources: Sequence[ImageSource], masks: str | os.PathLike[str] | None, inputs: Sequence[Path]
 ) -> Sequence[ImageSource]:

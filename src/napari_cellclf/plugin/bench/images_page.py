@@ -43,7 +43,7 @@ from napari_cellclf.plugin.shared.controls import (
 )
 from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.naming_field import NamingField
-from napari_cellclf.plugin.shared.path_field import PathField
+from napari_cellclf.plugin.shared.path_field import PathField, masks_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,13 +87,7 @@ class ImagesPage(QWidget):
             "Whether a whole image (or plane of a stack) is looked at, or each object in it."
         )
         self.rows.addItems(["an image, or a plane of a stack", "an object (a cell, a nucleus…)"])
-        self.masks = PathField(
-            "masks beside the images, or a folder of masks", "Choose masks", file="Mask"
-        )
-        self.masks.setToolTip(
-            "Masks are named like their images, with _masks, _cp_masks or _labels at the end, or "
-            "lie in a folder of their own."
-        )
+        self.masks = masks_field()
         self.objects = wide_combo("The layer whose objects are looked at one by one.")
         self.group = wide_combo(
             "Rows that belong together, such as those of one plate or embryo. How good the "

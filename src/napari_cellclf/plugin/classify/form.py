@@ -37,7 +37,7 @@ from napari_cellclf.plugin.shared.controls import (
     wide_combo,
 )
 from napari_cellclf.plugin.shared.naming_field import NamingField
-from napari_cellclf.plugin.shared.path_field import PathField
+from napari_cellclf.plugin.shared.path_field import PathField, masks_field
 
 LAYERS_TAB, FOLDER_TAB, ROWS_TAB = range(3)
 
@@ -59,6 +59,7 @@ class ClassifyForm(QWidget):
             "folder, or CSV table with a path column", "Choose images", file="CSV table"
         )
         self.naming = NamingField()
+        self.masks = masks_field()
         self.tabs = QTabWidget()
         self.message = MessageLine()
         self.classify = QPushButton("Classify")
@@ -82,6 +83,10 @@ class ClassifyForm(QWidget):
     def show_objects(self, visible: bool) -> None:
         """Show or hide the choice of objects."""
         self._layers_form.setRowVisible(self.objects, visible)
+
+    def show_masks(self, visible: bool) -> None:
+        """Show or hide the question where the masks of a folder's images are."""
+        self._folder_form.setRowVisible(self.masks, visible)
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -113,10 +118,12 @@ class ClassifyForm(QWidget):
         self._layers_form.addRow("Channel axis", self.axis)
         self._layers_form.addRow("Objects", self.objects)
         self._layers_form.addRow(self.channels)
-        folder_form = QFormLayout(folder)
-        folder_form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        folder_form.addRow("Folder", self.folder)
-        folder_form.addRow("File names", self.naming)
+        self._folder_form = QFormLayout(folder)
+        self._folder_form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._folder_form.addRow("Folder", self.folder)
+        self._folder_form.addRow("Masks", self.masks)
+        self._folder_form.addRow("File names", self.naming)
+        self.show_masks(False)
         self.tabs.addTab(layers, "Open image")
         self.tabs.addTab(folder, "Folder")
         QVBoxLayout(rows).addWidget(self.rows)

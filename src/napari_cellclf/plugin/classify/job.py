@@ -163,18 +163,18 @@ def image_results(
 
 def _sources(job: Job, recorded: str | None, on_note: OnNote) -> Sequence[ImageSource]:
     if job.request.folder is not None:
+        from napari_cellclf.io.masks import find_objects, refuse_objects
         from napari_cellclf.io.named_images import fitting_naming
         from napari_cellclf.io.sources import collect_sources
 
-        folder, naming = job.request.folder, job.request.naming
+        folder, naming, model = job.request.folder, job.request.naming, job.request.model
         if naming is None:
             naming = fitting_naming(recorded, [Path(folder)])
         sources = collect_sources([folder], naming, on_note=on_note)
-        if job.request.model.object_crop is None:
+        if model.object_crop is None:
+            refuse_objects(sources, model.title)
             return sources
-        from napari_cellclf.io.masks import find_objects
-
-        return find_objects(sources, None, inputs=[folder], on_note=on_note)
+        return find_objects(sources, job.request.masks, inputs=[folder], on_note=on_note)
     if job.request.collection is not None:
         return collection_sources(job.request.collection)
     from napari_cellclf.plugin.classify.pixels import plane_sources

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import LabelBook
+from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.classify.results import Results, predictions_of
 from napari_cellclf.plugin.classify.results_view import ResultsView
 from napari_cellclf.plugin.gallery.results_page import ResultsPage
@@ -49,8 +50,7 @@ class PageLink(QObject):
         elif wanted.collection is not None:
             self._fill(wanted, wanted.collection)
         elif wanted.request.folder is not None:
-            work = partial(_open, wanted.request.folder, wanted.request.naming)
-            self._task.start(work)
+            self._task.start(partial(_open, wanted.request))
 
     def close(self) -> None:
         """Stop working."""
@@ -83,7 +83,13 @@ class PageLink(QObject):
         self._view.setVisible(not page)
 
 
-def _open(folder: str, naming: str | None, ticket: Ticket) -> Collection:
+def _open(request: ClassifyRequest, ticket: Ticket) -> Collection:
     from napari_cellclf.io.collections import open_collection
 
-    return open_collection([folder], naming, should_stop=ticket.should_stop)
+    return open_collection(
+        [str(request.folder)],
+        request.naming,
+        objects=request.model.object_crop is not None,
+        masks=request.masks,
+        should_stop=ticket.should_stop,
+    )

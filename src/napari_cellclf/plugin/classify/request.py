@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
 from napari_cellclf.core.collection import Collection
@@ -78,6 +79,9 @@ class ClassifyRequest:
     command: str = ""
     #: How the files in the folder are named; None for any installed scheme.
     naming: str | None = None
+    #: A folder of masks for the images in the folder, or the mask of the only one; None where they
+    #: lie beside their images, or a table names them.
+    masks: str | None = None
     #: What the predictions belong to: they are shown while the form asks exactly this.
     question: Hashable = None
     #: The layer whose objects to classify, for a model of objects.
@@ -108,10 +112,20 @@ def layers_question(
     return model, image.keys, image.axes, fed, None if objects is None else objects.key
 
 
-def folder_question(model: ModelChoice | None, folder: str, naming: str | None) -> Hashable:
+def folder_question(
+    model: ModelChoice | None, folder: str, naming: str | None, masks: str = ""
+) -> Hashable:
     """Identify what the form asks about a folder; None while it asks nothing."""
     place = folder.strip()
-    return (model, str(expanded(place)), naming) if model is not None and place else None
+    if model is None or not place:
+        return None
+    return model, str(expanded(place)), naming, _masks_of(model, masks)
+
+
+def _masks_of(model: ModelChoice, masks: str) -> str | None:
+    """Return where the masks of a folder's images are; None for beside them, or for no objects."""
+    wanted = masks.strip() if model.object_crop is not None else ""
+    return str(expanded(wanted)) if wanted else None
 
 
 def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:
@@ -223,9 +237,12 @@ def plan_collection(
 
 
 def plan_folder(
-    model: ModelChoice | None, folder: str, naming: str | None = None
+    model: ModelChoice | None, folder: str, naming: str | None = None, masks: str = ""
 ) -> ClassifyRequest | Refusal:
-    """Decide what a click on *Classify* will do with a folder."""
+    """Decide what a click on *Classify* will do with a folder.
+
+    `masks`: where its masks are, heeded for models of objects only; empty for beside the images.
+    """
     if model is None:
         return Refusal("No model is chosen; choose one above.")
     if not folder.strip():
@@ -233,6 +250,9 @@ def plan_folder(
     path = expanded(folder.strip())
     if not path.exists():
         return Refusal(f"There is nothing at {path}; choose a folder that exists.")
+    place = _masks_of(model, masks)
+    if place is not None and not Path(place).exists():
+        return Refusal(f"There is nothing at {place}; choose masks that exist, or leave it empty.")
     try:
         chosen = naming_text(naming)
     except NameParseError as error:
@@ -241,8 +261,9 @@ def plan_folder(
         model,
         folder=str(path),
         naming=chosen,
-        command=command_line(model, str(path), naming=chosen),
-        question=folder_question(model, folder, naming),
+        masks=place,
+        command=command_line(model, str(path), naming=chosen, objects=place),
+        question=folder_question(model, folder, naming, masks),
     )
 
 

@@ -183,6 +183,7 @@ class ClassifyWidget(DockedWidget):
         form.tabs.currentChanged.connect(self._on_form)
         form.folder.changed.connect(self._on_folder)
         form.naming.changed.connect(self._on_form)
+        form.masks.changed.connect(self._on_form)
         form.classify.clicked.connect(self.classify)
         form.cancel.clicked.connect(self._on_cancel)
         form.results.row_chosen.connect(self._on_row_chosen)
@@ -207,7 +208,8 @@ class ClassifyWidget(DockedWidget):
     def _plan(self) -> ClassifyRequest | Refusal:
         model = self.form.model.current()
         if self.form.tabs.currentIndex() == FOLDER_TAB:
-            return plan_folder(model, self.form.folder.path(), self.form.naming.naming())
+            form = self.form
+            return plan_folder(model, form.folder.path(), form.naming.naming(), form.masks.path())
         if self.form.tabs.currentIndex() == ROWS_TAB:
             return plan_collection(model, self._collection)
         image = self._image
@@ -217,7 +219,9 @@ class ClassifyWidget(DockedWidget):
         """Identify what the form asks, also where it cannot be done now."""
         model, form = self.form.model.current(), self.form
         if form.tabs.currentIndex() == FOLDER_TAB:
-            return folder_question(model, form.folder.path(), form.naming.naming())
+            return folder_question(
+                model, form.folder.path(), form.naming.naming(), form.masks.path()
+            )
         if form.tabs.currentIndex() == ROWS_TAB:
             return model, self._collection
         objects = self._image.objects()
@@ -257,6 +261,7 @@ class ClassifyWidget(DockedWidget):
         """Say how things stand, unless a job is telling."""
         model = self.form.model.current()
         self.form.model_summary.setText("" if model is None else model.summary)
+        self.form.show_masks(model is not None and model.object_crop is not None)
         self._book.orphan = None
         self._show_prediction()
         self._request = request = self._plan()

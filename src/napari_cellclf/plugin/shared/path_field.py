@@ -116,3 +116,13 @@ class PathField(QWidget):
 
     def _on_change(self) -> None:
         self.changed.emit()
+
+
+def masks_field() -> PathField:
+    """Make a field for where the masks of images are; it may stay empty."""
+    field = PathField("masks beside the images, or a folder of masks", "Choose masks", file="Mask")
+    field.setToolTip(
+        "Masks are named like their images, with _masks, _cp_masks or _labels at the end, or lie "
+        "in a folder of their own."
+    )
+    return field
