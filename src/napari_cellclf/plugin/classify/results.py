@@ -220,7 +220,7 @@ def _plane_name(results: Results, record: dict[str, Any], position: Position | N
     return ", ".join(f"{name} {index}" for name, index in zip(names, position, strict=True))
 
 
-_PLACE = re.compile(r"(.+)\[([a-z]=\d+(?:,[a-z]=\d+)*)\]")
+_PLACE = re.compile(r"(.+)\[((?:[a-z]|object)=\d+(?:,(?:[a-z]|object)=\d+)*)\]")
 
 
 def file_and_plane(identity: str) -> tuple[Path, dict[str, int]]:
@@ -231,12 +231,14 @@ def file_and_plane(identity: str) -> tuple[Path, dict[str, int]]:
     >>> path, plane = file_and_plane("a/movie.tif[t=3,z=1]")
     >>> path.as_posix(), plane
     ('a/movie.tif', {'T': 3, 'Z': 1})
+    >>> file_and_plane("a.tif[object=12]")[1]
+    {}
     """
     match = _PLACE.fullmatch(identity)
     if match is None or Path(identity).exists():
         return Path(identity), {}
     steps = (step.split("=") for step in match[2].split(","))
-    return Path(match[1]), {letter.upper(): int(index) for letter, index in steps}
+    return Path(match[1]), {axis.upper(): int(at) for axis, at in steps if axis != "object"}
 
 
 #: Words for the axes that have one.
