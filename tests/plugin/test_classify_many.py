@@ -179,8 +179,9 @@ def test_objects_of_a_folder_with_masks_elsewhere(
     for theirs, ours in zip(*tables, strict=True):
         shared = ("image", "label", "confidence", "p_dividing", "p_resting", "object", "y", "x")
         assert [theirs[name] for name in shared] == [ours[name] for name in shared]
-    # Without masks the folder has no objects, as the command line says.
-    form.masks.set_path("")
+    # Without masks beside its images, a folder has no objects.
+    qtbot.keyClick(line, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    qtbot.keyClick(line, Qt.Key.Key_Delete)
     qtbot.mouseClick(form.classify, LEFT)
     qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
-    assert "there is no mask beside" in form.message.text()
+    assert "There is no mask beside" in form.message.text()
