@@ -156,7 +156,7 @@ def test_an_image_is_found_again_by_its_id(data, tmp_path):
     path = tmp_path / "odd[t=1].tif"
     tifffile.imwrite(path, np.full((6, 6), 7, np.uint8))
     assert float(read(str(path)).data.mean()) == 7
-    with pytest.raises(InputError, match="has no plane"):
+    with pytest.raises(InputError, match="there is no plane t=4"):
         read(f"{path}[t=4]")
     with pytest.raises((InputError, OSError)):
         read(str(tmp_path / "gone.tif"))
