@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from napari_cellclf.bundles.bundle import ModelBundle
-from napari_cellclf.core.objects import ObjectCrop
+from napari_cellclf.core.objects import ImageObject, ObjectCrop
 from napari_cellclf.errors import DatasetError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.datasets import read_dataset
@@ -20,7 +20,7 @@ from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.cross_validation import create_folds, report_folds
 from napari_cellclf.runs.folder import RunFolder
-from napari_cellclf.runs.resolve import measured_crop, settled_crop
+from napari_cellclf.runs.resolve import crop_around, measured_crop, settled_crop
 
 CONFIG = TrainingConfig(
     parameters={"width": 8, "depth": 2},
@@ -140,14 +140,28 @@ def test_a_crop_is_twice_the_usual_object_or_the_distance_of_centres(
     points = tmp_path / "points.csv"
     rows = [f"0.png,{20 + 40 * (n // 4)},{20 + 40 * (n % 4)},a" for n in range(16)]
     points.write_text("path,y,x,label\n" + "\n".join(rows) + "\n")
-    assert measured_crop(read_dataset(points)) == ObjectCrop(side=120.0)
+    assert measured_crop(read_dataset(points)) == ObjectCrop(side=140.0)
     mask = np.zeros((SIDE, SIDE), np.uint16)
     for n in range(16):
         mask[18 + 40 * (n // 4) : 22 + 40 * (n // 4), 18 + 40 * (n % 4) : 22 + 40 * (n % 4)] = n + 1
     Pillow.fromarray(mask).save(tmp_path / "0_masks.png")
     drawn = data.subset(np.arange(16))
-    assert measured_crop(drawn) == ObjectCrop(side=120.0)
+    assert measured_crop(drawn) == ObjectCrop(side=140.0)
     assert settled_crop(data, CONFIG.changed(object_crop={"side": 9})) == ObjectCrop(side=9)
+
+
+def _square(number: int, side: int) -> ImageObject:
+    """Return an object of one side, 40 pixels from the one before."""
+    centre = (50.0, 40.0 * number)
+    return ImageObject(number, centre, (0, 0, side, side))
+
+
+def test_discs_that_overlap_were_drawn_too() -> None:
+    # A third is cut by a neighbour or the border; of a segmentation, the largest is one alone.
+    discs = [_square(n, 14 if n % 3 == 0 else 17 + n % 2) for n in range(60)]
+    assert crop_around([discs]) == ObjectCrop(side=140.0)
+    segmented = [_square(n, 16 + n % 3) for n in range(60)]
+    assert crop_around([[*segmented, _square(60, 30)]]) == ObjectCrop(side=34.0)
 
 
 def test_a_rule_that_cannot_be_with_others_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
 
 #: Images on which the size of objects is measured.
 _MEASURED_IMAGES = 20
-#: More boxes of one size than this fraction were drawn, and say nothing of an object's own.
-_DRAWN_ALIKE = 0.6
+#: Boxes were drawn alike, and say nothing of an object's own size, where the usual one is so near
+#: to the largest, in pixels. Discs that overlap or are cut by the border are smaller.
+_DRAWN_ALIKE = 1
 #: Sides of crops in pixels: where nothing is known, the smallest, and the largest.
 _USUAL_SIDE, _LEAST_SIDE, _MOST_SIDE = 64, 32, 512
 
@@ -128,7 +128,7 @@ def crop_around(planes: Iterable[Sequence[ImageObject]]) -> ObjectCrop:
     """Say how much is cut out around objects like those of some planes.
 
     Twice the usual larger side of an object's box. Of centres alone, and of discs of one size that
-    were drawn around centres, three times the usual distance to the next one.
+    were drawn around centres, three and a half times the usual distance to the next one.
     """
     boxes: list[tuple[int, int]] = []
     distances: list[float] = []
@@ -140,13 +140,14 @@ def crop_around(planes: Iterable[Sequence[ImageObject]]) -> ObjectCrop:
     if boxes and not _drawn(boxes):
         side = 2 * float(np.median([max(box) for box in boxes]))
     elif distances:
-        side = 3 * float(np.median(distances))
+        side = 3.5 * float(np.median(distances))
     return ObjectCrop(side=float(np.clip(2 * round(side / 2), _LEAST_SIDE, _MOST_SIDE)))
 
 
 def _drawn(boxes: Sequence[tuple[int, int]]) -> bool:
-    """Whether boxes are of one size, as no segmentation gives them."""
-    return Counter(boxes).most_common(1)[0][1] > _DRAWN_ALIKE * len(boxes)
+    """Whether most boxes are as large as any, as no segmentation gives them."""
+    sides = [max(box) for box in boxes]
+    return float(np.median(sides)) >= max(sides) - _DRAWN_ALIKE
 
 
 def _distances(centres: NDArray[np.float64]) -> list[float]:
