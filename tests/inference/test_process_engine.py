@@ -36,11 +36,13 @@ def test_messages_come_back_as_they_were():
     stream = io.BytesIO()
     array = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
     send(stream, {"device": "cpu:0"})
-    send(stream, {}, array)
+    send(stream, {}, array, np.zeros((0, 3), np.float32), array[0])
     stream.seek(0)
     first, second = receive(stream), receive(stream)
-    assert first[0] == {"device": "cpu:0"}
-    np.testing.assert_array_equal(second[1], array)
+    assert first == ({"device": "cpu:0"}, [])
+    assert [one.shape for one in second[1]] == [(1, 2, 3, 4), (0, 3), (2, 3, 4)]
+    np.testing.assert_array_equal(second[1][0], array)
+    np.testing.assert_array_equal(second[1][2], array[0])
     assert receive(stream) is None
 
 

@@ -22,7 +22,13 @@ from onnx.helper import make_tensor, make_tensor_type_proto
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from napari_cellclf.bundles.allowed_layers import words
-from napari_cellclf.bundles.schema import MAX_ALL_NUMBERS, MAX_NUMBERS, MAX_OPERATIONS, OPEN_SIDE
+from napari_cellclf.bundles.schema import (
+    EXTRAS,
+    MAX_ALL_NUMBERS,
+    MAX_NUMBERS,
+    MAX_OPERATIONS,
+    OPEN_SIDE,
+)
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
 Side = int | None
@@ -89,6 +95,8 @@ _REFUSED = {
     "strings": "texts instead of numbers",
     "training_info": "training steps",
 }
+#: Axes of the outputs after the first, by their names.
+_RANKS = {"features": 2, "feature_map": 4}
 _MAX_TEXT = 1 << 10
 _MAX_LIST = 1 << 10
 
@@ -120,6 +128,8 @@ def check_onnx(
     n_classes: int | None = None,
 ) -> None:
     """Check an ONNX file statically.
+
+    Its first output are probabilities; after it may come `EXTRAS`, under these names.
 
     Parameters
     ----------
@@ -196,6 +206,8 @@ class _Check:
         for node in graph.node:
             self.node(node)
         self.result(graph.output[0], n_classes)
+        for port in graph.output[1:]:
+            self.extra(port)
 
     def fields(self, parsed: onnx.ModelProto) -> None:
         """Let nothing pass that is not known here: an engine may know what to do with it."""
@@ -280,9 +292,15 @@ class _Check:
     def ports(self, graph: onnx.GraphProto, inputs: Sequence[Side] | None) -> onnx.ValueInfoProto:
         """Check what goes in and comes out; return the input."""
         fed: list[onnx.ValueInfoProto] = [one for one in graph.input if one.name not in self.known]
-        if len(fed) != 1 or len(graph.output) != 1:
+        if len(fed) != 1 or not graph.output:
             self.refuse(f"has {len(fed)} inputs and {len(graph.output)} outputs instead of one")
-        for port in (fed[0], graph.output[0]):
+        others = [port.name for port in graph.output[1:]]
+        if others != [name for name in EXTRAS if name in others]:
+            self.refuse(
+                f"has {len(graph.output)} outputs, of which those after the first are not "
+                f"{' and '.join(EXTRAS)}"
+            )
+        for port in (fed[0], *graph.output):
             if not port.type.HasField("tensor_type"):
                 self.refuse("takes or makes something else than one plain tensor")
             if port.type.tensor_type.elem_type != _FLOAT:
@@ -300,13 +318,27 @@ class _Check:
             )
         return fed[0]
 
-    def result(self, port: onnx.ValueInfoProto, n_classes: int | None) -> None:
+    def output(self, port: onnx.ValueInfoProto) -> tuple[tuple[int, ...], tuple[Side, ...], bool]:
+        """Return the size of an output for one image, what is stated, and whether they agree."""
         if port.name not in self.known:
             raise DecodeError
         made, stated = self.known[port.name].sides, _declared(port)
         agree = len(made) == len(stated) and all(
             side in (None, known) for side, known in zip(stated[1:], made[1:], strict=True)
         )
+        return made, stated, agree
+
+    def extra(self, port: onnx.ValueInfoProto) -> None:
+        made, stated, agree = self.output(port)
+        # A number for each image, not the same ones for every batch.
+        if not agree or len(made) != _RANKS[port.name] or stated[0] is not None:
+            raise BundleError(
+                f"{self.name} gives {port.name} of shape {made} and states {stated}, which should "
+                f"have {_RANKS[port.name]} axes, the first of open size; export it again"
+            )
+
+    def result(self, port: onnx.ValueInfoProto, n_classes: int | None) -> None:
+        made, stated, agree = self.output(port)
         if not agree or (n_classes is not None and (len(made) != 2 or made[1] != n_classes)):
             raise BundleError(
                 f"{self.name} gives arrays of shape {(None, *made[1:])}"

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,11 @@ MAX_ALL_NUMBERS = 1 << 32
 MAX_OPERATIONS = 1 << 41
 #: What an image of open size is taken to have, in pixels along a side.
 OPEN_SIDE = 256
+
+#: What a network may give besides probabilities, which are its first output: the names of the
+#: other outputs of ``model.onnx``, in their order.
+Extra = Literal["features", "feature_map"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -142,6 +147,19 @@ class RoundingSpec(_Part):
     n: int = Field(ge=1)
     #: By how much a probability of theirs was away from the one in float32, at most.
     largest: float = Field(ge=0, le=1)
+    #: By how much an unlike score of theirs was away, at most; None if there are no such scores.
+    largest_unlike: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class UnlikeSpec(_Part):
+    """How the threshold of "unlike anything in training" was chosen."""
+
+    #: Fraction of images of known groups that lie above it, at most.
+    level: float = Field(gt=0, lt=1)
+    #: Groups (plates, experiments) that were left out in turn to choose it; 0 if none were known.
+    n_groups: int = Field(ge=0)
+    #: Images whose features are compared with.
+    n_images: int = Field(ge=1)
 
 
 class TestImageSpec(_Part):
@@ -183,6 +201,9 @@ class BundleSpec(_Part):
         Below this confidence an answer should be read as "unsure".
     rounding : RoundingSpec, optional
         What rounding to 16 bits does to its answers; None if that was not tried.
+    unlike : UnlikeSpec, optional
+        How the threshold of ``unlike.safetensors`` was chosen; None if the model cannot say what is
+        unlike anything in training.
     licence : str
         Of the weights.
     limits : tuple of str
@@ -220,6 +241,7 @@ class BundleSpec(_Part):
     temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
     unsure_threshold: float | None = Field(default=None, ge=0, le=1)
     rounding: RoundingSpec | None = None
+    unlike: UnlikeSpec | None = None
     licence: Text = ""
     limits: tuple[Text, ...] = ()
     citation: Text = ""

@@ -19,7 +19,8 @@ from napari_cellclf.inference.load import load_classifier
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.inference.engine import Engine
+    from napari_cellclf.bundles.schema import Extra
+    from napari_cellclf.inference.engine import Computed, Engine
 
 
 class ModelPlugin(WorkerPlugin):
@@ -101,9 +102,19 @@ class _OneAtATime:
     def device(self) -> str:
         return self._engine.device
 
+    @property
+    def gives(self) -> frozenset[Extra]:
+        return self._engine.gives
+
     def __call__(self, batch: NDArray[Any]) -> NDArray[Any]:
         with self._lock:
             return self._engine(batch)
+
+    def compute(
+        self, batch: NDArray[Any], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        with self._lock:
+            return self._engine.compute(batch, features=features, feature_map=feature_map)
 
 
 def classify_chunk(name: str, chunk: Chunk) -> list[FinishedImages]:

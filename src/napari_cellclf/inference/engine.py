@@ -1,29 +1,69 @@
-"""What computes a network: the protocol of engines, and which one a model gets here."""
+"""What computes a network: the protocol of engines, and which one a model gets here.
+
+A network has up to three answers, computed in one pass: probabilities, *features* (the input of its
+last dense layer) and a *feature map* (the last ``(N, h, w, C)`` tensor before global pooling).
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from napari_cellclf.errors import InputError
+from napari_cellclf.errors import EngineError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_cellclf.bundles.schema import Extra
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What a network answers about a batch.
+
+    `probabilities`: ndarray, shape (N, K), float32; before any temperature. `features`: ndarray,
+    shape (N, F), float32. `feature_map`: ndarray, shape (N, h, w, C), float32. None is what was not
+    asked for, and what the network does not have. Several networks whose probabilities are averaged
+    have their features one after the other, and so the channels of their maps.
+    """
+
+    probabilities: NDArray[np.float32]
+    features: NDArray[np.float32] | None = None
+    feature_map: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, answers: Mapping[str, NDArray[np.float32]], count: int) -> Computed:
+        """Collect the answers about `count` images by their names, and check their length."""
+        for name, answer in answers.items():
+            if len(answer) != count:
+                raise EngineError(
+                    f"the network gives {name} of shape {answer.shape} for {count} images; write "
+                    "the bundle again"
+                )
+        return cls(**answers)
+
 
 class Engine(Protocol):
-    """Computes a network: prepared pixels in, probabilities out."""
+    """Computes a network: prepared pixels in, probabilities out, and what they were made of."""
 
     @property
     def device(self) -> str:
         """What computes, and where, such as ``"openvino 2026.4.1, CPU, bfloat16"``."""
+        ...
+
+    @property
+    def gives(self) -> frozenset[Extra]:
+        """What `compute` gives besides probabilities."""
         ...
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,6 +80,53 @@ class Engine(Protocol):
             Probabilities, before any temperature.
         """
         ...
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute, and give features and feature map where they are asked for and there are any.
+
+        Parameters
+        ----------
+        batch : ndarray, shape (N, Y, X, C), float32
+            From `Preprocessing`; any N from 1.
+        features, feature_map : bool
+            Whether they are wanted.
+
+        Returns
+        -------
+        Computed
+            In float32, whatever the engine computes in.
+        """
+        ...
+
+
+class ProbabilitiesOnly(ABC):
+    """The part of an engine that gives nothing but probabilities."""
+
+    gives: frozenset[Extra] = frozenset()
+
+    @abstractmethod
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute; see `Engine`."""
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        return Computed(self(batch))
+
+
+def asked_for(gives: frozenset[Extra], features: bool, feature_map: bool) -> tuple[Extra, ...]:
+    """List what is both wanted and given, in the order of the outputs.
+
+    Examples
+    --------
+    >>> asked_for(frozenset({"features"}), features=True, feature_map=True)
+    ('features',)
+    """
+    wanted: dict[Extra, bool] = {"features": features, "feature_map": feature_map}
+    return tuple(one for one, is_wanted in wanted.items() if is_wanted and one in gives)
 
 
 EngineName = Literal["openvino", "onnxruntime", "keras"]

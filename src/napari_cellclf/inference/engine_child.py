@@ -1,7 +1,8 @@
 """The child process that holds a network, started with a model, an engine and a precision.
 
 It loads the model, then computes batches until its standard input ends. Each message, in and out,
-is a line of JSON; batches and probabilities are followed by the bytes of their float32 array.
+is a line of JSON, followed by the bytes of its float32 arrays: a batch, or probabilities and what
+else was asked for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.process_engine import receive, send
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.schema import Extra
     from napari_cellclf.inference.engine import Engine, EngineChoice, Precision
 
 
@@ -40,15 +45,26 @@ def serve(load: Callable[[], Engine]) -> int:
     except CellclfError as error:
         _send_error(output, error)
         return 1
-    send(output, {"device": engine.device})
+    send(output, {"device": engine.device, "gives": sorted(engine.gives)})
     while (message := receive(sys.stdin.buffer)) is not None:
+        header, (batch,) = message
         try:
-            computed = engine(message[1])
+            answers = _answers(engine, batch, header["extras"])
         except (CellclfError, MemoryError) as error:
             _send_error(output, error)
         else:
-            send(output, {}, computed)
+            send(output, {}, *answers)
     return 0
+
+
+def _answers(
+    engine: Engine, batch: NDArray[np.float32], extras: list[Extra]
+) -> list[NDArray[np.float32]]:
+    if not extras:
+        return [engine(batch)]
+    computed = engine.compute(batch, **dict.fromkeys(extras, True))
+    given = (getattr(computed, extra) for extra in extras)
+    return [computed.probabilities, *given]
 
 
 def _send_error(stream: IO[bytes], error: BaseException) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_cellclf.bundles.schema import EXTRAS
 from napari_cellclf.errors import EngineError
 from napari_cellclf.inference.compiled_cache import find_compiled, keep_compiled, key_of
+from napari_cellclf.inference.engine import Computed, asked_for
 from napari_cellclf.inference.engine_library import (
     check_process,
     engine_library,
@@ -24,11 +26,12 @@ from napari_cellclf.inference.engine_library import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from napari_cellclf.bundles.bundle import ModelBundle
+    from napari_cellclf.bundles.schema import Extra
     from napari_cellclf.inference.engine import EnginePrecision
 
 
@@ -62,7 +65,8 @@ class Graph:
     name: str
     #: Of its bytes: under it an engine may find what it compiled before.
     sha256: str
-    #: Returns the bytes, ``(N, Y, X, C)`` float32 to ``(N, K)``; called only if they are needed.
+    #: Returns the bytes, ``(N, Y, X, C)`` float32 to ``(N, K)``, and perhaps to `EXTRAS`; called
+    #: only if they are needed.
     read: Callable[[], bytes]
 
     @classmethod
@@ -90,7 +94,7 @@ class OpenVinoEngine:
     requests that each have some of the cores to themselves, which wastes no time on waiting for
     each other (benchmarks/engines.py).
 
-    `compiled`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` out; of one request.
+    `compiled`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` and perhaps `EXTRAS` out; of one request.
     """
 
     def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
@@ -100,6 +104,9 @@ class OpenVinoEngine:
         self._together: list[Any] = []
         # A request computes one batch at a time.
         self._lock = threading.Lock()
+        names = [_output_name(port) for port in compiled.outputs]
+        self._places = {name: number for number, name in enumerate(names) if number}
+        self.gives = _given(names)
         computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = _PRECISION_NAMES.get(computes_in, computes_in)
         self.device = f"openvino {version}, {_PROCESSOR}, {self.precision}"
@@ -127,11 +134,22 @@ class OpenVinoEngine:
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute; see `Engine`."""
+        return self._compute(batch, ()).probabilities
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        return self._compute(batch, asked_for(self.gives, features, feature_map))
+
+    def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
         check_process(self._process)
         pixels = np.ascontiguousarray(batch, np.float32)
+        places = {"probabilities": 0} | {extra: self._places[extra] for extra in extras}
         try:
             with self._lock:
-                return _infer(self._requests(len(pixels)), pixels)
+                answers = _infer(self._requests(len(pixels)), pixels, list(places.values()))
+            return Computed.of(dict(zip(places, answers, strict=True)), len(pixels))
         except RuntimeError as error:
             if is_exhausted(error):
                 raise image_too_large(batch, _PROCESSOR) from error
@@ -150,16 +168,34 @@ class OpenVinoEngine:
         return self._together
 
 
-def _infer(requests: list[Any], pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide a batch among requests; all of them are idle again afterwards, whatever happens."""
+def _infer(
+    requests: list[Any], pixels: NDArray[np.float32], places: list[int]
+) -> list[NDArray[np.float32]]:
+    """Divide a batch among requests; all of them are idle again afterwards, whatever happens.
+
+    `places`: of the outputs that are wanted; the others are not copied.
+    """
     parts = np.array_split(pixels, min(len(requests), len(pixels)))
     with ExitStack() as started:
         for request, part in zip(requests, parts, strict=False):
             request.start_async({0: part}, share_inputs=True)
             started.callback(request.wait)
-    answers = [request.get_output_tensor(0).data for request in requests[: len(parts)]]
+    used = requests[: len(parts)]
     # Copied, since the next batch is written to the same place.
-    return np.concatenate(answers, dtype=np.float32)
+    return [
+        np.concatenate([one.get_output_tensor(place).data for one in used], dtype=np.float32)
+        for place in places
+    ]
+
+
+def _output_name(port: Any) -> str:
+    """Return which of `EXTRAS` an output is; empty for any other."""
+    return next((name for name in EXTRAS if name in port.get_names()), "")
+
+
+def _given(names: Sequence[str]) -> frozenset[Extra]:
+    """Return which outputs after the first, the probabilities, are known."""
+    return frozenset(extra for extra in EXTRAS if extra in names[1:])
 
 
 def _processor(core: Any) -> str:
@@ -199,7 +235,7 @@ def _last_line(error: RuntimeError) -> str:
 class OnnxRuntimeEngine:
     """Computes with a network that ONNX Runtime has loaded.
 
-    `session`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` out.
+    `session`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` and perhaps `EXTRAS` out.
     """
 
     def __init__(
@@ -208,6 +244,9 @@ class OnnxRuntimeEngine:
         self._session = session
         self._errors = errors
         self._input = session.get_inputs()[0].name
+        names = [port.name for port in session.get_outputs()]
+        self._first = names[0]
+        self.gives = _given(names)
         provider = session.get_providers()[0]
         self._place = _GPUS.get(provider, "CPU")
         self.precision = "float32" if provider == _CPU else precision
@@ -237,9 +276,18 @@ class OnnxRuntimeEngine:
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute; see `Engine`."""
+        return self._compute(batch, ()).probabilities
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        return self._compute(batch, asked_for(self.gives, features, feature_map))
+
+    def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
         pixels = np.ascontiguousarray(batch, np.float32)
         try:
-            (answer,) = self._session.run(None, {self._input: pixels})
+            answers = self._session.run([self._first, *extras], {self._input: pixels})
         except self._errors as error:
             if is_exhausted(error):
                 raise image_too_large(batch, self._place) from error
@@ -247,7 +295,8 @@ class OnnxRuntimeEngine:
                 f"ONNX Runtime cannot compute images of shape {batch.shape} "
                 f"({_first_line(error)}); use the engine keras"
             ) from error
-        return np.asarray(answer, np.float32)
+        found = [np.asarray(answer, np.float32) for answer in answers]
+        return Computed.of(dict(zip(("probabilities", *extras), found, strict=True)), len(pixels))
 
 
 def _first_line(error: Exception) -> str:

@@ -24,10 +24,14 @@ import numpy as np
 
 from napari_cellclf import errors
 from napari_cellclf.errors import CancelledError, CellclfError, ModelError
+from napari_cellclf.inference.engine import Computed, asked_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from napari_cellclf.bundles.schema import Extra
     from napari_cellclf.inference.engine import EngineChoice, Precision
 
 _log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class ProcessEngine:
         child: str = _CHILD,
     ) -> None:
         self.device = ""
+        self.gives: frozenset[Extra] = frozenset()
         self._closed = False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = _start(child, (reference, engine, precision), self._said)
@@ -58,12 +63,26 @@ class ProcessEngine:
 
     def wait_until_ready(self) -> None:
         """Wait for the child to have loaded the model."""
-        self.device = self._receive()[0]["device"]
+        said = self._receive()[0]
+        self.device, self.gives = said["device"], frozenset(said["gives"])
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute probabilities ``(N, K)`` of a batch ``(N, Y, X, C)``."""
+        return self._ask(batch, ())[0]
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        extras = asked_for(self.gives, features, feature_map)
+        probabilities, *others = self._ask(batch, extras)
+        return Computed(probabilities, **dict(zip(extras, others, strict=True)))
+
+    def _ask(
+        self, batch: NDArray[np.float32], extras: Sequence[Extra]
+    ) -> list[NDArray[np.float32]]:
         try:
-            send(self._pipes()[0], {}, batch)
+            send(self._pipes()[0], {"extras": list(extras)}, batch)
         except (OSError, ValueError):
             raise self._death() from None
         return self._receive()[1]
@@ -77,7 +96,7 @@ class ProcessEngine:
         """Whether the child can be asked."""
         return not self._closed and self._process.poll() is None
 
-    def _receive(self) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    def _receive(self) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
         try:
             message = receive(self._pipes()[1])
         except ValueError:
@@ -108,31 +127,32 @@ class ProcessEngine:
         )
 
 
-def send(stream: IO[bytes], header: dict[str, Any], array: NDArray[Any] | None = None) -> None:
+def send(stream: IO[bytes], header: dict[str, Any], *arrays: NDArray[Any]) -> None:
     """Write a message.
 
-    `array`: of numbers; sent as float32.
+    `arrays`: of numbers; sent as float32.
     """
-    if array is None:
-        stream.write(json.dumps(header).encode() + b"\n")
-    else:
-        stream.write(json.dumps({**header, "shape": array.shape}).encode() + b"\n")
+    shapes = [array.shape for array in arrays]
+    stream.write(json.dumps({**header, "shapes": shapes}).encode() + b"\n")
+    for array in (one for one in arrays if one.size):
         stream.write(np.ascontiguousarray(array, _FLOAT).data.cast("B"))
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[NDArray[np.float32]]] | None:
     """Read a message."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None
     header = json.loads(line)
-    shape = header.get("shape", [0])
-    wanted = math.prod(shape) * _FLOAT.itemsize
-    content = stream.read(wanted)
-    if len(content) < wanted:
-        return None
-    return header, np.frombuffer(content, _FLOAT).reshape(shape)
+    arrays = []
+    for shape in header.pop("shapes"):
+        wanted = math.prod(shape) * _FLOAT.itemsize
+        content = stream.read(wanted)
+        if len(content) < wanted:
+            return None
+        arrays.append(np.frombuffer(content, _FLOAT).reshape(shape))
+    return header, arrays
 
 
 def window_is_open() -> bool:

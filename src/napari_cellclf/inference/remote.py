@@ -23,6 +23,7 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError, ImageTooLargeError, InputError, ServerError
 from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.inference.engine import ProbabilitiesOnly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,8 +119,11 @@ def read_token(path: Path) -> str:
     return token
 
 
-class RemoteEngine:
-    """Computes with the network of a server; made by `connect`."""
+class RemoteEngine(ProbabilitiesOnly):
+    """Computes with the network of a server; made by `connect`.
+
+    Only probabilities come over the network.
+    """
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 from napari_cellclf.bundles.schema import ArchitectureSpec
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.errors import CellclfError, EngineError, ExportError
-from napari_cellclf.inference.engine import look_at_machine
+from napari_cellclf.inference.engine import ProbabilitiesOnly, look_at_machine
 from napari_cellclf.inference.engine_child import serve
 from napari_cellclf.models.architectures.registry import build_network, weights_origin
 from napari_cellclf.models.backbones import DEFAULT_BACKBONE, PARAMETERS, Backbone
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class FeatureEngine:
-    """Computes features by the fastest engine that agrees with Keras."""
+class FeatureEngine(ProbabilitiesOnly):
+    """Computes features, in the place of probabilities, by the fastest engine that fits Keras."""
 
     def __init__(self, backbone: Backbone) -> None:
         network, _ = split_head(network_of(backbone, 2)[0])

@@ -12,6 +12,7 @@ import numpy as np
 from napari_cellclf.core.calibration import SMALLEST_PROBABILITY
 from napari_cellclf.core.tta import Views
 from napari_cellclf.errors import ExportError
+from napari_cellclf.inference.keras_engine import Exposed, expose
 from napari_cellclf.models.export.onnx.graph import Graph, Node, Scope, Value
 from napari_cellclf.models.export.onnx.layer_graph import write_network
 from napari_cellclf.models.export.runtimes import export_library
@@ -58,6 +59,7 @@ def to_onnx(
     input_size: tuple[int, int] | None = None,
     steps: ClassifierSteps = _PLAIN,
     metadata: Mapping[str, str] | None = None,
+    extras: bool = False,
 ) -> bytes:
     """Write a network as an ONNX model.
 
@@ -73,6 +75,9 @@ def to_onnx(
         What to compute besides the network; nothing by default.
     metadata : mapping of str to str, optional
         Stored in the model as its `metadata_props`.
+    extras : bool
+        Whether the model also gives features and feature map, as far as the network has them. Its
+        outputs are then called ``probabilities``, ``features`` and ``feature_map``.
 
     Returns
     -------
@@ -95,19 +100,35 @@ def to_onnx(
     (<class 'bytes'>, True)
     """
     shape = _input_shape(network, input_size)
+    exposed = expose(network) if extras else Exposed(network, {})
+    last = "probabilities" if extras else network.layers[-1].name
     graph = Graph()
+    # The input gives way to fixed names.
+    names = [graph.unique(name) for name in (last, *exposed.tensors)] if extras else []
     image = Value(graph.unique(network.inputs[0].name), shape)
     scope = Scope(graph, "")
+    others: list[Value] = []
 
     def write(value: Value) -> Value:
-        return write_network(scope, network, value)
+        answer, *others[:] = write_network(scope, exposed.giving(tuple(exposed.tensors)), value)
+        return answer
 
     answer = scope.last(write_with_steps(scope, steps, image, write))
-    name = graph.unique(network.layers[-1].name)
-    graph.rename(answer.name, name)
-    answer = Value(name, answer.shape)
+    made = [answer, *map(scope.last, others)]
+    ports = [
+        _renamed(scope, value, name)
+        for value, name in zip(made, names or [graph.unique(last)], strict=True)
+    ]
     _check_size(graph, network.name)
-    return _serialize(graph, network.name, image, answer, dict(metadata or {}))
+    return _serialize(graph, network.name, image, ports, dict(metadata or {}))
+
+
+def _renamed(scope: Scope, value: Value, name: str) -> Value:
+    if all(node.output != value.name for node in scope.graph.nodes):
+        # The image itself.
+        value = scope.each("Identity", value)
+    scope.graph.rename(value.name, name)
+    return Value(name, value.shape)
 
 
 def _input_shape(
@@ -135,7 +156,7 @@ def _check_size(graph: Graph, name: str) -> None:
 
 
 def _serialize(
-    graph: Graph, name: str, image: Value, answer: Value, metadata: dict[str, str]
+    graph: Graph, name: str, image: Value, answers: list[Value], metadata: dict[str, str]
 ) -> bytes:
     onnx = export_library("onnx")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
@@ -143,7 +164,7 @@ def _serialize(
         [_node(helper, node) for node in graph.nodes],
         name,
         [_port(helper, image, ("batch", "height", "width", "channels"))],
-        [_port(helper, answer, ("batch",))],
+        [_port(helper, answer, ("batch", "map_height", "map_width")) for answer in answers],
         [numpy_helper.from_array(array, key) for key, array in graph.constants.items()],
     )
     model = helper.make_model(

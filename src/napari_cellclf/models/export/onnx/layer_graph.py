@@ -17,20 +17,20 @@ from napari_cellclf.models.export.onnx import (
 )
 from napari_cellclf.models.export.onnx.graph import Scope, Value, cannot
 
-#: A layer's name and the number of its call: where a tensor comes from.
-Origin = tuple[str, int]
+#: A layer's name, the number of its call and of its output: where a tensor comes from.
+Origin = tuple[str, int, int]
 
 
-def write_network(scope: Scope, network: keras.Model, value: Value) -> Value:
-    """Write a network with one input and one output."""
+def write_network(scope: Scope, network: keras.Model, value: Value) -> list[Value]:
+    """Write a network with one input; return its outputs."""
     if isinstance(network, keras.Sequential):
         for layer in network.layers:
-            value = _write(scope, layer, [value])
-        return value
+            (value,) = _write(scope, layer, [value])
+        return [value]
     return _write_functional(scope, network, [value])
 
 
-def _write_functional(scope: Scope, network: keras.Model, inputs: list[Value]) -> Value:
+def _write_functional(scope: Scope, network: keras.Model, inputs: list[Value]) -> list[Value]:
     config = network.get_config()
     operations = {operation.name: operation for operation in network.operations}
     ports = _tensors_of(config["input_layers"])
@@ -46,17 +46,25 @@ def _write_functional(scope: Scope, network: keras.Model, inputs: list[Value]) -
         for origin, node in waiting:
             if all(needed in values for needed in _origins(node)):
                 arguments = list(_arguments(node, values))
-                values[origin] = _write(scope, operations[origin[0]], arguments)
+                made = _write(scope, operations[origin[0]], arguments)
+                values |= {(*origin, number): one for number, one in enumerate(made)}
             else:
                 later.append((origin, node))
         if len(later) == len(waiting):
             raise ExportError(f"the layers of {network.name} do not form a network; save it again")
         waiting = later
-    (answer,) = _tensors_of(config["output_layers"])
-    return values[answer]
+    return [
+        # Keras counts one call more of networks inside where it names outputs.
+        values[name, number - _is_functional(operations[name]), output]
+        for name, number, output in _tensors_of(config["output_layers"])
+    ]
 
 
-def _write(scope: Scope, layer: Any, arguments: list[Any]) -> Value:
+def _is_functional(layer: Any) -> bool:
+    return isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential)
+
+
+def _write(scope: Scope, layer: Any, arguments: list[Any]) -> list[Value]:
     inner = scope.inside(layer.name)
     if isinstance(layer, keras.Sequential):
         return write_network(inner, layer, arguments[0])
@@ -69,7 +77,7 @@ def _write(scope: Scope, layer: Any, arguments: list[Any]) -> Value:
     table = LAYERS if isinstance(layer, keras.Layer) else OPERATIONS
     if kind not in table:
         raise cannot(layer, "there are no operators for it")
-    return table[kind](inner, layer, arguments)
+    return [table[kind](inner, layer, arguments)]
 
 
 def _arguments(node: Mapping[str, Any], values: Mapping[Origin, Value]) -> Iterator[Any]:
@@ -90,8 +98,8 @@ def _origins(node: Mapping[str, Any]) -> Iterator[Origin]:
 
 
 def _origin(part: Mapping[str, Any]) -> Origin:
-    name, number, _ = part["config"]["keras_history"]
-    return name, number
+    name, number, output = part["config"]["keras_history"]
+    return name, number, output
 
 
 def _is_tensor(part: Any) -> bool:
@@ -101,7 +109,7 @@ def _is_tensor(part: Any) -> bool:
 def _tensors_of(ports: list[Any]) -> list[Origin]:
     """Read what Keras writes as ``[name, 0, 0]`` for one tensor and as a list of such for more."""
     listed = [ports] if ports and isinstance(ports[0], str) else ports
-    return [(name, number) for name, number, _ in listed]
+    return [(name, number, output) for name, number, output in listed]
 
 
 Convert = Callable[[Scope, Any, list[Any]], Value]
