@@ -14,6 +14,7 @@ import pytest
 from napari_cellclf.bundles.bundle import GRAPH
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.errors import EngineError, ExportError, ImageTooLargeError
+from napari_cellclf.inference.engine import ProbabilitiesOnly
 from napari_cellclf.models import save
 from napari_cellclf.models.save import measure_rounding, write_graph
 
@@ -86,7 +87,7 @@ def test_whatever_goes_wrong_costs_no_network(
     error: Exception, network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def fail(network: keras.Model) -> bytes:
+    def fail(network: keras.Model, extras: bool) -> bytes:
         raise error
 
     monkeypatch.setattr(save, "to_onnx", fail)
@@ -96,7 +97,7 @@ def test_whatever_goes_wrong_costs_no_network(
 
 
 @dataclass
-class _Rounding:
+class _Rounding(ProbabilitiesOnly):
     """An engine that is further away from Keras the brighter an image is."""
 
     network: keras.Model
@@ -108,7 +109,7 @@ class _Rounding:
 
 
 @dataclass
-class _Failing:
+class _Failing(ProbabilitiesOnly):
     """An engine that does not get so far as to answer, or answers no number."""
 
     error: Exception | None

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_cellclf.core.seen_images import SeenImages
+    from napari_cellclf.core.unlikeness import Unlikeness
 
 
 SPEC = "bundle.json"
@@ -33,6 +35,7 @@ GRAPH = "model.onnx"
 TEST_INPUT = "test_input.npy"
 TEST_OUTPUT = "test_output.npy"
 SEEN_IMAGES = "seen_images.npy"
+UNLIKE = "unlike.safetensors"
 CARD = "README.md"
 
 #: Every file a bundle may have, with its largest size in bytes.
@@ -46,10 +49,11 @@ LIMITS = {
     TEST_OUTPUT: 1 << 20,
     # Sixteen bytes an image.
     SEEN_IMAGES: 1 << 26,
+    UNLIKE: 1 << 24,
     CARD: 1 << 20,
 }
 REQUIRED = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
-OPTIONAL = (GRAPH, SEEN_IMAGES)
+OPTIONAL = (GRAPH, SEEN_IMAGES, UNLIKE)
 
 _CHUNK = 1 << 20
 
@@ -145,6 +149,37 @@ class ModelBundle:
         except InputError as error:
             raise BundleError(f"{SEEN_IMAGES} of {self.path.name} is invalid: {error}") from error
 
+    @cached_property
+    def unlikeness(self) -> Unlikeness | None:
+        """What tells images that are unlike those of training; None where the model cannot.
+
+        Raises
+        ------
+        IntegrityError
+            If it has changed since the bundle was written.
+        BundleError
+            If its file is invalid, or another one than the bundle describes.
+        """
+        if UNLIKE not in self.spec.files:
+            return None
+        # Reading a bundle does without.
+        from napari_cellclf.core.unlikeness import Unlikeness
+
+        name = f"{UNLIKE} of {self.path.name}"
+        content = self._unchanged(UNLIKE)
+        try:
+            found = Unlikeness.from_arrays(parse_weights(content, name))
+        except InputError as error:
+            raise BundleError(f"{name} is invalid: {error}") from error
+        stated = self.spec.unlike
+        held = (found.level, found.n_groups, found.n_images)
+        if stated is None or held != (stated.level, stated.n_groups, stated.n_images):
+            raise BundleError(
+                f"{name} is not what the bundle says of it (level, groups and images {held}); "
+                "write the bundle again"
+            )
+        return found
+
     @property
     def size_bytes(self) -> int:
         """How much room it takes."""
@@ -180,9 +215,7 @@ class ModelBundle:
         BundleError
             If the file is damaged, or holds NaN or infinity.
         """
-        content = read_all(self._members, WEIGHTS)
-        digest = hashlib.sha256(content).hexdigest()
-        _compare(digest, self.spec.files[WEIGHTS], WEIGHTS, self.path)
+        content = self._unchanged(WEIGHTS)
         arrays = parse_weights(content, f"{WEIGHTS} of {self.path.name}")
         stated = self.spec.architecture.n_parameters
         held = sum(array.size for array in arrays.values())
@@ -209,7 +242,8 @@ class ModelBundle:
         Returns
         -------
         bytes
-            What was checked: ``(N, Y, X, C)`` float32 to ``(N, K)`` probabilities.
+            What was checked: ``(N, Y, X, C)`` float32 to ``(N, K)`` probabilities, and perhaps to
+            ``features`` and ``feature_map``.
 
         Raises
         ------
@@ -226,8 +260,7 @@ class ModelBundle:
             raise BundleError(
                 f"{self.path.name} has no {GRAPH} for other engines; use the engine keras"
             )
-        content = read_all(self._members, GRAPH)
-        _compare(hashlib.sha256(content).hexdigest(), self.spec.files[GRAPH], GRAPH, self.path)
+        content = self._unchanged(GRAPH)
         size = self.spec.input.preprocessing.size or (None, None)
         # An engine that finds the network compiled needs neither the file nor `onnx`.
         from napari_cellclf.bundles.onnx_file import check_onnx
@@ -243,6 +276,12 @@ class ModelBundle:
     @property
     def _members(self) -> Members:
         return members_of(self.path)
+
+    def _unchanged(self, member: str) -> bytes:
+        """Read a file whole and compare it with its hash."""
+        content = read_all(self._members, member)
+        _compare(hashlib.sha256(content).hexdigest(), self.spec.files[member], member, self.path)
+        return content
 
     def _array(self, member: str) -> NDArray[Any]:
         return parse_array(read_all(self._members, member), f"{member} of {self.path.name}")

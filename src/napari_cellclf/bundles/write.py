@@ -49,7 +49,8 @@ def write_bundle(
     """Write a bundle atomically.
 
     `files`: content, or a file to copy, for ``weights.safetensors``, ``test_input.npy``,
-    ``test_output.npy`` and, where there are any, ``model.onnx`` and ``seen_images.npy``.
+    ``test_output.npy`` and, where there are any, ``model.onnx``, ``seen_images.npy`` and
+    ``unlike.safetensors``.
     """
     refuse_urls(path)
     target = expanded(path)

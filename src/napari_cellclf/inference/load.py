@@ -26,7 +26,12 @@ from napari_cellclf.inference.engine import (
 )
 from napari_cellclf.inference.onnx_engines import Graph, GraphEngineName, load_graph_engine
 from napari_cellclf.inference.process_engine import ProcessEngine, window_is_open
-from napari_cellclf.inference.self_test import ROUNDED_TOLERANCE, prepared_test, run_self_test
+from napari_cellclf.inference.self_test import (
+    ROUNDED_TOLERANCE,
+    UNLIKE_TOLERANCE,
+    prepared_test,
+    run_self_test,
+)
 
 if TYPE_CHECKING:
     from napari_cellclf.inference.engine import Engine
@@ -110,8 +115,16 @@ def load_classifier(
 
 def _may_round(bundle: ModelBundle, precision: Precision) -> bool:
     rounding = bundle.spec.rounding
-    bears_it = rounding is not None and rounding.largest <= ROUNDED_TOLERANCE
+    bears_it = (
+        rounding is not None
+        and rounding.largest <= ROUNDED_TOLERANCE
+        and (bundle.spec.unlike is None or _below(rounding.largest_unlike, UNLIKE_TOLERANCE))
+    )
     return precision == "fast" or (precision == "auto" and bears_it)
+
+
+def _below(moved: float | None, limit: float) -> bool:
+    return moved is not None and moved <= limit
 
 
 def _ready(engine: ProcessEngine) -> ProcessEngine:

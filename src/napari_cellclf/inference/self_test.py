@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3
 #: And where numbers are rounded to 16 bits between the layers.
 ROUNDED_TOLERANCE = 1e-2
+#: Largest difference of an unlike score, whose threshold is 1, that rounding may make.
+UNLIKE_TOLERANCE = 5e-2
 
 
 def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERANCE) -> float:

@@ -25,18 +25,21 @@ from napari_cellclf.bundles.bundle import (
     SEEN_IMAGES,
     TEST_INPUT,
     TEST_OUTPUT,
+    UNLIKE,
     WEIGHTS,
     ModelBundle,
 )
 from napari_cellclf.bundles.networks import read_network
 from napari_cellclf.bundles.onnx_file import check_onnx
 from napari_cellclf.bundles.schema import (
+    EXTRAS,
     ArchitectureSpec,
     BundleSpec,
     InputSpec,
     RoundingSpec,
     TestImageSpec,
     TrainingSpec,
+    UnlikeSpec,
 )
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
@@ -44,6 +47,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.tta import Views
+from napari_cellclf.core.unlikeness import Unlikeness
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import (
     ArchitectureError,
@@ -55,7 +59,8 @@ from napari_cellclf.errors import (
     ModelError,
     UnsafeModelError,
 )
-from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.inference.engine import ENGINES, Computed
+from napari_cellclf.inference.keras_engine import KerasEngine, expose
 from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
 from napari_cellclf.inference.rebuild import (
     architecture_builder,
@@ -66,12 +71,7 @@ from napari_cellclf.inference.rebuild import (
 from napari_cellclf.inference.self_test import run_self_test
 from napari_cellclf.models.architectures.registry import architecture_version
 from napari_cellclf.models.export.onnx.convert import to_onnx
-from napari_cellclf.models.export.runtimes import (
-    TOLERANCE,
-    largest_difference,
-    run_onnx,
-    run_openvino,
-)
+from napari_cellclf.models.export.runtimes import TOLERANCE, largest_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +81,8 @@ _MOST_PIXELS, _TEST_SIDE = 256, 128
 _BLOBS = 6
 #: Parameters of layers that do nothing when a network predicts, and what Keras notes beside them.
 _OF_TRAINING = frozenset(("trainable", "seed", "rate", "build_config", "shared_object_id"))
-_RUNTIMES = {"openvino": run_openvino, "onnxruntime": run_onnx}
+#: Largest difference of features and of the feature map, as a fraction of their own length.
+_EXTRAS_TOLERANCE = 1e-3
 _BYTES_PER_WEIGHT = 4
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def save_bundle(
     typical: Sequence[NDArray[np.float32]] = (),
     training: TrainingSpec | None = None,
     seen_images: SeenImages | None = None,
+    unlikeness: Unlikeness | None = None,
     views: Views = "one",
     overwrite: bool = False,
     as_zip: bool = False,
@@ -129,6 +131,8 @@ def save_bundle(
         What it was trained on; the versions of the software are filled in.
     seen_images : SeenImages, optional
         The images of its training run, so that evaluating it on them is noticed.
+    unlikeness : Unlikeness, optional
+        What tells images that are unlike those that it was trained on, from their features.
     views : {'one', 'flips', 'all'}
         How many mirrored and transposed views of each image are averaged.
     overwrite, as_zip : bool
@@ -200,10 +204,13 @@ def save_bundle(
         }
         if seen_images is not None:
             files[SEEN_IMAGES] = dump_array(seen_images.to_array())
+        if unlikeness is not None:
+            files[UNLIKE] = dump_weights(unlikeness.to_arrays())
+            spec = spec.model_copy(update={"unlike": unlike_spec(unlikeness)})
         graph = write_graph(network, Path(folder), spec.name, fed, answer)
         if graph is not None:
             files[GRAPH] = graph
-            rounding = measure_rounding(network, graph, typical)
+            rounding = measure_rounding(network, graph, typical, unlikeness)
             spec = spec.model_copy(update={"rounding": rounding})
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
 
@@ -238,17 +245,18 @@ def write_graph(
     pixels: NDArray[np.float32],
     expected: NDArray[Any],
 ) -> Path | None:
-    """Write a network as ``model.onnx``, if an engine then predicts the same as Keras.
+    """Write a network as ``model.onnx``, if an engine then computes the same as Keras.
 
-    `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out. `pixels`: ndarray, shape (N, Y, X,
-    C), float32; prepared images. `expected`: ndarray, shape (N, K); Keras's predictions of them.
+    `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out; features and feature map are
+    written, too, as far as it has them. `pixels`: ndarray, shape (N, Y, X, C), float32; prepared
+    images. `expected`: ndarray, shape (N, K); Keras's predictions of them.
     """
     file = folder / GRAPH
     try:
         _write_onnx(network, file)
         content = file.read_bytes()
         check_onnx(content, GRAPH, inputs=(None, *pixels.shape[1:]), n_classes=expected.shape[1])
-        _compare_onnx(file, pixels, expected)
+        _compare_onnx(file, pixels, Computed(expected, *_extras(network, pixels)))
     # An engine's own errors are RuntimeErrors; none of them may cost a network that was trained.
     except (ModelError, RuntimeError, MemoryError) as error:
         _log.info("%s has no %s, so only Keras can run it: %s", name, GRAPH, error)
@@ -256,10 +264,20 @@ def write_graph(
     return file
 
 
+def unlike_spec(unlikeness: Unlikeness) -> UnlikeSpec:
+    """Describe how a threshold of "unlike" was chosen."""
+    return UnlikeSpec(
+        level=unlikeness.level, n_groups=unlikeness.n_groups, n_images=unlikeness.n_images
+    )
+
+
 def measure_rounding(
-    network: keras.Model, graph: Path, images: Sequence[NDArray[np.float32]]
+    network: keras.Model,
+    graph: Path,
+    images: Sequence[NDArray[np.float32]],
+    unlikeness: Unlikeness | None = None,
 ) -> RoundingSpec | None:
-    """Measure how rounding to 16 bits between the layers changes the predictions.
+    """Measure how rounding to 16 bits between the layers changes predictions and unlike scores.
 
     `network`: ``(N, Y, X, C)`` in, ``(N, K)`` probabilities out, in float32. `images`: sequence of
     ndarray, shape (Y, X, C), float32; prepared images of the kind that the model is for.
@@ -273,12 +291,28 @@ def measure_rounding(
         rounded = load_graph_engine("openvino", known, "fast")
         if rounded.precision != "bfloat16":
             return None
-        away = [np.abs(rounded(one[np.newaxis]) - exact(one[np.newaxis])).max() for one in images]
+        pairs = [
+            [engine.compute(one[np.newaxis], features=unlikeness is not None) for one in images]
+            for engine in (rounded, exact)
+        ]
     except (EngineError, ImageTooLargeError) as error:
         _log.info("rounding was not measured: %s", error)
         return None
+    probabilities = [[one.probabilities for one in computed] for computed in pairs]
+    largest = _largest_away(*probabilities)
+    if unlikeness is None:
+        return RoundingSpec(n=len(images), largest=largest)
+    scores = [
+        [unlikeness.scores(one.features) for one in computed if one.features is not None]
+        for computed in pairs
+    ]
+    return RoundingSpec(n=len(images), largest=largest, largest_unlike=_largest_away(*scores))
+
+
+def _largest_away(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
+    away = [np.abs(one - other).max() for one, other in zip(found, expected, strict=True)]
     # NaN is as far away as can be.
-    return RoundingSpec(n=len(images), largest=float(np.nan_to_num(away, nan=1.0).max()))
+    return float(np.nan_to_num(away, nan=1.0).max())
 
 
 def _check_plane(test_image: Image) -> None:
@@ -404,6 +438,16 @@ def _takes(network: keras.Model, side: int, channels: int) -> bool:
     return bool(keras.ops.all(keras.ops.isfinite(network(np.zeros(shape, np.float32)))))
 
 
+def _extras(network: keras.Model, pixels: NDArray[np.float32]) -> list[NDArray[Any] | None]:
+    """Let Keras compute features and feature map of prepared images."""
+    exposed = expose(network)
+    # Without compiling it: for a few images that would take longer than they do.
+    answers = exposed.giving(tuple(exposed.tensors))(pixels, training=False)
+    found = dict(zip(exposed.tensors, answers[1:], strict=True)) if exposed.tensors else {}
+    numbers = {extra: keras.ops.convert_to_numpy(answer) for extra, answer in found.items()}
+    return [numbers.get(extra) for extra in EXTRAS]
+
+
 def _write_onnx(network: keras.Model, file: Path) -> None:
     needed = _BYTES_PER_WEIGHT * int(network.count_params())
     if needed > LIMITS[GRAPH]:
@@ -411,17 +455,36 @@ def _write_onnx(network: keras.Model, file: Path) -> None:
             f"its weights take {needed / 1e6:.0f} MB, which would double a large bundle (limit "
             f"{LIMITS[GRAPH] / 1e6:.0f} MB)"
         )
-    file.write_bytes(to_onnx(network))
+    file.write_bytes(to_onnx(network, extras=True))
 
 
-def _compare_onnx(file: Path, pixels: NDArray[np.float32], expected: NDArray[Any]) -> None:
-    compute = next((run for name, run in _RUNTIMES.items() if find_spec(name)), None)
-    if compute is None:
-        raise ExportError(
-            f"no engine is installed to test it: {' and '.join(_RUNTIMES)} are missing"
-        )
-    difference = largest_difference(compute(file, pixels), expected)
+def _compare_onnx(file: Path, pixels: NDArray[np.float32], expected: Computed) -> None:
+    name = next((name for name in ENGINES if name != "keras" and find_spec(name)), None)
+    if name is None:
+        raise ExportError("no engine is installed to test it: openvino and onnxruntime are missing")
+    content = file.read_bytes()
+    graph = Graph(GRAPH, hashlib.sha256(content).hexdigest(), lambda: content)
+    found = load_graph_engine(name, graph, "float32").compute(
+        pixels, features=True, feature_map=True
+    )
+    difference = largest_difference(found.probabilities, expected.probabilities)
     if not difference <= TOLERANCE:
         raise ExportError(
             f"its predictions are {difference:.2g} away from Keras's (limit {TOLERANCE:g})"
         )
+    for extra in EXTRAS:
+        away = _relative(getattr(found, extra), getattr(expected, extra))
+        if not away <= _EXTRAS_TOLERANCE:
+            raise ExportError(
+                f"its {extra} is {away:.2%} away from Keras's (limit {_EXTRAS_TOLERANCE:.2%})"
+            )
+
+
+def _relative(found: NDArray[Any] | None, expected: NDArray[Any] | None) -> float:
+    """Return the length of a difference as a fraction of the expected length."""
+    if found is None or expected is None:
+        return 0.0 if found is expected else np.inf
+    if found.shape != expected.shape:
+        return np.inf
+    length = float(np.linalg.norm(expected)) + float(np.finfo(np.float32).tiny)
+    return float(np.linalg.norm(found - expected)) / length
