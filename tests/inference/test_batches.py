@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.inference import batches as module
-from napari_cellclf.inference.batches import Batches, FinishedImages
+from napari_cellclf.inference.batches import Batches, FinishedImages, PlaneAnswer
 from napari_cellclf.inference.prepare import BadImage, PreparedPlane
 
 #: The side of an image; 0 is one that could not be read.
@@ -34,7 +34,7 @@ def _run(
 
     def compute(rows: list[PreparedPlane]) -> list[Any]:
         computed.append(rows)
-        return [np.full(2, row.pixels.mean()) for row in rows]
+        return [PlaneAnswer(np.full(2, row.pixels.mean()), row.pixels.mean()) for row in rows]
 
     batches = Batches(compute, batch_size, ("a", "b"), "model")
     found: list[FinishedImages] = []
@@ -57,6 +57,8 @@ def test_every_row_is_answered_once_and_in_order(sides: list[int], batch_size: i
         if isinstance(answer, Predictions):
             ids += list(answer.ids)
             means += answer.probabilities[:, 0].tolist()
+            assert answer.unlike_scores is not None
+            assert answer.unlike_scores.tolist() == answer.probabilities[:, 0].tolist()
             assert [row["n"] for row in answer.metadata] == list(map(int, answer.ids))
         else:
             ids.append(answer.id)
@@ -93,7 +95,7 @@ def test_large_images_are_batched_up_to_128_mib() -> None:
 
     def compute(rows: list[PreparedPlane]) -> list[Any]:
         sizes.append(len(rows))
-        return [np.ones(1)] * len(rows)
+        return [PlaneAnswer(np.ones(1))] * len(rows)
 
     # 16 MiB each, that take no memory.
     pixels = np.broadcast_to(np.float32(0), (2048, 2048, 1))
@@ -108,7 +110,7 @@ def test_a_part_says_whether_it_ends_with_an_image() -> None:
         PreparedPlane(f"film[t={n}]", {}, np.ones((1, 1, 1), np.float32), int(n == 2))
         for n in range(3)
     ]
-    batches = Batches(lambda rows: [np.ones(1)] * len(rows), 2, ("a",), "model")
+    batches = Batches(lambda rows: [PlaneAnswer(np.ones(1))] * len(rows), 2, ("a",), "model")
     found = [part for row in rows for part in batches.add(row)] + list(batches.finish())
     assert [(part.done, part.between, part.last) for part in found] == [
         (0, False, "film[t=1]"),

@@ -32,6 +32,11 @@ class Predictions:
         For each image what its file or its name says (plate, well, minute, ...).
     model : str
         Name of the model that answered.
+    unlike_scores : ndarray, shape (N,), float32, optional
+        How unlike each image is to those of training: above 1 the model says "unlike anything in
+        training". None where it cannot say.
+    remarks : tuple of tuple of str
+        For each image what plain checks of its pixels found, such as ``"constant channel: w3"``.
 
     Examples
     --------
@@ -45,6 +50,8 @@ class Predictions:
     ids: tuple[str, ...]
     metadata: tuple[Mapping[str, Any], ...] = field(default=())
     model: str = ""
+    unlike_scores: NDArray[np.float32] | None = None
+    remarks: tuple[tuple[str, ...], ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(self.ids), len(self.classes)):
@@ -52,8 +59,15 @@ class Predictions:
                 f"probabilities of shape {self.probabilities.shape} do not fit {len(self.ids)} "
                 f"images and {len(self.classes)} classes"
             )
+        scores = self.unlike_scores
+        if scores is not None and scores.shape != (len(self.ids),):
+            raise InputError(
+                f"unlike scores of shape {scores.shape} do not fit {len(self.ids)} images"
+            )
         if not self.metadata:
             object.__setattr__(self, "metadata", tuple({} for _ in self.ids))
+        if not self.remarks:
+            object.__setattr__(self, "remarks", tuple(() for _ in self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +81,14 @@ class Predictions:
     def confidences(self) -> NDArray[np.float32]:
         """The probability of the most probable class of each image, shape (N,)."""
         return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def unlike(self) -> NDArray[np.bool_] | None:
+        """Whether each image is unlike anything in training; None where the model cannot say."""
+        if self.unlike_scores is None:
+            return None
+        # A score that is NaN is no sign of likeness.
+        return ~(self.unlike_scores <= 1)
 
     @property
     def label(self) -> str:
@@ -111,7 +133,9 @@ class Predictions:
         Returns
         -------
         DataFrame
-            Columns ``image, label, confidence, p_<class> ...`` and what the names say.
+            Columns ``image, label, confidence, p_<class> ...`` and what the names say; after
+            ``confidence`` also ``unlike`` and ``unlike_score``, where the model can say, and
+            ``remarks``, where there are any.
         """
         import pandas as pd
 
@@ -155,6 +179,11 @@ class Predictions:
             "label": self.labels[row],
             "confidence": float(probabilities.max()),
         }
+        if self.unlike is not None and self.unlike_scores is not None:
+            score = float(self.unlike_scores[row])
+            columns |= {"unlike": bool(self.unlike[row]), "unlike_score": score}
+        if any(self.remarks):
+            columns["remarks"] = "; ".join(self.remarks[row])
         columns |= {
             f"p_{name}": float(p) for name, p in zip(self.classes, probabilities, strict=True)
         }
@@ -172,10 +201,14 @@ class Predictions:
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """Join predictions of the same model."""
     first = parts[0]
+    scores = [part.unlike_scores for part in parts if len(part)]
+    known = [one for one in scores if one is not None]
     return Predictions(
         np.concatenate([part.probabilities for part in parts]),
         first.classes,
         tuple(name for part in parts for name in part.ids),
         tuple(row for part in parts for row in part.metadata),
         first.model,
+        np.concatenate(known) if known and len(known) == len(scores) else None,
+        tuple(row for part in parts for row in part.remarks),
     )

@@ -20,9 +20,22 @@ MAX_BATCH_BYTES = 1 << 27
 #: Batches that may wait for others of their shape.
 _WAITING = 4
 
-#: The probabilities of a row, or why it has none.
-PlaneResult: TypeAlias = "NDArray[np.float32] | BadImage"
-_Result: TypeAlias = "NDArray[np.float32] | BadImage | NoObjects"
+
+@dataclass(frozen=True, eq=False)
+class PlaneAnswer:
+    """What a model answers about one plane or object.
+
+    `probabilities`: ndarray, shape (K,), float32.
+    """
+
+    probabilities: NDArray[np.float32]
+    #: Above 1 it is unlike anything in training; None where the model cannot say.
+    unlike_score: float | None = None
+
+
+#: The answer about a row, or why there is none.
+PlaneResult: TypeAlias = PlaneAnswer | BadImage
+_Result: TypeAlias = PlaneAnswer | BadImage | NoObjects
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class _Place:
     by_order: str | None
     row: PreparedPlane | None
     answer: _Result | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Batches:
@@ -103,7 +117,7 @@ class Batches:
             yield from self._deliver()
 
     def _put(self, row: PreparedPlane) -> None:
-        place = _Place(row.id, row.metadata, row.finishes, row.by_order, row)
+        place = _Place(row.id, row.metadata, row.finishes, row.by_order, row, remarks=row.remarks)
         self._places.append(place)
         group = self._groups.setdefault(row.pixels.shape, [])
         group.append(place)
@@ -128,7 +142,7 @@ class Batches:
 
     def _deliver(self) -> Iterator[FinishedImages]:
         together: list[_Place] = []
-        answers: list[NDArray[np.float32]] = []
+        answers: list[PlaneAnswer] = []
         while self._places and self._places[0].answer is not None:
             place = self._places.popleft()
             answer = place.answer
@@ -150,17 +164,20 @@ class Batches:
         yield from self._joined(together, answers)
 
     def _joined(
-        self, places: Sequence[_Place], answers: Sequence[NDArray[np.float32]]
+        self, places: Sequence[_Place], answers: Sequence[PlaneAnswer]
     ) -> Iterator[FinishedImages]:
         if not places:
             return
         self._done += sum(place.finishes for place in places)
+        scores = [one.unlike_score for one in answers]
         predictions = Predictions(
-            np.stack(answers),
+            np.stack([one.probabilities for one in answers]),
             self._classes,
             tuple(place.id for place in places),
             tuple(place.metadata for place in places),
             self._model,
+            None if None in scores else np.array(scores, np.float32),
+            tuple(place.remarks for place in places),
         )
         by_order = next((place.by_order for place in places if place.by_order), None)
         yield FinishedImages(predictions, self._done, places[-1].finishes > 0, by_order)

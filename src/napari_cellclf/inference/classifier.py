@@ -23,20 +23,22 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.core.tta import mean_over_views
+from napari_cellclf.core.tta import Compute, mean_over_views
 from napari_cellclf.errors import (
     AxesError,
     CancelledError,
+    EngineError,
     ImageError,
     ImageTooLargeError,
     InputError,
     NoImagesError,
 )
-from napari_cellclf.inference.batches import Batches, FinishedImages, PlaneResult
+from napari_cellclf.inference.batches import Batches, FinishedImages, PlaneAnswer, PlaneResult
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.prepare import (
     TOO_LARGE,
     BadImage,
+    NoObjects,
     Prepared,
     PreparedPlane,
     UnreadImage,
@@ -139,21 +141,13 @@ class Classifier:
         CancelledError
             If `should_stop` said so.
         """
-        listed = images if isinstance(images, list | tuple) else [images]
-        if not listed:
-            raise NoImagesError("no image was given to classify; give at least one")
-        items = [
-            self._item(image, f"image[{i}]" if len(listed) > 1 else "image")
-            for i, image in enumerate(listed)
-        ]
-        items = distinct(items)
+        items = self._items(images)
         total = sum(item.read().n_planes if item.count_planes else 1 for item in items)
         parts: list[Predictions] = []
         for delivered in self._run(items, total, mapping, batch_size, on_progress, should_stop):
             part = delivered.answer
             if isinstance(part, BadImage):
-                named = total == 1 or part.id in part.reason
-                raise part.error if named else type(part.error)(f"{part.id}: {part.reason}")
+                raise _named(part, total == 1)
             parts.append(part)
         return concatenate(parts)
 
@@ -249,11 +243,119 @@ class Classifier:
         ImageTooLargeError
             If the memory does not suffice.
         """
+        return self._computed(self.engine, pixels)
+
+    def answers(self, pixels: np.ndarray[Any, Any]) -> list[PlaneAnswer]:
+        """Compute the probabilities of prepared images, and how unlike training they are.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (N, Y, X, C), float32
+            From `preprocessing`.
+
+        Returns
+        -------
+        list of PlaneAnswer
+            Probabilities as from `compute`; unlike scores where the model and its engine give
+            them, of the images as they are, not of other views.
+
+        Raises
+        ------
+        ImageTooLargeError
+            If the memory does not suffice.
+        """
+        # A bundle on a server has no files, and its engine gives no features.
+        can_say = self.bundle.spec.unlike is not None and "features" in self.engine.gives
+        unlikeness = self.bundle.unlikeness if can_say else None
+        if unlikeness is None:
+            return [PlaneAnswer(one) for one in self.compute(pixels)]
+        scores: list[float] = []
+
+        def compute(view: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            # The first view is the image as it is.
+            if view is not pixels:
+                return self.engine(view)
+            computed = self.engine.compute(view, features=True)
+            assert computed.features is not None  # the engine gives them
+            scores.extend(unlikeness.scores(computed.features).tolist())
+            return computed.probabilities
+
+        probabilities = self._computed(compute, pixels)
+        return list(map(PlaneAnswer, probabilities, scores))
+
+    def features(
+        self,
+        images: Any,
+        *,
+        mapping: Mappings | None = None,
+        batch_size: int = 16,
+        should_stop: ShouldStop = never_stop,
+    ) -> np.ndarray[Any, Any]:
+        """Compute the features of images: the numbers from which the network decides.
+
+        They are the input of its last dense layer; a network of several members has those of each,
+        one after the other.
+
+        Parameters
+        ----------
+        images, mapping, batch_size : optional
+            As for `predict`.
+        should_stop : callable
+            Asked before every image and every batch.
+
+        Returns
+        -------
+        ndarray, shape (N, F), float32
+            One row for each plane or object, in the order of `predict`.
+
+        Raises
+        ------
+        EngineError
+            If the network has no last dense layer, or its engine does not give what goes into it.
+        InputError
+            If an image cannot be used.
+        CancelledError
+            If `should_stop` said so.
+
+        Examples
+        --------
+        >>> import napari_cellclf as cc
+        >>> classifier = cc.load_classifier("rxrx1-celltype")
+        >>> classifier.features(cc.simulate_site("HUVEC", seed=1, size=64)).shape
+        (1, 256)
+        """
+        _check_batch_size(batch_size)
+        if "features" not in self.engine.gives:
+            raise EngineError(
+                f"{self.device} gives no features of {self.name}; use another engine, such as "
+                "keras, and a network that ends in a dense layer"
+            )
+        parts: list[np.ndarray[Any, Any]] = []
+        rows = prepared_ahead(self._items(images), self.bundle.spec, mapping, batch_size=batch_size)
+        with closing(rows):
+            for batch in _together(rows, batch_size):
+                _stop_if(should_stop)
+                computed = self.engine.compute(np.stack(batch), features=True)
+                assert computed.features is not None  # the engine gives them
+                parts.append(computed.features)
+        return np.concatenate(parts)
+
+    def _computed(self, compute: Compute, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         spec = self.bundle.spec
-        probabilities = mean_over_views(self.engine, pixels, spec.input.views)
+        probabilities = mean_over_views(compute, pixels, spec.input.views)
         if spec.temperature == 1:
             return probabilities
         return apply_temperature(probabilities, spec.temperature)
+
+    def _items(self, images: Any) -> list[UnreadImage]:
+        listed = images if isinstance(images, list | tuple) else [images]
+        if not listed:
+            raise NoImagesError("no image was given to classify; give at least one")
+        items = [
+            self._item(image, f"image[{i}]" if len(listed) > 1 else "image")
+            for i, image in enumerate(listed)
+        ]
+        return distinct(items)
 
     def _item(self, image: Any, default: str) -> UnreadImage:
         if isinstance(image, Image):
@@ -307,12 +409,12 @@ class Classifier:
 
     def _answer(self, batch: list[PreparedPlane]) -> list[PlaneResult]:
         try:
-            probabilities = self.compute(np.stack([row.pixels for row in batch]))
+            answers = self.answers(np.stack([row.pixels for row in batch]))
         except (MemoryError, ImageTooLargeError):
             return self._answer_one_by_one(batch)
         return [
-            answer if np.isfinite(answer).all() else self._not_finite(row)
-            for row, answer in zip(batch, probabilities, strict=True)
+            answer if np.isfinite(answer.probabilities).all() else self._not_finite(row)
+            for row, answer in zip(batch, answers, strict=True)
         ]
 
     def _not_finite(self, row: PreparedPlane) -> BadImage:
@@ -327,6 +429,28 @@ class Classifier:
         height, width = row.pixels.shape[:2]
         reason = f"{row.id} ({height} x {width} pixels) {TOO_LARGE}"
         return [BadImage(row.id, reason, ImageTooLargeError(reason), row.finishes)]
+
+
+def _named(bad: BadImage, alone: bool) -> InputError:
+    """Return why an image is bad, with its name where there are others."""
+    named = alone or bad.id in bad.reason
+    return bad.error if named else type(bad.error)(f"{bad.id}: {bad.reason}")
+
+
+def _together(rows: Iterable[Prepared], batch_size: int) -> Iterator[list[np.ndarray[Any, Any]]]:
+    """Put rows of one shape that follow one another into batches; a bad image raises."""
+    batch: list[np.ndarray[Any, Any]] = []
+    for row in rows:
+        if isinstance(row, BadImage):
+            raise _named(row, alone=False)
+        if isinstance(row, NoObjects):
+            continue
+        if batch and (len(batch) == batch_size or batch[0].shape != row.pixels.shape):
+            yield batch
+            batch = []
+        batch.append(row.pixels)
+    if batch:
+        yield batch
 
 
 def _check_batch_size(batch_size: Any) -> None:

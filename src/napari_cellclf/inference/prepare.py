@@ -98,6 +98,8 @@ class PreparedPlane:
     finishes: int
     #: The image whose channels have no names and were taken in their order, if this is one.
     by_order: str | None = None
+    #: What plain checks of its pixels found.
+    remarks: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
