@@ -1,4 +1,4 @@
-"""Add ``model.onnx`` to a folder bundle that was written without it, and try it in 16 bits.
+"""Write the ``model.onnx`` of a folder bundle, again if it has one, and try it in 16 bits.
 
 Usage: python tools/add_onnx.py src/napari_cellclf/resources/models/rxrx1-celltype.cellclf IMAGES...
 
@@ -47,7 +47,7 @@ def main() -> None:
         graph = write_graph(network, Path(folder), bundle.spec.name, pixels, bundle.test_output)
         if graph is None:
             raise SystemExit(f"{path.name} stays without {GRAPH}")
-        rounding = measure_rounding(network, graph, typical)
+        rounding = measure_rounding(network, graph, typical, bundle.unlikeness)
         spec = bundle.spec.model_copy(update={"rounding": rounding})
         write_bundle(path, spec, {**files, GRAPH: graph}, overwrite=True)
     print(f"{path.name} computes on {load_classifier(path).device}")
