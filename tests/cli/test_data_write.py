@@ -115,7 +115,7 @@ def test_bad_images_are_listed_and_others_go_on(
     path.write_bytes(path.read_bytes()[:200])
     out = tmp_path / "out"
     result = cellclf("data", embryos, "--write", out)
-    assert "1 images were not written; bad_files.csv says why" in result.err
+    assert "1 image was not written; bad_files.csv says why" in result.err
     assert len(rows_of(out)) == 7
     assert path.name in (out / "bad_files.csv").read_text()
 

@@ -74,8 +74,8 @@ def test_after_a_kill_no_row_is_lost_and_none_is_there_twice(
 
     result = cellclf(*command)
     assert result.code == 3
-    assert f"resuming: {done} of 2000 images done in {tmp_path / 'p.partial.csv'}" in result.err
-    assert "1999 images classified" in result.err
+    assert f"resuming: {done:,} of 2,000 images done in {tmp_path / 'p.partial.csv'}" in result.err
+    assert "1,999 images classified" in result.err
     assert sorted(path.name for path in tmp_path.glob("*p.*")) == ["p.bad_files.csv", "p.csv"]
     assert cellclf(*command[:-1], tmp_path / "whole.csv").code == 3
     found, wanted = _rows(table), _rows(tmp_path / "whole.csv")

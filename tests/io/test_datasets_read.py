@@ -221,7 +221,7 @@ class TestEmbryos:
         root = touch(tmp_path, f"day1/{stage(60)}", f"day2/{stage(69, 2)}", "day2/overview.tif")
         data = read_dataset(root)
         assert data.class_names == ("060", "069")
-        assert data.source.endswith("1 images whose names say no minute are left out")
+        assert data.source.endswith("1 image whose name says no minute is left out")
         # Unless the user says that the folders are the classes.
         folders = read_dataset(root, kind="folders")
         assert folders.class_names == ("day1", "day2")

@@ -85,7 +85,7 @@ def test_nuclei_are_objects_that_stay_with_their_image(real_data: Path) -> None:
     if not table.is_file():
         pytest.skip("the data hold no nuclei")
     data = read_dataset(table)
-    assert data.source.startswith("10331 objects in 30 images")
+    assert data.source.startswith("10,331 objects in 30 images")
     assert data.group_column == "path"
     assert data.class_names == ("epithelial", "fibroblast", "inflammatory", "others")
     folds = data.k_fold(5)

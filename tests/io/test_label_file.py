@@ -391,15 +391,24 @@ def test_a_file_saved_anew_by_a_spreadsheet_is_read_and_not_added_to(
     assert set(read_labels(path).labels) >= {rows[0], rows[2]}
 
 
-def test_classes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "labels.csv"
+@pytest.mark.parametrize(("stem", "name"), [("a", "\u00e9clair"), ("caf\u00e9", "round")])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_a_file_saved_anew_in_another_encoding_is_read_and_not_added_to(
+    tmp_path: Path, stem: str, name: str, encoding: str
+) -> None:
+    path, image = tmp_path / "labels.csv", tmp_path / f"{stem}.png"
+    image.touch()
     book = LabelBook("ada")
     file = LabelFile(path, book)
-    book.label([str(tmp_path / "a.png")], "\u00e9clair")
+    book.label([str(image)], name)
     file.close()
-    path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
-    with pytest.raises(InputError, match=r"not UTF-8.*save it as CSV UTF-8"):
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"saved again by another.*save it as CSV UTF-8"):
         LabelFile(path, LabelBook())
+    assert path.read_bytes() == before
+    labels = read_labels(path).labels
+    assert {row: label.class_name for row, label in labels.items()} == {str(image): name}
 
 
 def test_numbers_and_paths_as_spreadsheets_and_people_write_them(

@@ -14,6 +14,7 @@ from napari_cellclf.bundles.networks import Parts
 from napari_cellclf.bundles.paths import refuse_urls
 from napari_cellclf.bundles.schema import NAME_PATTERN, Text
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import BundleError, InputError, ModelNotFoundError
 from napari_cellclf.io.local_paths import expanded
@@ -133,8 +134,10 @@ class ForeignFile:
 
     def __str__(self) -> str:
         shape = ", ".join("any" if side is None else str(side) for side in self.input_shape)
-        outputs = "1 output" if self.n_outputs == 1 else f"{self.n_outputs} outputs"
-        return f"{self.path.name} takes images of shape ({shape}) and has {outputs}"
+        return (
+            f"{self.path.name} takes images of shape ({shape}) and has "
+            f"{counted(self.n_outputs, 'output')}"
+        )
 
 
 def look_at(file: str | Path) -> ForeignFile:

@@ -31,6 +31,7 @@ from napari_cellclf.cli.terminal import (
     stop_on_interrupt,
     stream_style,
 )
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
@@ -309,8 +310,10 @@ def _write_images(
     reporter.hide()
     if written.bad:
         write_bad_files(written.bad, args.write / "bad_files.csv")
-        reporter.note(f"{len(written.bad)} images were not written; bad_files.csv says why")
-    reporter.note(f"{len(written.dataset)} images are in {args.write}")
+        bad = counted(len(written.bad), "image was", "images were")
+        reporter.note(f"{bad} not written; bad_files.csv says why")
+    good = counted(len(written.dataset), "image is", "images are")
+    reporter.note(f"{good} in {args.write}")
 
 
 def _fractions(text: str) -> tuple[float, float, float]:

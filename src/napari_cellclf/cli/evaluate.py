@@ -33,6 +33,7 @@ from napari_cellclf.cli.terminal import (
     stop_on_interrupt,
     stream_style,
 )
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError, NoImagesError
 
 if TYPE_CHECKING:
@@ -115,13 +116,14 @@ def run(args: argparse.Namespace) -> int:
     style = stream_style(json=args.json)
     with ProgressReporter(style) as reporter, stop_on_interrupt() as should_stop:
         if args.split is None:
-            reporter.note(f"evaluating on {_part_words(split)}: {len(part)} images")
+            size = counted(len(part), part.noun)
+            reporter.note(f"evaluating on {_part_words(split, part.noun)}: {size}")
         reporter.begin(f"loading {args.model}")
         classifier = _load(model, args)
         evaluation = evaluate(
             classifier,
             part,
-            name=f"{Path(args.data).name or args.data}, {_part_words(split)}",
+            name=f"{Path(args.data).name or args.data}, {_part_words(split, part.noun)}",
             role="test" if split == "all" else split,
             unknown="ignore" if args.ignore_unknown else "error",
             mapping=mapping,
@@ -213,8 +215,8 @@ def _load(model: Path, args: argparse.Namespace) -> Classifier:
     return load_classifier(model, engine=args.engine, precision=args.precision)
 
 
-def _part_words(split: str) -> str:
-    return "all images" if split == "all" else f"its {split} part"
+def _part_words(split: str, noun: str) -> str:
+    return f"all {noun}s" if split == "all" else f"its {split} part"
 
 
 def _ranks(text: str) -> tuple[int, ...]:

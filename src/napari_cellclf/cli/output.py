@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_cellclf.cli.terminal import printable
+from napari_cellclf.core.counting import counted
 
 if TYPE_CHECKING:
     from napari_cellclf.core.channels import ChannelSpec
@@ -145,13 +146,11 @@ class Failures:
     def conclude(self) -> None:
         """Tell how many images failed for the same reasons as those that were named."""
         for kind, count in self._more.items():
-            self.note(f"... and {_more_images(count)} for the same reason as {self._first[kind]}")
+            self.note(
+                f"... and {counted(count, 'more image')} for the same reason as {self._first[kind]}"
+            )
         if self._untold:
-            self.note(f"... and {_more_images(self._untold)} for other reasons")
-
-
-def _more_images(count: int) -> str:
-    return "1 more image" if count == 1 else f"{count} more images"
+            self.note(f"... and {counted(self._untold, 'more image')} for other reasons")
 
 
 def describe_failure(image: str, reason: str) -> str:

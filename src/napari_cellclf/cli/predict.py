@@ -52,6 +52,7 @@ from napari_cellclf.cli.prediction_table import (
     work_key,
 )
 from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_interrupt, stream_style
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import CancelledError, InputError, NoImagesError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _nothing_classified(bad: int, noun: str) -> str:
         return "the masks hold no object; check that they are label masks of these images"
     if bad == 1:
         return f"the only {noun} could not be classified"
-    return f"none of the {bad} {noun}s could be classified"
+    return f"none of the {counted(bad, noun)} could be classified"
 
 
 def _after(done: int, on_progress: OnProgress) -> OnProgress:
@@ -279,7 +280,9 @@ def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], No
 
     earlier = journal.earlier(count_rows(partial_path(table)))
     if earlier.done:
-        note(f"resuming: {earlier.done} of {total} images done in {partial_path(table)}")
+        note(
+            f"resuming: {earlier.done:,} of {counted(total, 'image')} done in {partial_path(table)}"
+        )
     return earlier
 
 
@@ -300,15 +303,11 @@ def _conclude(
     if bad:
         unlisted = "" if args.json or bad == 1 else "; --out lists them"
         where = unlisted if table is None else f", listed in {bad_files_path(table)}"
-        reporter.note(f"{_count(bad, noun)} could not be classified{where}")
+        reporter.note(f"{counted(bad, noun)} could not be classified{where}")
     if table is not None or not args.json:
         where = "" if table is None else f", in {table}"
-        reporter.note(f"{_count(good, noun)} classified on {device}{where}")
+        reporter.note(f"{counted(good, noun)} classified on {device}{where}")
     return ExitCode.SOME_FAILED if bad else ExitCode.OK
-
-
-def _count(rows: int, noun: str) -> str:
-    return f"1 {noun}" if rows == 1 else f"{rows} {noun}s"
 
 
 def _table_path(text: str) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from napari_cellclf.core.counting import counted
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -29,9 +31,9 @@ class Agreement:
         """Write the result for people."""
         if not self.both:
             return "No image has a label in both files; choose labels of the same images."
-        images = "1 image has" if self.both == 1 else f"{self.both:,} images have"
         differ = f"{len(self.differing):,} differ" if self.differing else "all are the same"
         kappa = "not defined (one class only)" if self.kappa is None else f"{self.kappa:.2f}"
+        images = counted(self.both, "image has", "images have")
         return f"{images} two labels: {differ}. Cohen's kappa: {kappa}."
 
 

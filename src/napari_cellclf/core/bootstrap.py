@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -41,14 +43,17 @@ class Units:
     of_row: tuple[int, ...]
     #: How many units there are.
     count: int
+    #: What a row is, in a word.
+    noun: str = "image"
 
     @property
     def note(self) -> str:
         """How far the intervals can be trusted, in a sentence or more."""
-        many = f"{self.count} {self.kind}{'' if self.count == 1 else 's'}"
+        many = counted(self.count, "group" if self.kind == "group" else self.noun)
         if self.count < TOO_FEW:
             return (
-                f"The images come from {many}, too few to say how much a metric would change with "
+                f"The {self.noun}s come from {many}, too few to say how much a metric would change "
+                "with "
                 "other ones: no intervals are given."
             )
         drawn = f"Intervals are from {many} resampled with replacement"
@@ -62,8 +67,8 @@ class Units:
         return f"{drawn}{warned}{alone}."
 
 
-def units_of(groups: Sequence[str] | None, n: int) -> Units:
-    """Choose what is drawn.
+def units_of(groups: Sequence[str] | None, n: int, noun: str = "image") -> Units:
+    """Choose what is drawn; `noun`: what a row is, in a word.
 
     Examples
     --------
@@ -71,10 +76,10 @@ def units_of(groups: Sequence[str] | None, n: int) -> Units:
     ((0, 0, 1), 'image')
     """
     if groups is None or not any(groups):
-        return Units("image", tuple(range(n)), n)
+        return Units("image", tuple(range(n)), n, noun)
     alone = [(group, -1) if group else ("", row) for row, group in enumerate(groups)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(alone))}
-    return Units("group", tuple(numbers[key] for key in alone), len(numbers))
+    return Units("group", tuple(numbers[key] for key in alone), len(numbers), noun)
 
 
 def bootstrap(

@@ -89,6 +89,13 @@ class Collection:
         """Whether the rows are objects."""
         return bool(self.rows) and self.rows[0].object is not None
 
+    @property
+    def noun(self) -> str:
+        """What a row is, in a word."""
+        if self.has_objects:
+            return "object"
+        return "plane" if any(row.plane for row in self.rows) else "image"
+
     @cached_property
     def field_names(self) -> tuple[str, ...]:
         """What is known of some row, in the order in which it was met."""

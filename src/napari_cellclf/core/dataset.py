@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, natural_key
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.grouping import group_keys
 from napari_cellclf.core.objects import NamedObject, Plane, plane_from_text, position_text
 from napari_cellclf.core.splitting import (
@@ -486,7 +487,7 @@ class Dataset:
             named = ", ".join(leaks[:_MOST_NAMED])
             more = f" and {len(leaks) - _MOST_NAMED} more" if len(leaks) > _MOST_NAMED else ""
             raise LeakageError(
-                f"images of {'one group' if len(leaks) == 1 else f'{len(leaks)} groups'} "
+                f"images of {counted(len(leaks), 'group')} "
                 f"({self.group_column}: {named}{more}) are on both sides of the split, so that the "
                 "result would look better than it is; split by that column, or allow it "
                 "(allow_leakage=True, --allow-leakage)"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import DatasetError
@@ -184,7 +185,7 @@ def _about_bad(dataset: Dataset, files: FileFindings) -> str:
         except DatasetError as error:
             where = f" in {name}" if name else ""
             return f"training would refuse these files{where}: {error}"
-    return f"training would leave {_number(len(reasons), dataset.noun, dataset.noun + 's')} out"
+    return f"training would leave {counted(len(reasons), dataset.noun)} out"
 
 
 def _count_groups(dataset: Dataset) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
@@ -212,9 +213,9 @@ def _warnings(
     found = [
         *_about_duplicates(files),
         *_about_groups(dataset),
-        *_about_files(len(dataset), files),
+        *_about_files(len(dataset), dataset.noun, files),
         _about_bad(dataset, files),
-        *_about_classes(counts),
+        *_about_classes(counts, dataset.noun),
         *_about_batches(dataset),
     ]
     return [sentence for sentence in found if sentence]
@@ -226,19 +227,19 @@ def _about_duplicates(files: FileFindings) -> list[str]:
     said = []
     if contradictory:
         one = contradictory[0]
-        images = _number(len(contradictory), "image is", "images are")
+        images = counted(len(contradictory), "image is", "images are")
         said.append(
             f"{images} labelled in two ways, such as {one.paths[0]} ({one.labels[0]}) and its copy "
             f"{_other(one)}: one of the labels is wrong"
         )
     if leaking:
         said.append(
-            f"{_number(len(leaking), 'image has a copy', 'images have copies')} on the other side "
+            f"{counted(len(leaking), 'image has a copy', 'images have copies')} on the other side "
             f"of the split, such as {leaking[0].paths[0]}: the result would look better than it is"
         )
     if files.duplicates:
         n_copies = sum(len(one.paths) - 1 for one in files.duplicates)
-        said.append(f"{_number(n_copies, 'file is a copy', 'files are copies')} of another one")
+        said.append(f"{counted(n_copies, 'file is a copy', 'files are copies')} of another one")
     return said
 
 
@@ -253,7 +254,8 @@ def _about_groups(dataset: Dataset) -> list[str]:
         allowed = "LEAKAGE ALLOWED" if dataset.leakage_allowed else "LEAKAGE"
         named = ", ".join(leaks[:_MOST_NAMED]) + (", ..." if len(leaks) > _MOST_NAMED else "")
         return [
-            f"{allowed}: {_number(len(leaks), 'group has', 'groups have')} images on both sides of "
+            f"{allowed}: {counted(len(leaks), 'group has', 'groups have')} {dataset.noun}s on both "
+            "sides of "
             f"the split ({dataset.group_column}: {named}), so that the result will look better "
             "than it is"
         ]
@@ -268,17 +270,16 @@ def _about_groups(dataset: Dataset) -> list[str]:
     return []
 
 
-def _about_files(n_images: int, files: FileFindings) -> list[str]:
+def _about_files(n_images: int, noun: str, files: FileFindings) -> list[str]:
     said = []
     if files.unreadable:
         n_bad = len(files.unreadable)
         said.append(
-            f"{_number(n_bad, 'image', 'images')} of {n_images} cannot be used: "
-            f"{files.unreadable[0][1]}"
+            f"{counted(n_bad, noun)} of {n_images:,} cannot be used: {files.unreadable[0][1]}"
         )
     if files.multi_plane:
         path, axes = next(iter(files.multi_plane.items()))
-        holding = _number(len(files.multi_plane), "file holds", "files hold")
+        holding = counted(len(files.multi_plane), "file holds", "files hold")
         said.append(
             f"{holding} several planes, such as {path} ({axes}): say in a table which plane each "
             "label is of (columns t, z or plane)"
@@ -304,32 +305,33 @@ def _odd_sizes(shapes: Mapping[str, int]) -> str:
         return ""
     (common, number), *others = sorted(shapes.items(), key=lambda item: -item[1])
     return (
-        f"{_number(total - number, 'image is', 'images are')} of another size than {common} "
+        f"{counted(total - number, 'image is', 'images are')} of another size than {common} "
         f"({_tally(dict(others))})"
     )
 
 
-def _about_classes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+def _about_classes(counts: Mapping[str, Mapping[str, int]], noun: str) -> list[str]:
     sizes = {name: sum(splits.values()) for name, splits in counts.items()}
     empty = [name for name, size in sizes.items() if not size]
     filled = {name: size for name, size in sizes.items() if size}
     said = []
     if empty:
-        said.append(f"there is no image of {_names(empty)}")
+        said.append(f"there is no {noun} of {_names(empty)}")
     for split in SPLITS:
         # A split that has no image at all is no fault of a class.
         absent = [name for name in filled if not counts[name][split]]
         if 0 < len(absent) < len(filled):
-            said.append(f"no {split} image of {_names(absent)}")
+            said.append(f"no {split} {noun} of {_names(absent)}")
     few = [name for name, size in filled.items() if size < _FEW_IMAGES]
     if few:
-        said.append(f"fewer than {_FEW_IMAGES} images of {_names(few)}")
+        said.append(f"fewer than {_FEW_IMAGES} {noun}s of {_names(few)}")
     if len(filled) > 1:
         largest, smallest = max(filled, key=sizes.__getitem__), min(filled, key=sizes.__getitem__)
         ratio = sizes[largest] / sizes[smallest]
         if ratio >= _IMBALANCE:
             said.append(
-                f"{largest} has {ratio:.3g} times as many images as {smallest}: weight the classes "
+                f"{largest} has {ratio:.3g} times as many {noun}s as {smallest}: weight the "
+                "classes "
                 "or show rare ones more often, and look at the balanced accuracy"
             )
     elif filled:
@@ -349,10 +351,6 @@ def _about_batches(dataset: Dataset) -> list[str]:
                 f"may be the {column} (its light, its day) instead of the class"
             ]
     return []
-
-
-def _number(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
 
 
 def _names(names: list[str]) -> str:

@@ -22,6 +22,7 @@ from napari_cellclf.core.bootstrap import (
 )
 from napari_cellclf.core.calibration import coverage_curve, reliability
 from napari_cellclf.core.classes import ClassSpec, Scale, scale_of
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.curves import (
     Curve,
     MakeCurve,
@@ -78,6 +79,8 @@ class Evaluation:
         Sentences about the images that a reader must know.
     failed : tuple of (str, str)
         Images that could not be classified, and why. They are in no metric.
+    noun : str
+        What one of them is, in a word: ``"image"`` or ``"object"``.
 
     Examples
     --------
@@ -101,6 +104,7 @@ class Evaluation:
     seen_as: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     failed: tuple[tuple[str, str], ...] = ()
+    noun: str = "image"
 
     @classmethod
     def from_probabilities(
@@ -129,7 +133,7 @@ class Evaluation:
             The group of each image.
         **details
             The further fields: `name`, `role`, `temperature`, `unsure_threshold`, `top_k`,
-            `seen_as`, `notes`, `failed`.
+            `seen_as`, `notes`, `failed`, `noun`.
 
         Returns
         -------
@@ -210,7 +214,7 @@ class Evaluation:
     @cached_property
     def units(self) -> Units:
         """What is drawn for the intervals."""
-        return units_of(self.groups, len(self))
+        return units_of(self.groups, len(self), self.noun)
 
     @property
     def accuracy(self) -> float:
@@ -241,7 +245,7 @@ class Evaluation:
     @property
     def seen_warning(self) -> tuple[str, str] | None:
         """Whether the model has seen these images: how serious that is, and a sentence."""
-        return seen_warning(self.seen_as, self.role, self.predicted == self.truth)
+        return seen_warning(self.seen_as, self.role, self.predicted == self.truth, self.noun)
 
     def mistakes(self, most: int | None = None) -> list[int]:
         """Return the wrong answers.
@@ -333,7 +337,8 @@ class Evaluation:
             Plain text with their intervals and the levels beside them.
         """
         majority, level = self.majority
-        heading = f"{self.name or self.role}: {len(self)} images, {len(self.classes)} classes"
+        size = f"{counted(len(self), self.noun)}, {counted(len(self.classes), 'class')}"
+        heading = f"{self.name or self.role}: {size}"
         lines = [f"{heading} ({self.role})" if self.name not in ("", self.role) else heading]
         for name in self.chief():
             between = self.interval_text(name)
@@ -486,16 +491,19 @@ def _notes(one: Evaluation) -> list[str]:
     told = [*(seen[1:] if seen else ()), *one.notes, one.units.note]
     if one.failed:
         count = len(one.failed)
-        images = "1 image" if count == 1 else f"{count} images"
-        told.append(f"{images} could not be classified and are in no metric.")
+        told.append(
+            f"{counted(count, f'{one.noun} could', f'{one.noun}s could')} not be classified and "
+            f"{'is' if count == 1 else 'are'} in no metric."
+        )
     missing = [spec.name for spec, n in zip(one.classes, one.counts, strict=True) if not n]
     if missing:
         listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        told.append(f"Classes without an image are in no mean: {listed}.")
+        told.append(f"Classes without an {one.noun} are in no mean: {listed}.")
     if one.accuracy == 1:
         least = percent(lowest_rate_without_failure(len(one)))
         told.append(
-            f"All {len(one)} images are right, so that resampling shows no spread: if they were "
+            f"All {counted(len(one), one.noun)} are right, so that resampling shows no spread: if "
+            "they were "
             f"independent, a true accuracy of {least} could still do that (95 % Clopper-Pearson)."
         )
     return told

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 
 Action = Literal["label", "unsure", "add", "rename", "merge", "remove"]
@@ -131,8 +132,8 @@ class LabelBook:
 
     def counts(self) -> dict[str, int]:
         """Count the labels of every class, in order."""
-        counted = Counter(label.class_name for label in self._labels.values())
-        return {name: counted[name] for name in self._classes}
+        found = Counter(label.class_name for label in self._labels.values())
+        return {name: found[name] for name in self._classes}
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell a listener of every change from now on; returns what ends that."""
@@ -365,14 +366,14 @@ def describe(changes: tuple[Change, ...]) -> str:
     last = changes[-1]
     rows = [change for change in changes if change.action == last.action]
     names = {change.name for change in rows}
-    count = f"{len(rows)} labels" if len(rows) > 1 else "label"
+    count = counted(len(rows), "label") if len(rows) > 1 else "label"
     match last.action:
         case "label" if names == {""}:
             return f"taking back {count}"
         case "label":
             return f'{count} "{last.name}"' if len(names) == 1 else count
         case "unsure":
-            return "unsure mark" if len(rows) == 1 else f"{len(rows)} unsure marks"
+            return "unsure mark" if len(rows) == 1 else counted(len(rows), "unsure mark")
         case "add":
             return f'class "{last.name}"'
         case "rename":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import InputError
 
@@ -131,27 +132,29 @@ def keep_sides(splits: Sequence[str], groups: Sequence[str], before: Sequence[st
 
 
 def seen_warning(
-    seen_as: Sequence[str], role: str, right: NDArray[np.bool_]
+    seen_as: Sequence[str], role: str, right: NDArray[np.bool_], noun: str = "image"
 ) -> tuple[str, str] | None:
     """Say what is wrong with an accuracy where the model has seen some of the images.
 
     `seen_as`: the split of each image when the model was trained; empty if unknown. `role`: what
-    all of them were to it. `right`: which were predicted right. Returns ``"error"`` or
-    ``"warning"``, and a sentence.
+    all of them were to it. `right`: which were predicted right. `noun`: what one is.
+    Returns ``"error"`` or ``"warning"``, and a sentence.
     """
     total, trained = len(right), seen_as.count("train")
     if role == "train" or trained == total:
-        these = "The model was trained on these images"
+        these = f"The model was trained on these {noun}s"
         return "error", f"{these}, so its accuracy on them is too high."
     if trained:
         new = right[[split != "train" for split in seen_as]]
         return "error", (
-            f"The model was trained on {trained} of these {total} images, so its accuracy is too "
+            f"The model was trained on {trained:,} of these {counted(total, noun)}, so its "
+            "accuracy is too "
             f"high; on the other {len(new)} it is {100 * new.mean():.1f} %."
         )
     chosen = seen_as.count("validation")
     if role == "validation" or chosen:
-        images = f"{chosen} of these {total} images" if 0 < chosen < total else "these images"
+        of_all = f"{chosen:,} of these {counted(total, noun)}"
+        images = of_all if 0 < chosen < total else f"these {noun}s"
         return "warning", (
             f"The settings of the model were chosen on {images}, so that it looks a little better "
             "than it is."

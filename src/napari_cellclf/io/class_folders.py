@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import DatasetError, NoImagesError
@@ -58,7 +59,8 @@ def read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     _check_any(found, folder, naming)
     n_classes = len({row["label"] for row in found.rows})
     return found.dataset(
-        f"{len(found.rows)} images in {n_classes} folders of classes below {folder}"
+        f"{counted(len(found.rows), 'image')} in {counted(n_classes, 'folder')} of classes below "
+        f"{folder}"
     )
 
 
@@ -71,7 +73,7 @@ def read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     found.add_beside(folder, [below for below in _folders(folder) if below not in parts.values()])
     _check_any(found, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
-    return found.dataset(f"{len(found.rows)} images in {listed} below {folder}")
+    return found.dataset(f"{counted(len(found.rows), 'image')} in {listed} below {folder}")
 
 
 class _Labelled:
@@ -120,7 +122,7 @@ class _Labelled:
         """Say what is not taken, beginning with a semicolon; nothing if all is."""
         said = ""
         if self._n_beside:
-            images = "1 image" if self._n_beside == 1 else f"{self._n_beside} images"
+            images = counted(self._n_beside, "image")
             verb, left = ("has", "is") if self._n_beside == 1 else ("have", "are")
             said += f"; {images} beside these folders {verb} no class and {left} left out"
         if self._empty:
@@ -153,7 +155,7 @@ def said_of(left_out: LeftOut) -> str:
 
 def not_named(count: int, example: str | None) -> str:
     """Continue a sentence with how many images are named otherwise."""
-    images = "1 image is" if count == 1 else f"{count} images are"
+    images = counted(count, "image is", "images are")
     return f"; {images} not named like {example} and left out" if count else ""
 
 
@@ -194,14 +196,16 @@ def _check_any(found: _Labelled, folder: Path, naming: Naming) -> None:
     others = () if naming is None else find_images(folder, naming).others
     if naming is not None and others:
         raise NoImagesError(
-            f"none of the {len(others)} images below {folder} has a class and is named like "
+            f"none of the {counted(len(others), 'image')} below {folder} has a class and is named "
+            "like "
             f"{find_scheme(naming).name} (one is {others[0].relative_to(folder)}); correct the "
             "naming pattern"
         )
     beside = _images_beside(folder)
     if beside:
         raise NoImagesError(
-            f"{folder} holds {beside} images but no folders of classes; put the images of each "
+            f"{folder} holds {counted(beside, 'image')} but no folders of classes; put the images "
+            "of each "
             "class into a folder with its name, or write a CSV table with path and label"
         )
     below = ", ".join(one.name for one in _folders(folder)[:_MOST_NAMED]) or "none"

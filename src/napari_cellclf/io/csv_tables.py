@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.raster import sniff
 
@@ -205,14 +206,10 @@ def _rows(path: Path, reader: Any, heading: list[str], found: CsvText) -> Iterat
         mark = found.separator
         rest = f" and {more} more lines have another number" if more > 0 else ""
         raise InputError(
-            f"the heading of the table {path} has {_cells(len(heading))}, but "
+            f"the heading of the table {path} has {counted(len(heading), 'cell')}, but "
             f"{', '.join(wrong[:_MOST_NAMED])}{rest}; correct these lines (the cells are separated "
             f"by {_SEPARATORS.get(mark, repr(mark))}; one that holds {mark!r} itself needs quotes)"
         )
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"
 
 
 def write_cells(table: Path, rows: Iterable[Sequence[str]]) -> None:

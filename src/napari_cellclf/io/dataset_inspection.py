@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from napari_cellclf.core.channels import reason_in_training
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.dataset_report import DatasetReport, Duplicates, FileFindings, make_report
 from napari_cellclf.core.image import Image
@@ -55,7 +56,9 @@ def inspect_dataset(
     with closing(ahead(paths, look)) as looks:
         for done in range(len(paths)):
             if should_stop():
-                raise CancelledError(f"stopped after looking at {done} of {len(paths)} images")
+                raise CancelledError(
+                    f"stopped after looking at {done} of {counted(len(paths), 'image')}"
+                )
             seen += next(looks)
             on_progress(Progress(done + 1, len(paths), "looking at the images"))
     return make_report(dataset, _findings(dataset, seen))

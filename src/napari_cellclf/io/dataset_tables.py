@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec, make_classes
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset import OBJECT_COLUMNS, Dataset
 from napari_cellclf.core.grouping import columns_from_names, group_keys, guess_group
 from napari_cellclf.core.objects import plane_text
@@ -186,9 +187,9 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     unique, names = _without_repeats(made, [row["path"] for row in filled], planes is not None)
     count = len({row["path"] for row in unique})
     noun = "plane" if planes is not None else "image"
-    rows_in_words = f"{len(unique)} {noun if objects is None else 'object'}s"
+    rows_in_words = counted(len(unique), noun if objects is None else "object")
     if objects is not None or planes is not None:
-        rows_in_words += f" in {count} image{'s' * (count != 1)}"
+        rows_in_words += f" in {counted(count, 'image')}"
     words = f"{rows_in_words} of the table {path}, labelled by {label}"
     if table.note:
         words += f"; {table.note}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from napari_cellclf.core.classes import ClassSpec, make_classes
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.errors import DatasetError, NoImagesError
 from napari_cellclf.io.class_folders import (
@@ -198,7 +199,7 @@ def _read_named(
     _take_split(rows, scheme, folder)
     own = column == scheme.label
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
-    words = f"{len(rows)} images below {folder}, labelled by {column}"
+    words = f"{counted(len(rows), 'image')} below {folder}, labelled by {column}"
     words += not_named(others, scheme.example) + said_of(found.left_out)
     if own:
         words += _joined_folders(rows, folder)
@@ -247,7 +248,8 @@ def _check_labels(rows: Sequence[dict[str, Any]], label: str) -> None:
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "path"]
     known = ", ".join(name for name in columns if name not in ("label", "split"))
     raise DatasetError(
-        f"{len(without)} of {len(rows)} images have no {label!r}, such as {without[0]['path']}; "
+        f"{len(without):,} of {counted(len(rows), 'image')} have no {label!r}, such as "
+        f"{without[0]['path']}; "
         f"choose another label ({known}) or complete the table"
     )
 
@@ -296,19 +298,22 @@ def _read_numbered(
             rows.append(row | {"split": _split_of_folders(row["path"], folder)})
     if not rows:
         raise DatasetError(
-            f"none of the {len(sources)} images is of a {unit} from {first} to {last} counted in "
+            f"none of the {counted(len(sources), 'image')} is of a {unit} from {first} to {last} "
+            "counted in "
             f"steps of {every} from {first}: they are of {unit}s {min(known)} to {max(known)}; "
             f"choose a range that begins at one of their {unit}s, such as "
             f"--minutes {min(known)}-{max(known)}"
         )
     classes = [ClassSpec(name=scheme.class_name(n), value=n, unit=unit) for n in sorted(kept)]
     step = f"every {unit}" if every == 1 else f"one in {every} {unit}s"
-    words = f"{len(rows)} images below {folder}, {step} from {first} to {last}"
+    words = f"{counted(len(rows), 'image')} below {folder}, {step} from {first} to {last}"
     if len(rows) < len(sources):
         words += (
-            f"; {len(sources) - len(rows)} of {len(sources)} images are of other {unit}s and are "
-            "left out"
+            f"; {len(sources) - len(rows):,} of {counted(len(sources), 'image')} are of other "
+            f"{unit}s and are left out"
         )
     if others:
-        words += f"; {others} images whose names say no {unit} are left out"
+        one, several = (f"image{s} whose name{s} say{t}" for s, t in (("", "s"), ("s", "")))
+        verb = "is" if others == 1 else "are"
+        words += f"; {counted(others, one, several)} no {unit} {verb} left out"
     return make_dataset(rows, words, classes=classes, schemes=[scheme])

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.io.local_paths import (
     IMAGE_SUFFIXES,
     Seen,
@@ -71,8 +72,7 @@ class LeftOut:
                 for ending, count in self.endings.most_common(_MOST_NAMED)
             )
             count = self.endings.total()
-            files = "1 file has an ending that is" if count == 1 else f"{count} files have endings"
-            files += "" if count == 1 else " that are"
+            files = counted(count, "file has an ending that is", "files have endings that are")
             said.append(f"{files} not read: {tally}; convert them to TIFF or PNG")
         said += _listed(self.made_by_tools, "made by other programs (thumbnails, copies)")
         said += _listed(self.masks, "beside their images by their names (label masks)")
@@ -82,7 +82,9 @@ class LeftOut:
             for path, reason in self.closed[:_MOST_NAMED]
         ]
         if len(self.closed) > _MOST_NAMED:
-            said.append(f"{len(self.closed) - _MOST_NAMED} more folders cannot be listed")
+            said.append(
+                f"{counted(len(self.closed) - _MOST_NAMED, 'more folder')} cannot be listed"
+            )
         return said
 
 

@@ -24,6 +24,7 @@ from napari_cellclf.io.csv_tables import (
     CsvTable,
     CsvText,
     escape,
+    open_csv,
     parse_csv,
     read_csv,
     write_cells,
@@ -144,17 +145,18 @@ class LabelFile:
         if not self.path.exists():
             return ()
         text, whole = _whole_lines(self.path)
-        heading = text.text.partition("\n")[0].rstrip("\r").replace('"', "")
-        if heading != _HEADING.strip() and sorted(re.findall(r"\w+", heading)) == sorted(_COLUMNS):
-            # Labels are only ever added, so that nothing is written in another form first.
-            raise InputError(
-                f"{self.path} was saved again by another program (its first line is now "
-                f"{heading!r}); save it as CSV UTF-8 with commas and the columns "
-                f"{', '.join(_COLUMNS)}, or choose another name"
-            )
-        table = parse_csv(self.path, text)
         # A crash may have come while the heading was written.
         started = not whole and _HEADING.encode().startswith(self.path.read_bytes())
+        if _first_line(text) != _HEADING.strip() and not started:
+            # Such as UTF-16, which only the reader of all tables knows.
+            text = open_csv(self.path)
+            heading = _first_line(text)
+            if sorted(re.findall(r"\w+", heading)) == sorted(_COLUMNS):
+                # Labels are only ever added, so that nothing is written in another form first.
+                raise InputError(_saved_again(self.path, f"its first line is now {heading!r}"))
+        table = parse_csv(self.path, text)
+        if _is_western(self.path, table):
+            raise InputError(_saved_again(self.path, "its text is not UTF-8 any more"))
         if table.columns != _COLUMNS and not started:
             raise InputError(
                 f"{self.path} is not a file that labels were added to here (its columns: "
@@ -226,6 +228,8 @@ def read_labels(path: str | os.PathLike[str]) -> LabelBook:
     text, _ = _whole_lines(file)
     own = text.text.startswith(_HEADING)
     table = parse_csv(file, text) if own else read_csv(file)
+    if own and _is_western(file, table):
+        table = read_csv(file)
     rows = [{name.lower(): cell for name, cell in row.items()} for row in table.rows]
     place = path_column(file, table.columns).lower()
     if rows and "label" not in rows[0]:
@@ -328,11 +332,6 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
                 "install a newer one"
             )
         label = row.get("label", "")
-        if _UNDECODED.search(label + row.get("detail", "")):
-            raise InputError(
-                f"the text of {file} is not UTF-8, and so its classes cannot be read; save it as "
-                "CSV UTF-8"
-            )
         changes.append(
             Change(
                 action,
@@ -345,6 +344,33 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
             )
         )
     return tuple(changes)
+
+
+def _is_western(file: Path, table: CsvTable) -> bool:
+    """Whether another program saved a label file again in the encoding of Western Windows."""
+
+    def is_western(row: Mapping[str, str]) -> bool:
+        if _UNDECODED.search("".join(row.get(name, "") for name in ("label", "who", "detail"))):
+            return True
+        text = row.get("path", "")
+        if not _UNDECODED.search(text) or path_in_table(text, file.parent).exists():
+            # Names of files need not be valid Unicode.
+            return False
+        read_again = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+        return path_in_table(read_again, file.parent).exists()
+
+    return any(map(is_western, table.rows))
+
+
+def _saved_again(path: Path, how: str) -> str:
+    return (
+        f"{path} was saved again by another program ({how}); save it as CSV UTF-8 with commas and "
+        f"the columns {', '.join(_COLUMNS)}, or choose another name"
+    )
+
+
+def _first_line(text: CsvText) -> str:
+    return text.text.partition("\n")[0].rstrip("\r").replace('"', "")
 
 
 def _row_id(file: Path, source: str, row: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import (
     ImageObject,
@@ -313,7 +314,7 @@ def find_objects(
     if lacking:
         named = ", ".join(lacking[:_MOST_NAMED])
         more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
-        images = "1 image has" if len(lacking) == 1 else f"{len(lacking)} images have"
+        images = counted(len(lacking), "image has", "images have")
         verb = "is" if len(lacking) == 1 else "are"
         on_note(f"{images} no mask and {verb} left out: {named}{more}")
     return found
@@ -382,7 +383,8 @@ def _finder(
         raise NoImagesError(f"the masks {place} do not exist; check the path")
     if len(sources) != 1:
         raise InputError(
-            f"{place} is one mask, but there are {len(sources)} images; give a folder of masks"
+            f"{place} is one mask, but there are {counted(len(sources), 'image')}; give a folder "
+            "of masks"
         )
     return lambda image: place
 

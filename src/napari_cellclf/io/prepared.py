@@ -21,6 +21,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from napari_cellclf.core.channels import reason_in_training
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import rotate_image
 from napari_cellclf.core.objects import position_text
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -106,7 +107,7 @@ def prepare_images(
                 on_progress(Progress(before + done, len(items), "preparing images"))
                 if should_stop():
                     raise CancelledError(
-                        f"stopped after preparing {before + done} of {len(items)} images"
+                        f"stopped after preparing {before + done} of {counted(len(items), 'image')}"
                     )
     except OSError as error:
         raise DatasetError(

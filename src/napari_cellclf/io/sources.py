@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import NamedObject, Plane
 from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
@@ -105,13 +106,12 @@ def _from_folder(folder: Path, naming: Naming, on_note: OnNote) -> list[ImageSou
         )
     if naming is not None and not found.named:
         raise NoImagesError(
-            f"none of the {len(found.others)} images below {folder} is named like "
+            f"none of the {counted(len(found.others), 'image')} below {folder} is named like "
             f"{find_scheme(naming).name} (one is {found.others[0].relative_to(folder)}); correct "
             "the naming pattern"
         )
     if naming is not None and found.others:
-        count = len(found.others)
-        images = "1 image is" if count == 1 else f"{count} images are"
+        images = counted(len(found.others), "image is", "images are")
         on_note(
             f"{images} not named like {find_scheme(naming).name} and left out, such as "
             f"{found.others[0]}"
@@ -250,10 +250,10 @@ def _chosen(
     rows: Sequence[tuple[Plane, Mapping[str, str]]], columns: ObjectColumns, where: str
 ) -> tuple[NamedObject, ...] | None:
     chosen: dict[tuple[Plane, int], NamedObject] = {}
-    counted: Counter[Plane] = Counter()
+    numbers: Counter[Plane] = Counter()
     for plane, row in rows:
-        counted[plane] += 1
-        one = columns.object_in(row, counted[plane], where)
+        numbers[plane] += 1
+        one = columns.object_in(row, numbers[plane], where)
         if one is None:
             return None
         fields = {key: cell for key, cell in row.items() if cell and key not in columns.names}
@@ -299,13 +299,13 @@ def path_in_table(text: str, folder: Path) -> Path:
 
 def again(count: int, what: str = "image") -> str:
     """Say how many rows of a table name an image, or an object, that another row names."""
-    rows = f"1 row names an {what} again and is" if count == 1 else ""
-    return f"{rows or f'{count} rows name an {what} again and are'} left out"
+    one, several = f"row names an {what} again and is", f"rows name an {what} again and are"
+    return f"{counted(count, one, several)} left out"
 
 
 def without_path(count: int) -> str:
     """Say how many rows of a table name no image."""
-    return "1 row names no image" if count == 1 else f"{count} rows name no image"
+    return counted(count, "row names no image", "rows name no image")
 
 
 def _from_row(text: str, folder: Path, naming: Naming) -> ImageSource:

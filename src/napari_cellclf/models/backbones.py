@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from napari_cellclf.core.channels import reason_in_training
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.progress import (
@@ -176,7 +177,7 @@ def _compute_missing(
             good: list[tuple[int, _Prepared]] = []
             for number in missing[first : first + _BATCH]:
                 if should_stop():
-                    raise CancelledError(f"stopped after {done} of {total} images")
+                    raise CancelledError(f"stopped after {done} of {counted(total, 'image')}")
                 one = next(rows)
                 if isinstance(one, str):
                     bad[found.keys[number]] = one

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset_report import DatasetReport
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import InputError
@@ -64,8 +65,7 @@ def _group_lines(report: DatasetReport) -> Iterator[str]:
         yield "kept together by: nothing"
         return
     n_groups = len(report.groups)
-    groups = "1 group" if n_groups == 1 else f"{n_groups} groups"
-    yield f"kept together by: {report.group_column} ({groups})"
+    yield f"kept together by: {report.group_column} ({counted(n_groups, 'group')})"
     yield f"  {_printable(report.group_reason)}"
     rows = [["group", "split", f"{report.noun}s", "classes"]]
     for name, counts in list(report.groups.items())[:_MOST_GROUPS]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.evaluation import TOP_K, Evaluation
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
@@ -100,7 +101,9 @@ def evaluate(
     numbers, left_out = _match_classes(classifier, dataset, unknown)
     rows = [row for row in range(len(dataset)) if row not in left_out]
     if not rows:
-        raise NoImagesError("there is no image to evaluate on; choose another split of the data")
+        raise NoImagesError(
+            f"there is no {dataset.noun} to evaluate on; choose another split of the data"
+        )
     seen = _Recognised(classifier.bundle.seen_images())
     answered, failed = _classify(
         classifier,
@@ -129,6 +132,7 @@ def evaluate(
         seen_as=tuple(seen.splits.get(row, "") for row in at.tolist()),
         notes=_notes(dataset, left_out),
         failed=tuple(failed),
+        noun=dataset.noun,
     )
 
 
@@ -137,10 +141,11 @@ def leak_warnings(dataset: Dataset) -> list[tuple[str, str]]:
     leaks = dataset.leaks()
     if not leaks:
         return []
-    groups = "1 group" if len(leaks) == 1 else f"{len(leaks)} groups"
+    what = f"{dataset.noun}s"
     sentence = (
-        f"Images of {groups} ({dataset.group_column}: {_listed(leaks)}) are on both sides of the "
-        "split: the model has seen images of the groups that it is tested on, and looks better "
+        f"{what.capitalize()} of {counted(len(leaks), 'group')} ({dataset.group_column}: "
+        f"{_listed(leaks)}) are on both sides of the "
+        f"split: the model has seen {what} of the groups that it is tested on, and looks better "
         "than it is."
     )
     return [("error", sentence)]
@@ -219,7 +224,8 @@ def _classify(
         raise CancelledError("the evaluation was stopped as asked; start it again to finish")
     if not answered:
         raise NoImagesError(
-            f"none of the {len(sources)} images could be classified; the first: {failed[0][1]}"
+            f"none of the {counted(len(sources), 'image')} could be classified; the first: "
+            f"{failed[0][1]}"
         )
     return answered, failed
 
@@ -234,7 +240,8 @@ def _match_classes(
     if left_out and unknown == "error":
         strange = list(dict.fromkeys(labels[row] for row in sorted(left_out)))
         raise DatasetError(
-            f"{len(left_out)} of {len(labels)} images are of classes that {classifier.name} does "
+            f"{len(left_out):,} of {counted(len(labels), dataset.noun)} are of classes that "
+            f"{classifier.name} does "
             f"not know ({_listed(strange)}; it knows {_listed(classifier.classes)}); choose "
             'another column of labels, or leave them out (unknown="ignore", --ignore-unknown)'
         )
@@ -252,8 +259,8 @@ def _notes(dataset: Dataset, left_out: set[int]) -> tuple[str, ...]:
         return ()
     strange = list(dict.fromkeys(dataset.class_names[dataset.labels[r]] for r in sorted(left_out)))
     return (
-        f"{len(left_out)} images of classes that the model does not know ({_listed(strange)}) "
-        "were left out.",
+        f"{counted(len(left_out), dataset.noun)} of classes that the model does not know "
+        f"({_listed(strange)}) {'was' if len(left_out) == 1 else 'were'} left out.",
     )
 
 

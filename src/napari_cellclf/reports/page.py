@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.evaluation import percent
 from napari_cellclf.errors import InputError
 from napari_cellclf.reports.evaluation_plots import (
@@ -91,7 +92,8 @@ def _section(
         "name": one.name or one.role,
         "role": one.role,
         "role_words": ROLES.get(one.role, one.role),
-        "n": len(one),
+        "size": f"{counted(len(one), one.noun)} of {counted(len(one.classes), 'class')}",
+        "noun": one.noun,
         "n_classes": len(one.classes),
         "tiles": [_tile(one, name) for name in one.chief()],
         "majority": {"name": majority.title, "text": percent(level), "part": f"{100 * level:.2f}"},

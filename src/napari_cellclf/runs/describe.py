@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.reports.evaluate import leak_warnings
 
@@ -52,7 +53,8 @@ def _copy_warnings(hashes: Hashes) -> list[tuple[str, str]]:
     return [
         (
             "error",
-            f"{count} of {len(hashes[split])} {split} images have exactly the pixels of training "
+            f"{count:,} of {counted(len(hashes[split]), f'{split} image')} have exactly the pixels "
+            "of training "
             f"images, so that the model looks better than it is; remove one of each two.",
         )
         for split, count in copies.items()
@@ -65,11 +67,13 @@ def limits_of(dataset: Dataset, hashes: Hashes = MappingProxyType({})) -> tuple[
     train = dataset.train
     grouped = ""
     if dataset.group_column is not None:
-        grouped = f" from {len(set(train.groups))} groups ({dataset.group_column})"
+        grouped = f" from {counted(len(set(train.groups)), 'group')} ({dataset.group_column})"
     limits = [
-        f"It knows {len(dataset.classes)} classes and predicts one of them whatever the image "
+        f"It knows {counted(len(dataset.classes), 'class')} and predicts one of them whatever the "
+        "image "
         "shows.",
-        f"It was trained on {len(train)} images{grouped}; other microscopes, stains and cells "
+        f"It was trained on {counted(len(train), train.noun)}{grouped}; other microscopes, stains "
+        "and cells "
         "were not tested.",
     ]
     if set(dataset.table.get("dataset", ())) == {"simulated"}:

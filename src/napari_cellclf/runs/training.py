@@ -14,6 +14,7 @@ from napari_cellclf.core.calibration import (
     choose_unsure_threshold,
     fit_temperature,
 )
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset_report import check_bad
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
@@ -152,7 +153,11 @@ class Session:
                 self._reporter.note(f"{path} is left out: {why}")
             if len(bad) > _MOST_TOLD:
                 more = len(bad) - _MOST_TOLD
-                self._reporter.note(f"{more} more {name} images are left out; see the report")
+                self._reporter.note(
+                    f"{counted(more, f'more {name} image is', f'more {name} images are')} left "
+                    "out; "
+                    "see the report"
+                )
 
     @property
     def _hashes(self) -> dict[str, tuple[tuple[str, ...], ...]]:

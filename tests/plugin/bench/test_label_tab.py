@@ -239,3 +239,17 @@ def test_a_folder_for_labels_holds_the_usual_file(open_bench: Any, folder: Path)
     _, bench = open_bench(folder)
     bench.images.labels.set_path(str(folder.parent))
     assert bench.images.labels_file() == folder.parent / "labels.csv"
+
+
+def test_labels_of_images_that_are_not_open_are_counted(open_bench: Any, folder: Path) -> None:
+    lines = ["path,plane,object,mask,label,who,when,drawn,action,detail"]
+    names = ["cell0.png", "gone\u00e9.png", "cell1.png", "away.png"]
+    lines += [f"{name},,,,round,bob,2026-01-01T00:00:00Z,,," for name in names]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _, bench = open_bench(folder)
+    text = bench.label.message.text()
+    assert "4 labels are in it already" in text
+    assert "bob (4)" in text
+    assert "2 labels are of rows that are not open here, such as gone\u00e9.png" in text
+    bench.label.page.compare_with(folder / "labels.csv")
+    assert "2 labels are of rows that are not open" in bench.label.page.message.text()

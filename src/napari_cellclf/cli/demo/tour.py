@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.demo.demo_folder import claim_folder, file_names, write_plate
 from napari_cellclf.cli.terminal import ProgressReporter, Style, stop_on_interrupt
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
 from napari_cellclf.errors import InputError
@@ -149,7 +150,8 @@ class _Tour:
         )
         right = sum(a == b for a, b in zip(predictions.labels, truth, strict=True))
         self._tell(
-            f"6. Classified {len(images)} images of a new plate, taken with other camera "
+            f"6. Classified {counted(len(images), 'image')} of a new plate, taken with other "
+            "camera "
             f"settings: {right} of {len(images)} right. The table is {self._out / TABLE}, the "
             f"plots are {self._out / CONFUSION} and {self._out / MONTAGE}."
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.cli.options import Subparsers, add_overwrite, image_size
 from napari_cellclf.cli.terminal import ProgressReporter, add_verbose, printable, stream_style
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import InputError
 
@@ -131,7 +132,7 @@ def _ask_for_missing(args: argparse.Namespace, found: ForeignFile) -> None:
         missing.append("--preprocessing (the normalisation it was trained with)")
     if not _is_file(args.preprocessing):
         if not args.channels:
-            names = "1 name" if found.n_channels == 1 else f"{found.n_channels} names in order"
+            names = counted(found.n_channels, "name", "names in order")
             missing.append(f"--channels ({names})")
         if found.size is None and not args.size:
             missing.append("--size (HxW, or own)")

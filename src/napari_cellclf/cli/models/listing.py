@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import add_verbose, columns, printable
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import ModelNotFoundError
 
 
@@ -59,7 +60,7 @@ def _list(args: argparse.Namespace) -> None:
         rows = [
             (
                 model.name,
-                f"{model.n_classes} classes",
+                counted(model.n_classes, "class"),
                 f"{len(model.channels)} channel{'s' * (len(model.channels) != 1)}",
                 f"{model.size_bytes / 1e6:.1f} MB",
                 model.where,
@@ -89,7 +90,7 @@ def _list_available(args: argparse.Namespace) -> None:
     rows = [
         (
             entry.name,
-            "weights" if entry.kind == "weights" else f"{len(entry.class_names)} classes",
+            "weights" if entry.kind == "weights" else counted(len(entry.class_names), "class"),
             size_in_words(entry),
             "here" if is_here(entry) else "",
             _short(entry.licence),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import keras
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -221,7 +222,7 @@ def _compute_missing(
         with cache.adding(found) as adder:
             for numbers, batch in _batches(arrays, missing, batch_size):
                 if should_stop():
-                    raise CancelledError(f"stopped after the features of {done} images")
+                    raise CancelledError(f"stopped after the features of {counted(done, 'image')}")
                 for number, row in zip(numbers, compute(batch), strict=False):
                     adder.add(found.keys[number], row)
                 done += len(numbers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, TrainingError
@@ -284,7 +285,7 @@ class TrainingLoop:
             ) from error
         self._go_back(size // 2, self._state.rate_factor)
         self._reporter.note(
-            f"a batch of {size} images does not fit into memory; the run continues with "
+            f"a batch of {counted(size, 'image')} does not fit into memory; the run continues with "
             f"{self._state.batch_size}"
         )
 

@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.class_colours import class_colours
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.gallery.gallery_model import ROWS_MIME
 from napari_cellclf.plugin.shared.controls import VerticalScrollArea, plain_hint, shortened
 
@@ -250,7 +251,9 @@ class _ClassButton(QPushButton):
         name = metrics.elidedText(self.name, Qt.TextElideMode.ElideMiddle, max(room, 20))
         self.setText(f"{key}{name}{count}".replace("&", "&&"))
         press = f"Key {self._number + 1}, click or drop" if key else "Click or drop"
-        self.setToolTip(plain_hint(f"{self.name}: {self._count:,} labels. {press} to label."))
+        self.setToolTip(
+            plain_hint(f"{self.name}: {counted(self._count, 'label')}. {press} to label.")
+        )
 
 
 class _NameLine(QWidget):

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_cellclf.core.agreement import Agreement
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.labelling import Change, LabelBook
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import is_short, read_labels, write_label_table
@@ -180,7 +181,8 @@ class LabelPage(QWidget):
             partial(self.book.label, self.labels.ids(numbers), name, drawn=self._drawn(numbers))
         ):
             count = len(numbers)
-            self._say(f"{count:,} images labelled “{name}”." if count > 1 else "")
+            of_several = f"{counted(count, self.collection.noun)} labelled “{name}”."
+            self._say(of_several if count > 1 else "")
 
     def label_with_key(self, number: int) -> None:
         """Give the class of a key, counted from 0."""
@@ -190,7 +192,9 @@ class LabelPage(QWidget):
         elif not classes:
             self._say(_NO_CLASS)
         else:
-            self._say(f"There are {len(classes)} classes; add another one with + Class.")
+            there = counted(len(classes), "class")
+            verb = "is" if len(classes) == 1 else "are"
+            self._say(f"There {verb} {there}; add another one with + Class.")
 
     def accept(self) -> None:
         """Take the suggestions of the selected rows for right, and go on."""
@@ -283,7 +287,8 @@ class LabelPage(QWidget):
             self.gallery.show_only(None)
         self.gallery.refresh()
         self._go_to_first()
-        self._say(self.agreement.sentence())
+        lost = self.labels.without_row(theirs.labels)
+        self._say(f"{self.agreement.sentence()} {lost}".strip())
 
     def write_table(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as they stand as a table for training, with all that is known."""
@@ -596,9 +601,15 @@ class LabelPage(QWidget):
             return _NO_CURRENT
         digits = self._digits()
         if not (rows.given == NONE).any():
-            return "All images are labelled. Sort by confidence to check them, then train."
+            return (
+                f"All {self.collection.noun}s are labelled. Sort by confidence to check them, then "
+                "train."
+            )
         if len(self._targets()) > 1:
-            return f"Press {digits} to label the {len(self._targets()):,} selected images."
+            return (
+                f"Press {digits} to label the {len(self._targets()):,} selected "
+                f"{self.collection.noun}s."
+            )
         given, suggested = self.labels.class_of(number), rows.suggestion(number)
         if given:
             return f"Labelled “{given}”. Press {digits} to change it, Enter to go on."

@@ -99,9 +99,7 @@ class LabelTab(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setFocusProxy(self.page)
         self.footer.setVisible(True)
-        kept = len(book.labels)
-        going_on = f"{kept} labels are in it already. " if kept else ""
-        self._kept = f"Labels are kept in {labels}. {going_on}"
+        self._kept = f"Labels are kept in {labels}. {self.page.labels.summary()}".strip()
         self.message.say(self._kept)
         self._refused = False
         self._end_listening = book.listen(self._on_changes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from napari_cellclf.core.agreement import Agreement, compare_labels
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.labelling import Label, LabelBook
 from napari_cellclf.plugin.gallery.gallery_model import NONE
 
@@ -79,6 +82,31 @@ class NumberedLabels:
         """Return the mask that a row's object is of."""
         number = self._collection.row_of(row)
         return None if number is None else self._collection.rows[number].mask
+
+    def summary(self) -> str:
+        """Say how many labels there are already, whose, and which are of no row; empty if none."""
+        ids, own = self._book.labels, self._book.who
+        if not ids:
+            return ""
+        said = [f"{counted(len(ids), 'label is', 'labels are')} in it already."]
+        others = Counter(label.who for label in ids.values() if label.who not in ("", own))
+        if others:
+            named = ", ".join(f"{who} ({count:,})" for who, count in others.most_common(3))
+            said.append(f"Some are by others: {named}.")
+        said.append(self.without_row(ids))
+        return " ".join(filter(None, said))
+
+    def without_row(self, ids: Iterable[str]) -> str:
+        """Say how many labels are of images that are not open, and what to do; empty if none."""
+        lost = [row for row in ids if self._collection.row_of(row) is None]
+        if not lost:
+            return ""
+        first = re.split(r"[\\/]", lost[0])[-1]
+        these = counted(len(lost), "label is of a row that is", "labels are of rows that are")
+        return (
+            f"{these} not open here, such as {first}, and not shown: open those images too, or "
+            "check that the file names their images rightly."
+        )
 
     def _labels(self) -> list[tuple[int, Label]]:
         found = ((self._collection.row_of(row), label) for row, label in self._book.items())

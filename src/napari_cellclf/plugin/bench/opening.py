@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.errors import ImageError
@@ -133,21 +134,17 @@ def describe(collection: Collection, notes: Sequence[str]) -> str:
     count = len(collection)
     images = len({row.source for row in collection.rows})
     if collection.has_objects:
-        what = f"{_counted(count, 'object')} in {_counted(images, 'image')}"
+        what = f"{counted(count, 'object')} in {counted(images, 'image')}"
     elif count > images:
-        what = f"{_counted(count, 'plane')} of {_counted(images, 'image')}"
+        what = f"{counted(count, 'plane')} of {counted(images, 'image')}"
     else:
-        what = _counted(images, "image")
+        what = counted(images, "image")
     lines = [f"{collection.title}: {what}."]
     if collection.group_column is not None and collection.groups is not None:
         groups = len(set(collection.groups))
-        lines.append(f"Kept together by {collection.group_column}: {_counted(groups, 'group')}.")
+        lines.append(f"Kept together by {collection.group_column}: {counted(groups, 'group')}.")
     lines += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
     return "\n".join(lines)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def labels_path(question: Question, writable: Callable[[Path], bool] | None = None) -> Path:

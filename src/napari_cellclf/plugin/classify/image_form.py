@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.classify.choices import (
     ImageChoice,
     LayerInfo,
@@ -176,7 +177,7 @@ def _label(choice: ImageChoice) -> str:
     count = 1
     for size in choice.planes:
         count *= size
-    return f"{choice.title}  ({count} planes)" if choice.planes else choice.title
+    return f"{choice.title}  ({counted(count, 'plane')})" if choice.planes else choice.title
 
 
 def _axis_label(layer: LayerInfo, axis: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.errors import ChannelMismatchError, NameParseError
 from napari_cellclf.io.local_paths import expanded
@@ -46,11 +47,9 @@ class ModelChoice:
     def summary(self) -> str:
         """One line for the form."""
         shown = ", ".join(self.classes[:6]) + (", …" if len(self.classes) > 6 else "")
-        plural = "" if len(self.channels) == 1 else "s"
         of = "" if self.object_crop is None else " of objects,"
-        return (
-            f"{len(self.classes)} classes ({shown}){of} from {len(self.channels)} channel{plural}"
-        )
+        classes, channels = len(self.classes), len(self.channels)
+        return f"{counted(classes, 'class')} ({shown}){of} from {counted(channels, 'channel')}"
 
 
 @dataclass(frozen=True)

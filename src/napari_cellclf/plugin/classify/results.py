@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
@@ -289,20 +290,24 @@ def summary_message(
     `removed`: whether the image was; `shown`: whether the form still asks what the run was about.
     """
     noun = results.noun
-    images = f"{summary.done} {noun}" + ("" if summary.done == 1 else "s")
+    images = counted(summary.done, noun)
     if summary.cancelled and results.of_objects:
-        text = f"Stopped: {images} were classified."
+        text = f"Stopped: {images} {'was' if summary.done == 1 else 'were'} classified."
     elif summary.cancelled:
-        text = f"Stopped: {summary.done} of {summary.total} images were classified."
+        of_all = f"{summary.done:,} of {counted(summary.total, noun)}"
+        text = f"Stopped: {of_all} {'was' if summary.done == 1 else 'were'} classified."
     else:
         text = f"Classified {images} in {seconds:.1f} s on {device_in_words(summary.device)}."
     if summary.failed == 1 and summary.total == 1:
         text = f"The image was not classified: {results.rows[0].error}"
     elif summary.failed and not summary.done and not summary.cancelled:
-        text = f"None of the {summary.failed} {noun}s could be classified; hold the mouse over"
+        text = (
+            f"None of the {counted(summary.failed, noun)} could be classified; hold the mouse over"
+        )
         text += " their rows to see why."
     elif summary.failed:
-        text += f" {summary.failed} could not be; hold the mouse over their rows to see why."
+        rows = "its row" if summary.failed == 1 else "their rows"
+        text += f" {summary.failed:,} could not be; hold the mouse over {rows} to see why."
     if removed:
         text += (
             f" {results.title} was removed meanwhile; its predictions are only here, to be saved."
@@ -325,7 +330,7 @@ def failure_message(results: Results | None, message: str, *, shown: bool) -> st
     count = 0 if results is None else len(results.records)
     if results is None or not count:
         return message
-    kept = f"{count} {results.noun} was" if count == 1 else f"{count} {results.noun}s were"
+    kept = counted(count, f"{results.noun} was", f"{results.noun}s were")
     text = f"{message} Before that, {kept} classified; these predictions are kept."
     return text if shown else text + where_kept(results)
 

@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
 from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
@@ -119,9 +120,7 @@ class ClassifyWidget(DockedWidget):
         self._collection, self._page.book = collection, book
         text = ""
         if collection is not None and len(collection):
-            noun = "object" if collection.has_objects else "image"
-            plural = "s" * (len(collection) != 1)
-            text = f"{len(collection):,} {noun}{plural} of {collection.title}"
+            text = f"{counted(len(collection), collection.noun)} of {collection.title}"
         self.form.show_rows(text)
         if text:
             self.form.tabs.setCurrentIndex(ROWS_TAB)

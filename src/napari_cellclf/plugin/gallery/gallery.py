@@ -36,6 +36,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.gallery.gallery_model import (
     SORT_TITLES,
     GalleryFilter,
@@ -276,14 +277,12 @@ class Gallery(QWidget):
         rows = self.rows
         total = 0 if rows.collection is None else len(rows.collection)
         shown, selected = len(rows.shown), len(self.view.selected_places())
-        what = (
-            "objects" if rows.collection is not None and rows.collection.has_objects else "images"
-        )
-        text = f"{total:,} {what}" if shown == total else f"{shown:,} of {total:,} {what}"
+        noun = "image" if rows.collection is None else rows.collection.noun
+        text = ("" if shown == total else f"{shown:,} of ") + counted(total, noun)
         self._count.setText(f"{text}, {selected:,} selected" if selected > 1 else text)
         self._show.setText(f"Show: {shortened(rows.filtered_by.words(), 16)}")
         self.view.set_hint(
-            "No image passes the filter; choose Show: All above." if total and not shown else ""
+            f"No {noun} passes the filter; choose Show: All above." if total and not shown else ""
         )
         self.changed.emit()
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -156,10 +158,10 @@ class PredictedRows:
 
     def summary(self) -> str:
         """Say in a sentence or two what was predicted."""
-        counted, unsure, failed = self.counts()
-        n, noun = int(counted.sum()) + unsure, self.title.lower()
+        predicted, unsure, failed = self.counts()
+        n, noun = int(predicted.sum()) + unsure, self.title.lower()
         said = [
-            f"{n:,} {noun}{'s' * (n != 1)} predicted",
+            f"{counted(n, noun)} predicted",
             f"{unsure:,} unsure" if unsure else "",
             f"{failed:,} not classified" if failed else "",
         ]

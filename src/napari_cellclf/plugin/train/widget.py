@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.controls import DockedWidget, show_page, show_text
 from napari_cellclf.plugin.shared.file_names import offer_to_read
@@ -209,7 +210,7 @@ class TrainWidget(DockedWidget):
             return
         show_preview(self._viewer, preview)
         self.form.model.message.say(
-            f"{len(preview.prepared)} images: on the left as they are, on the right "
+            f"{counted(len(preview.prepared), 'image')}: on the left as they are, on the right "
             f"{preview.augmented.shape[1]} variants of each. The sliders go through both."
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHeaderView, QSizePolicy, QTreeWidget, QTreeWidgetItem, QWidget
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.shared.controls import small_label
 
 Place = Literal["mine", "bundled", "fetch", "weights"]
@@ -63,7 +64,7 @@ class ShelfEntry:
         """A few lines for people."""
         lines = [self.about] if self.about else []
         if self.classes:
-            lines.append(f"{self.n_classes} classes: {_listed(self.classes)}")
+            lines.append(f"{counted(self.n_classes, 'class')}: {_listed(self.classes)}")
         if self.channels:
             plural = "" if len(self.channels) == 1 else "s"
             lines.append(f"Channel{plural}: {_listed(self.channels)}")
