@@ -101,8 +101,17 @@ def test_columns_of_other_things_are_no_planes(folder: Path, head: str) -> None:
     assert data.ids[0] == str(folder / "0.ome.tif")
 
 
+def test_a_time_of_flat_images_is_a_field(folder: Path) -> None:
+    tifffile.imwrite(folder / "flat.tif", np.arange(1600, dtype=np.uint16).reshape(40, 40))
+    tifffile.imwrite(folder / "other.tif", np.arange(1600, dtype=np.uint16).reshape(40, 40))
+    data = read_dataset(_table(folder, "path,t,label\nflat.tif,30,a\nother.tif,60,b\n"))
+    assert not data.has_planes
+    assert data.table["t"].tolist() == ["30", "60"]
+    assert not prepare_images(items_of(data), WHOLE, folder=folder / "cache").bad
+
+
 def test_spreadsheets_write_whole_numbers_with_a_point() -> None:
-    rows = [{"Z": "1.0", "t": "3"}, {"Z": "", "t": "4"}]
+    rows = [{"path": "a", "Z": "1.0", "t": "3"}, {"path": "a", "Z": "", "t": "4"}]
     columns = PlaneColumns.of_rows(["Z", "t"], rows)
     assert columns is not None
     assert columns.plane_in(rows[0], "it") == (("T", 3), ("Z", 1))
@@ -177,7 +186,7 @@ def test_a_mask_may_be_of_the_plane_alone(folder: Path) -> None:
     mask = np.zeros((40, 40), np.uint8)
     mask[10:15, 20:25] = 9
     tifffile.imwrite(folder / "m.tif", mask)
-    data = read_dataset(_table(folder, "path,t,mask,object,label\n0.ome.tif,2,m.tif,9,a\n"))
+    data = read_dataset(_table(folder, "path,plane,mask,object,label\n0.ome.tif,t=2,m.tif,9,a\n"))
     (found,) = prepare_images(items_of(data), CELLS, folder=folder / "cache")
     plane = Image(tifffile.imread(data.paths[0])[2], "YX", objects=mask)
     np.testing.assert_array_equal(found, CELLS(plane, region=plane.find_objects()[0]))
@@ -185,13 +194,15 @@ def test_a_mask_may_be_of_the_plane_alone(folder: Path) -> None:
 
 def test_planes_that_are_not_there_are_bad_rows(folder: Path) -> None:
     tifffile.imwrite(folder / "flat.tif", np.arange(1600, dtype=np.uint16).reshape(40, 40))
-    data = read_dataset(_table(folder, _planes("0.ome.tif,9,a\nflat.tif,0,b\n1.ome.tif,,a\n")))
+    data = read_dataset(
+        _table(folder, _planes("0.ome.tif,9,a\nflat.tif,1,b\nflat.tif,0,a\n1.ome.tif,,a\n"))
+    )
     found = prepare_images(items_of(data), WHOLE, folder=folder / "cache")
-    assert sorted(found.bad) == [20, 21, 22]
+    assert sorted(found.bad) == [20, 21, 23]  # plane 0 of a flat image is all of it
     assert "has no plane t=9: along t its planes are numbered from 0 to 4" in found.bad[20]
-    assert "has no axis t (its axes: YX), so there is no plane t=0" in found.bad[21]
+    assert "has no axis t (its axes: YX), so there is no plane t=1" in found.bad[21]
     report = inspect_dataset(data)
-    assert dict(report.unreadable).keys() == {data.ids[20], data.ids[21], data.ids[22]}
+    assert dict(report.unreadable).keys() == {data.ids[20], data.ids[21], data.ids[23]}
     assert report.bad_by_class == {"a": 2, "b": 1}
     assert report.files.multi_plane == {str(folder / "1.ome.tif"): "T=5 Y=40 X=40"}
 

@@ -227,8 +227,9 @@ class Image:
         """
         sizes = {letter: self.shape[self.axes.index(letter)] for letter in self.leading_axes}
         name, asked = self.source or "the image", position_text(index)[1:-1]
-        for letter in index:
-            if letter not in sizes:
+        for letter, number in index.items():
+            # Readers drop axes of one plane.
+            if letter not in sizes and (number or letter in CHANNEL_AXES):
                 raise AxesError(
                     f"{name} has no axis {letter.lower()} (its axes: {self.axes}), so there is no "
                     f"plane {asked}; name only axes that the image has"

@@ -17,21 +17,28 @@ _WHOLE = re.compile(r"(\d{1,9})(?:\.0*)?")
 
 @dataclass(frozen=True)
 class PlaneColumns:
-    """``plane``, with cells such as ``t=3,z=1``, or ``p``, ``t`` and ``z`` with whole numbers."""
+    """``plane``, with cells such as ``t=3,z=1``, or ``p``, ``t`` and ``z`` with whole numbers.
+
+    The latter only where they tell rows of one file apart: beside files that are named once, ``t``
+    may be a time in minutes.
+    """
 
     names: tuple[str, ...]
 
     @classmethod
     def of_rows(
-        cls, columns: Sequence[str], rows: Sequence[Mapping[str, str]]
+        cls, columns: Sequence[str], rows: Sequence[Mapping[str, str]], path: str = "path"
     ) -> PlaneColumns | None:
         """Find those of a table; a column whose cells say something else is none.
 
+        `path`: the column of the files.
+
         Examples
         --------
-        >>> PlaneColumns.of_rows(["path", "T"], [{"path": "a.tif", "T": "3"}]).names
+        >>> steps = [{"path": "a.tif", "T": "3"}, {"path": "a.tif", "T": "4"}]
+        >>> PlaneColumns.of_rows(["path", "T"], steps).names
         ('T',)
-        >>> PlaneColumns.of_rows(["path", "t"], [{"path": "a.tif", "t": "24 h"}]) is None
+        >>> PlaneColumns.of_rows(["path", "T"], steps[:1]) is None
         True
         """
         by_name = {name.lower(): name for name in columns}
@@ -44,7 +51,12 @@ class PlaneColumns:
             for axis in AXIS_COLUMNS
             if axis in by_name and _are_steps([row[by_name[axis]].strip() for row in rows])
         ]
-        return cls(tuple(found)) if found else None
+        named: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            steps = tuple(row[name].strip() for name in found)
+            if named.setdefault(row[path], steps) != steps:
+                return cls(tuple(found))
+        return None
 
     def plane_in(self, row: Mapping[str, str], where: str) -> Plane:
         """Return the plane of a row; empty if it names none. `where`: what an error calls it."""

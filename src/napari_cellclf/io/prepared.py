@@ -140,11 +140,26 @@ class _Preparer:
         with watched(self._on_part):
             if items[0].choice is not None:
                 return self._of_objects(items)
-            return [self._whole(item) for item in items]
+            if items[0].plane:
+                return self._planes(items)
+            return [self._turned(item, self._read) for item in items]
 
-    def _whole(self, item: TurnedFile) -> tuple[NDArray[np.float32], str] | str:
+    def _planes(self, items: Sequence[TurnedFile]) -> list[tuple[NDArray[np.float32], str] | str]:
         try:
-            image, pixels_hash = self._read(item.path, item.naming, item.plane)
+            # Held here: the stacks of other threads may push it out of what stays decoded.
+            stack = self._stack(items[0].path, items[0].naming)
+        except InputError as error:
+            return [reason_in_training(error)] * len(items)
+        return [
+            self._turned(item, lambda _path, _naming, plane: _hashed(stack.plane(dict(plane))))
+            for item in items
+        ]
+
+    def _turned(
+        self, item: TurnedFile, read: Callable[[str, str | None, Plane], tuple[Image, str]]
+    ) -> tuple[NDArray[np.float32], str] | str:
+        try:
+            image, pixels_hash = read(item.path, item.naming, item.plane)
             if item.degrees:
                 image = rotate_image(image, item.degrees, self._frame)
             return self._preprocessing(image), pixels_hash
@@ -175,8 +190,9 @@ class _Preparer:
             return reason_in_training(error)
 
     def _read_and_hash(self, path: str, naming: str | None, plane: Plane) -> tuple[Image, str]:
-        image = self._stack(path, naming).plane(dict(plane)) if plane else _read(path, naming)
-        return image, " ".join(pixel_hashes(image))
+        return _hashed(
+            self._stack(path, naming).plane(dict(plane)) if plane else _read(path, naming)
+        )
 
     def _stack(self, path: str, naming: str | None) -> Image:
         # Threads that want other planes of it wait for it, too.
@@ -208,6 +224,10 @@ def _place(number: int, item: TurnedFile) -> tuple[int, str, str | None, Plane]:
     if item.choice is None:
         return (-1, item.path, None, ()) if item.plane else (number, "", None, ())
     return -1, item.path, item.choice.mask, item.plane
+
+
+def _hashed(image: Image) -> tuple[Image, str]:
+    return image, " ".join(pixel_hashes(image))
 
 
 def _read(path: str, naming: str | None) -> Image:

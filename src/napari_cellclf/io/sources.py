@@ -164,7 +164,7 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     column = path_column(path, table.columns)
     filled = [row for row in table.rows if row[column].strip()]
     objects = ObjectColumns.of_rows(table.columns, filled)
-    planes = PlaneColumns.of_rows(table.columns, filled)
+    planes = PlaneColumns.of_rows(table.columns, filled, column)
     if objects is not None:
         return _of_objects(path, table, column, objects, planes, naming, on_note)
     if planes is not None:
