@@ -36,6 +36,7 @@ def test_does_nothing_outside_training():
         {"gaps": 1.0},
         {"bleed_through": 0.5},
         {"sharpness": 0.9},
+        {"defocus": 1.0},
         {"illumination": 0.3},
         {"haze": 0.3},
         {"gamma": 0.5},
@@ -44,6 +45,7 @@ def test_does_nothing_outside_training():
         {"noise": 0.3},
         {"grey_steps": 0.5},
         {"channel_dropout": 1.0},
+        {"channel_subset": 1.0},
         {"drop_together": (1,), "drop_together_probability": 1.0},
     ],
     ids=lambda change: next(iter(change)),
@@ -76,6 +78,20 @@ def test_dropout_blanks_the_group_as_one():
 
 def test_dropout_never_blanks_the_only_channel():
     assert (run(crops(channels=1), channel_dropout=1.0) != 0).any(axis=(1, 2)).all()
+
+
+def test_a_subset_holds_at_least_one_channel_that_was_there():
+    pixels = crops(count=300, channels=4, size=8)
+    pixels[:100, ..., 2:] = 0
+    there = (run(pixels, channel_subset=1.0) != 0).any(axis=(1, 2))
+    assert there.any(axis=1).all()
+    assert not there[:100, 2:].any()
+    assert set(there[100:].sum(axis=1)) == {1, 2, 3, 4}
+    assert there[100:].any(axis=0).all()
+    # Few channels more often than many: those are hard.
+    assert (there[100:].sum(axis=1) == 1).mean() > 0.3
+    sometimes = (run(pixels, channel_subset=0.3) != 0).any(axis=(1, 2))
+    assert 0.6 < sometimes[100:].all(axis=1).mean() < 0.9
 
 
 def test_same_seed_same_pixels_and_other_seed_others():

@@ -43,6 +43,8 @@ class AugmentationConfig(BaseModel):
         Largest fraction of a neighbouring channel that is added to a channel.
     sharpness : float
         Largest fraction of a 5x5 blur that is added (out of focus) or subtracted (sharper).
+    defocus : float
+        Largest fraction of a broad blur (deviation 2.2 pixels) that is added.
     illumination : float
         Standard deviation of the logarithm of a smooth uneven illumination.
     haze : float
@@ -59,6 +61,8 @@ class AugmentationConfig(BaseModel):
         Largest distance between grey levels: dim 8-bit images have few of them.
     channel_dropout : float
         Probability that one channel, any but those of `drop_together`, is blanked.
+    channel_subset : float
+        Probability that only a random subset of the channels, of any number, is kept.
     cutout : float
         Probability that a rectangle is blanked (random erasing, Zhong et al., AAAI 2020).
     cutout_area : float
@@ -80,6 +84,7 @@ class AugmentationConfig(BaseModel):
     gaps: float = Field(default=0.25, ge=0, le=1)
     bleed_through: float = Field(default=0.2, ge=0, le=1)
     sharpness: float = Field(default=0.9, ge=0, le=1)
+    defocus: float = Field(default=0.0, ge=0, le=1)
     illumination: float = Field(default=0.25, ge=0, le=1)
     haze: float = Field(default=0.2, ge=0, le=2)
     gamma: float = Field(default=0.5, ge=0, le=1.5)
@@ -88,6 +93,7 @@ class AugmentationConfig(BaseModel):
     noise: float = Field(default=0.2, ge=0, le=2)
     grey_steps: float = Field(default=0.4, ge=0, le=2)
     channel_dropout: float = Field(default=0.2, ge=0, le=1)
+    channel_subset: float = Field(default=0.0, ge=0, le=1)
     cutout: float = Field(default=0.0, ge=0, le=1)
     cutout_area: float = Field(default=0.2, gt=0.02, lt=1)
     drop_together: tuple[int, ...] = ()
@@ -175,6 +181,7 @@ _STRENGTHS = (
     "gaps",
     "bleed_through",
     "sharpness",
+    "defocus",
     "illumination",
     "haze",
     "gamma",
@@ -183,6 +190,7 @@ _STRENGTHS = (
     "noise",
     "grey_steps",
     "channel_dropout",
+    "channel_subset",
     "cutout",
 )
 

@@ -107,15 +107,21 @@ class BleedThrough(PixelLayer):
 
 
 class Sharpness(PixelLayer):
-    """Move each channel towards its blur, or away from it."""
+    """Move each channel towards its blur, or away from it, and some far out of focus."""
 
     def vary(self, pixels: Any) -> Any:
-        limit = self.config.sharpness
-        # The focus of a field is shared by its channels, up to a little.
-        shape = ops.shape(pixels)
-        amount = self.uniform((shape[0], 1, 1, 1), -limit, limit)
-        amount = amount + self.uniform(self.per_channel(pixels), -limit / 4, limit / 4)
-        return pixels + ops.clip(amount, -limit, limit) * (_blur(pixels) - pixels)
+        one, each = (ops.shape(pixels)[0], 1, 1, 1), self.per_channel(pixels)
+        if self.config.sharpness:
+            limit = self.config.sharpness
+            # The focus of a field is shared by its channels, up to a little.
+            amount = self.uniform(one, -limit, limit) + self.uniform(each, -limit / 4, limit / 4)
+            pixels = pixels + ops.clip(amount, -limit, limit) * (_blur(pixels) - pixels)
+        if self.config.defocus:
+            # Squared: mostly little. The stage moves all channels out of focus, the colour each.
+            shared, own = ops.square(self.uniform(one)), ops.square(self.uniform(each))
+            broad = _blur(_blur(pixels), dilation=2)
+            pixels = pixels + self.config.defocus * ops.maximum(shared, own) * (broad - pixels)
+        return pixels
 
 
 class Illumination(PixelLayer):
@@ -178,15 +184,28 @@ class ChannelDropout(PixelLayer):
             group = [float(i in self.config.drop_together) for i in range(channels)]
             happens = self.uniform((count, 1, 1, 1)) < self.config.drop_together_probability
             kept = kept * (1 - ops.cast(happens, pixels.dtype) * ops.convert_to_tensor(group))
+        if self.config.channel_subset:
+            happens = self.uniform((count, 1, 1, 1)) < self.config.channel_subset
+            kept = ops.where(happens, self._subset(pixels), kept)
         return pixels * kept
 
+    def _subset(self, pixels: Any) -> Any:
+        """Choose channels to keep, at least one of those present, and often few of them."""
+        present = ops.any(pixels != 0, axis=(1, 2), keepdims=True)
+        drawn = ops.where(present, self.uniform(self.per_channel(pixels)), 2.0)
+        share = ops.square(self.uniform((ops.shape(pixels)[0], 1, 1, 1)))
+        first = drawn <= ops.min(drawn, axis=-1, keepdims=True)
+        return ops.cast(ops.logical_or(drawn < share, first), pixels.dtype)
 
-def _blur(pixels: Any) -> Any:
-    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes."""
+
+def _blur(pixels: Any, dilation: int = 1) -> Any:
+    """Blur by a binomial of 5 pixels (deviation 1 pixel) along both axes, or one spread wider."""
     height, width = pixels.shape[1:3]
-    padded = ops.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    rows = sum(w * padded[:, k : k + height] for k, w in enumerate(_BINOMIAL))
-    return sum(w * rows[:, :, k : k + width] for k, w in enumerate(_BINOMIAL))
+    edge = (2 * dilation, 2 * dilation)
+    padded = ops.pad(pixels, ((0, 0), edge, edge, (0, 0)), mode="reflect")
+    steps = [(w, k * dilation) for k, w in enumerate(_BINOMIAL)]
+    rows = sum(w * padded[:, at : at + height] for w, at in steps)
+    return sum(w * rows[:, :, at : at + width] for w, at in steps)
 
 
 def _flips(config: AugmentationConfig, seed: int) -> keras.layers.Layer:
@@ -228,10 +247,10 @@ ZOOM = Augmentation("zoom", 40, _zoom)
 GAPS = Augmentation("gaps", 50, Gaps)
 BLEED_THROUGH = Augmentation("bleed_through", 60, BleedThrough)
 ILLUMINATION = Augmentation("illumination", 70, Illumination, ("illumination", "haze"))
-SHARPNESS = Augmentation("sharpness", 80, Sharpness)
+SHARPNESS = Augmentation("sharpness", 80, Sharpness, ("sharpness", "defocus"))
 CURVE = Augmentation("curve", 90, Curve, ("gamma", "gain", "offset"))
 GRAIN = Augmentation("grain", 100, Grain, ("noise", "grey_steps"))
 CHANNEL_DROPOUT = Augmentation(
-    "channel_dropout", 110, ChannelDropout, ("channel_dropout", "drop_together")
+    "channel_dropout", 110, ChannelDropout, ("channel_dropout", "channel_subset", "drop_together")
 )
 CUTOUT = Augmentation("cutout", 120, _cutout)
