@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import convolve, gaussian_filter, zoom
 
 from napari_cellclf.core.image import Image
 
 Plane = np.ndarray[Any, Any]
 _Shift = Callable[[Plane, np.random.Generator], Plane]
+_FieldShift = Callable[[Image, np.random.Generator], Plane]
 
 
 def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, knots: int = 3) -> Plane:
@@ -106,7 +107,95 @@ def _sparse(image: Image, rng: np.random.Generator) -> Plane:
     return np.asarray(pixels * (1 - empty) + background * empty)
 
 
-_FIELD_SHIFTS = {"smaller cells": _smaller, "larger cells": _larger, "gaps": _sparse}
+def _strong_gamma(image: Image, rng: np.random.Generator) -> Plane:
+    exponents = np.exp(rng.choice([-1, 1], image.n_channels) * rng.uniform(0.6, 0.9))
+    planes = (_between_levels(plane, rng).clip(0) for plane in image.to_cyx().astype(float))
+    bent = [255 * ((p + 0.5) / 256) ** e for p, e in zip(planes, exponents, strict=True)]
+    return np.stack(bent)
+
+
+def _saturated(image: Image, rng: np.random.Generator) -> Plane:
+    pixels = image.to_cyx().astype(float)
+    white = [np.percentile(plane, rng.uniform(88, 96)) for plane in pixels]
+    return np.asarray(255 * pixels / np.reshape(white, (-1, 1, 1)))
+
+
+def _defocus(image: Image, rng: np.random.Generator) -> Plane:
+    """Blur all channels by the same disc, as a stage at the wrong height does."""
+    radius = rng.uniform(3, 5)
+    steps = np.arange(-6, 7)
+    disc = (np.hypot(*np.meshgrid(steps, steps)) <= radius).astype(float)
+    return np.stack([convolve(p, disc / disc.sum()) for p in image.to_cyx().astype(float)])
+
+
+def _crosstalk(image: Image, rng: np.random.Generator) -> Plane:
+    """Let each channel see some of every other one."""
+    pixels = image.to_cyx().astype(float)
+    mixing = rng.uniform(0, 0.5, (len(pixels),) * 2) * rng.integers(0, 2, (len(pixels),) * 2)
+    scale = pixels.std(axis=(1, 2))
+    np.fill_diagonal(mixing, 1)
+    # In units of each channel's own contrast, so that a bright one does not drown the others.
+    return np.einsum("ij,jyx->iyx", mixing * scale[:, None] / scale[None], pixels)
+
+
+def _vignette(image: Image, rng: np.random.Generator) -> Plane:
+    height, width = image.height_width
+    top, left = rng.uniform(0.3, 0.7, 2)
+    y, x = np.ogrid[:height, :width]
+    distance = (y / height - top) ** 2 + (x / width - left) ** 2
+    return np.asarray(image.to_cyx() * np.exp(-rng.uniform(2, 3.5) * distance))
+
+
+def _weak_stain(image: Image, rng: np.random.Generator) -> Plane:
+    """Let one stain fail: little of it is left beside noise."""
+    pixels = image.to_cyx().astype(float)
+    failed = rng.integers(len(pixels))
+    deviation = pixels[failed].std()
+    noise = rng.normal(0, deviation / 4, image.height_width)
+    pixels[failed] = pixels[failed].mean() + 0.2 * (pixels[failed] - pixels[failed].mean()) + noise
+    return pixels
+
+
+def _dense(image: Image, rng: np.random.Generator) -> Plane:
+    """Lay the field over its mirror image, so that twice as many cells grow there."""
+    pixels = image.to_cyx().astype(float)
+    return np.maximum(pixels, pixels[:, ::-1, ::-1])
+
+
+def _magnified(factor: float) -> _FieldShift:
+    def shift(image: Image, rng: np.random.Generator) -> Plane:
+        height, width = image.height_width
+        pixels = zoom(image.to_cyx().astype(float), (1, factor, factor), order=1)
+        sides = zip((height, width), pixels.shape[1:], strict=True)
+        beyond = [(0, max(0, wanted - got)) for wanted, got in sides]
+        return np.pad(pixels, ((0, 0), *beyond), mode="reflect")[:, :height, :width]
+
+    return shift
+
+
+def _hard(image: Image, rng: np.random.Generator) -> Plane:
+    """Change field, colours, light and focus one after the other, each by a random amount."""
+    for change in (_magnified(np.exp(rng.uniform(-0.3, 0.3))), _crosstalk, _vignette):
+        image = _rounded(change(image, rng), image)
+    pixels = _strong_gamma(image, rng)
+    return gaussian_filter(pixels, (0, *[rng.uniform(0, 2)] * 2)) + rng.normal(0, 3, pixels.shape)
+
+
+_FIELD_SHIFTS: dict[str, _FieldShift] = {
+    "smaller cells": _smaller,
+    "larger cells": _larger,
+    "gaps": _sparse,
+    "strong gamma": _strong_gamma,
+    "saturated": _saturated,
+    "defocus": _defocus,
+    "crosstalk": _crosstalk,
+    "vignetting": _vignette,
+    "a weak stain": _weak_stain,
+    "twice as many cells": _dense,
+    "much smaller cells": _magnified(0.67),
+    "much larger cells": _magnified(1.5),
+    "hard": _hard,
+}
 
 #: Names of all shifts.
 SHIFTS = (*_PLANE_SHIFTS, *_FIELD_SHIFTS)
@@ -135,5 +224,9 @@ def shift_image(image: Image, name: str, seed: int) -> Image:
     else:
         change = _PLANE_SHIFTS[name]
         pixels = np.stack([change(plane.astype(float), rng) for plane in image.to_cyx()])
-    rounded = np.rint(pixels).clip(0, 255).astype(np.uint8)
-    return Image(rounded, "CYX", image.channels, source=image.source)
+    return _rounded(pixels, image)
+
+
+def _rounded(pixels: Plane, image: Image) -> Image:
+    whole = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    return Image(whole, "CYX", image.channels, source=image.source)
