@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import spec
 
-from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec
+from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, InputSpec
 from napari_cellclf.core.classes import ClassSpec
 
 _finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -119,6 +119,17 @@ def test_a_spec_survives_its_file(
 def test_what_a_spec_may_not_say(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         spec(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("single", "required", "says"),
+    [("w9", False, "none of the channels"), ("w2", True, "can do without all others")],
+)
+def test_a_single_channel_must_be_one_that_suffices(single: str, required: bool, says: str) -> None:
+    channels = [{"name": "w1", "required": required}, {"name": "w2"}]
+    with pytest.raises(ValidationError, match=says):
+        InputSpec(preprocessing={"channels": channels}, single_channel=single)
+    assert InputSpec(preprocessing={"channels": channels[1:]}, single_channel="w2")
 
 
 def test_a_spec_is_frozen_and_says_titles() -> None:

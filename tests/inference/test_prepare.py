@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.progress import part_done
 from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
 from napari_cellclf.inference.prepare import (
     BadImage,
+    PreparedPlane,
     UnreadImage,
     default_threads,
     in_order,
@@ -228,3 +230,28 @@ def test_a_mistake_of_ours_is_not_taken_for_a_bad_image(bundle: ModelBundle) -> 
 
 def test_there_is_a_thread_for_each_processor() -> None:
     assert 1 <= default_threads() <= 16
+
+
+@pytest.mark.parametrize(("name", "source"), [("", "1"), ("grey", "grey")])
+def test_a_lone_grey_image_must_be_named_and_the_reason_says_how(name: str, source: str) -> None:
+    channels = [{"name": stain, "required": False} for stain in ("w1 Hoechst", "w2 ConA")]
+    spec = BundleSpec.model_validate(
+        {
+            "name": "any",
+            "input": {"preprocessing": {"channels": channels}, "single_channel": "w2 ConA"},
+            "classes": [{"name": "a"}, {"name": "b"}],
+            "architecture": {"name": "compact-cnn"},
+            "test_image": {"axes": "YX", "channels": [""]},
+        }
+    )
+    image = Image(np.eye(8, dtype=np.uint8), "YX", [name])
+    item = UnreadImage("one.png", lambda: image)
+    (refused,) = prepared_rows(item, spec, None)
+    assert isinstance(refused, BadImage)
+    assert refused.reason.endswith(
+        f'if it shows w2 ConA, say so with --channels "w2 ConA={source}"'
+    )
+    (taken,) = prepared_rows(item, spec, {"w2 ConA": source})
+    assert isinstance(taken, PreparedPlane)
+    assert taken.pixels[..., 1].any()
+    assert not taken.pixels[..., 0].any()

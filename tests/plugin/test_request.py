@@ -96,3 +96,15 @@ def test_a_folder_must_exist(tmp_path: Path) -> None:
     assert isinstance(request, ClassifyRequest)
     assert request.mapping is None
     assert request.folder == str(tmp_path)
+
+
+def test_a_lone_channel_without_a_name_is_proposed_as_what_the_model_takes_it_for() -> None:
+    stains = tuple(ChannelSpec(name=name, required=False) for name in ("w1 Hoechst", "w2 ConA"))
+    proposal = propose_mapping(stains, ("picture",), "w2 ConA")
+    assert proposal.sources == (None, 0)
+    assert "It is taken as w2 ConA, unless you choose another" in proposal.message
+    assert not proposal.by_names
+    named = propose_mapping(stains, ("w1 Hoechst",), "w2 ConA")
+    assert (named.sources, named.by_names) == ((0, None), True)
+    assert propose_mapping(stains, ("a", "b"), "w2 ConA").sources == (None, None)
+    assert propose_mapping(stains, ("picture",)).sources == (None, None)

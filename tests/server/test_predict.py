@@ -16,7 +16,8 @@ import tifffile
 from server_samples import encoded, png
 
 from napari_cellclf.cli import main
-from napari_cellclf.server.served_model import ServedModel
+from napari_cellclf.errors import InputError
+from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.settings import Limits
 
 RAW = {"Content-Type": "application/octet-stream"}
@@ -190,6 +191,39 @@ def test_one_stain_of_a_model_that_needs_more_is_refused_with_a_remedy(site: htt
     assert "w1 Hoechst, w2 ConA" in answer.json()["detail"]
 
 
+@pytest.fixture(scope="module")
+def any_stain(save_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that can do with any of its stains."""
+    path = tmp_path_factory.mktemp("any") / "any.cellclf"
+    channels = [{"name": name, "required": False} for name in ("w1 Hoechst", "w2 ConA")]
+    return save_model(path, channels, single_channel="w2 ConA")
+
+
+@pytest.mark.parametrize(("asked", "name"), [(None, "w2 ConA"), ("hoechst", "w1 Hoechst")])
+def test_a_lone_grey_image_is_what_the_model_or_the_server_says(
+    running: Any, any_stain: Path, asked: str | None, name: str
+) -> None:
+    served = load_served(str(any_stain), 1, single_channel=asked)
+    as_rgb = encoded(np.full((16, 16, 3), 50, "u1"), "PNG")
+    with running(served) as live, httpx.Client(base_url=live.url, headers=RAW) as client:
+
+        def classified(content: bytes, query: str = "") -> dict[str, Any]:
+            answer = client.post(f"/api/predict{query}", content=content).json()
+            return answer["predictions"][0]
+
+        lone, grey = classified(png(50)), classified(as_rgb)
+        named = classified(png(50), f"?channel={name}")
+    assert lone["warnings"][0] == f"the image is one channel without a name, taken as {name}"
+    assert grey["warnings"] == lone["warnings"]
+    assert named["warnings"] == lone["warnings"][1:]
+    assert lone["probabilities"] == grey["probabilities"] == named["probabilities"]
+
+
+def test_a_lone_image_cannot_be_enough_for_a_model_that_needs_more(site_model: Path) -> None:
+    with pytest.raises(InputError, match=r"also needs w1 Hoechst, so it cannot .* of w2 ConA"):
+        load_served(str(site_model), 1, single_channel="w2")
+
+
 def test_a_bad_image_among_good_ones_fails_alone(one: httpx.Client) -> None:
     files = _form(**{"a.png": png(9), "b.png": png(99)[:60], "c.png": png(200)})
     body = one.post("/api/predict", files=files).json()
@@ -235,8 +269,6 @@ def test_answers_are_those_of_the_command_line(
 def test_the_bundled_model_answers_a_real_site(
     client: Any, real_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from napari_cellclf.server.served_model import load_served
-
     served = load_served("rxrx1-celltype", 2)
     files = sorted((real_data / "rxrx1" / "images" / "RPE-01" / "Plate1").glob("B02_s1_w*.png"))
     (by_command,) = _by_command_line(Path("rxrx1-celltype"), files, capsys)

@@ -68,6 +68,8 @@ def _input(spec: BundleSpec) -> Iterator[str]:
         required = "yes" if channel.required else "no"
         yield _row((channel.name, ", ".join(channel.aliases), required))
     yield ""
+    if spec.input.single_channel is not None:
+        yield f"A server takes a lone grey image without a name as {spec.input.single_channel}."
     if preprocessing.object_crop is not None:
         yield f"It classifies objects. Of each it looks at {preprocessing.object_crop.text}."
     if preprocessing.centre < 1:

@@ -66,6 +66,20 @@ class InputSpec(_Part):
     minimum_size: tuple[int, int] | None = None
     #: From how many sides each image is looked at; the answers are averaged.
     views: Views = "one"
+    #: The channel that a lone grey image without a name is taken for, where nobody says which it
+    #: is; None for a model that needs to be told.
+    single_channel: str | None = None
+
+    @model_validator(mode="after")
+    def _single_channel_suffices(self) -> InputSpec:
+        if self.single_channel is None:
+            return self
+        if self.single_channel not in self.channels:
+            raise ValueError(f"single_channel {self.single_channel!r} is none of the channels")
+        others = (c for c in self.preprocessing.channels if c.name != self.single_channel)
+        if any(channel.required for channel in others):
+            raise ValueError("single_channel is for models that can do without all others")
+        return self
 
     @model_validator(mode="after")
     def _bounded(self) -> InputSpec:

@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check every two seconds whether the model was replaced, and load the new one; kill "
         "-HUP does so at any time",
     )
+    add(
+        "--single-channel",
+        metavar="NAME",
+        help="the channel that a lone grey image without a name is taken for (by default, the one "
+        "named in the model, if any)",
+    )
     add_engine(parser)
     _add_limits(parser)
 
@@ -135,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
         drain_seconds=args.drain or 0.0,
         engine=args.engine,
         precision=args.precision,
+        single_channel=args.single_channel,
         limits=limits,
     )
     reference = reference_of(args.model, args.sha256)

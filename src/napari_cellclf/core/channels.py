@@ -146,6 +146,20 @@ def taken_in_order(expected: Sequence[ChannelSpec], available: Sequence[str]) ->
     return len(available) == len(expected) and not any(available)
 
 
+def is_one_of_several(expected: Sequence[ChannelSpec], available: Sequence[str]) -> bool:
+    """Whether an image is a single channel, and its name does not say which of the expected ones.
+
+    Examples
+    --------
+    >>> dna, actin = ChannelSpec(name="DNA"), ChannelSpec(name="actin")
+    >>> [is_one_of_several([dna, actin], [name]) for name in ("", "grey", "DNA", "GFP")]
+    [True, True, False, False]
+    """
+    if len(available) != 1 or len(expected) < 2 or not says_nothing(available[0]):
+        return False
+    return not any(spec.matches(available[0]) for spec in expected)
+
+
 def says_nothing(name: str) -> bool:
     """Whether a name of a channel does not say what it shows, such as ``Channel 0`` or ``image``.
 
@@ -167,6 +181,22 @@ def order_warning(expected: Sequence[ChannelSpec], channels: str = "its channels
     """
     names = ", ".join(spec.name for spec in expected)
     return f"{channels} have no names and are taken as {names}, in this order"
+
+
+def taken_as(channel: str) -> str:
+    """Say which channel a lone grey image was taken for.
+
+    Examples
+    --------
+    >>> taken_as("w2 ConA")
+    'the image is one channel without a name, taken as w2 ConA'
+    """
+    return f"the image is one channel without a name, taken as {channel}"
+
+
+def expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
+    """Return the full name of the expected channel that a user means."""
+    return next(iter(name_overrides(expected, {given: None})))
 
 
 def name_overrides(

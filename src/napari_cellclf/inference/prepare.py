@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from napari_cellclf.core.channels import taken_in_order
+from napari_cellclf.core.channels import is_one_of_several, taken_in_order
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import ImageObject, Plane, position_text
 from napari_cellclf.core.progress import part_done, watched
@@ -491,7 +491,7 @@ def prepare_plane(
         pixels = np.ascontiguousarray(preprocessing(plane, mapping, region=region))
         _check_size(pixels, spec)
     except ChannelMismatchError as error:
-        hint = _channels_as_planes(image, len(preprocessing.channels))
+        hint = _channels_as_planes(image, len(preprocessing.channels)) or _as_single(image, spec)
         return _bad(name, ChannelMismatchError(f"{error}{hint}"), finishes)
     except (InputError, OSError) as error:
         return _bad(name, error, finishes)
@@ -501,6 +501,15 @@ def prepare_plane(
     if region is not None:
         known |= object_columns(region)
     return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None)
+
+
+def _as_single(image: Image, spec: BundleSpec) -> str:
+    """Say how a lone grey image is taken for the channel that the model would take it for."""
+    single = spec.input.single_channel
+    if single is None or not is_one_of_several(spec.input.preprocessing.channels, image.channels):
+        return ""
+    source = image.channels[0] or "1"
+    return f'; if it shows {single}, say so with --channels "{single}={source}"'
 
 
 def _channels_as_planes(image: Image, n_channels: int) -> str:

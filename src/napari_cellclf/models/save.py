@@ -100,6 +100,7 @@ def save_bundle(
     seen_images: SeenImages | None = None,
     unlikeness: Unlikeness | None = None,
     views: Views = "one",
+    single_channel: str | None = None,
     overwrite: bool = False,
     as_zip: bool = False,
     **described: Any,
@@ -135,6 +136,8 @@ def save_bundle(
         What tells images that are unlike those that it was trained on, from their features.
     views : {'one', 'flips', 'all'}
         How many mirrored and transposed views of each image are averaged.
+    single_channel : str, optional
+        The channel that a lone grey image without a name is taken for.
     overwrite, as_zip : bool
         As for `write_bundle`.
     **described
@@ -182,6 +185,7 @@ def save_bundle(
             preprocessing=preprocessing,
             minimum_size=_minimum_size(network, preprocessing, pixels),
             views=views,
+            single_channel=single_channel,
         ),
         "classes": [ClassSpec(name=c) if isinstance(c, str) else c for c in classes],
         "architecture": ArchitectureSpec(name="unknown"),

@@ -74,7 +74,8 @@ async def classify(
         raise of_image(error) from error
     preprocessing = served.classifier.preprocessing
     images = [
-        UploadedImage(source, preprocessing, service.limits, options.mapping) for source in sources
+        UploadedImage(source, preprocessing, service.limits, options.mapping, served.single_channel)
+        for source in sources
     ]
     rows = _rows(images, served.spec)
     predictions: list[ImageAnswer | ImageFailure] = []

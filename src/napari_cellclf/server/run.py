@@ -138,7 +138,11 @@ def serve(reference: str, settings: Settings, on_ready: Callable[[str, str], Non
     with listen(settings) as listening:
         allow_many_connections()
         served = load_served(
-            reference, settings.limits.batch, engine=settings.engine, precision=settings.precision
+            reference,
+            settings.limits.batch,
+            engine=settings.engine,
+            precision=settings.precision,
+            single_channel=settings.single_channel,
         )
         asyncio.run(_serve(Service(reference, served, settings), listening, on_ready))
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from napari_cellclf.errors import CellclfError
+from napari_cellclf.core.channels import expected_name
+from napari_cellclf.errors import CellclfError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ class ServedModel:
     sha256: str
     #: The fastest number of images at a time on this machine.
     batch: int
+    #: What a lone grey image without a name is taken for; None refuses it.
+    single_channel: str | None = None
 
     @property
     def spec(self) -> BundleSpec:
@@ -54,11 +57,16 @@ def load_served(
     *,
     engine: EngineChoice = "auto",
     precision: Precision = "auto",
+    single_channel: str | None = None,
 ) -> ServedModel:
-    """Load a model and warm it up, so that the first client does not wait."""
+    """Load a model and warm it up, so that the first client does not wait.
+
+    `single_channel`: what a lone grey image is taken for; None for what the model says.
+    """
     from napari_cellclf.inference.load import load_classifier
 
     classifier = load_classifier(reference, engine=engine, precision=precision)
+    single = _single_channel(classifier.bundle.spec, single_channel)
     seconds = {
         size: _seconds_each(classifier, size)
         for size in (1 << power for power in range(max_batch.bit_length()))
@@ -67,7 +75,22 @@ def load_served(
     # The largest of those that are about as fast, which leaves the other threads more time.
     fast = min(seconds.values()) * _ABOUT
     batch = max(size for size, each in seconds.items() if each <= fast)
-    return ServedModel(classifier, classifier.bundle.spec.fingerprint, batch)
+    return ServedModel(classifier, classifier.bundle.spec.fingerprint, batch, single)
+
+
+def _single_channel(spec: BundleSpec, wanted: str | None) -> str | None:
+    """Find what a lone grey image is taken for, and whether the model can do with that alone."""
+    if wanted is None:
+        return spec.input.single_channel
+    channels = spec.input.preprocessing.channels
+    name = expected_name(channels, wanted)
+    others = [one.name for one in channels if one.required and one.name != name]
+    if others:
+        raise InputError(
+            f"{spec.name} also needs {', '.join(others)}, so it cannot classify a lone image of "
+            f"{name}; leave out --single-channel"
+        )
+    return name
 
 
 def _seconds_each(classifier: Classifier, size: int) -> float:
@@ -162,6 +185,7 @@ class Models:
             settings.limits.batch,
             engine=settings.engine,
             precision=settings.precision,
+            single_channel=settings.single_channel,
         )
 
     def _fingerprint(self) -> str:

@@ -72,6 +72,8 @@ class Settings:
     drain_seconds: float = 0.0
     engine: EngineChoice = "auto"
     precision: Precision = "auto"
+    #: What a lone grey image without a name shows; None: what the model says, if it says it.
+    single_channel: str | None = None
     #: Of what clients can send.
     limits: Limits = Limits()
 

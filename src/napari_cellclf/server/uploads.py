@@ -15,7 +15,13 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from napari_cellclf.core.channels import missing_message, order_warning, taken_in_order
+from napari_cellclf.core.channels import (
+    is_one_of_several,
+    missing_message,
+    order_warning,
+    taken_as,
+    taken_in_order,
+)
 from napari_cellclf.core.image import GREY
 from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.memory import MemoryFile
@@ -177,6 +183,8 @@ class UploadedImage:
     limits: Limits
     #: Channels that the request names.
     mapping: Mapping[str, str | None] | None
+    #: What a lone grey image without a name is taken for; None refuses it.
+    single_channel: str | None = None
     #: Filled by `read`.
     warnings: list[str] = field(default_factory=list)
 
@@ -188,6 +196,13 @@ class UploadedImage:
         stem = PurePath(self.source.id).stem
         if image.channels in (("",), (GREY,)) and any(spec.matches(stem) for spec in expected):
             image = replace(image, channels=(stem,))
+        elif (
+            self.single_channel is not None
+            and self.mapping is None
+            and is_one_of_several(expected, image.channels)
+        ):
+            image = replace(image, channels=(self.single_channel,))
+            self.warnings.append(taken_as(self.single_channel))
         self._note_channels(image)
         return image
 

@@ -86,7 +86,8 @@ class ImageForm(QObject):
 
     def proposed(self) -> Sources:
         """Return the channel mapping that the names alone gave."""
-        return self._proposal.sources
+        sources = self._proposal.sources
+        return sources if self._proposal.by_names else (None,) * len(sources)
 
     @property
     def note(self) -> str:
@@ -120,7 +121,9 @@ class ImageForm(QObject):
         if model is None or choice is None or not usable:
             self._form.channels.fill((), (), ())
             return
-        self._proposal = proposal = propose_mapping(model.channels, choice.names)
+        self._proposal = proposal = propose_mapping(
+            model.channels, choice.names, model.single_channel
+        )
         self._form.channels.fill(model.channels, choice.channels, proposal.sources)
         self._form.channels.unfold(bool(proposal.message))
 

@@ -189,4 +189,5 @@ def describe_model(reference: str) -> ModelChoice:
         spec.class_names,
         fingerprint=spec.fingerprint,
         object_crop=preprocessing.object_crop,
+        single_channel=spec.input.single_channel,
     )

@@ -42,6 +42,8 @@ class ModelChoice:
     fingerprint: str = field(default="", repr=False)
     #: How objects are cut out, for a model of objects; None for one of whole images.
     object_crop: ObjectCrop | None = None
+    #: The channel that a lone image is taken for where its name says nothing.
+    single_channel: str | None = None
 
     @property
     def summary(self) -> str:
@@ -58,8 +60,10 @@ class Proposal:
 
     #: For each channel of the model the index of the image's channel; None for none.
     sources: Sources
-    #: Which channels are missing; empty if none is.
+    #: Which channels are missing, or what a lone one is taken for; empty if neither is to be said.
     message: str = ""
+    #: Whether names led to it.
+    by_names: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,12 @@ def _masks_of(model: ModelChoice, masks: str) -> str | None:
     return str(expanded(wanted)) if wanted else None
 
 
-def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -> Proposal:
+def propose_mapping(
+    expected: Sequence[ChannelSpec], available: Sequence[str], single_channel: str | None = None
+) -> Proposal:
     """Fill in a channel mapping from names.
+
+    `single_channel`: what a lone channel is taken for if its name means none of the expected.
 
     Examples
     --------
@@ -140,6 +148,14 @@ def propose_mapping(expected: Sequence[ChannelSpec], available: Sequence[str]) -
         found = match_channels(expected, available)
     except ChannelMismatchError as error:
         return Proposal(tuple(_find_one(spec, available) for spec in expected), f"{error}.")
+    if single_channel is not None and len(available) == 1 and set(found.sources) == {None}:
+        sources = tuple(0 if spec.name == single_channel else None for spec in expected)
+        return Proposal(
+            sources,
+            "The image is one channel, and its name does not say which. It is taken as "
+            f"{single_channel}, unless you choose another below Channels.",
+            by_names=False,
+        )
     missing = missing_message(expected, found)
     return Proposal(found.sources, f"{missing[0].upper()}{missing[1:]}." if missing else "")
 

@@ -87,6 +87,7 @@ def ask_server(address: str, token: str) -> ModelChoice:
         is_remote=True,
         token=given,
         fingerprint=spec.fingerprint,
+        single_channel=spec.input.single_channel,
     )
 
 
