@@ -30,7 +30,7 @@ MAX_OPERATIONS = 1 << 41
 OPEN_SIDE = 256
 
 #: What a network may give besides probabilities, which are its first output: the names of the
-#: other outputs of ``model.onnx``, in their order.
+#: other outputs of ``model.onnx``, in their order. Features are ``(N, F)``, a map ``(N, C, h, w)``.
 Extra = Literal["features", "feature_map"]
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
 

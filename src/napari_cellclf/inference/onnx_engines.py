@@ -149,7 +149,7 @@ class OpenVinoEngine:
         try:
             with self._lock:
                 answers = _infer(self._requests(len(pixels)), pixels, list(places.values()))
-            return Computed.of(dict(zip(places, answers, strict=True)), len(pixels))
+            return _computed(places, answers, len(pixels))
         except RuntimeError as error:
             if is_exhausted(error):
                 raise image_too_large(batch, _PROCESSOR) from error
@@ -186,6 +186,14 @@ def _infer(
         np.concatenate([one.get_output_tensor(place).data for one in used], dtype=np.float32)
         for place in places
     ]
+
+
+def _computed(names: Iterable[str], answers: Sequence[NDArray[np.float32]], count: int) -> Computed:
+    found = dict(zip(names, answers, strict=True))
+    if "feature_map" in found:
+        # Of a graph it has its channels second.
+        found["feature_map"] = found["feature_map"].transpose(0, 2, 3, 1)
+    return Computed.of(found, count)
 
 
 def _output_name(port: Any) -> str:
@@ -296,7 +304,7 @@ class OnnxRuntimeEngine:
                 f"({_first_line(error)}); use the engine keras"
             ) from error
         found = [np.asarray(answer, np.float32) for answer in answers]
-        return Computed.of(dict(zip(("probabilities", *extras), found, strict=True)), len(pixels))
+        return _computed(("probabilities", *extras), found, len(pixels))
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,8 @@ _IR_VERSION = 8
 #: Protocol buffers end here, and weights in files beside the model's own are refused by the gate.
 MAX_BYTES = (1 << 31) - (1 << 20)
 _BEGINNING = np.iinfo(np.int64).min
+#: Names of the open sides of an output: of rows, or of a map with its channels second.
+_SIDES = ("batch", "channels", "map_height", "map_width")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def to_onnx(
         Stored in the model as its `metadata_props`.
     extras : bool
         Whether the model also gives features and feature map, as far as the network has them. Its
-        outputs are then called ``probabilities``, ``features`` and ``feature_map``.
+        outputs are then called ``probabilities``, ``features`` and ``feature_map``; of the map,
+        channels are the second axis, ``(N, C, h, w)``.
 
     Returns
     -------
@@ -114,7 +117,8 @@ def to_onnx(
         return answer
 
     answer = scope.last(write_with_steps(scope, steps, image, write))
-    made = [answer, *map(scope.last, others)]
+    # Engines keep images with their channels second: turning a map costs time in every pass.
+    made = [answer, *map(scope.first, others)]
     ports = [
         _renamed(scope, value, name)
         for value, name in zip(made, names or [graph.unique(last)], strict=True)
@@ -128,7 +132,7 @@ def _renamed(scope: Scope, value: Value, name: str) -> Value:
         # The image itself.
         value = scope.each("Identity", value)
     scope.graph.rename(value.name, name)
-    return Value(name, value.shape)
+    return Value(name, value.in_graph)
 
 
 def _input_shape(
@@ -164,7 +168,7 @@ def _serialize(
         [_node(helper, node) for node in graph.nodes],
         name,
         [_port(helper, image, ("batch", "height", "width", "channels"))],
-        [_port(helper, answer, ("batch", "map_height", "map_width")) for answer in answers],
+        [_port(helper, answer, _SIDES) for answer in answers],
         [numpy_helper.from_array(array, key) for key, array in graph.constants.items()],
     )
     model = helper.make_model(

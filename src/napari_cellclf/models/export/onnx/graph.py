@@ -37,6 +37,11 @@ class Value:
     #: Whether it is an image that the graph keeps as ``(N, C, Y, X)``.
     channels_first: bool = False
 
+    @property
+    def in_graph(self) -> Shape:
+        """Its shape in the order of the graph."""
+        return tuple(self.shape[axis] for axis in _TO_FIRST) if self.channels_first else self.shape
+
     def axis(self, keras_axis: int) -> int:
         """Return the position of one of Keras's axes in the graph."""
         forward = keras_axis % len(self.shape)
