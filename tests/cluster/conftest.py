@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
 
     from napari_cellclf.core.image import Image
+    from napari_cellclf.core.unlikeness import Unlikeness
     from napari_cellclf.models.save import save_bundle
 
     keras.utils.set_random_seed(0)
@@ -37,6 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         preprocessing=Preprocessing(channels=({"name": "DNA"}, {"name": "actin"})),
         classes=("a", "b", "c"),
         architecture="compact-cnn",
+        unlikeness=Unlikeness.fit(np.random.default_rng(0).normal(size=(30, 4))),
         test_image=Image(
             np.arange(200, dtype=np.uint8).reshape(2, 10, 10), "CYX", ("DNA", "actin")
         ),

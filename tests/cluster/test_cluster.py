@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import trustme
 
-from napari_cellclf.bundles.bundle import REQUIRED, ModelBundle, members_of, read_all
+from napari_cellclf.bundles.bundle import REQUIRED, UNLIKE, ModelBundle, members_of, read_all
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.cluster import classifier as module
@@ -44,7 +44,9 @@ def _rows(stream: Iterator[FinishedImages]) -> Rows:
     for part in stream:
         answer = part.answer
         if isinstance(answer, Predictions):
-            rows += zip(answer.ids, answer.probabilities, strict=True)
+            assert answer.unlike_scores is not None
+            numbers = np.column_stack([answer.probabilities, answer.unlike_scores])
+            rows += zip(answer.ids, numbers, strict=True)
         else:
             rows.append((answer.id, answer.reason))
     return rows
@@ -128,6 +130,7 @@ def test_workers_compute_with_the_engine_that_was_asked_for(
 ) -> None:
     members = members_of(model)
     files: Any = {member: read_all(members, member) for member in REQUIRED}
+    files[UNLIKE] = read_all(members, UNLIKE)
     bare = write_bundle(tmp_path / "bare.cellclf", ModelBundle.load(model).spec, files).path
     sources = collect_sources([folder])[:1]
     with connect_cluster(cluster.scheduler_address, bare, engine="keras") as remote:

@@ -18,7 +18,7 @@ from napari_cellclf.bundles.schema import RoundingSpec, UnlikeSpec
 from napari_cellclf.bundles.write import copy_bundle, write_bundle
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.unlikeness import Unlikeness
-from napari_cellclf.errors import BundleError, EngineError, IntegrityError
+from napari_cellclf.errors import BundleError, EngineError, IntegrityError, SelfTestError
 from napari_cellclf.inference import load
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.engine import Computed, ProbabilitiesOnly
@@ -202,7 +202,9 @@ def test_they_are_written_to_the_graph(kind: str) -> None:
     answers = session.run(names, {session.get_inputs()[0].name: batch})
     expected = expose(network).giving(tuple(expose(network).tensors))(batch)
     for found, other in zip(answers, expected if shapes else [expected], strict=True):
-        np.testing.assert_allclose(found, other, atol=1e-5)
+        # Of a map in the graph, channels are the second axis.
+        again = np.moveaxis(found, 1, -1)
+        np.testing.assert_allclose(again, other, atol=1e-5)
 
 
 def test_members_give_theirs_one_after_the_other() -> None:
@@ -341,13 +343,27 @@ def test_a_file_of_unlikeness_that_is_not_one_is_refused(
             _ = _with(known, tmp_path / str(number), content).unlikeness
     whole = dump_weights(arrays)
     other = UnlikeSpec(level=0.5, n_groups=3, n_images=40)
-    for number, said in enumerate((None, other), start=5):
-        with pytest.raises(BundleError, match="not what the bundle says of it"):
-            _ = _with(known, tmp_path / str(number), whole, unlike=said).unlikeness
+    with pytest.raises(BundleError, match="not what the bundle says of it"):
+        _ = _with(known, tmp_path / "other", whole, unlike=other).unlikeness
+    with pytest.raises(BundleError, match="lacks the description of what is unlike"):
+        _with(known, tmp_path / "silent", whole, unlike=None)
+    with pytest.raises(BundleError, match="lacks the file of what is unlike"):
+        write_bundle(
+            tmp_path / "lacking.cellclf",
+            known.spec,
+            {name: read_all(members_of(known.path), name) for name in REQUIRED},
+        )
     changed = _with(known, tmp_path / "changed", whole)
     (changed.path / UNLIKE).write_bytes(lacking)
     with pytest.raises(IntegrityError):
         _ = changed.unlikeness
+
+
+def test_one_of_another_network_is_noticed_when_it_is_saved(save: Save, tmp_path: Path) -> None:
+    other = Unlikeness.fit(np.random.default_rng(0).normal(size=(20, 5)))
+    with pytest.raises(SelfTestError, match="does not fit its own network: features of shape"):
+        save(tmp_path / "t.cellclf", unlikeness=other)
+    assert not (tmp_path / "t.cellclf").exists()
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,8 @@ class ModelBundle:
             raise BundleError(f"{name} is invalid: {error}") from error
         stated = self.spec.unlike
         held = (found.level, found.n_groups, found.n_images)
-        if stated is None or held != (stated.level, stated.n_groups, stated.n_images):
+        assert stated is not None  # or the file would not be there
+        if held != (stated.level, stated.n_groups, stated.n_images):
             raise BundleError(
                 f"{name} is not what the bundle says of it (level, groups and images {held}); "
                 "write the bundle again"
@@ -243,7 +244,7 @@ class ModelBundle:
         -------
         bytes
             What was checked: ``(N, Y, X, C)`` float32 to ``(N, K)`` probabilities, and perhaps to
-            ``features`` and ``feature_map``.
+            ``features`` and ``feature_map`` (`EXTRAS`).
 
         Raises
         ------
@@ -331,6 +332,11 @@ def _check_files(spec: BundleSpec, path: Path) -> None:
     if lacking or unknown:
         wrong = f"lacks {lacking[0]}" if lacking else f"names {unknown[0][:80]!r}"
         raise BundleError(f"the list of files of {path.name} {wrong}; write the bundle again")
+    if (spec.unlike is None) != (UNLIKE not in spec.files):
+        lacks = "description" if spec.unlike is None else "file"
+        raise BundleError(
+            f"{path.name} lacks the {lacks} of what is unlike its training; write the bundle again"
+        )
 
 
 def _compare(found: str, expected: str, member: str, path: Path) -> None:

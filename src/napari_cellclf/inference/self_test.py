@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.errors import InputError, SelfTestError
+from napari_cellclf.inference.engine import Computed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,10 @@ def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERA
     """Predict the stored test image and compare."""
     name = bundle.path.name
     pixels, expected = prepared_test(bundle)
-    found = engine(pixels[np.newaxis])
+    fed = pixels[np.newaxis]
+    can_say = bundle.spec.unlike is not None and "features" in engine.gives
+    computed = engine.compute(fed, features=True) if can_say else Computed(engine(fed))
+    found = computed.probabilities
     if expected.shape != (1, len(bundle.spec.classes)) or found.shape != expected.shape:
         raise SelfTestError(
             f"{name} answers its test image with an array of shape {found.shape}, stored is "
@@ -43,7 +47,21 @@ def run_self_test(bundle: ModelBundle, engine: Engine, tolerance: float = TOLERA
             f"{name} answers its test image {difference:.2g} away from the stored answer (limit "
             f"{tolerance:g}); get it again, or train it again with this version of Keras"
         )
+    if computed.features is not None:
+        _check_features(bundle, computed.features)
     return difference
+
+
+def _check_features(bundle: ModelBundle, features: NDArray[np.float32]) -> None:
+    unlikeness = bundle.unlikeness
+    try:
+        known = unlikeness is None or np.isfinite(unlikeness.scores(features)).all()
+    except InputError as error:
+        raise SelfTestError(f"{bundle.path.name} does not fit its own network: {error}") from error
+    if not known:
+        raise SelfTestError(
+            f"{bundle.path.name} cannot say how unlike training its test image is; get it again"
+        )
 
 
 def prepared_test(bundle: ModelBundle) -> tuple[NDArray[np.float32], NDArray[Any]]:
