@@ -453,6 +453,56 @@ def test_ports_are_those_of_the_bundle(ports: dict[str, object], told: str) -> N
         _check(WHOLE, **ports)
 
 
+#: Features of 64 numbers and a map of the image itself.
+_EXTRAS = (
+    node("Flatten", ["image"], "features"),
+    node("Relu", ["image"], "feature_map"),
+)
+_ANSWER = port("answer", "n", 2)
+_FEATURES = port("features", "n", 64)
+_MAP = port("feature_map", "n", "h", "w", 1)
+
+
+@pytest.mark.parametrize("more", [(), (_FEATURES,), (_MAP,), (_FEATURES, _MAP)])
+def test_features_and_their_map_may_follow_the_probabilities(more: tuple[bytes, ...]) -> None:
+    content = _one(*_EXTRAS, outputs=[_ANSWER, *more])
+    _check(content, inputs=(None, 8, 8, 1), n_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        ([_ANSWER, _MAP, _FEATURES], "3 outputs, of which those after the first are not features"),
+        ([_ANSWER, _FEATURES, _FEATURES], "3 outputs"),
+        ([_ANSWER, _FEATURES, _MAP, port("flat", "n", 64)], "4 outputs"),
+        ([_ANSWER, port("logits", "n", 2)], "2 outputs"),
+        ([_FEATURES, _ANSWER], "2 outputs"),
+        ([], "0 outputs"),
+        ([_ANSWER, port("features", "n", 64, kind=10)], "other numbers than float32"),
+        ([_ANSWER, message(1, "features")], "one plain tensor"),
+        ([_ANSWER, port("features", "n", 63)], "gives features of shape"),
+        ([_ANSWER, port("features", "n", 8, 8, 1)], "gives features of shape"),
+        ([_ANSWER, port("features", 1, 64)], "the first of open size"),
+        ([_ANSWER, port("feature_map", "n", 64)], "should have 4 axes"),
+    ],
+)
+def test_other_outputs_are_refused(outputs: list[bytes], told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        _check(_one(*_EXTRAS, outputs=outputs), n_classes=2)
+
+
+def test_extras_of_other_ranks_are_refused() -> None:
+    for made, stated, told in (
+        (node("Relu", ["image"], "features"), port("features", "n", 8, 8, 1), "2 axes"),
+        (node("Flatten", ["image"], "feature_map"), port("feature_map", "n", 64), "4 axes"),
+    ):
+        with pytest.raises(BundleError, match=told):
+            _check(_one(made, outputs=[_ANSWER, stated]))
+    # It is not computed at all.
+    with pytest.raises(BundleError, match="not a complete ONNX file"):
+        _check(_one(outputs=[_ANSWER, _FEATURES]))
+
+
 def test_open_sizes_take_any() -> None:
     mean = node("ReduceMean", ["image"], "mean", ints("axes", 1, 2), number("keepdims", 0))
     ends = (node("Gemm", ["mean", "k"], "logits"), node("Softmax", ["logits"], "answer"))
