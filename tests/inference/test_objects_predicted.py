@@ -197,3 +197,11 @@ def test_a_turned_image_has_a_turned_mask(
     turned = Image(image.data.T, "XYC", image.channels, objects=_mask().T)
     straight = of_objects.predict(replace(image, objects=_mask()))
     np.testing.assert_array_equal(straight.probabilities, of_objects.predict(turned).probabilities)
+
+
+def test_objects_carry_what_checks_find_on_their_plane(
+    of_objects: Classifier, make_image: Callable[..., Image]
+) -> None:
+    image = make_image(1, objects=_mask())
+    image.data[1] = 9
+    assert of_objects.predict(image).remarks == (("constant channel: actin",),) * 3

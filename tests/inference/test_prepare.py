@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.progress import part_done
 from napari_cellclf.errors import CancelledError, ImageError, UnreadableImageError
+from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.prepare import (
     BadImage,
     PreparedPlane,
@@ -255,3 +256,42 @@ def test_a_lone_grey_image_must_be_named_and_the_reason_says_how(name: str, sour
     assert isinstance(taken, PreparedPlane)
     assert taken.pixels[..., 1].any()
     assert not taken.pixels[..., 0].any()
+
+
+def test_what_checks_of_the_pixels_find_comes_with_each_plane(classifier: Classifier) -> None:
+    pixels = np.random.default_rng(0).integers(0, 200, (3, 2, 8, 9), np.uint8)
+    pixels[1, 1] = 7
+    pixels[2, 1] = pixels[2, 0]
+    stack = Image(pixels, "TCYX", ("DNA", "actin"), source="a.tif")
+    found = classifier.predict([stack, Image(np.zeros((2, 8, 9)), "CYX", ("DNA", "actin"))])
+    assert found.remarks == (
+        (), ("constant channel: actin",), ("same pixels: DNA and actin",), ("empty image",),
+    )  # fmt: skip
+
+
+def test_a_lazy_plane_is_read_once(bundle: ModelBundle) -> None:
+    array = pytest.importorskip("dask.array")
+    reads = []
+
+    def block() -> np.ndarray:
+        reads.append(1)
+        return np.random.default_rng(0).random((2, 8, 9))
+
+    delayed = pytest.importorskip("dask").delayed(block)()
+    lazy = Image(array.from_delayed(delayed, (2, 8, 9), float), "CYX", ("DNA", "actin"))
+    (row,) = prepared_rows(UnreadImage("x", lambda: lazy), bundle.spec, None)
+    assert not isinstance(row, BadImage)
+    assert reads == [1]
+
+
+def test_another_pixel_size_than_in_training_is_a_remark(bundle: ModelBundle) -> None:
+    training = bundle.spec.training.model_copy(update={"pixel_size": 0.65})
+    spec = bundle.spec.model_copy(update={"training": training})
+    pixels = np.random.default_rng(0).random((2, 8, 9))
+    remarks = []
+    for size in (None, (0.65, 0.65), (1.3, 1.3)):
+        image = Image(pixels, "CYX", ("DNA", "actin"), pixel_size=size)
+        (row,) = prepared_rows(UnreadImage("x", partial(replace, image)), spec, None)
+        assert isinstance(row, PreparedPlane)
+        remarks.append(row.remarks)
+    assert remarks == [(), (), ("pixel size: 1.3 µm, in training 0.65 µm",)]

@@ -129,6 +129,9 @@ class TrainingSpec(_Part):
     group_column: str | None = Field(default=None, max_length=100)
     #: The naming scheme or pattern that the images were read by, if one was chosen.
     naming: str | None = Field(default=None, max_length=500)
+    #: Micrometres that a pixel usually covers, as the network is given them (see
+    #: `Preprocessing.pixel_size`); None if the images do not say.
+    pixel_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     #: Hash of the table of all training images.
     manifest_sha256: Sha256 | None = None
     #: Of the random numbers.

@@ -180,6 +180,34 @@ class Preprocessing(BaseModel):
         # Each channel in one piece of memory, which what comes after is fastest on, too.
         return np.moveaxis(pixels, 0, -1)
 
+    def pixel_size(self, image: Image) -> float | None:
+        """Say how large a pixel is that the network is given of an image.
+
+        Parameters
+        ----------
+        image : Image
+            Any image.
+
+        Returns
+        -------
+        float or None
+            In micrometres; None if the image does not say how large its pixels are, or every crop
+            of an object is resized by a factor of its own, or is of one size in micrometres.
+        """
+        sides = image.pixel_size
+        if sides is None or not all(0 < side < float("inf") for side in sides):
+            return None
+        if self.size is not None and self.object_crop is not None:
+            if self.object_crop.side is None or self.object_crop.unit == "micrometres":
+                return None
+        elif self.size is not None:
+            (height, width), (rows, columns) = image.height_width, self.size
+            sides = (
+                sides[0] * height / rows * self.centre,
+                sides[1] * width / columns * self.centre,
+            )
+        return float(np.sqrt(sides[0] * sides[1]))
+
     def _cut(self, image: Image, region: ImageObject | None) -> Cut | None:
         where = image.source or "the image"
         if region is None and self.object_crop is not None:

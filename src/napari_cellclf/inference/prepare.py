@@ -21,6 +21,7 @@ import numpy as np
 
 from napari_cellclf.core.channels import is_one_of_several, taken_in_order
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.image_checks import image_remarks, pixel_size_remark
 from napari_cellclf.core.objects import ImageObject, Plane, position_text
 from napari_cellclf.core.progress import part_done, watched
 from napari_cellclf.errors import (
@@ -301,6 +302,7 @@ class _Objects:
     plane: Image
     objects: tuple[ImageObject, ...]
     finishes: int
+    remarks: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -352,7 +354,7 @@ def _one_plane(
     """Prepare a plane, or find its objects if the model is one for objects."""
     if plane.objects is None and spec.input.preprocessing.object_crop is None:
         return prepare_plane(item, image, index, plane, spec, mapping, finishes)
-    return _find_objects(item, image, index, plane, spec, finishes)
+    return _find_objects(item, image, index, plane, spec, mapping, finishes)
 
 
 def _find_objects(
@@ -361,6 +363,7 @@ def _find_objects(
     index: Mapping[str, int],
     plane: Image,
     spec: BundleSpec,
+    mapping: Mappings | None,
     finishes: int,
 ) -> _Opened:
     name = item.id + position_text(index)
@@ -382,7 +385,12 @@ def _find_objects(
         read = replace(plane, data=np.asarray(plane.data), objects=None)
     except (InputError, OSError) as error:
         return _bad(name, error, finishes)
-    return _Objects(item, image, index, read, objects, finishes)
+    try:
+        remarks = _remarks(read, spec, mapping)
+    except ChannelMismatchError:
+        # Every object gives this as its reason.
+        remarks = ()
+    return _Objects(item, image, index, read, objects, finishes, remarks)
 
 
 def _planes(
@@ -433,6 +441,8 @@ def _chunk(found: _Objects, first: int, spec: BundleSpec, mapping: Mappings | No
             row = prepare_plane(
                 found.item, found.image, found.index, found.plane, spec, mapping, last, region=one
             )
+            if isinstance(row, PreparedPlane):
+                row = replace(row, remarks=found.remarks)
         except MemoryError:
             row = _does_not_fit(found.item.id, last)
         rows.append(row)
@@ -487,9 +497,13 @@ def prepare_plane(
     name = item.id + position_text(index, None if region is None else region.number)
     preprocessing = spec.input.preprocessing
     try:
+        if region is None:
+            # Read once, not once for the network and once for the checks.
+            plane = replace(plane, data=np.asarray(plane.data))
         # In one piece of memory, so that batches are put together fast.
         pixels = np.ascontiguousarray(preprocessing(plane, mapping, region=region))
         _check_size(pixels, spec)
+        remarks = () if region is not None else _remarks(plane, spec, mapping)
     except ChannelMismatchError as error:
         hint = _channels_as_planes(image, len(preprocessing.channels)) or _as_single(image, spec)
         return _bad(name, ChannelMismatchError(f"{error}{hint}"), finishes)
@@ -500,7 +514,18 @@ def prepare_plane(
     known = _metadata(item, image, index)
     if region is not None:
         known |= object_columns(region)
-    return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None)
+    return PreparedPlane(name, known, pixels, finishes, item.id if by_order else None, remarks)
+
+
+def _remarks(
+    plane: Image, spec: BundleSpec, mapping: Mapping[str, str | None] | None
+) -> tuple[str, ...]:
+    preprocessing = spec.input.preprocessing
+    matched = preprocessing.match(plane, mapping)
+    channels = dict(zip(matched.expected, matched.sources, strict=True))
+    return image_remarks(plane, channels) + pixel_size_remark(
+        preprocessing.pixel_size(plane), spec.training.pixel_size
+    )
 
 
 def _as_single(image: Image, spec: BundleSpec) -> str:

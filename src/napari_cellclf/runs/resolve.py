@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Images on which the size of objects is measured.
 _MEASURED_IMAGES = 20
+#: Images whose pixel size is looked at.
+_SIZED = 8
 #: Boxes were drawn alike, and say nothing of an object's own size, where the usual one is so near
 #: to the largest, in pixels. Discs that overlap or are cut by the border are smaller.
 _DRAWN_ALIKE = 1
@@ -263,3 +265,22 @@ def _measured(
     return Fixed(
         mean=tuple(map(float, means)), std=tuple(float(s) if s > 0 else 1.0 for s in spreads)
     )
+
+
+def usual_pixel_size(train: Dataset, preprocessing: Preprocessing) -> float | None:
+    """Return how many micrometres a pixel that the network is given usually covers, if known.
+
+    The median of some training images from all over; None if one of these does not say.
+    """
+    paths = list(dict.fromkeys(train.paths))
+    found = []
+    for path in paths[:: 1 + len(paths) // _SIZED]:
+        try:
+            size = preprocessing.pixel_size(read_image(path, naming=train.naming))
+        except InputError:
+            # Left out of the training, too.
+            continue
+        if size is None:
+            return None
+        found.append(size)
+    return float(np.median(found)) if found else None

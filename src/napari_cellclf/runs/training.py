@@ -35,7 +35,7 @@ from napari_cellclf.models.training.stages import (
 from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
-from napari_cellclf.runs.resolve import resolve, settled_crop
+from napari_cellclf.runs.resolve import resolve, settled_crop, usual_pixel_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,6 +247,7 @@ class Session:
                 group_column=dataset.group_column,
                 naming=dataset.naming,
                 manifest_sha256=dataset.sha256,
+                pixel_size=usual_pixel_size(dataset.train, preprocessing),
                 seed=self._config.seed,
                 device=self._device[:200],
             ),
