@@ -326,8 +326,8 @@ def _look_through_results(shot: Shot, model: str, folder: Path) -> None:
     shot.choose(model)
     shot.classify()
     page = shot.widget.form.page
-    page.group.setCurrentIndex(page.group.findData("plate"))
-    page.confusion_section.unfold(True)
+    page.overview.group.setCurrentIndex(page.overview.group.findData("plate"))
+    page.overview.confusion_section.unfold(True)
     page.worst.click()
     shot.pump(1)
     page.show_in_viewer.click()

@@ -96,7 +96,6 @@ def test_classes_are_renamed_and_merged_with_undo(book: LabelBook) -> None:
         (lambda book: book.rename_class("round", "long"), "merge the classes"),
         (lambda book: book.rename_class("square", "x"), "there are: round, long"),
         (lambda book: book.merge_classes("round", "round"), "two classes"),
-        (lambda book: book.label_each({"a": "square"}, drawn={}), "no class 'square'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_sentence(

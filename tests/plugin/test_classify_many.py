@@ -60,7 +60,7 @@ def test_a_folder_is_shown_on_the_page(
     finish(qtbot, widget)
     page = widget.form.page
     assert not widget.form.results.isVisibleTo(widget)
-    assert page.summary.text().startswith("5 images predicted, 1 not classified.")
+    assert page.overview.summary.text().startswith("5 images predicted, 1 not classified.")
     assert widget.form.minimumSizeHint().width() <= 360
     wanted: list[Any] = []
     widget.retrain_wanted.connect(lambda *sent: wanted.append(sent))
@@ -106,7 +106,7 @@ def test_rows_of_the_bench_are_classified(open_widget: OpenWidget, qtbot: Any) -
     assert widget.form.model.choose("objects")
     finish(qtbot, widget)
     page = widget.form.page
-    assert page.summary.text() == "9 objects predicted."
+    assert page.overview.summary.text() == "9 objects predicted."
     assert "Classified 9 objects" in widget.form.message.text()
     # The same as the objects of a layer.
     viewer.add_labels(mask, name="nuclei")
@@ -162,7 +162,7 @@ def test_objects_of_a_folder_with_masks_elsewhere(
     assert "choose masks that exist" in form.message.text()
     qtbot.keyClick(line, Qt.Key.Key_Backspace)
     finish(qtbot, widget)
-    assert form.page.summary.text() == "18 objects predicted."
+    assert form.page.overview.summary.text() == "18 objects predicted."
     command = shlex.split(form.command.text())
     assert command[command.index("--objects") + 1] == str(masks)
     command[command.index("--out") + 1] = str(tmp_path / "predictions.csv")
@@ -185,3 +185,29 @@ def test_objects_of_a_folder_with_masks_elsewhere(
     qtbot.mouseClick(form.classify, LEFT)
     qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
     assert "There is no mask beside" in form.message.text()
+
+
+def test_a_mask_that_cannot_be_used_is_listed_with_the_reason(
+    open_widget: OpenWidget, qtbot: Any, tmp_path: Path
+) -> None:
+    from tifffile import imwrite
+
+    mask = np.zeros((40, 48), np.uint16)
+    mask[4:20, 4:24] = 1
+    for name, shape in (("a", (40, 48)), ("b", (40, 50))):
+        imwrite(tmp_path / f"{name}.tif", np.full(shape, 90, np.uint8))
+        imwrite(tmp_path / f"{name}_masks.tif", mask)
+    _, widget = open_widget("objects")
+    form = widget.form
+    form.tabs.setCurrentIndex(FOLDER_TAB)
+    form.folder.set_path(str(tmp_path))
+    finish(qtbot, widget)
+    overview = form.page.overview
+    assert overview.summary.text() == "1 object predicted."
+    assert "1 could not be; open Not classified to see why." in form.message.text()
+    assert overview.failed_section.isVisibleTo(widget)
+    qtbot.mouseClick(overview.failed_section.heading, LEFT)
+    said = overview.reasons.toPlainText()
+    assert "b.tif" in said
+    assert "40" in said
+    assert "\n" not in said

@@ -162,13 +162,18 @@ class LabelBook:
     def label_each(self, names: Mapping[str, str], *, drawn: Mapping[str, str]) -> None:
         """Give rows different classes at once, so that one undo takes all of them back.
 
-        `names`: id to class, all of which are known. `drawn`: by id, where there is something to
-        say.
+        `names`: id to class; one that is new is added as the last. `drawn`: by id, where there is
+        something to say.
         """
-        for name in set(names.values()):
-            self._check_known(name)
+        new = [name for name in dict.fromkeys(names.values()) if name not in self._classes]
         self._record(
-            [Change("label", row, name, drawn=drawn.get(row, "")) for row, name in names.items()]
+            [
+                *(Change("add", name=name) for name in new),
+                *(
+                    Change("label", row, name, drawn=drawn.get(row, ""))
+                    for row, name in names.items()
+                ),
+            ]
         )
 
     def clear(self, rows: Iterable[str]) -> None:

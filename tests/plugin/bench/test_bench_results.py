@@ -43,7 +43,7 @@ def test_open_rows_are_classified_corrected_and_trained_on(
     qtbot.mouseClick(results.form.classify, LEFT)
     qtbot.waitUntil(lambda: not results.runner.running, timeout=PATIENCE)
     page = results.form.page
-    assert page.summary.text() == "4 images predicted."
+    assert page.overview.summary.text() == "4 images predicted."
     assert bench.minimumSizeHint().width() <= 360
     # Corrections are labels like all others, and go to the same file.
     for number, name in ((0, "late"), (1, "early"), (2, "late")):
@@ -57,7 +57,7 @@ def test_open_rows_are_classified_corrected_and_trained_on(
         ]  # fmt: skip
     # And labels that are given on the other page are known here.
     book.label([page.collection.ids[3]], "early")
-    assert "Of 4 labelled" in page.summary.text()
+    assert "Of 4 labelled" in page.overview.summary.text()
     tables: list[str] = []
     monkeypatch.setattr(bench, "train_on", tables.append)
     qtbot.mouseClick(page.retrain, LEFT)

@@ -14,10 +14,12 @@ from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton, QWidget
 from simulated_rows import LEVELS, make_objects, make_rows, true_class
+from tab_key import tab_stops
 
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.io.label_file import LabelFile, read_labels
 from napari_cellclf.plugin.bench.label_page import LabelPage
+from napari_cellclf.plugin.gallery.keys import ACTIONS
 
 KEY = Qt.Key
 LEFT = Qt.MouseButton.LeftButton
@@ -341,12 +343,14 @@ def test_a_label_is_given_in_the_menu_of_a_tile(open_page: Any) -> None:
 
 def test_keys_are_listed_and_changed(open_page: Any) -> None:
     page = open_page(12)
-    names = [action.name for action in page.keys.actions]
+    names = [action.name for action in ACTIONS]
     assert names[:2] == ["label 1", "label 2"]
     assert {"accept", "accept page", "skip", "unsure", "undo", "redo", "show"} <= set(names)
-    assert all(action.title for action in page.keys.actions)
+    assert all(action.title for action in ACTIONS)
     assert page.keys.key_of("undo") == "Ctrl+Z"
     page.keys.change({"label 1": "Q", "skip": "N"})
+    assert page.hint.text() == "Press Q, 2 or 3 to label; N skips, U marks as unsure."
+    assert page.bar._buttons[0].text().startswith("Q dim")
     _press(page, "1")
     assert not _given(page)
     _press(page, KEY.Key_Q)
@@ -601,3 +605,56 @@ def test_the_page_is_narrow_and_its_buttons_fit(open_page: Any, qtbot: Any) -> N
     for button in page.bar.findChildren(QPushButton):
         if button.isVisible():
             assert button.fontMetrics().horizontalAdvance(button.text()) < button.width() + 4
+
+
+def test_every_listed_key_works(open_page: Any, qtbot: Any) -> None:
+    classes = (*CLASSES, *"abcdef")
+    page = open_page(40, classes=classes)
+    ids, tried = page.collection.ids, set()
+
+    def press(name: str, key: Any, modifier: Any = NONE) -> None:
+        """Press the key of an action at row 12."""
+        page.gallery.go_to(12)
+        _press(page, key, modifier)
+        tried.add(name)
+
+    def given() -> str:
+        return page.labels.class_of(12)
+
+    for number in range(9):
+        press(f"label {number + 1}", str(number + 1))
+        assert given() == classes[number]
+        assert page.gallery.current() != 12
+    press("clear", KEY.Key_Delete)
+    assert given() == ""
+    press("undo", KEY.Key_Z, CONTROL)
+    assert given() == classes[8]
+    press("redo", KEY.Key_Z, CONTROL | SHIFT)
+    assert given() == ""
+    press("unsure", KEY.Key_U)
+    assert page.book.is_unsure(ids[12])
+    press("unsure", KEY.Key_U)
+    assert not page.book.is_unsure(ids[12])
+    press("skip", KEY.Key_Space)
+    assert page.gallery.current() != 12
+    assert page.gallery.rows.postponed[12]
+    page.set_learner(KnowingLearner(page))
+    qtbot.waitUntil(lambda: page.gallery.rows.suggestion(12) == true_class(12))
+    press("accept", KEY.Key_Return)
+    assert given() == true_class(12)
+    before = len(page.book.labels)
+    press("accept page", KEY.Key_Return, SHIFT)
+    assert len(page.book.labels) > before + 3
+    shown: list[int] = []
+    page.show_wanted.connect(shown.append)
+    press("show", KEY.Key_S)
+    assert shown == [12]
+    assert tried == {action.name for action in ACTIONS}
+
+
+def test_tab_goes_downwards(open_page: Any, qtbot: Any) -> None:
+    page = open_page(12)
+    page.bar.ask_for_class()
+    stops = tab_stops(page, page.bar.name.line)
+    assert len(stops) == 7
+    assert stops == sorted(stops, key=lambda stop: (stop[0] // 12, stop[1]))

@@ -16,7 +16,8 @@ from napari_cellclf.io import label_file
 from napari_cellclf.io.label_file import read_labels
 from napari_cellclf.plugin.bench.images_page import LAYERS
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
-from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, TRAIN, BenchWidget
+from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, RESULTS, TRAIN, BenchWidget
+from napari_cellclf.plugin.gallery.keys import ACTIONS
 
 PATIENCE = 30_000
 
@@ -183,6 +184,26 @@ def test_a_key_can_be_changed_and_stays_changed(open_bench: Any, qtbot: Any, fol
     (usual,) = (one for one in window.findChildren(QPushButton) if one.text() == "Usual keys")
     qtbot.mouseClick(usual, Qt.MouseButton.LeftButton)
     assert preferred_keys() == {}
+    window.close()
+
+
+def test_keys_are_looked_up_on_every_tab_and_changed_on_both_pages(
+    open_bench: Any, qtbot: Any, folder: Path
+) -> None:
+    _, bench = open_bench(folder)
+    bench.show_tab(RESULTS)
+    qtbot.mouseClick(bench.keys, Qt.MouseButton.LeftButton)
+    (window,) = bench.findChildren(KeysWindow)
+    qtbot.waitUntil(window.isVisible, timeout=PATIENCE)
+    assert list(window.fields) == [action.name for action in ACTIONS]
+    field = window.fields["skip"]
+    field.setFocus()
+    qtbot.keyClick(field, Qt.Key.Key_N)
+    pages = (bench.label.page, bench.results.form.page)
+    qtbot.waitUntil(lambda: [page.keys.key_of("skip") for page in pages] == ["N", "N"])
+    (usual,) = (one for one in window.findChildren(QPushButton) if one.text() == "Usual keys")
+    qtbot.mouseClick(usual, Qt.MouseButton.LeftButton)
+    assert [page.keys.key_of("skip") for page in pages] == ["Space", "Space"]
     window.close()
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 from simulated_rows import make_objects, make_rows, true_class
+from tab_key import tab_stops
 
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.plugin.gallery.keys import ACTIONS
 from napari_cellclf.plugin.gallery.results_page import TABLE, ResultsPage
 
 LEFT = Qt.MouseButton.LeftButton
@@ -40,20 +43,24 @@ def open_page(qtbot: Any) -> Iterator[Callable[..., tuple[ResultsPage, LabelBook
 
     def opener(n: int = 30, labelled: int = 20) -> tuple[ResultsPage, LabelBook]:
         page, book, collection = ResultsPage(), LabelBook("me"), make_rows(n)
+        window = QWidget()
+        column = QVBoxLayout(window)
+        column.addWidget(page.overview)
+        column.addWidget(page, 1)
         for number in range(labelled):
             book.label([collection.ids[number]], true_class(number))
-        qtbot.addWidget(page)
-        page.resize(360, 800)
-        page.show()
-        qtbot.waitExposed(page)
-        page.activateWindow()
+        qtbot.addWidget(window)
+        window.resize(360, 900)
+        window.show()
+        qtbot.waitExposed(window)
+        window.activateWindow()
         found = predictions_of(collection, n)
         page.show_results(collection, found, unsure=found.confidences < 0.5, book=book)
-        opened.append(page)
+        opened.append((window, page))
         return page, book
 
     yield opener
-    for page in opened:
+    for _, page in opened:
         page.shut_down()
 
 
@@ -74,7 +81,7 @@ def test_before_anything_is_classified(qtbot: Any) -> None:
     page = ResultsPage()
     qtbot.addWidget(page)
     page.show()
-    assert "are shown here" in page.summary.text()
+    assert "are shown here" in page.overview.summary.text()
     assert not page.save.isEnabled()
     assert not page.retrain.isEnabled()
     page.shut_down()
@@ -82,16 +89,16 @@ def test_before_anything_is_classified(qtbot: Any) -> None:
 
 def test_it_counts_and_says_what_is_wrong(open_page: Any) -> None:
     page, _ = open_page()
-    assert page.summary.text() == (
+    assert page.overview.summary.text() == (
         "29 images predicted, 1 unsure, 1 not classified. Of 19 labelled, 15 are predicted right "
         "(78.9 %; too good if the model learnt from them)."
     )
-    counted = page.counts.texts()[0]
+    counted = page.overview.counts.texts()[0]
     assert counted[3:] == ["1", "1"]
     assert sum(map(int, counted)) == 30
-    assert page.confusion_section.isVisible()
-    page.confusion_section.unfold(True)
-    assert page.minimumSizeHint().width() <= 360
+    assert page.overview.confusion_section.isVisible()
+    page.overview.confusion_section.unfold(True)
+    assert page.window().minimumSizeHint().width() <= 360
     # A prediction that is unsure counts as what it is.
     wrong = [*WRONG, 5]
     assert sum(true_class(number) != "dim" for number in wrong) == 4
@@ -99,26 +106,26 @@ def test_it_counts_and_says_what_is_wrong(open_page: Any) -> None:
 
 def test_groups_are_counted_and_choose_rows(open_page: Any, qtbot: Any) -> None:
     page, _ = open_page()
-    page.group.setCurrentIndex(page.group.findData("plate"))
-    texts = page.counts.texts()
-    assert [page.counts.verticalHeaderItem(at).text() for at in range(5)] == [
+    page.overview.group.setCurrentIndex(page.overview.group.findData("plate"))
+    texts = page.overview.counts.texts()
+    assert [page.overview.counts.verticalHeaderItem(at).text() for at in range(5)] == [
         "all", "P0", "P1", "P2", "P3",
     ]  # fmt: skip
-    click_cell(qtbot, page.counts, 2, 0)
+    click_cell(qtbot, page.overview.counts, 2, 0)
     rows = shown(page)
     assert len(rows) == int(texts[2][0])
     assert all(number % 4 == 1 for number in rows)
     # The unsure one is counted apart, and found there.
-    click_cell(qtbot, page.counts, 0, 3)
+    click_cell(qtbot, page.overview.counts, 0, 3)
     assert shown(page) == [5]
-    click_cell(qtbot, page.counts, 0, 4)
+    click_cell(qtbot, page.overview.counts, 0, 4)
     assert shown(page) == [7]
     # The same number again lets go; so does the gallery's own button.
-    click_cell(qtbot, page.counts, 0, 4)
+    click_cell(qtbot, page.overview.counts, 0, 4)
     assert len(shown(page)) == 30
-    page.counts.setFocus()
-    page.counts.setCurrentCell(1, 1)
-    qtbot.keyClick(page.counts, Qt.Key.Key_Return)
+    page.overview.counts.setFocus()
+    page.overview.counts.setCurrentCell(1, 1)
+    qtbot.keyClick(page.overview.counts, Qt.Key.Key_Return)
     assert 0 < len(shown(page)) < 10
     page.gallery.show_only(None)
     assert len(shown(page)) == 30
@@ -126,10 +133,10 @@ def test_groups_are_counted_and_choose_rows(open_page: Any, qtbot: Any) -> None:
 
 def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: Any, qtbot: Any) -> None:
     page, _ = open_page()
-    page.confusion_section.unfold(True)
-    names = [page.confusion.verticalHeaderItem(at).text() for at in range(3)]
+    page.overview.confusion_section.unfold(True)
+    names = [page.overview.confusion.verticalHeaderItem(at).text() for at in range(3)]
     row, column = names.index(true_class(4)), names.index("dim")
-    click_cell(qtbot, page.confusion, row, column)
+    click_cell(qtbot, page.overview.confusion, row, column)
     assert set(shown(page)) == {n for n in (*WRONG, 5) if true_class(n) == true_class(4)}
     qtbot.mouseClick(page.only_unsure, LEFT, pos=QPoint(8, page.only_unsure.height() // 2))
     assert shown(page) == [5]
@@ -156,7 +163,7 @@ def test_worst_mistakes_are_corrected_by_keys(open_page: Any, qtbot: Any, place:
     assert chosen == [17]
     qtbot.keyClick(part, Qt.Key.Key_1)
     assert page.retrain.text() == "Retrain with corrections (2)"
-    assert "17 are predicted right" in page.summary.text()
+    assert "17 are predicted right" in page.overview.summary.text()
     # What was corrected stays in view, until the mistakes are asked for again.
     assert len(shown(page)) == 4
     qtbot.mouseClick(page.worst, LEFT)
@@ -184,7 +191,7 @@ def test_gallery_table_and_viewer_follow_each_other(open_page: Any, qtbot: Any) 
     qtbot.mouseClick(view.viewport(), LEFT, pos=place)
     qtbot.keyClick(view, Qt.Key.Key_Right)
     assert (chosen, page.table.chosen()) == ([first, second], second)
-    qtbot.keyClick(view, Qt.Key.Key_Return)
+    qtbot.keyClick(view, Qt.Key.Key_S)
     assert opened == [second]
     qtbot.mouseClick(page.as_table, LEFT)
     assert page.pages.currentIndex() == TABLE
@@ -193,7 +200,7 @@ def test_gallery_table_and_viewer_follow_each_other(open_page: Any, qtbot: Any) 
     qtbot.waitUntil(table.hasFocus, timeout=5000)
     qtbot.keyClick(table, Qt.Key.Key_Home, Qt.KeyboardModifier.ControlModifier)
     assert (page.current(), page.gallery.current()) == (table.rows.number(0),) * 2
-    qtbot.keyClick(table, Qt.Key.Key_Return)
+    qtbot.keyClick(table, Qt.Key.Key_S)
     assert opened == [second, table.rows.number(0)]
     # As where it was chosen in the viewer: nothing is told back.
     told = list(chosen)
@@ -205,12 +212,12 @@ def test_gallery_table_and_viewer_follow_each_other(open_page: Any, qtbot: Any) 
 
 def test_labels_of_names_and_of_other_pages_are_known(open_page: Any, qtbot: Any) -> None:
     page, book = open_page(labelled=0)
-    assert not page.confusion_section.isVisible()
+    assert not page.overview.confusion_section.isVisible()
     book.label([page.collection.ids[4]], "a fourth class")
-    assert page.summary.text().endswith(
+    assert page.overview.summary.text().endswith(
         "Of 1 labelled, 0 are predicted right (0.0 %; too good if the model learnt from them)."
     )
-    assert page.confusion_section.isVisible()
+    assert page.overview.confusion_section.isVisible()
     assert page.retrain.isEnabled()
     book.clear([page.collection.ids[4]])
     assert not page.retrain.isEnabled()
@@ -222,7 +229,7 @@ def test_objects_have_a_page_too(qtbot: Any) -> None:
     page.show()
     probabilities = np.tile(np.array([[0.8, 0.2]], np.float32), (len(collection), 1))
     page.show_results(collection, Predictions(probabilities, ("a", "b"), collection.ids))
-    assert page.summary.text() == "18 objects predicted."
+    assert page.overview.summary.text() == "18 objects predicted."
     page.correct("b")
     assert page.labels() == {}
     page.go_to(4)
@@ -230,3 +237,121 @@ def test_objects_have_a_page_too(qtbot: Any) -> None:
     assert {one.class_name for one in page.labels().values()} == {"b"}
     assert page.current() == 5
     page.shut_down()
+
+
+KEY = Qt.Key
+SHIFT, CONTROL = Qt.KeyboardModifier.ShiftModifier, Qt.KeyboardModifier.ControlModifier
+
+
+@pytest.mark.parametrize("place", ["gallery", "table"])
+def test_every_listed_key_works(open_page: Any, qtbot: Any, place: str) -> None:
+    page, book = open_page(labelled=0)
+    if place == "table":
+        qtbot.mouseClick(page.as_table, LEFT)
+    part = page.table if place == "table" else page.gallery.view
+    ids, tried = page.collection.ids, set()
+
+    def press(name: str, key: Any, modifier: Any = Qt.KeyboardModifier.NoModifier) -> int:
+        """Press the key of an action at row 12; returns the row behind it."""
+        page.go_to(12)
+        following = page._next_of(12)
+        part.setFocus()
+        qtbot.waitUntil(part.hasFocus, timeout=5000)
+        qtbot.keyClick(part, key, modifier)
+        tried.add(name)
+        return following
+
+    def given() -> str:
+        label = book.label_of(ids[12])
+        return "" if label is None else label.class_name
+
+    for name in ("dim", "mid", "bright", *"abcdef"):
+        book.add_class(name)
+    for number in range(9):
+        following = press(f"label {number + 1}", str(number + 1))
+        assert given() == page.rows.classes[number]
+        assert page.current() == following
+    press("clear", KEY.Key_Delete)
+    assert (given(), page.current()) == ("", 12)
+    press("undo", KEY.Key_Z, CONTROL)
+    assert given() == page.rows.classes[8]
+    press("redo", KEY.Key_Z, CONTROL | SHIFT)
+    assert given() == ""
+    following = press("accept", KEY.Key_Return)
+    assert (given(), page.current()) == (true_class(12), following)
+    following = press("unsure", KEY.Key_U)
+    assert (given(), page.current()) == ("", following)
+    assert book.is_unsure(ids[12])
+    page.go_to(12)
+    assert "marked as unsure" in page.hint.text()
+    press("unsure", KEY.Key_U)
+    assert not book.is_unsure(ids[12])
+    following = press("skip", KEY.Key_Space)
+    assert (given(), page.current()) == ("", following)
+    page.go_to(12)
+    visible = page.table.visible() if place == "table" else page.gallery.visible()
+    assert 12 in visible
+    press("accept page", KEY.Key_Return, SHIFT)
+    accepted = {row for row in visible if row != 7}
+    assert {page.collection.row_of(one) for one, _ in book.items()} == accepted
+    assert given() == true_class(12)
+    with qtbot.waitSignal(page.row_activated) as shown_row:
+        press("show", KEY.Key_S)
+    assert shown_row.args == [12]
+    assert tried == {action.name for action in ACTIONS}
+
+
+def test_changed_keys_are_used_and_told(open_page: Any, qtbot: Any) -> None:
+    page, book = open_page(labelled=0)
+    page.keys.change({"label 2": "Q", "accept": "A", "show": "Return"})
+    page.gallery.view.setFocus()
+    qtbot.waitUntil(page.gallery.view.hasFocus, timeout=5000)
+    page.go_to(12)
+    assert "Q mid" in page.hint.text()
+    assert "A accepts" in page.hint.text()
+    qtbot.keyClick(page.gallery.view, KEY.Key_2)
+    assert not book.labels
+    qtbot.keyClick(page.gallery.view, KEY.Key_Q)
+    assert book.label_of(page.collection.ids[12]).class_name == "mid"
+    page.go_to(13)
+    qtbot.keyClick(page.gallery.view, KEY.Key_A)
+    assert book.label_of(page.collection.ids[13]).class_name == true_class(13)
+
+
+def test_a_mistake_is_accepted_where_the_label_was_wrong(open_page: Any, qtbot: Any) -> None:
+    page, book = open_page()
+    page.go_to(4)
+    page.gallery.view.setFocus()
+    qtbot.waitUntil(page.gallery.view.hasFocus, timeout=5000)
+    qtbot.keyClick(page.gallery.view, KEY.Key_Return)
+    assert book.label_of(page.collection.ids[4]).class_name == "dim"
+    assert page.retrain.text() == "Retrain with corrections (1)"
+
+
+def test_why_images_have_no_result_is_listed(open_page: Any, qtbot: Any) -> None:
+    page, book = open_page()
+    assert not page.overview.failed_section.isVisible()
+    failures = {page.collection.ids[7]: "it is damaged", "/data/gone.png": "gone.png has no mask"}
+    found = predictions_of(page.collection, 30)
+    page.show_results(page.collection, found, book=book, failures=failures)
+    assert page.overview.failed_section._summary.text() == "2 images, and why"
+    qtbot.mouseClick(page.overview.failed_section.heading, LEFT)
+    assert page.overview.reasons.isVisible()
+    assert page.overview.reasons.toPlainText() == (
+        "image_00007.png: it is damaged\ngone.png has no mask"
+    )
+    model = page.table.model()
+    index = model.index(page.table.rows.place(7), 0)
+    assert "it is damaged" in model.data(index, Qt.ItemDataRole.ToolTipRole)
+    page.go_to(7)
+    assert page.hint.text().startswith("it is damaged")
+
+
+def test_tab_goes_downwards(open_page: Any, qtbot: Any) -> None:
+    page, _ = open_page()
+    page.overview.confusion_section.unfold(True)
+    qtbot.wait(50)
+    stops = tab_stops(page.window(), page.overview.group)
+    assert len(stops) >= 12
+    # In one line from left to right; half a line of text may lie between two of them.
+    assert stops == sorted(stops, key=lambda stop: (stop[0] // 12, stop[1]))

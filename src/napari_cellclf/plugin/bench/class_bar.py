@@ -32,6 +32,7 @@ from qtpy.QtWidgets import (
 from napari_cellclf.core.class_colours import class_colours
 from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.gallery.gallery_model import ROWS_MIME
+from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS
 from napari_cellclf.plugin.shared.controls import VerticalScrollArea, plain_hint, shortened
 
 _BUTTON_WIDTH = 108
@@ -60,6 +61,7 @@ class ClassBar(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._names: tuple[str, ...] = ()
+        self._keys: Sequence[str] = [str(number + 1) for number in range(N_CLASS_KEYS)]
         self._buttons: list[_ClassButton] = []
         self._across = 0
         self.add = QPushButton("+ Class", self)
@@ -96,6 +98,12 @@ class ClassBar(QWidget):
         for button, count in zip(self._buttons, counts, strict=True):
             button.show_count(count)
 
+    def show_keys(self, keys: Sequence[str]) -> None:
+        """Show other keys of the first classes."""
+        self._keys = keys
+        for button, key in zip(self._buttons, keys, strict=False):
+            button.show_key(key)
+
     def ask_for_class(self) -> None:
         """Let the user type the name of a new class."""
         self._renaming = ""
@@ -116,9 +124,9 @@ class ClassBar(QWidget):
             self._grid.removeWidget(button)
             button.hide()
             button.deleteLater()
-        colours = class_colours(len(self._names))
+        colours, menu = class_colours(len(self._names)), self._menu_of
         self._buttons = [
-            _ClassButton(name, colours[number], number, self._menu_of)
+            _ClassButton(name, colours[number], "".join(self._keys[number : number + 1]), menu)
             for number, name in enumerate(self._names)
         ]
         for button in self._buttons:
@@ -192,10 +200,10 @@ class _ClassButton(QPushButton):
 
     dropped = Signal(object, str)
 
-    def __init__(self, name: str, colour: str, number: int, menu: Callable[[str], QMenu]) -> None:
+    def __init__(self, name: str, colour: str, key: str, menu: Callable[[str], QMenu]) -> None:
         super().__init__()
         self.name = name
-        self._number = number
+        self._key = key
         self._count = -1
         self._menu_of = menu
         self.setAcceptDrops(True)
@@ -205,6 +213,11 @@ class _ClassButton(QPushButton):
         self.setIconSize(QSize(_SWATCH, _SWATCH))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setStyleSheet("text-align: left; padding-left: 4px; padding-right: 2px;")
+
+    def show_key(self, key: str) -> None:
+        """Show another key."""
+        self._key = key
+        self._write()
 
     def show_count(self, count: int) -> None:
         """Show how many labels there are."""
@@ -244,13 +257,13 @@ class _ClassButton(QPushButton):
         self.dropped.emit(tuple(map(int, numbers)), self.name)
 
     def _write(self) -> None:
-        key = f"{self._number + 1} " if self._number < 9 else ""
+        key = f"{self._key} " if self._key else ""
         count = f"  {self._count:,}"
         metrics = self.fontMetrics()
         room = self.width() - _SWATCH - 12 - metrics.horizontalAdvance(key + count)
         name = metrics.elidedText(self.name, Qt.TextElideMode.ElideMiddle, max(room, 20))
         self.setText(f"{key}{name}{count}".replace("&", "&&"))
-        press = f"Key {self._number + 1}, click or drop" if key else "Click or drop"
+        press = f"Key {self._key}, click or drop" if key else "Click or drop"
         self.setToolTip(
             plain_hint(f"{self.name}: {counted(self._count, 'label')}. {press} to label.")
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
     QDialog,
@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.gallery.keys import Keys
+from napari_cellclf.plugin.gallery.keys import ACTIONS
 from napari_cellclf.plugin.shared.controls import MessageLine, VerticalScrollArea, WrappedLabel
 from napari_cellclf.plugin.shared.preferences import plugin_preferences
 
 _ABOUT = (
-    "Press these while the images to label have the focus: click one first. To use another key, "
-    "click the one shown and press it."
+    "These are the keys of the tabs Label and Results, once images are shown there: click one "
+    "first. To use another key, click the one shown and press it."
 )
 _WIDTH, _HEIGHT = 480, 600
 _FIELD_WIDTH = 130
@@ -47,19 +47,21 @@ def _keep(keys: Mapping[str, str]) -> None:
 
 
 class KeysWindow(QDialog):
-    """Lists the keys of a page; what is changed works at once and after a restart."""
+    """Lists the keys of all pages; what is changed works at once and after a restart."""
 
-    def __init__(self, keys: Keys, parent: QWidget | None = None) -> None:
+    #: Carries the keys that differ from the usual ones, by name of the action.
+    changed = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setWindowTitle("Keys")
-        self._keys = keys
         self._changed = preferred_keys()
         self.fields: dict[str, QKeySequenceEdit] = {}
         self.message = MessageLine()
         rows = QWidget()
         form = QFormLayout(rows)
-        for action in keys.actions:
+        for action in ACTIONS:
             field = QKeySequenceEdit(QKeySequence(self._changed.get(action.name, action.key)))
             field.setMaximumSequenceLength(1)
             field.setMinimumWidth(_FIELD_WIDTH)
@@ -84,7 +86,7 @@ class KeysWindow(QDialog):
 
     def restore(self) -> None:
         """Use the usual keys again."""
-        for action in self._keys.actions:
+        for action in ACTIONS:
             self.fields[action.name].setKeySequence(QKeySequence(action.key))
         self._on_edit()
 
@@ -95,7 +97,7 @@ class KeysWindow(QDialog):
             name: field.keySequence().toString(portable) for name, field in self.fields.items()
         }
         titles: dict[str, str] = {}
-        for action in self._keys.actions:
+        for action in ACTIONS:
             key = shown[action.name]
             if key and key in titles:
                 self.message.say(
@@ -107,8 +109,8 @@ class KeysWindow(QDialog):
         self.message.say("")
         self._changed = {
             action.name: shown[action.name]
-            for action in self._keys.actions
+            for action in ACTIONS
             if shown[action.name] != action.key
         }
-        self._keys.change(self._changed)
         _keep(self._changed)
+        self.changed.emit(self._changed)

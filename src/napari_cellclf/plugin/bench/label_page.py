@@ -31,9 +31,9 @@ from napari_cellclf.plugin.bench.class_bar import ClassBar
 from napari_cellclf.plugin.bench.numbered_labels import NumberedLabels
 from napari_cellclf.plugin.gallery.gallery import Gallery
 from napari_cellclf.plugin.gallery.gallery_model import NONE, GalleryFilter
-from napari_cellclf.plugin.gallery.keys import KeyAction, Keys
+from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS, Keys
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.controls import MessageLine, small_label
+from napari_cellclf.plugin.shared.controls import KeysPage, MessageLine, small_label, tab_downwards
 from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.path_field import ask_for_path
 
@@ -79,7 +79,7 @@ class Learner(Protocol):
         """Begin to learn from all labels: row to class, both as numbers."""
 
 
-class LabelPage(QWidget):
+class LabelPage(KeysPage):
     """Labels the rows of a collection; the labels themselves are those of the book."""
 
     #: The user went to a row, or the next one came; carries its number.
@@ -100,7 +100,7 @@ class LabelPage(QWidget):
         #: What is known of how good the suggestions are.
         self.estimate = small_label()
         self.hint = small_label()
-        self.keys = Keys()
+        self.keys = Keys(self)
         self.agreement: Agreement | None = None
         #: Why labels are not saved; empty as long as they are.
         self._problem = ""
@@ -124,7 +124,6 @@ class LabelPage(QWidget):
         self.gallery.can_label = True
         # Whatever is clicked here, the next key is meant for the tiles.
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setFocusProxy(self.gallery.view)
         self.gallery.set_collection(collection)
         self._end_listening = book.listen(self._on_changes)
         self._take_classes()
@@ -305,6 +304,10 @@ class LabelPage(QWidget):
         self._end_listening()
         self.gallery.shut_down()
 
+    def takes_keys(self) -> QWidget:
+        """Return the tiles."""
+        return self.gallery.view
+
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take the next key, whatever was clicked to come here."""
         super().showEvent(event)
@@ -341,6 +344,7 @@ class LabelPage(QWidget):
         column.addWidget(self.gallery, 1)
         column.addWidget(self.estimate)
         column.addWidget(self.message)
+        tab_downwards([self.bar.name.line, self.bar.name.confirm, *self.gallery.tab_stops])
         self.tell("")
 
     def _connect(self) -> None:
@@ -361,39 +365,19 @@ class LabelPage(QWidget):
         self._redo.clicked.connect(self.redo)
 
     def _bind_keys(self) -> None:
-        self.keys.bind(
-            self,
-            [
-                *(
-                    KeyAction(
-                        f"label {number + 1}",
-                        f"label with class {number + 1}, and go on",
-                        str(number + 1),
-                        partial(self.label_with_key, number),
-                    )
-                    for number in range(9)
-                ),
-                KeyAction("unsure", "mark as unsure, and go on", "U", self.mark_unsure),
-                KeyAction("clear", "take back the label", "Del", self.clear),
-                KeyAction("undo", "undo", "Ctrl+Z", self.undo),
-                KeyAction("redo", "redo", "Ctrl+Shift+Z", self.redo),
-                KeyAction("show", "show in the viewer", "S", self.show_in_viewer),
-            ],
-        )
+        keys, view = self.keys, self.gallery.view
+        classes = range(N_CLASS_KEYS)
+        keys.bind([self], {f"label {n + 1}": partial(self.label_with_key, n) for n in classes})
+        keys.bind([self], {"unsure": self.mark_unsure, "clear": self.clear})
+        keys.bind([self], {"undo": self.undo, "redo": self.redo, "show": self.show_in_viewer})
         # Buttons and lists beside the tiles have a use of their own for these.
-        self.keys.bind(
-            self.gallery.view,
-            [
-                KeyAction("accept", "accept the suggestion, and go on", "Return", self.accept),
-                KeyAction(
-                    "accept page",
-                    "accept the suggestions of all images on the screen",
-                    "Shift+Return",
-                    self.accept_page,
-                ),
-                KeyAction("skip", "skip for now", "Space", self.skip),
-            ],
-        )
+        keys.bind([view], {"accept": self.accept, "accept page": self.accept_page})
+        keys.bind([view], {"skip": self.skip})
+        keys.changed.connect(self._on_keys)
+
+    def _on_keys(self) -> None:
+        self.bar.show_keys(self.keys.class_keys())
+        self._say_next()
 
     def _targets(self) -> tuple[int, ...]:
         current = self.gallery.current()
@@ -404,8 +388,7 @@ class LabelPage(QWidget):
         return {ids[row]: "random" if row in self._random else "" for row in numbers}
 
     def _digits(self) -> str:
-        last = min(9, len(self.book.classes))
-        return f"1 {'or' if last == 2 else 'to'} {last}" if last > 1 else "1"
+        return self.keys.class_keys_in_words(len(self.book.classes))
 
     def _accept(self, numbers: Sequence[int]) -> int:
         """Give rows without a label what is suggested; returns how many there are."""
@@ -611,11 +594,12 @@ class LabelPage(QWidget):
                 f"{self.collection.noun}s."
             )
         given, suggested = self.labels.class_of(number), rows.suggestion(number)
+        accept, skip, unsure = map(self.keys.key_of, ("accept", "skip", "unsure"))
         if given:
-            return f"Labelled “{given}”. Press {digits} to change it, Enter to go on."
+            return f"Labelled “{given}”. Press {digits} to change it, {accept} to go on."
         if suggested:
-            return f"Enter accepts “{suggested}”; {digits} gives another class, Space skips."
-        return f"Press {digits} to label; Space skips, U marks as unsure."
+            return f"{accept} accepts “{suggested}”; {digits} gives another class, {skip} skips."
+        return f"Press {digits} to label; {skip} skips, {unsure} marks as unsure."
 
     def _ask_for_other(self) -> None:
         mode = QFileDialog.FileMode.ExistingFile

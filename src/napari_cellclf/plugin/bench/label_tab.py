@@ -15,14 +15,14 @@ from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import LabelFile, is_short
 from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.shared.controls import Footer, MessageLine, WrappedLabel
+from napari_cellclf.plugin.shared.controls import Footer, KeysPage, MessageLine, WrappedLabel
 from napari_cellclf.plugin.shared.messages import explain
 
 _FIRST = "Open images on the tab Images first; they are labelled here, one key each."
 _FEW = "Label images of at least two classes first; then a model can be trained on them."
 
 
-class LabelTab(QWidget):
+class LabelTab(KeysPage):
     """Labels of one collection at a time."""
 
     #: The labels are to be trained on; carries the path of their table.
@@ -97,7 +97,6 @@ class LabelTab(QWidget):
         self._pages.setCurrentWidget(self.page)
         # Whatever is clicked below the page, the next key is meant for the tiles.
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setFocusProxy(self.page)
         self.footer.setVisible(True)
         self._kept = f"Labels are kept in {labels}. {self.page.labels.summary()}".strip()
         self.message.say(self._kept)
@@ -116,6 +115,10 @@ class LabelTab(QWidget):
         """Say what is to be done before a button can do its work; said until that may be done."""
         self.message.say(sentence, wrong=True)
         self._refused = True
+
+    def takes_keys(self) -> QWidget | None:
+        """Return the tiles of the page."""
+        return None if self.page is None else self.page.takes_keys()
 
     def begin(self) -> None:
         """Let keys go to the images, or to the name of the first class."""
@@ -141,7 +144,6 @@ class LabelTab(QWidget):
         self._pages.setCurrentIndex(0)
         self._end_listening()
         self._end_listening = lambda: None
-        self.setFocusProxy(None)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         page, self.page = self.page, None
         file, self._file = self._file, None

@@ -80,8 +80,8 @@ class BenchWidget(DockedWidget):
         self.label.show_wanted.connect(self.show_row)
         self.label.page_changed.connect(self._on_page)
         self.keys = QToolButton()
-        self.keys.setText("?")
-        self.keys.setToolTip("Which keys label, accept, skip and undo; change them here.")
+        self.keys.setText("? Keys")
+        self.keys.setToolTip("Look keys up, and change them.")
         self.keys.clicked.connect(self.show_keys)
         self.tabs.setCornerWidget(self.keys)
         column = QVBoxLayout(self)
@@ -109,6 +109,7 @@ class BenchWidget(DockedWidget):
 
             self._results = ClassifyWidget(self._viewer)
             self._results.retrain_wanted.connect(self._on_retrain)
+            self._results.form.page.keys.change(preferred_keys())
             self._offer_rows(self._results)
             self._holders[RESULTS].fill(self._results)
         return self._results
@@ -148,12 +149,9 @@ class BenchWidget(DockedWidget):
             self.label.message.say(problem, wrong=bool(problem))
 
     def show_keys(self) -> None:
-        """Show the keys of the tab Label, to be looked up and changed."""
-        page = self.label.page
-        if page is None:
-            self.show_tab(LABEL)
-            return
-        window = KeysWindow(page.keys, self)
+        """Show the keys of the tabs Label and Results, to be looked up and changed."""
+        window = KeysWindow(self)
+        window.changed.connect(self._use_keys)
         window.setModal(False)
         window.show()
 
@@ -204,6 +202,12 @@ class BenchWidget(DockedWidget):
         page.book.who = self.images.who.text().strip()
         if self._results is not None:
             self._offer_rows(self._results)
+
+    def _use_keys(self, keys: Mapping[str, str]) -> None:
+        if self.label.page is not None:
+            self.label.page.keys.change(keys)
+        if self._results is not None:
+            self._results.form.page.keys.change(keys)
 
     def _on_who(self) -> None:
         if self.label.page is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
     QProgressBar,
     QPushButton,
     QSizePolicy,
+    QSplitter,
     QTabWidget,
     QToolButton,
     QVBoxLayout,
@@ -33,6 +34,7 @@ from napari_cellclf.plugin.shared.controls import (
     fill_with_scroll_area,
     plain_hint,
     small_label,
+    tab_downwards,
     tab_in_order,
     wide_combo,
 )
@@ -40,6 +42,8 @@ from napari_cellclf.plugin.shared.naming_field import NamingField
 from napari_cellclf.plugin.shared.path_field import PathField, masks_field
 
 LAYERS_TAB, FOLDER_TAB, ROWS_TAB = range(3)
+#: By when Qt has laid out what was shown.
+_LAID_OUT_MS = 50
 
 
 class ClassifyForm(QWidget):
@@ -69,6 +73,10 @@ class ClassifyForm(QWidget):
         self.page = ResultsPage()
         self.rows = WrappedLabel()
         self.command = CommandLine()
+        self._scrolling = QTimer(self)
+        self._scrolling.setSingleShot(True)
+        self._scrolling.setInterval(_LAID_OUT_MS)
+        self._scrolling.timeout.connect(self._scroll)
         self._lay_out()
 
     def show_axis(self, visible: bool) -> None:
@@ -84,6 +92,16 @@ class ClassifyForm(QWidget):
         """Show or hide the choice of objects."""
         self._layers_form.setRowVisible(self.objects, visible)
 
+    def show_answer(self) -> None:
+        """Scroll to what was predicted, once it is laid out; the question is above it."""
+        self._scrolling.start()
+
+    def _scroll(self) -> None:
+        part = self.page.overview if self.page.overview.isVisibleTo(self) else self.results
+        bar = self._area.verticalScrollBar()
+        if bar is not None:
+            bar.setValue(part.y())
+
     def show_masks(self, visible: bool) -> None:
         """Show or hide the question where the masks of a folder's images are."""
         self._folder_form.setRowVisible(self.masks, visible)
@@ -95,14 +113,30 @@ class ClassifyForm(QWidget):
         column.addLayout(self._model_rows())
         column.addWidget(self.models_section)
         column.addWidget(self._input_tabs())
-        column.addWidget(self.results, 1)
-        column.addWidget(self.page, 1)
+        column.addWidget(self.results)
+        column.addWidget(self.page.overview)
         column.addWidget(self.command)
         column.addStretch(0)
         self.cancel.setEnabled(False)
         self.progress.setVisible(False)
         footer = Footer(self.message, [self.classify, self.cancel], self.progress)
-        fill_with_scroll_area(self, inner, footer)
+        above = QWidget()
+        self._area = fill_with_scroll_area(above, inner)
+        # Tables and galleries scroll by themselves: inside of what scrolls, nobody finds their end.
+        self._parts = QSplitter(Qt.Orientation.Vertical)
+        self._parts.setChildrenCollapsible(False)
+        for number, part in enumerate((above, self.results.table, self.page)):
+            self._parts.addWidget(part)
+            self._parts.setStretchFactor(number, 1 if number else 0)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(0)
+        outer.addWidget(self._parts, 1)
+        outer.addWidget(footer)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        above_table = [*self.page.overview.tab_stops, *self.command.tab_stops]
+        below = [self.results.table, *self.page.tab_stops, self.classify, self.cancel]
+        tab_downwards([*self.results.tab_stops, *above_table, *below])
 
     def _model_rows(self) -> QFormLayout:
         form = QFormLayout()

@@ -22,6 +22,8 @@ class PageLink(QObject):
 
     #: A folder could not be looked through; carries one sentence.
     failed = Signal(str)
+    #: The page is shown.
+    shown = Signal()
 
     def __init__(self, page: ResultsPage, view: ResultsView) -> None:
         super().__init__(page)
@@ -32,7 +34,7 @@ class PageLink(QObject):
         self._task = LatestTask(self)
         self._task.done.connect(self._on_opened)
         self._task.failed.connect(self.failed)
-        page.setVisible(False)
+        self._set_visible(False)
 
     def show(self, results: Results | None, running: bool) -> None:
         """Show results on the page, unless they are of layers or still to come."""
@@ -67,20 +69,25 @@ class PageLink(QObject):
     def _fill(self, results: Results, collection: Collection) -> None:
         rows = [row for row in results.rows if not row.error]
         found = predictions_of(results, rows)
+        failures = {str(row.record["image"]): row.error for row in results.rows if row.error}
         if results.request.folder is not None:
             # As the collection calls them, however the folder was typed.
             found = replace(found, ids=tuple(map(os.path.abspath, found.ids)))
+            failures = dict(zip(map(os.path.abspath, failures), failures.values(), strict=True))
         of_bench = results.request.collection is not None and self.book is not None
         self._page.show_results(
             collection,
             found,
             unsure=[row.is_unsure for row in rows],
             book=self.book if of_bench else results.book,
+            failures=failures,
         )
+        self.shown.emit()
 
     def _set_visible(self, page: bool) -> None:
         self._page.setVisible(page)
-        self._view.setVisible(not page)
+        self._page.overview.setVisible(page)
+        self._view.give_way(page)
 
 
 def _open(request: ClassifyRequest, ticket: Ticket) -> Collection:

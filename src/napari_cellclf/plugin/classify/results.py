@@ -306,8 +306,10 @@ def summary_message(
         )
         text += " their rows to see why."
     elif summary.failed:
+        listed = results.request.image is None and bool(results.records)
         rows = "its row" if summary.failed == 1 else "their rows"
-        text += f" {summary.failed:,} could not be; hold the mouse over {rows} to see why."
+        where = "open Not classified" if listed else f"hold the mouse over {rows}"
+        text += f" {summary.failed:,} could not be; {where} to see why."
     if removed:
         text += (
             f" {results.title} was removed meanwhile; its predictions are only here, to be saved."

@@ -29,7 +29,10 @@ _GROW_MS = 50
 
 
 class ResultsView(QWidget):
-    """Bars for the image that is looked at, a table of all images of a run."""
+    """Bars for the image that is looked at, a table of all images of a run.
+
+    The table stands below it, where there is room.
+    """
 
     #: The user went to a row of the table; carries its number.
     row_chosen = Signal(int)
@@ -69,21 +72,26 @@ class ResultsView(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.objects, self._winner, self._about, self.bars):
             column.addWidget(widget)
-        column.addWidget(self.table, 1)
         column.addLayout(buttons)
-        # Takes the room that is left where there is no table.
-        column.addStretch(0)
+        self._gives_way = False
         self.show_results(None)
 
     def show_results(self, results: Results | None) -> None:
         """Show a run's predictions."""
         self._soon.stop()
         self.table.show_rows(None if results is None else predicted_rows(results))
-        self.table.setVisible(results is not None and results.is_stack)
+        self._has_table = results is not None and results.is_stack
+        self.give_way(self._gives_way)
         self._save.setVisible(results is not None)
         self._save.setEnabled(results is not None and bool(results.rows))
         self.open.setVisible(results is not None and results.request.folder is not None)
         self.show_row(results, None)
+
+    def give_way(self, gives_way: bool) -> None:
+        """Leave the place to the page of results, or take it again."""
+        self._gives_way = gives_way
+        self.setVisible(not gives_way)
+        self.table.setVisible(self._has_table and not gives_way)
 
     def grow(self, results: Results) -> None:
         """Show the predictions that have come, soon: there may be thousands in a second."""
@@ -114,6 +122,11 @@ class ResultsView(QWidget):
             if number >= self.table.rows.known_rows:
                 self.catch_up()
             self.table.choose(number)
+
+    @property
+    def tab_stops(self) -> list[QWidget]:
+        """What the Tab key goes through, as it is seen from the top."""
+        return [self.objects.again, self.objects.by_class, self._save, self.open]
 
     def selected_row(self) -> int | None:
         """Return the number of the row that is selected in the table."""

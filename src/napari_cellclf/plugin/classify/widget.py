@@ -192,6 +192,7 @@ class ClassifyWidget(DockedWidget):
         form.page.row_activated.connect(self._on_open_row)
         form.page.retrain_wanted.connect(self._on_retrain)
         self._page.failed.connect(self._on_model_failed)
+        self._page.shown.connect(form.show_answer)
         form.results.objects.again_wanted.connect(self.classify)
         self._image.changed.connect(self._on_form)
         runner.status.connect(self._on_status)
@@ -330,6 +331,7 @@ class ClassifyWidget(DockedWidget):
                 results, summary, seconds, removed=removed, shown=results is self._shown
             )
             self._say(text, wrong=bool(summary.failed) or removed)
+            self.form.show_answer()
 
     def _on_failed(self, message: str) -> None:
         self._catch_up()

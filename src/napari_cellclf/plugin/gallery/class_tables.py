@@ -38,6 +38,8 @@ class NumberTable(QTableWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setWordWrap(False)
+        # The Tab key leaves it; arrows go through it.
+        self.setTabKeyNavigation(False)
         self.setCornerButtonEnabled(False)
         rows, header = self.verticalHeader(), self.horizontalHeader()
         if rows is not None and header is not None:

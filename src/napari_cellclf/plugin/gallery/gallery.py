@@ -44,7 +44,7 @@ from napari_cellclf.plugin.gallery.gallery_model import (
 )
 from napari_cellclf.plugin.gallery.thumbnails import ThumbnailLoader
 from napari_cellclf.plugin.gallery.tile_view import SIDE, TileView
-from napari_cellclf.plugin.shared.controls import plain_hint, plain_label, shortened
+from napari_cellclf.plugin.shared.controls import plain_hint, plain_label, shortened, tab_downwards
 
 _SIDES = (56, 232)
 #: Fields with more values are not offered as a filter; the text field finds them.
@@ -207,6 +207,12 @@ class Gallery(QWidget):
         column.addWidget(self._only)
         column.addWidget(self.view, 1)
         column.addLayout(bottom)
+        tab_downwards(self.tab_stops)
+
+    @property
+    def tab_stops(self) -> list[QWidget]:
+        """What the Tab key goes through, as it is seen from the top."""
+        return [self._sort, self._show, self._text, self._only.every, self.view, self._size]
 
     def _load_thumbnails(self) -> None:
         side = round(self._size.value() * self.devicePixelRatioF())
@@ -330,13 +336,13 @@ class _OnlyLine(QWidget):
         super().__init__()
         self._label = plain_label()
         self._label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        every = QToolButton()
-        every.setText("Show all")
-        every.clicked.connect(self.ended)
+        self.every = QToolButton()
+        self.every.setText("Show all")
+        self.every.clicked.connect(self.ended)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._label, 1)
-        row.addWidget(every)
+        row.addWidget(self.every)
         self.say("")
 
     def say(self, words: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import ne
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -25,9 +26,8 @@ from qtpy.QtWidgets import (
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Change, Label, LabelBook
 from napari_cellclf.core.predictions import Predictions
-from napari_cellclf.plugin.gallery.class_tables import ConfusionTable, CountsTable
 from napari_cellclf.plugin.gallery.gallery import Gallery
-from napari_cellclf.plugin.gallery.keys import KeyAction, Keys
+from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS, Keys
 from napari_cellclf.plugin.gallery.predicted_rows import (
     NONE,
     PredictedRows,
@@ -35,8 +35,9 @@ from napari_cellclf.plugin.gallery.predicted_rows import (
     SortBy,
     rows_of,
 )
+from napari_cellclf.plugin.gallery.results_overview import ResultsOverview
 from napari_cellclf.plugin.gallery.results_table import ResultsTable
-from napari_cellclf.plugin.shared.controls import Section, WrappedLabel, small_label, wide_combo
+from napari_cellclf.plugin.shared.controls import KeysPage, shortened, small_label, tab_downwards
 from napari_cellclf.plugin.shared.messages import percent
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
 
 #: The field in which tables state a row's class.
 _LABEL_FIELD = "label"
-#: A field with more values is no group.
-_MOST_GROUPS = 1_000
 GALLERY, TABLE = 0, 1
 
 
-class ResultsPage(QWidget):
-    """Predictions of a collection, to be looked at, compared with labels and corrected."""
+class ResultsPage(KeysPage):
+    """Predictions of a collection, to be looked at, compared with labels and corrected.
+
+    What is said of all of them together, `overview`, belongs above it, where there is room.
+    """
 
     #: A row is to be shown in the viewer; carries its number.
     row_activated = Signal(int)
@@ -72,10 +74,9 @@ class ResultsPage(QWidget):
         self._first: list[str] = []
         self._n_corrected = 0
         self._filter = RowFilter()
-        self.summary = WrappedLabel()
-        self.group = wide_combo("What the rows of the table of counts are.")
-        self.counts = CountsTable()
-        self.confusion = ConfusionTable()
+        self._failures: Mapping[str, str] = {}
+        self.overview = ResultsOverview()
+        self.keys = Keys(self)
         self.gallery, self.table = Gallery(), ResultsTable()
         self.gallery.can_label = True
         self.only_wrong, self.only_unsure = QCheckBox("Mistakes"), QCheckBox("Unsure")
@@ -85,7 +86,6 @@ class ResultsPage(QWidget):
         self.hint = small_label()
         self.show_in_viewer = QPushButton("Show in viewer")
         self.save, self.retrain = QPushButton("Save table as CSV…"), QPushButton()
-        self.confusion_section = Section("Confusion matrix", self.confusion, open=False)
         self._lay_out()
         self._connect()
         self.show_results(None, None)
@@ -97,12 +97,14 @@ class ResultsPage(QWidget):
         *,
         unsure: ArrayLike | None = None,
         book: LabelBook | None = None,
+        failures: Mapping[str, str] | None = None,
     ) -> None:
         """Show predictions of the rows of a collection.
 
         `predictions`: of its rows by their ids, in any order; rows without one were not classified.
         `unsure`: which of the predictions are. `book`: gets the corrections, and says
         what is known; what it does not know is taken from the fields of a row, see `_label_field`.
+        `failures`: id to why there is no prediction of it, also of images without a row.
         """
         self._end_listening()
         self._book = book if book is not None else LabelBook()
@@ -115,14 +117,15 @@ class ResultsPage(QWidget):
             rows, self._probabilities = rows_of(collection, predictions, unsure)
             self.rows = replace(rows, name=self.gallery.rows.name, hint=self._hint_of)
         self.gallery.set_collection(collection)
-        self._offer_groups()
+        self.overview.offer_groups(collection)
+        self._failures = failures or {}
+        self.overview.show_failures(self._failures)
         self._show_known()
         # Rows that are corrected stay where they are in this order.
         self.gallery.sort_by("least sure")
         self.table.reset_sorting()
         self.table.show_rows(self.rows)
-        self.counts.let_go()
-        self.confusion.let_go()
+        self.overview.let_go()
         self._apply_filter()
 
     def current(self) -> int | None:
@@ -141,14 +144,66 @@ class ResultsPage(QWidget):
 
     def correct(self, class_name: str) -> None:
         """Give the selected rows a class, and go on to the next row."""
-        rows, collection = self._selected(), self.collection
-        if collection is None or self.rows is None or not rows:
-            return
-        following = self._next_of(rows[-1])
-        self._book.label([collection.ids[row] for row in rows], class_name)
+        rows = self._selected()
+        if rows:
+            self._book.label(self._ids(rows), class_name)
+            self._go_on(rows)
+
+    def accept(self) -> None:
+        """Label the selected rows with what is predicted of them, and go on to the next row."""
+        rows = [row for row in self._selected() if self._predicted(row)]
+        if rows:
+            self._accept([row for row in rows if not self._is_right(row)])
+            self._go_on(rows)
+
+    def accept_page(self) -> None:
+        """Label what is on the screen with what is predicted, except for rows with a label."""
+        known = () if self.rows is None else self.rows.known
+        visible = self.gallery.visible() if self._shows_gallery else self.table.visible()
+        rows = [row for row in visible if known[row] == NONE and self._predicted(row)]
+        if rows:
+            self._accept(rows)
+            self._go_on(visible)
+
+    def skip(self) -> None:
+        """Go on to the next row."""
+        self._go_on(self._selected())
+
+    def mark_unsure(self) -> None:
+        """Mark the selected rows as looked at without a result, and go on; or take that back."""
+        rows = self._selected()
+        unsure = not all(map(self._book.is_unsure, self._ids(rows)))
+        self._book.mark_unsure(self._ids(rows), unsure)
+        if unsure:
+            self._go_on(rows)
+
+    def clear(self) -> None:
+        """Take back the labels of the selected rows."""
+        self._book.clear(self._ids(self._selected()))
+
+    def _accept(self, rows: Sequence[int]) -> None:
+        names = map(self._predicted, rows)
+        self._book.label_each(dict(zip(self._ids(rows), names, strict=True)), drawn={})
+
+    def _go_on(self, rows: Sequence[int]) -> None:
+        """Go from some rows to the one behind them."""
+        following = self._next_of(rows[-1]) if rows else None
         if following is not None:
             self.go_to(following)
             self.row_chosen.emit(following)
+
+    def _ids(self, rows: Sequence[int]) -> list[str]:
+        return [] if self.collection is None else [self.collection.ids[row] for row in rows]
+
+    def _predicted(self, row: int) -> str:
+        """Return the class that is predicted of a row; empty where there is none."""
+        rows = self.rows
+        predicted = NONE if rows is None else int(rows.predicted[row])
+        return "" if rows is None or predicted == NONE else rows.classes[predicted]
+
+    def _is_right(self, row: int) -> bool:
+        """Whether a row has the label that is predicted."""
+        return self.rows is not None and self.rows.known[row] == self.rows.predicted[row]
 
     def labels(self) -> dict[str, Label]:
         """Return what is known of each row by its id: labels given, else those of the names."""
@@ -160,6 +215,26 @@ class ResultsPage(QWidget):
             if known != NONE
         }
         return named | {one: label for one, label in self._book.items() if one in named}
+
+    @property
+    def tab_stops(self) -> list[QWidget]:
+        """What the Tab key goes through, as it is seen from the top."""
+        above = [self.as_gallery, self.as_table, self.only_unsure, self.only_wrong, self.worst]
+        below = [self.show_in_viewer, self.save, self.retrain]
+        return [*above, *self.gallery.tab_stops, self.table, *below]
+
+    def minimumSizeHint(self) -> QSize:
+        """Leave room for all lines of the hint, which are more where the page is narrow."""
+        hint, layout = super().minimumSizeHint(), self.layout()
+        if layout is None:
+            return hint
+        return QSize(hint.width(), layout.minimumHeightForWidth(max(self.width(), hint.width())))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Ask for another height where the hint breaks its lines elsewhere."""
+        super().resizeEvent(event)
+        if event is not None and event.size().width() != event.oldSize().width():
+            self.updateGeometry()
 
     def shut_down(self) -> None:
         """Stop drawing and listening."""
@@ -192,13 +267,13 @@ class ResultsPage(QWidget):
         padded = np.pad(self._probabilities, ((0, 0), (0, more)))
         gallery.set_predictions(padded, rows.unsure)
         gallery.set_labels(rows.known)
+        gallery.unsure_marked = np.array([self._book.is_unsure(one) for one in rows.ids], bool)
 
     def _show_numbers(self) -> None:
         rows = self.rows
-        for widget in (self.counts, self.group, self.pages, self.only_unsure, self.save):
+        for widget in (self.pages, self.only_unsure, self.save):
             widget.setEnabled(rows is not None)
         has_known = rows is not None and rows.has_known
-        self.confusion_section.setVisible(has_known)
         self.only_wrong.setVisible(has_known)
         self.worst.setVisible(has_known)
         n = self._n_corrected
@@ -206,47 +281,18 @@ class ResultsPage(QWidget):
             f"Retrain with corrections ({n:,})" if n else "Retrain with these labels"
         )
         self.retrain.setEnabled(has_known)
-        if rows is None:
-            self.summary.setText("Classify images, and their predictions are shown here.")
-            self.counts.show_counts(np.zeros((0, 2), np.int64), (), ())
-            return
-        self.summary.setText(rows.summary())
-        self._show_counts()
-        self.confusion.show_matrix(rows.confusion(), rows.classes)
-        wrong = int(rows.wrong.sum())
-        self.confusion_section.summarise(f"{wrong:,} mistake{'s' * (wrong != 1)}")
-
-    def _show_counts(self) -> None:
-        rows = self.rows
-        if rows is None:
-            return
-        counted, unsure, failed = rows.counts()
-        table = [[*counted.tolist(), unsure, failed]]
-        names = ["all"]
-        for name, by_class, not_sure in rows.counts_by_group():
-            names.append(name)
-            table.append([*by_class.tolist(), not_sure, 0])
-        self.counts.show_counts(np.array(table, np.int64), names, rows.classes)
-
-    def _offer_groups(self) -> None:
-        self.group.clear()
-        self.group.addItem("Counts of all", None)
-        collection = self.collection
-        for name in () if collection is None else collection.field_names:
-            values = collection.values(name) if collection is not None else ()
-            if 1 < len({str(value) for value in values}) <= _MOST_GROUPS:
-                self.group.addItem(f"Counts by {name}", name)
+        self.overview.show_rows(rows)
 
     def _on_group(self) -> None:
-        collection, name = self.collection, self.group.currentData()
+        collection, name = self.collection, self.overview.group.currentData()
         if self.rows is None or collection is None:
             return
         self.rows.groups = None
         if name is not None:
             values = collection.values(name)
             self.rows.groups = np.array(["—" if v is None else str(v) for v in values])
-        self.counts.let_go()
-        self._show_counts()
+        self.overview.counts.let_go()
+        self.overview.show_counts(self.rows)
         self._set_filter(RowFilter(unsure=self.only_unsure.isChecked()))
 
     def _set_filter(self, which: RowFilter) -> None:
@@ -269,11 +315,11 @@ class ResultsPage(QWidget):
         rows = self.rows
         if rows is None:
             return
-        self.confusion.let_go()
+        self.overview.confusion.let_go()
         if row < 0:
             self._set_filter(RowFilter())
             return
-        item = self.counts.verticalHeaderItem(row)
+        item = self.overview.counts.verticalHeaderItem(row)
         group = None if row == 0 or item is None else rows.counts_by_group()[row - 1][0]
         n = len(rows.classes)
         self._set_filter(
@@ -286,16 +332,15 @@ class ResultsPage(QWidget):
         )
 
     def _on_confusion_chosen(self, row: int, column: int) -> None:
-        self.counts.let_go()
+        self.overview.counts.let_go()
         if row < 0:
             self._set_filter(RowFilter())
             return
-        numbers = self.confusion.numbers
+        numbers = self.overview.confusion.numbers
         self._set_filter(RowFilter(known=int(numbers[row]), predicted=int(numbers[column])))
 
     def _on_boxes(self) -> None:
-        self.counts.let_go()
-        self.confusion.let_go()
+        self.overview.let_go()
         self._set_filter(
             RowFilter(wrong=self.only_wrong.isChecked(), unsure=self.only_unsure.isChecked())
         )
@@ -303,8 +348,7 @@ class ResultsPage(QWidget):
     def _on_gallery(self) -> None:
         # The gallery has a button of its own that shows all again.
         if self._filter != RowFilter() and not self.gallery.rows.is_restricted:
-            self.counts.let_go()
-            self.confusion.let_go()
+            self.overview.let_go()
             self._set_filter(RowFilter())
 
     def _on_worst(self) -> None:
@@ -315,7 +359,7 @@ class ResultsPage(QWidget):
         rows = self.rows
         if rows is not None and rows.wrong.any():
             self.go_to(int(rows.shown(RowFilter(wrong=True), SortBy.MISTAKES)[0]))
-        self._focus_list()
+        self.takes_keys().setFocus()
 
     def _on_class_key(self, number: int) -> None:
         if self.rows is not None and number < len(self.rows.classes):
@@ -380,10 +424,11 @@ class ResultsPage(QWidget):
         self.pages.setCurrentIndex(page)
         if current is not None:
             self.go_to(current)
-        self._focus_list()
+        self.takes_keys().setFocus()
 
-    def _focus_list(self) -> None:
-        (self.gallery.view if self._shows_gallery else self.table).setFocus()
+    def takes_keys(self) -> QWidget:
+        """Return what shows the images."""
+        return self.gallery.view if self._shows_gallery else self.table
 
     def _say_hint(self) -> None:
         current, rows = self.current(), self.rows
@@ -391,34 +436,44 @@ class ResultsPage(QWidget):
         if rows is None:
             self.hint.setText("")
             return
-        keys = ", ".join(f"{at + 1} {name}" for at, name in enumerate(rows.classes[:9]))
-        said = f"{self._says(current)}\n" if current is not None else ""
-        self.hint.setText(f"{said}Press the key of the right class to correct: {keys}.")
+        keys = zip(self.keys.class_keys(), rows.classes, strict=False)
+        classes = ", ".join(f"{key} {shortened(name)}" for key, name in keys)
+        accept = self.keys.key_of("accept")
+        if current is None:
+            text = f"Click an image; then press the key of its class ({classes}), or {accept} "
+            self.hint.setText(f"{text}to accept what is predicted.")
+            return
+        text = f"Press the key of the right class to correct: {classes}. {accept} accepts."
+        self.hint.setText(f"{self._says(current)}\n{text}")
 
     def _says(self, number: int) -> str:
         rows = self.rows
         if rows is None or rows.predicted[number] == NONE:
-            return f"{self.gallery.rows.name(number)}: not classified"
+            why = "" if rows is None else self._failures.get(rows.ids[number], "")
+            return why or f"{self.gallery.rows.name(number)}: not classified"
         predicted = rows.classes[int(rows.predicted[number])]
         text = f"{self.gallery.rows.name(number)}: {predicted} "
         text += percent(float(rows.confidence[number]))
         text += ", unsure" if rows.unsure[number] else ""
         known = int(rows.known[number])
+        if self._book.is_unsure(rows.ids[number]):
+            return f"{text}; marked as unsure"
         return f"{text}; labelled {rows.classes[known]}" if known != NONE else text
 
     def _hint_of(self, number: int) -> str:
         rows, best = self.rows, np.argsort(-np.nan_to_num(self._probabilities[number]))[:3]
         if rows is None or rows.predicted[number] == NONE:
-            return self.gallery.rows.hint(number)
+            why = "" if rows is None else self._failures.get(rows.ids[number], "")
+            return "\n".join(filter(None, (self.gallery.rows.hint(number), why)))
         lines = [
             f"{rows.classes[i]}: {percent(float(self._probabilities[number, i]))}" for i in best
         ]
         return "\n".join([self.gallery.rows.name(number), *lines])
 
     def _connect(self) -> None:
-        self.group.currentIndexChanged.connect(self._on_group)
-        self.counts.cell_chosen.connect(self._on_count_chosen)
-        self.confusion.cell_chosen.connect(self._on_confusion_chosen)
+        self.overview.group.currentIndexChanged.connect(self._on_group)
+        self.overview.counts.cell_chosen.connect(self._on_count_chosen)
+        self.overview.confusion.cell_chosen.connect(self._on_confusion_chosen)
         self.only_wrong.clicked.connect(self._on_boxes)
         self.only_unsure.clicked.connect(self._on_boxes)
         self.worst.clicked.connect(self._on_worst)
@@ -432,21 +487,18 @@ class ResultsPage(QWidget):
         self.show_in_viewer.clicked.connect(self._on_show)
         self.save.clicked.connect(self._on_save)
         self.retrain.clicked.connect(self._on_retrain)
-        classes = [
-            KeyAction(
-                f"class_{n}", f"Correct to class {n}", str(n), partial(self._on_class_key, n - 1)
-            )
-            for n in range(1, 10)
-        ]
-        self.keys = Keys(
-            self.pages,
-            [
-                *classes,
-                KeyAction("show", "Show in viewer", "Return", self._on_show),
-                KeyAction("undo", "Undo a correction", "Ctrl+Z", self._on_undo),
-                KeyAction("redo", "Correct again", "Ctrl+Shift+Z", self._on_redo),
-            ],
-        )
+        self._bind_keys()
+
+    def _bind_keys(self) -> None:
+        keys, classes = self.keys, range(N_CLASS_KEYS)
+        keys.bind([self], {f"label {n + 1}": partial(self._on_class_key, n) for n in classes})
+        keys.bind([self], {"unsure": self.mark_unsure, "clear": self.clear})
+        keys.bind([self], {"undo": self._on_undo, "redo": self._on_redo, "show": self._on_show})
+        # Buttons and lists beside the images have a use of their own for these.
+        images = [self.gallery.view, self.table]
+        keys.bind(images, {"accept": self.accept, "accept page": self.accept_page})
+        keys.bind(images, {"skip": self.skip})
+        keys.changed.connect(self._say_hint)
 
     def _lay_out(self) -> None:
         self.pages.addWidget(self.gallery)
@@ -456,9 +508,6 @@ class ResultsPage(QWidget):
             button.setCheckable(True)
             exclusive.addButton(button)
         self.as_gallery.setChecked(True)
-        self.show_in_viewer.setToolTip("As Enter, or a double click, does.")
-        self.worst.setToolTip("Shows mistakes only, those that the model was surest of first.")
-        self.retrain.setToolTip("Trains on all rows whose class is known, with your corrections.")
         choose = QHBoxLayout()
         choose.addWidget(self.as_gallery)
         choose.addWidget(self.as_table)
@@ -470,16 +519,17 @@ class ResultsPage(QWidget):
         buttons.addWidget(self.save, 0, 1)
         buttons.addWidget(self.retrain, 1, 0, 1, 2)
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
+        column.setContentsMargins(6, 0, 6, 4)
         column.setSpacing(4)
-        for widget in (self.summary, self.group, self.counts, self.confusion_section):
-            column.addWidget(widget)
         column.addLayout(choose)
         column.addWidget(self.worst)
         column.addWidget(self.pages, 1)
         column.addWidget(self.hint)
         column.addLayout(buttons)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        # Whatever is clicked here, the next key is meant for the images.
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        tab_downwards(self.tab_stops)
 
 
 def _label_field(collection: Collection, classes: Sequence[str]) -> str | None:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_cellclf.core.class_colours import class_colours
 from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
+from napari_cellclf.plugin.shared.controls import shortened
 from napari_cellclf.plugin.shared.messages import percent
 
 if TYPE_CHECKING:
@@ -134,13 +135,13 @@ class ResultsModel(QAbstractTableModel):
             return rows.name(number)
         if column == _KNOWN:
             known = int(rows.known[number])
-            return rows.classes[known] if known != NONE else ""
+            return shortened(rows.classes[known]) if known != NONE else ""
         predicted = int(rows.predicted[number])
         if predicted == NONE:
             return "not classified" if column == 1 else ""
         if column == _CONFIDENCE:
             return percent(float(rows.confidence[number]))
-        return rows.classes[predicted] + (", unsure" if rows.unsure[number] else "")
+        return shortened(rows.classes[predicted]) + (", unsure" if rows.unsure[number] else "")
 
     def _colour(self, rows: PredictedRows, number: int, column: int) -> QColor | None:
         of = {1: rows.predicted, _KNOWN: rows.known}.get(column)
@@ -187,6 +188,8 @@ class ResultsTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setWordWrap(False)
+        # The Tab key leaves it; arrows go through it.
+        self.setTabKeyNavigation(False)
         self.setMinimumHeight(160)
         self._following = False
         self._set_up_headers()
@@ -223,6 +226,15 @@ class ResultsTable(QTableView):
         """Return the number of the row that the user is at."""
         index = self.currentIndex()
         return self.rows.number(index.row()) if index.isValid() else None
+
+    def visible(self) -> list[int]:
+        """Return the numbers of the rows that are on the screen."""
+        view = self.viewport()
+        if view is None or not len(self.rows.order):
+            return []
+        first, last = self.rowAt(0), self.rowAt(view.height() - 1)
+        end = last + 1 if last >= 0 else len(self.rows.order)
+        return [self.rows.number(place) for place in range(max(first, 0), end)]
 
     def choose(self, number: int) -> bool:
         """Go to a row without telling of it; False where the filter hides it."""

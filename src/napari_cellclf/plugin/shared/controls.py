@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QSize, Qt, QUrl, Signal
 from qtpy.QtGui import (
     QColor,
     QContextMenuEvent,
+    QFocusEvent,
     QFontDatabase,
     QGuiApplication,
     QKeyEvent,
@@ -157,11 +158,11 @@ class CommandLine(QWidget):
         super().__init__(parent)
         self._line = QLineEdit()
         self._line.setReadOnly(True)
-        copy = QPushButton("Copy")
-        copy.clicked.connect(self._copy)
+        self._button = QPushButton("Copy")
+        self._button.clicked.connect(self._copy)
         row = QHBoxLayout()
         row.addWidget(self._line, 1)
-        row.addWidget(copy)
+        row.addWidget(self._button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(QLabel("The same from a terminal"))
@@ -178,6 +179,11 @@ class CommandLine(QWidget):
     def text(self) -> str:
         """Return the command."""
         return str(self._line.text())
+
+    @property
+    def tab_stops(self) -> list[QWidget]:
+        """What the Tab key goes through, from the left."""
+        return [self._line, self._button]
 
     def _copy(self) -> None:
         clipboard = QGuiApplication.clipboard()
@@ -310,7 +316,13 @@ def tab_in_order(before: QWidget, widgets: Sequence[QWidget]) -> None:
         anchor = anchor.previousInFocusChain()
         if anchor is before:
             return
-    for first, second in pairwise(filter(None, (anchor, *widgets))):
+    if anchor is not None:
+        tab_downwards([anchor, *widgets])
+
+
+def tab_downwards(widgets: Sequence[QWidget]) -> None:
+    """Let the Tab key go through widgets of one window in an order."""
+    for first, second in pairwise(widgets):
         QWidget.setTabOrder(first, second)
 
 
@@ -321,6 +333,24 @@ def wide_combo(hint: str) -> QComboBox:
     box.setMinimumContentsLength(14)
     box.setToolTip(hint)
     return box
+
+
+class KeysPage(QWidget):
+    """Whatever is clicked on it, the next key is meant for one part of it.
+
+    Qt's focus proxy would keep the Tab key from what comes before that part.
+    """
+
+    def takes_keys(self) -> QWidget | None:
+        """Return the part that the keys are meant for; to be extended."""
+        return None
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Hand the focus on."""
+        super().focusInEvent(event)
+        part = self.takes_keys()
+        if part is not None:
+            part.setFocus()
 
 
 class Section(QWidget):
