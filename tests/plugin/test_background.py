@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from qtpy.QtCore import QThreadPool
 
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
@@ -41,8 +42,23 @@ task.start(lambda ticket: ticket.stop.wait(60))
 """
 
 
-def test_python_ends_cleanly_while_work_is_being_done() -> None:
+#: A child that never is ready, for which a thread waits when Python ends.
+_ENDS_WHILE_A_NETWORK_LOADS = """
+import time
+from qtpy.QtCore import QCoreApplication
+from napari_cellclf.inference.process_engine import ProcessEngine
+from napari_cellclf.plugin.shared.background import LatestTask
+application = QCoreApplication([])
+task = LatestTask()
+engine = ProcessEngine("import time; time.sleep(600)", child="timeit")
+task.start(lambda ticket: engine.wait_until_ready())
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize("script", [_ENDS_AT_WORK, _ENDS_WHILE_A_NETWORK_LOADS])
+def test_python_ends_cleanly_while_work_is_being_done(script: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", _ENDS_AT_WORK], capture_output=True, text=True, timeout=50
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (0, "")

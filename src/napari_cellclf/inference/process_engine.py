@@ -9,6 +9,7 @@ any moment, and gives its memory back.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
@@ -40,6 +41,17 @@ _CHILD = "napari_cellclf.inference.engine_child"
 _BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
+#: Those whose children may be alive.
+_engines: weakref.WeakSet[ProcessEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def close_engines() -> None:
+    """End all children, so that no thread waits for one."""
+    for engine in list(_engines):
+        engine.close()
+
+
 class ProcessEngine:
     """Computes a network in a child process, which ends with this object.
 
@@ -60,6 +72,9 @@ class ProcessEngine:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = _start(child, (reference, engine, precision), self._said)
         self._end = weakref.finalize(self, _end, self._process, self._said)
+        # When Python ends, `close_engines` says first that it was closed on purpose.
+        self._end.atexit = False
+        _engines.add(self)
 
     def wait_until_ready(self) -> None:
         """Wait for the child to have loaded the model."""

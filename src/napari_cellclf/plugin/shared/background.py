@@ -19,6 +19,7 @@ from superqt.utils import create_worker
 
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CancelledError, CellclfError
+from napari_cellclf.inference.process_engine import close_engines
 from napari_cellclf.plugin.shared.messages import explain
 
 _POLL_MS = 200
@@ -43,6 +44,8 @@ def end_with_python(stop: threading.Event) -> None:
 def _end_all() -> None:
     for stop in list(_stops):
         stop.set()
+    # A network that is still being loaded would keep its thread for longer than is waited.
+    close_engines()
     pool = QThreadPool.globalInstance()
     if pool is not None:
         pool.waitForDone(_LONGEST_END_MS)
