@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,6 +80,44 @@ def test_concatenate_keeps_rows_and_metadata():
     assert joined.ids == ("a.png", "b.png") * 2
     assert joined.metadata[3] == {"well": "B03"}
     assert joined.model == "demo"
+
+
+def _known() -> Predictions:
+    scores = np.array([0.4, 1.2], np.float32)
+    return replace(two(), unlike_scores=scores, remarks=((), ("constant channel: w3", "empty")))
+
+
+def test_above_1_is_unlike_and_so_is_what_has_no_number():
+    assert two().unlike is None
+    scores = np.array([1.0, np.nan], np.float32)
+    assert replace(two(), unlike_scores=scores).unlike.tolist() == [False, True]
+
+
+def test_scores_and_remarks_are_columns_where_they_are_known():
+    table = _known().to_dataframe()
+    assert list(table)[:6] == [
+        "image", "label", "confidence", "unlike", "unlike_score", "remarks",
+    ]  # fmt: skip
+    assert table["unlike"].tolist() == [False, True]
+    np.testing.assert_allclose(table["unlike_score"], [0.4, 1.2], rtol=1e-6)
+    assert table["remarks"].tolist() == ["", "constant channel: w3; empty"]
+
+
+def test_concatenate_keeps_scores_that_all_have():
+    nothing = Predictions(np.zeros((0, 3), np.float32), CLASSES, ())
+    joined = concatenate([_known(), nothing, _known()])
+    np.testing.assert_allclose(joined.unlike_scores, [0.4, 1.2] * 2, rtol=1e-6)
+    assert joined.remarks == _known().remarks * 2
+    mixed = concatenate([_known(), two()])
+    assert mixed.unlike_scores is None
+    assert mixed.remarks == (*_known().remarks, (), ())
+
+
+def test_scores_and_remarks_must_fit():
+    with pytest.raises(InputError, match=r"scores of shape \(1,\) do not fit 2 images"):
+        replace(two(), unlike_scores=np.ones(1, np.float32))
+    with pytest.raises(InputError, match="remarks of 1 images do not fit 2"):
+        replace(two(), remarks=(("empty",),))
 
 
 @given(arrays(np.float32, (1, 3), elements=st.floats(0, 1, width=32)), st.integers(1, 5))

@@ -68,6 +68,10 @@ class Predictions:
             object.__setattr__(self, "metadata", tuple({} for _ in self.ids))
         if not self.remarks:
             object.__setattr__(self, "remarks", tuple(() for _ in self.ids))
+        if len(self.remarks) != len(self.ids):
+            raise InputError(
+                f"remarks of {len(self.remarks)} images do not fit {len(self.ids)} images"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
