@@ -105,7 +105,9 @@ class ProcessEngine:
     def close(self) -> None:
         """End the child at once; may be called from any thread, and twice."""
         self._closed = True
-        self._end()
+        # Not by calling it: at the end of Python it may do nothing any more.
+        self._end.detach()
+        _end(self._process, self._said)
 
     def is_alive(self) -> bool:
         """Whether the child can be asked."""
