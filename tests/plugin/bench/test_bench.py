@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QDockWidget, QWidget
 
+from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.plugin.bench.images_page import LAYERS, OBJECTS
 from napari_cellclf.plugin.bench.opening import Question, labels_path
 from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, RESULTS, TRAIN, BenchWidget
+from napari_cellclf.plugin.classify.form import FOLDER_TAB
 
 PATIENCE = 30_000
 NAME = "Cell Classifier"
@@ -91,6 +93,54 @@ def test_no_tab_is_wider_than_a_dock_may_be(bench: BenchWidget, qtbot: Any) -> N
         bench.train.form.advanced_section.unfold(True)
         qtbot.wait(50)
         assert bench.minimumSizeHint().width() <= WIDEST
+
+
+def test_long_names_of_classes_make_nothing_wider(
+    viewer: Any, bench: BenchWidget, qtbot: Any, folder: Path, tmp_path: Path
+) -> None:
+    names = tuple(f"{letter} " + "very long name of a class " * 2 + "ends" for letter in "abc")
+    names = tuple(name.ljust(60, "x") for name in names)
+    assert {len(name) for name in names} == {60}
+    bench.images.files.set_path(str(folder))
+    qtbot.waitUntil(lambda: bench.label.page is not None, timeout=PATIENCE)
+    page, rows = bench.label.page, bench.images.collection
+    for number, name in enumerate((*names, names[0])):
+        page.book.label([rows.ids[number]], name)
+    page.gallery.go_to(1)
+    click_tab(qtbot, bench, RESULTS)
+    form = bench.results.form
+    form.tabs.setCurrentIndex(FOLDER_TAB)
+    predicted = np.full((4, 3), 1 / 3, np.float32)
+    predicted[:, 2] = 0.5
+    found = Predictions(predicted, names, rows.ids)
+    form.page.show_results(rows, found, book=page.book, failures={"x" * 80: "y" * 90})
+    form.page.go_to(0)
+    form.page.overview.confusion_section.unfold(True)
+    form.page.overview.failed_section.unfold(True)
+    form.results.bars.show_classes([(name, 0.3) for name in names])
+    form.results.objects.show_counts([(name, 5) for name in names], 3)
+    table = tmp_path / "table.csv"
+    lines = [f"cells/cell{n}.png,{names[n % 3]},p{n}" for n in range(4)]
+    table.write_text("\n".join(["path,label,plate", *lines]))
+    bench.train_on(str(table))
+    qtbot.waitUntil(lambda: bench.train.data.found is not None, timeout=PATIENCE)
+    dock = bench.parent()
+    for tab in (IMAGES, LABEL, TRAIN, RESULTS, RESULTS):
+        click_tab(qtbot, bench, tab)
+        if tab == RESULTS:
+            # What is said of layers and their objects, and the page of results.
+            on_page = not form.page.isVisible()
+            for part in (form.page, form.page.overview):
+                part.setVisible(on_page)
+            form.results.give_way(on_page)
+            form.results.objects.setVisible(not on_page)
+        viewer.window._qt_window.resizeDocks([dock], [100], Qt.Orientation.Horizontal)
+        qtbot.wait(100)
+        assert bench.minimumSizeHint().width() <= WIDEST
+        assert bench.width() <= WIDEST
+        for inside in bench.findChildren(QWidget):
+            if inside.isVisible() and inside.minimumSizeHint().isValid():
+                assert inside.minimumSizeHint().width() <= WIDEST, inside
 
 
 def test_a_second_dock_is_a_tab_beside_the_first(viewer: Any, qtbot: Any) -> None:

@@ -23,6 +23,9 @@ from napari_cellclf.plugin.shared.messages import percent
 
 #: As many of the best classes have a bar.
 N_BARS = 6
+#: Of a class beside its bar.
+_MOST_LETTERS = 20
+_SHORTEST_BAR = 50
 _STEPS = 1000
 #: How often the table takes in the predictions that have come.
 _GROW_MS = 50
@@ -63,7 +66,7 @@ class ResultsView(QWidget):
         self._save = QPushButton("Save table as CSV…")
         self._save.clicked.connect(self._on_save)
         self.open = QPushButton("Open in viewer")
-        self.open.setToolTip("Opens the image of the selected row, as a double click on it does.")
+        self.open.setToolTip("As a double click on its row does.")
         self.open.clicked.connect(self._on_open)
         buttons = QHBoxLayout()
         buttons.addWidget(self._save, 1)
@@ -173,9 +176,10 @@ class Bars(QWidget):
         ]
 
     def _add_row(self) -> None:
-        label, bar, value = NameLabel(), QProgressBar(), plain_label()
+        label, bar, value = NameLabel(most=_MOST_LETTERS), QProgressBar(), plain_label()
         bar.setRange(0, _STEPS)
         bar.setTextVisible(False)
+        bar.setMinimumWidth(_SHORTEST_BAR)
         bar.setFixedHeight(10)
         value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         value.setMinimumWidth(value.fontMetrics().horizontalAdvance("> 99.9 %"))

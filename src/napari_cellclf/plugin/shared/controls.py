@@ -101,15 +101,16 @@ class WrappedLabel(QLabel):
 class NameLabel(QLabel):
     """A name that makes no row wider than is useful; its tool tip shows all of it."""
 
-    def __init__(self, name: str = "") -> None:
+    def __init__(self, name: str = "", most: int = 24) -> None:
         super().__init__()
+        self._most = most
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setText(name)
 
     def setText(self, text: str | None) -> None:
         """Show a name."""
         self._whole = text or ""
-        super().setText(shortened(self._whole))
+        super().setText(shortened(self._whole, self._most))
         self.setToolTip(plain_hint(self._whole))
 
     def text(self) -> str:
