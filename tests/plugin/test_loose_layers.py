@@ -44,7 +44,7 @@ def test_six_loose_layers_in_order_are_one_click(
     settle(qtbot, widget)
     form = widget.form
     assert form.image.currentText() == "all 6 single layers together"
-    assert "press In order" in form.message.text()
+    assert "press Match in order" in form.message.text()
     assert "the lowest is the first" in form.message.text()
     qtbot.mouseClick(form.channels._order, LEFT)
     assert form.channels.sources() == (0, 1, 2, 3, 4, 5)

@@ -189,7 +189,7 @@ class ChannelForm(QWidget):
         self._header.setToolTip("Map image channels to model channels.")
         self._header.toggled.connect(self.unfold)
         self._body = QWidget()
-        self._order = QPushButton("In order")
+        self._order = QPushButton("Match in order")
         self._order.setToolTip(
             "The first channel of the image, or the lowest selected layer, is the model's first "
             "channel, the next one its second, and so on."

@@ -205,8 +205,8 @@ def _way_to_channels(model: ModelChoice, image: ImageChoice) -> str:
     wanted, there = len(model.channels), len(image.channels)
     if wanted == there > 1:
         return (
-            "choose which channel of the image is which below Channels, or press In order there "
-            f"if the {there} are in the model's order (of layers, the lowest is the first)"
+            "choose which channel of the image is which below Channels, or press Match in order "
+            f"there if the {there} are in the model's order (of layers, the lowest is the first)"
         )
     if there == 1:
         return (

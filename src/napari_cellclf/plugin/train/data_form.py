@@ -46,8 +46,8 @@ class DataForm(QWidget):
         self.inspecting = small_label()
         #: What is changed seldom, to be shown among the advanced choices.
         self.more = QWidget()
-        self.details = QPushButton("Details…")
-        self.details.setToolTip("The full report on the images: files, groups, duplicates.")
+        self.details = QPushButton("Full report…")
+        self.details.setToolTip("What was found out about the images: files, groups, duplicates.")
         self._lay_out()
         self.path.changed.connect(self._on_path)
         self.naming.changed.connect(self.changed)

@@ -44,7 +44,7 @@ class ModelForm(QWidget):
         self.preset = wide_combo("Settings that belong together; change any of them below.")
         self.description = small_label()
         self.why = QPushButton("Why?")
-        self.why.setToolTip("The preset's file, with the reason for each setting.")
+        self.why.setToolTip("Shows the reason for each setting.")
         self.architecture = wide_combo("The network; the preset is tuned for its own.")
         self.epochs = _field("Number of epochs.")
         self.batch_size = _field("Images per batch; fewer need less memory.")
