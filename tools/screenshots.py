@@ -331,10 +331,6 @@ def _look_through_results(shot: Shot, model: str, folder: Path) -> None:
     page.worst.click()
     shot.pump(1)
     page.show_in_viewer.click()
-    from qtpy.QtWidgets import QScrollArea
-
-    shot.pump(1)
-    shot.widget.form.findChild(QScrollArea).ensureWidgetVisible(page.retrain)
 
 
 def _look_at_objects(shot: Shot, folder: Path) -> None:
