@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROW_HEIGHT, _LEAST_COLUMN, _SWATCH = 22, 34, 10
-_MOST_SEEN = 6
+#: More rows than these scroll inside of what may scroll itself, below headings that stay.
+_MOST_SEEN = 30
 #: Letters of a name in a heading.
 _MOST_LETTERS = 12
 _RIGHT, _WRONG = QColor("#3f9f5f"), QColor("#d9534f")

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_cellclf.plugin.shared.controls import PARTS
+from napari_cellclf.plugin.shared.controls import PARTS, plain_hint, shortened
 
 Rows = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -25,6 +25,8 @@ _ROW_HEIGHT = 21
 _MOST_SEEN = 7
 _BAR_COLUMN = 1
 _MARGIN = 5
+#: Of the name of a class.
+_MOST_LETTERS = 16
 
 
 class CountTable(QTableView):
@@ -107,12 +109,16 @@ class _CountModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.UserRole:
             return tuple(number / self.largest for number in numbers)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return f"{name}: {sum(numbers)} images"
+            return plain_hint(f"{name}: {sum(numbers)} images")
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _alignment(column)
         if role != Qt.ItemDataRole.DisplayRole or column == _BAR_COLUMN:
             return None
-        return name if column == 0 else str(numbers[column - _BAR_COLUMN - 1])
+        return (
+            shortened(name, _MOST_LETTERS)
+            if column == 0
+            else str(numbers[column - _BAR_COLUMN - 1])
+        )
 
 
 class _BarDelegate(QStyledItemDelegate):
