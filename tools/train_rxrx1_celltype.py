@@ -4,8 +4,9 @@
 
 DATA is a folder of RxRx1 sites with their published names (``images/<experiment>/Plate<p>/``).
 Each plate is left out once, by networks that are trained on the others; they answer the plate as
-it is and as another batch might have photographed it (`batch_shifts`). Temperature and "unsure"
-threshold come from those answers. The model itself is then trained on all plates.
+it is, as another batch might have photographed it (`batch_shifts`), and with some of its stains.
+Temperature and "unsure" threshold come from those answers. The model itself is then trained on all
+plates.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import keras
 import numpy as np
 from batch_shifts import SHIFTS, shift_image
-from rxrx1_judgement import Judgement, calibrate, collect, evaluations, report
+from rxrx1_judgement import TRUTH, Judgement, calibrate, collect, evaluations, report
 
 from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
@@ -36,6 +37,9 @@ from napari_cellclf.bundles.schema import (
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
+from napari_cellclf.core.stains import STAINS
+from napari_cellclf.core.unlikeness import Unlikeness
+from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.read import read_named
 from napari_cellclf.io.rxrx1 import stain_channels
@@ -55,7 +59,9 @@ DISPLAY_NAMES = {
 }
 #: Half of RxRx1's 512 pixels: nuclei are still 8 pixels wide, and the pixel noise and the few grey
 #: levels, by which experiments are told apart more easily than by their cells, average out.
-PREPROCESSING = Preprocessing(channels=stain_channels(optional=(5, 6)), size=(256, 256))
+PREPROCESSING = Preprocessing(channels=stain_channels(optional=range(1, 7)), size=(256, 256))
+#: What a lone grey image is taken for: the stain of the first project's client.
+SINGLE_CHANNEL = STAINS[1]
 ARCHITECTURE: dict[str, Any] = {"width": 32, "depth": 4, "dropout": 0.2, "normalization": "batch"}
 AUGMENTATION = AugmentationConfig(
     gaps=0.2,
@@ -68,7 +74,9 @@ AUGMENTATION = AugmentationConfig(
     channel_dropout=0.15,
     drop_together=(4, 5),
 )
-CONFIG = TrainingConfig(
+#: All stains, or all but w5 and w6, at first: a network that is given any few of them from the
+#: beginning learns too little in a run of this length.
+FIRST = TrainingConfig(
     epochs=25,
     steps_per_epoch=20,
     batch_size=24,
@@ -78,6 +86,37 @@ CONFIG = TrainingConfig(
     ema=0.98,
     augmentation=AUGMENTATION,
 )
+#: Then any of the stains, and stronger changes of colour and focus.
+SECOND = FIRST.changed(
+    epochs=30,
+    learning_rate=2e-3,
+    augmentation=AUGMENTATION.model_copy(
+        update={
+            "gaps": 0.25,
+            "bleed_through": 0.2,
+            "gamma": 0.55,
+            "gain": 0.2,
+            "offset": 0.2,
+            "defocus": 0.5,
+            "zoom": 0.25,
+            "channel_subset": 0.6,
+            "drop_together_probability": 0.4,
+        }
+    ),
+)
+#: Stains that a field is also classified by, counted from 0.
+SUBSETS = {
+    **{f"w{number + 1} alone": (number,) for number in range(6)},
+    "w1, w2": (0, 1),
+    "w1, w3": (0, 2),
+    "w2, w3": (1, 2),
+    "w2, w4": (1, 3),
+    "w1 to w4": (0, 1, 2, 3),
+}
+#: Subsets that are also looked at as another batch might have photographed them.
+SHIFTED_SUBSETS = ("w1 alone", "w2 alone", "w3 alone", "w4 alone", "w1 to w4")
+
+View = Callable[[Image, int], Image]
 
 
 @dataclass(frozen=True)
@@ -101,37 +140,40 @@ def read_sites(data: Path) -> list[Site]:
     return sites
 
 
-def without(image: Image, channels: Sequence[int]) -> Image:
-    """Leave out channels, counted from 0, as a site with missing files does."""
-    kept = [i for i in range(image.n_channels) if i not in channels]
+def with_only(image: Image, kept: Sequence[int]) -> Image:
+    """Leave out all channels but some, counted from 0, as a site with missing files does."""
+    kept = list(kept)
     names = [image.channels[i] for i in kept]
     return Image(image.to_cyx()[kept], "CYX", names, source=image.source)
 
 
 def trained(sites: Sequence[Site], seed: int, weights: Path) -> keras.Model:
-    """Train one network, unless it was trained before."""
+    """Train one network in two stages, unless they were finished before."""
     shape = (None, None, len(PREPROCESSING.channels))
     network = COMPACT_CNN.build(shape, len(CLASSES), seed=seed, **ARCHITECTURE)
-    if weights.exists():
-        network.load_weights(weights)
-        return network
     images = [PREPROCESSING(site.image) for site in sites]
     labels = np.array([site.label for site in sites])
     material = TrainingData(LabelledArrays(images, labels))
-    train_network(network, material, CONFIG.changed(seed=seed))
-    network.save_weights(weights)
+    first = weights.with_name(weights.name.replace(".weights.h5", "-first.weights.h5"))
+    stages = ((first, FIRST.changed(seed=seed)), (weights, SECOND.changed(seed=seed + 1000)))
+    for file, config in stages:
+        if file.exists():
+            network.load_weights(file)
+            continue
+        train_network(network, material, config)
+        network.save_weights(file)
     return network
 
 
-def views() -> dict[str, Callable[[Image, int], Image]]:
-    """Return the ways in which a left-out field is looked at, by name."""
-    found: dict[str, Callable[[Image, int], Image]] = {
-        "as it is": lambda image, seed: image,
-        "without w5, w6": lambda image, seed: without(image, (4, 5)),
-    }
+def views() -> dict[str, tuple[View, int]]:
+    """Return the ways in which a left-out field is looked at, and how many stains each needs."""
+    found: dict[str, tuple[View, int]] = {"as it is": (lambda image, seed: image, 0)}
     for name in SHIFTS:
-        found[name] = partial(_shifted, name)
-    found["all of these, without w5, w6"] = _worst
+        found[name] = (partial(_shifted, name), 0)
+    for name, kept in SUBSETS.items():
+        found[name] = (partial(_subset, kept), max(kept) + 1)
+    for name in SHIFTED_SUBSETS:
+        found[f"all of these, {name}"] = (partial(_shifted_subset, SUBSETS[name]), 0)
     return found
 
 
@@ -139,8 +181,12 @@ def _shifted(name: str, image: Image, seed: int) -> Image:
     return shift_image(image, name, seed)
 
 
-def _worst(image: Image, seed: int) -> Image:
-    return without(shift_image(image, "all of these", seed + 500), (4, 5))
+def _subset(kept: Sequence[int], image: Image, seed: int) -> Image:
+    return with_only(image, kept)
+
+
+def _shifted_subset(kept: Sequence[int], image: Image, seed: int) -> Image:
+    return with_only(shift_image(image, "all of these", seed + 500), kept)
 
 
 def answer(network: keras.Model, images: Sequence[Image]) -> np.ndarray[Any, Any]:
@@ -158,11 +204,12 @@ def leave_plate_out(data: Path, folder: Path, plate: int, seed: int) -> Path:
     kept = [site for site in sites if site.plate != plate]
     network = trained(kept, 10 * seed + plate, done.with_suffix(".weights.h5"))
     left_out = [site for site in sites if site.plate == plate]
-    answers = {
-        name: answer(network, [view(s.image, 1000 * plate + i) for i, s in enumerate(left_out)])
-        for name, view in views().items()
-    }
-    np.savez(done, truth=np.array([site.label for site in left_out]), **answers)
+    found: dict[str, Any] = {}
+    for name, (view, n_stains) in views().items():
+        used = [(i, site) for i, site in enumerate(left_out) if site.image.n_channels >= n_stains]
+        found[name] = answer(network, [view(site.image, 1000 * plate + i) for i, site in used])
+        found[f"{TRUTH}{name}"] = np.array([site.label for _, site in used])
+    np.savez(done, **found)
     return done
 
 
@@ -226,20 +273,38 @@ def describe(data: Path, seeds: int) -> dict[str, Any]:
     }
 
 
+def fit_unlikeness(network: keras.Model, sites: Sequence[Site]) -> Unlikeness:
+    """Learn what is usual from all fields, whole and by some of their stains."""
+    known = [
+        (with_only(site.image, kept), site.plate)
+        for site in sites
+        for kept in (range(site.image.n_channels), *SUBSETS.values())
+        if max(kept) < site.image.n_channels
+    ]
+    prepared = np.stack([PREPROCESSING(image) for image, _ in known])
+    features = KerasEngine(network).compute(prepared, features=True).features
+    if features is None:
+        sys.exit("the network gives no features; use an architecture with a dense head")
+    return Unlikeness.fit(features, np.array([plate for _, plate in known]))
+
+
 def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) -> Path:
     """Save the final model as a bundle that was loaded once."""
     temperature, threshold = calibrate(judgement)
+    network, sites = join(weights), read_sites(data)
     bundle = save_bundle(
-        join(weights),
+        network,
         out / "rxrx1-celltype.cellclf",
         preprocessing=PREPROCESSING,
         test_image=make_test_image(PREPROCESSING, (96, 96)),
+        single_channel=SINGLE_CHANNEL,
+        unlikeness=fit_unlikeness(network, sites),
         # The images that it was trained on: no others are at hand.
-        typical=[PREPROCESSING(site.image) for site in read_sites(data)],
+        typical=[PREPROCESSING(site.image) for site in sites],
         seen_images=SeenImages.of(
-            (one, "train") for site in read_sites(data) for one in pixel_hashes(site.image)
+            (one, "train") for site in sites for one in pixel_hashes(site.image)
         ),
-        evaluations=evaluations(judgement, temperature),
+        evaluations=evaluations(judgement, temperature, threshold),
         temperature=temperature,
         unsure_threshold=threshold,
         overwrite=True,
@@ -254,7 +319,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of RxRx1 sites")
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundle")
     parser.add_argument("--work", type=Path, default=Path("runs/rxrx1-celltype"))
-    parser.add_argument("--seeds", type=int, default=2, help="networks that are averaged")
+    parser.add_argument("--seeds", type=int, default=1, help="networks that are averaged")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -254,6 +254,7 @@ def test_a_lone_grey_image_must_be_named_and_the_reason_says_how(name: str, sour
     )
     (taken,) = prepared_rows(item, spec, {"w2 ConA": source})
     assert isinstance(taken, PreparedPlane)
+    assert taken.remarks == ("the image is one channel without a name, taken as w2 ConA",)
     assert taken.pixels[..., 1].any()
     assert not taken.pixels[..., 0].any()
 

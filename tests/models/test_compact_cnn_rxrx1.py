@@ -58,10 +58,11 @@ def test_its_network_can_be_built_again_from_what_it_says(classifier):
 
 def test_says_what_was_simulated(classifier):
     names = [evaluation.name for evaluation in classifier.bundle.spec.evaluations]
-    assert len(names) == 15
+    assert len(names) == 39
     untouched = [name for name in names if "(" not in name]
     assert untouched == ["leave one plate out, as it is"]
-    assert sum(name.endswith("(simulated change)") for name in names) == 13
+    assert sum(name.endswith("(simulated change)") for name in names) == 27
+    assert sum(name.endswith("(stains left out)") for name in names) == 11
 
 
 def test_licences_lie_beside_the_weights(classifier):
@@ -78,11 +79,24 @@ def test_licences_lie_beside_the_weights(classifier):
         assert part in lite0
 
 
-def test_needs_w1_to_w4_only(classifier):
-    four = simulate_site("U2OS", seed=1, channels=4)
-    assert len(classifier.predict(four)) == 1
-    with pytest.raises(ChannelMismatchError, match="w4 Syto14"):
-        classifier.predict(simulate_site("U2OS", seed=1, channels=3))
+def test_any_stain_suffices(classifier):
+    site = simulate_site("U2OS", seed=1)
+    for number in range(6):
+        one = Image(site.to_cyx()[number], "YX", [site.channels[number]])
+        assert len(classifier.predict(one)) == 1
+    assert classifier.bundle.spec.input.single_channel == "w2 ConA"
+    with pytest.raises(ChannelMismatchError, match="if it shows w2 ConA, say so"):
+        classifier.predict(Image(site.to_cyx()[1], "YX"))
+
+
+def test_says_how_well_it_does_by_each_subset_of_the_stains(classifier):
+    found = {e.name: e for e in classifier.bundle.spec.evaluations}
+    alone = [found[f"leave one plate out, w{n} alone (stains left out)"] for n in range(1, 7)]
+    assert [one.n for one in alone] == [24, 24, 24, 24, 12, 12]
+    # Few stains tell less; that must show in its confidence.
+    assert all(one.metrics["wrong and not unsure"] <= 1 for one in alone)
+    four = found["leave one plate out, w1 to w4 (stains left out)"]
+    assert four.metrics["accuracy"] == 1
 
 
 def test_knows_all_real_fields(classifier, real_data):

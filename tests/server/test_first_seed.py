@@ -13,10 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from napari_cellclf.core.simulation import simulate_site
 from napari_cellclf.server.served_model import ServedModel, load_served
 
 CLIENT = """
@@ -49,7 +51,33 @@ def test_the_published_client_works(
     with running(four_classes) as live:
         command = [sys.executable, "-c", CLIENT, live.url, str(tmp_path / "B02_s1_w2.png"), kind]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    status, text = done.stdout.splitlines()
+    _check_four_numbers(done.stdout)
+
+
+def test_it_gets_four_numbers_from_the_bundled_model(running: Any, tmp_path: Path) -> None:
+    """One picture of stain w2, without its name, for a model of six stains."""
+    site = simulate_site("U2OS", seed=1)
+    Image.fromarray(site.to_cyx()[1]).save(tmp_path / "B02_s1_w2.png")
+    bundled = load_served("rxrx1-celltype", 2)
+    assert bundled.single_channel == "w2 ConA"
+    with running(bundled) as live:
+        file = str(tmp_path / "B02_s1_w2.png")
+        command = [sys.executable, "-c", CLIENT, live.url, file, "PNG"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        content = Path(file).read_bytes()
+        form = [("image", ("picture.png", content))]
+        (lone,) = httpx.post(f"{live.url}/api/predict", files=form).json()["predictions"]
+        named = [("image", ("B02_s1_w2.png", content))]
+        (same,) = httpx.post(f"{live.url}/api/predict", files=named).json()["predictions"]
+    _check_four_numbers(done.stdout)
+    assert lone["probabilities"] == same["probabilities"]
+    taken = "the image is one channel without a name, taken as w2 ConA"
+    assert taken in lone["warnings"]
+    assert taken not in same["warnings"]
+
+
+def _check_four_numbers(said: str) -> None:
+    status, text = said.splitlines()
     assert status == "200"
     answers = [part.split(": ") for part in text.split(", ")]
     assert [name for name, _ in answers] == ["HEPG2", "HUVEC", "RPE", "U2OS"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from napari_cellclf.core.channels import is_one_of_several, taken_in_order
+from napari_cellclf.core.channels import is_one_of_several, taken_as, taken_in_order
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.image_checks import image_remarks, pixel_size_remark
 from napari_cellclf.core.objects import ImageObject, Plane, position_text
@@ -523,8 +523,14 @@ def _remarks(
     preprocessing = spec.input.preprocessing
     matched = preprocessing.match(plane, mapping)
     channels = dict(zip(matched.expected, matched.sources, strict=True))
-    return image_remarks(plane, channels) + pixel_size_remark(
-        preprocessing.pixel_size(plane), spec.training.pixel_size
+    unnamed = is_one_of_several(preprocessing.channels, plane.channels)
+    taken = tuple(
+        taken_as(name) for name, source in channels.items() if unnamed and source is not None
+    )
+    return (
+        *taken,
+        *image_remarks(plane, channels),
+        *pixel_size_remark(preprocessing.pixel_size(plane), spec.training.pixel_size),
     )
 
 
