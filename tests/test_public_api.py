@@ -15,6 +15,7 @@ PUBLIC = [
     "Classifier",
     "Dataset",
     "Evaluation",
+    "Explanation",
     "Image",
     "ImageObject",
     "ModelBundle",

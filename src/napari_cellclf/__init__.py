@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.core.simulation import simulate_embryo, simulate_site
     from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.inference.explain import Explanation
     from napari_cellclf.inference.load import load_classifier
     from napari_cellclf.io.datasets import read_dataset
     from napari_cellclf.io.read import read_image
@@ -39,6 +40,7 @@ _HOME = {
     "Classifier": "inference.classifier",
     "Dataset": "core.dataset",
     "Evaluation": "core.evaluation",
+    "Explanation": "inference.explain",
     "Image": "core.image",
     "ImageObject": "core.objects",
     "ModelBundle": "bundles.bundle",
@@ -65,6 +67,7 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Evaluation",
+    "Explanation",
     "Image",
     "ImageObject",
     "ModelBundle",

@@ -189,6 +189,21 @@ class Cut:
         cut: NDArray[Any] = plane[self.rows][:, self.columns]
         return cut if self.own is None else np.where(self.own, cut, np.zeros((), cut.dtype))
 
+    def put_back(self, values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """Put values (Y, X) of what was taken at their places in a plane of a shape.
+
+        Where the plane was mirrored, a pixel has the mean of its copies; elsewhere NaN.
+        """
+        rows, columns = (
+            np.arange(one.start, one.stop) if isinstance(one, slice) else one
+            for one in (self.rows, self.columns)
+        )
+        own = np.ones(values.shape, np.float32) if self.own is None else self.own.astype(np.float32)
+        total, copies = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        np.add.at(total, np.ix_(rows, columns), values * own)
+        np.add.at(copies, np.ix_(rows, columns), own)
+        return np.divide(total, copies, out=np.full(shape, np.nan, np.float32), where=copies > 0)
+
 
 def cut_of(
     rule: ObjectCrop,

@@ -167,16 +167,15 @@ class Preprocessing(BaseModel):
         """
         matched = self.match(image, mapping)
         _require(self.channels, matched, image.channels)
-        cut = self._cut(image, region)
-        cyx = central(image.to_cyx(), self.centre)
-        shape = cyx.shape[1:] if cut is None else cut.shape
-        size = shape if self.size is None else self.size
+        cut = self.cut(image, region)
+        cyx = image.to_cyx()
+        size = cut.shape if self.size is None else self.size
         pixels = np.zeros((len(self.channels), *size), np.float32)
         for plane, source in zip(pixels, matched.sources, strict=True):
             if source is not None:
-                seen = cyx[source] if cut is None else cut(cyx[source])
+                seen = cut(cyx[source])
                 _check_finite(seen, image)
-                plane[...] = seen if size == shape else resized(seen, size)
+                plane[...] = seen if size == cut.shape else resized(seen, size)
         # Each channel in one piece of memory, which what comes after is fastest on, too.
         return np.moveaxis(pixels, 0, -1)
 
@@ -208,7 +207,24 @@ class Preprocessing(BaseModel):
             )
         return float(np.sqrt(sides[0] * sides[1]))
 
-    def _cut(self, image: Image, region: ImageObject | None) -> Cut | None:
+    def cut(self, image: Image, region: ImageObject | None = None) -> Cut:
+        """Say which pixels of an image, or of an object in it, are looked at.
+
+        Parameters
+        ----------
+        image, region : optional
+            As for `unnormalized`.
+
+        Returns
+        -------
+        Cut
+            Rows and columns, and which pixels within them are not set to zero.
+
+        Raises
+        ------
+        ImageError
+            If an object is given or missing where it must not be.
+        """
         where = image.source or "the image"
         if region is None and self.object_crop is not None:
             raise ImageError(
@@ -221,7 +237,8 @@ class Preprocessing(BaseModel):
                     f"object {region.number} of {where} was given to a model of whole images; use "
                     "a model that was trained on objects"
                 )
-            return None
+            rows, columns = (_middle(side, self.centre) for side in image.height_width)
+            return Cut(rows, columns, None)
         return cut_of(self.object_crop, region, image.height_width, image.pixel_size, where)
 
 
@@ -233,10 +250,14 @@ def central(planes: NDArray[Any], fraction: float) -> NDArray[Any]:
     >>> central(np.zeros((3, 360, 363)), 0.7).shape
     (3, 252, 254)
     """
-    sides = planes.shape[1:]
-    kept = [max(1, round(side * fraction)) for side in sides]
-    top, left = ((side - inner) // 2 for side, inner in zip(sides, kept, strict=True))
-    return planes[:, top : top + kept[0], left : left + kept[1]]
+    rows, columns = (_middle(side, fraction) for side in planes.shape[1:])
+    return planes[:, rows, columns]
+
+
+def _middle(side: int, fraction: float) -> slice:
+    kept = max(1, round(side * fraction))
+    first = (side - kept) // 2
+    return slice(first, first + kept)
 
 
 def _whitened(pixels: NDArray[np.float32], image: Image, white: float) -> NDArray[np.float32]:

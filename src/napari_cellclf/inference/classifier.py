@@ -47,6 +47,7 @@ from napari_cellclf.inference.prepare import (
 )
 
 if TYPE_CHECKING:
+    from napari_cellclf.inference.explain import Explanation, Method
     from napari_cellclf.io.sources import ImageSource
 
 Mappings = Mapping[str, str | None]
@@ -339,6 +340,74 @@ class Classifier:
                 assert computed.features is not None  # the engine gives them
                 parts.append(computed.features)
         return np.concatenate(parts)
+
+    def explain(
+        self,
+        image: Any,
+        *,
+        class_name: str | None = None,
+        method: Method = "auto",
+        plane: Mapping[str, int] | None = None,
+        number: int | None = None,
+        mapping: Mappings | None = None,
+        on_progress: OnProgress = ignore_progress,
+        should_stop: ShouldStop = never_stop,
+    ) -> Explanation:
+        """Show where in an image the evidence for a class lies.
+
+        Parameters
+        ----------
+        image : Image, ndarray, str or Path
+            As for `predict`; one plane, or one object, of it is explained.
+        class_name : str, optional
+            Evidence for which class; by default for the predicted one.
+        method : {'auto', 'cam', 'occlusion'}
+            ``cam``: HiRes-CAM [1]_, at the cost of one prediction; the network must end in an
+            average over the image and one dense layer. ``occlusion`` [2]_: cover one patch after
+            the other, about 250 predictions, with any network. ``auto``: ``cam`` where it can be.
+        plane : mapping of str to int, optional
+            Which plane of a stack, such as ``{"T": 3}``.
+        number : int, optional
+            Which object, for a model of objects.
+        mapping : mapping, optional
+            As for `predict`.
+        on_progress, should_stop : callable
+            Told, and asked, while patches are covered.
+
+        Returns
+        -------
+        Explanation
+            A map on the image's own pixels.
+
+        Raises
+        ------
+        EngineError
+            If `method` is ``cam`` and the network or its engine does not allow it.
+        InputError
+            If the image cannot be used, or there is no such class, plane or object.
+        CancelledError
+            If `should_stop` said so.
+
+        References
+        ----------
+        .. [1] Draelos and Carin, Use HiResCAM instead of Grad-CAM for faithful explanations of
+           convolutional neural networks, arXiv:2011.08891, 2020.
+        .. [2] Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.
+
+        Examples
+        --------
+        >>> import napari_cellclf as cc
+        >>> classifier = cc.load_classifier("rxrx1-celltype")
+        >>> why = classifier.explain(cc.simulate_site("HUVEC", seed=1, size=64))
+        >>> why.heat.shape, why.method
+        ((64, 64), 'cam')
+        """
+        # Predicting does without.
+        from napari_cellclf.inference.explain import explain
+
+        (item,) = self._items([image])
+        question = (class_name, method, plane, number, mapping)
+        return explain(self, item, *question, on_progress=on_progress, should_stop=should_stop)
 
     def _computed(self, compute: Compute, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         spec = self.bundle.spec
