@@ -206,6 +206,9 @@ def test_a_mask_that_cannot_be_used_is_listed_with_the_reason(
     assert overview.summary.text() == "1 object predicted."
     assert "1 could not be; open Not classified to see why." in form.message.text()
     assert overview.failed_section.isVisibleTo(widget)
+    # What was predicted is in view; the question is above it.
+    bar = form._area.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.value() == min(overview.y(), bar.maximum()), timeout=PATIENCE)
     qtbot.mouseClick(overview.failed_section.heading, LEFT)
     said = overview.reasons.toPlainText()
     assert "b.tif" in said

@@ -44,6 +44,8 @@ from napari_cellclf.plugin.shared.path_field import PathField, masks_field
 LAYERS_TAB, FOLDER_TAB, ROWS_TAB = range(3)
 #: By when Qt has laid out what was shown.
 _LAID_OUT_MS = 50
+#: How often it is looked whether there is room to scroll.
+_TRIES = 10
 
 
 class ClassifyForm(QWidget):
@@ -73,6 +75,7 @@ class ClassifyForm(QWidget):
         self.page = ResultsPage()
         self.rows = WrappedLabel()
         self.command = CommandLine()
+        self._tries = 0
         self._scrolling = QTimer(self)
         self._scrolling.setSingleShot(True)
         self._scrolling.setInterval(_LAID_OUT_MS)
@@ -94,6 +97,7 @@ class ClassifyForm(QWidget):
 
     def show_answer(self) -> None:
         """Scroll to what was predicted, once it is laid out; the question is above it."""
+        self._tries = _TRIES
         self._scrolling.start()
 
     def _scroll(self) -> None:
@@ -101,6 +105,10 @@ class ClassifyForm(QWidget):
         bar = self._area.verticalScrollBar()
         if bar is not None:
             bar.setValue(part.y())
+            self._tries -= 1
+            # A busy computer lays things out later.
+            if bar.value() < part.y() and self._tries:
+                self._scrolling.start()
 
     def show_masks(self, visible: bool) -> None:
         """Show or hide the question where the masks of a folder's images are."""
