@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -69,6 +70,8 @@ class ProcessEngine:
         self.device = ""
         self.gives: frozenset[Extra] = frozenset()
         self._closed = False
+        # One question at a time goes through the pipes.
+        self._asking = threading.Lock()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = _start(child, (reference, engine, precision), self._said)
         self._end = weakref.finalize(self, _end, self._process, self._said)
@@ -96,11 +99,12 @@ class ProcessEngine:
     def _ask(
         self, batch: NDArray[np.float32], extras: Sequence[Extra]
     ) -> list[NDArray[np.float32]]:
-        try:
-            send(self._pipes()[0], {"extras": list(extras)}, batch)
-        except (OSError, ValueError):
-            raise self._death() from None
-        return self._receive()[1]
+        with self._asking:
+            try:
+                send(self._pipes()[0], {"extras": list(extras)}, batch)
+            except (OSError, ValueError):
+                raise self._death() from None
+            return self._receive()[1]
 
     def close(self) -> None:
         """End the child at once; may be called from any thread, and twice."""

@@ -23,6 +23,7 @@ from napari_cellclf.plugin.classify.model_picker import ModelPicker
 from napari_cellclf.plugin.classify.models.part import ModelsPart
 from napari_cellclf.plugin.classify.request import Sources
 from napari_cellclf.plugin.classify.results_view import ResultsView
+from napari_cellclf.plugin.classify.why import WhyBar
 from napari_cellclf.plugin.gallery.results_page import ResultsPage
 from napari_cellclf.plugin.shared.controls import (
     CommandLine,
@@ -73,6 +74,7 @@ class ClassifyForm(QWidget):
         self.progress = QProgressBar()
         self.results = ResultsView()
         self.page = ResultsPage()
+        self.why = WhyBar()
         self.rows = WrappedLabel()
         self.command = CommandLine()
         self._tries = 0
@@ -140,10 +142,12 @@ class ClassifyForm(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(0)
         outer.addWidget(self._parts, 1)
+        outer.addWidget(self.why)
         outer.addWidget(footer)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         above_table = [*self.page.overview.tab_stops, *self.command.tab_stops]
-        below = [self.results.table, *self.page.tab_stops, self.classify, self.cancel]
+        below = [self.results.table, *self.page.tab_stops]
+        below += [self.why.button, self.why.class_name, self.classify, self.cancel]
         tab_downwards([*self.results.tab_stops, *above_table, *below])
 
     def _model_rows(self) -> QFormLayout:

@@ -31,6 +31,8 @@ _LAYER_EVENTS = (
 _OBJECTS = ("labels", "points", "shapes")
 #: Fraction of the canvas that an object takes when the view moves to it, at least and at most.
 _SMALLEST, _LARGEST, _BEST = 0.08, 0.6, 0.2
+#: That an image takes.
+_WHOLE = 0.95
 _TEXT = "napari_cellclf"
 
 
@@ -66,7 +68,11 @@ class ViewerLink:
         """Describe the image layers, in the order of the layer list."""
         from napari.layers import Image
 
-        layers = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        layers = [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(layer, Image) and "why" not in (layer.metadata.get(KEY) or {})
+        ]
         for layer in layers:
             if layer.unique_id not in self._files:
                 self._files[layer.unique_id] = files_of(layer)
@@ -74,6 +80,10 @@ class ViewerLink:
             _describe(layer, self._versions[layer.unique_id], self._files[layer.unique_id])
             for layer in layers
         ]
+
+    def choices(self) -> list[ImageChoice]:
+        """List the images that the layers are of."""
+        return list_choices(self.layers(), ())[0]
 
     def object_layers(self) -> list[ObjectsChoice]:
         """Describe the layers that can hold objects, in the order of the layer list."""
@@ -141,7 +151,9 @@ class ViewerLink:
         if layer is not None:
             self._look_at(layer, centre, size)
 
-    def _look_at(self, layer: Any, centre: tuple[float, float], size: float) -> None:
+    def _look_at(
+        self, layer: Any, centre: tuple[float, float], size: float, *, whole: bool = False
+    ) -> None:
         viewer = self.viewer
         if viewer.dims.ndisplay != 2:
             return
@@ -153,14 +165,14 @@ class ViewerLink:
         if min(shown) < 0:
             return
         camera, canvas = viewer.scene.camera, min(viewer.canvas.size)
-        if not _SMALLEST <= camera.zoom * extent / canvas <= _LARGEST:
-            camera.zoom = _BEST * canvas / max(extent, 1e-9)
+        if whole or not _SMALLEST <= camera.zoom * extent / canvas <= _LARGEST:
+            camera.zoom = (_WHOLE if whole else _BEST) * canvas / max(extent, 1e-9)
         camera.center = (0, *(world[axis] for axis in shown))
 
     def show_row(self, row: Row, naming: str | None) -> None:
         """Show the plane of a row, opened unless it is open, and its object in the middle."""
         plane = dict(row.plane)
-        for choice in list_choices(self.layers(), ())[0]:
+        for choice in self.choices():
             letters = [choice.axes[axis] for axis in choice.leading]
             if row.source in (choice.path, choice.title) and sorted(letters) == sorted(plane):
                 self._show_alone([self.find(key) for key in choice.keys])
@@ -203,7 +215,25 @@ class ViewerLink:
         for letter in plane:
             axis = axes.index(letter)
             self.viewer.dims.set_point(axis + offset, world[axis])
-        self.viewer.reset_view(layers=layers)
+        if first.ndim == self.viewer.dims.ndim:
+            self.viewer.reset_view(layers=layers)
+        else:
+            # napari cannot fit layers with fewer axes than there are sliders.
+            height, width = (first.level_shapes[0][axes.index(letter)] for letter in "YX")
+            self._look_at(first, (height / 2, width / 2), max(height, width), whole=True)
+
+    def replace_layer(self, key: Hashable, data: tuple[Any, dict[str, Any]]) -> Hashable:
+        """Add an image layer in the place of another one, and leave the selection as it is."""
+        selected, earlier = set(self.viewer.layers.selection), self.find(key)
+        pixels, settings = data
+        if earlier is not None:
+            settings = settings | {"opacity": earlier.opacity}
+            selected.discard(earlier)
+            self.viewer.layers.remove(earlier)
+        layer = self.viewer.add_image(pixels, **settings)
+        self.viewer.layers.selection = selected
+        added: Hashable = layer.unique_id
+        return added
 
     def show_text(self, text: str) -> None:
         """Show a text on the canvas, beside whatever text others show."""

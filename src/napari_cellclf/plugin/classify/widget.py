@@ -47,6 +47,7 @@ from napari_cellclf.plugin.classify.results import (
     summary_message,
 )
 from napari_cellclf.plugin.classify.viewer_link import ViewerLink
+from napari_cellclf.plugin.classify.why import WhyLink
 from napari_cellclf.plugin.shared.controls import DockedWidget
 from napari_cellclf.plugin.shared.file_names import offer_to_read
 from napari_cellclf.plugin.shared.messages import Refusal
@@ -73,6 +74,7 @@ class ClassifyWidget(DockedWidget):
         self._image = ImageForm(self.form)
         self._link: ViewerLink | None = None
         self._objects: ObjectsLink | None = None
+        self._why: WhyLink | None = None
         self._page = PageLink(self.form.page, self.form.results)
         self._collection: Collection | None = None
         self._model = ModelProcess()
@@ -94,6 +96,8 @@ class ClassifyWidget(DockedWidget):
         self._link = link
         self._objects = ObjectsLink(self.form.results.objects, link)
         self._objects.picked.connect(self._on_picked)
+        self._why = WhyLink(self.form.why, link, self._model)
+        self._why.said.connect(self._on_why_said)
         self.destroyed.connect(link.disconnect)
         self.destroyed.connect(self._model.shut_down)
         share_registries()
@@ -159,6 +163,9 @@ class ClassifyWidget(DockedWidget):
         """Stop working and let go of the viewer: the widget was closed."""
         self.runner.stop()
         self._page.close()
+        if self._why is not None:
+            self._why.stop()
+            self._why = None
         self.form.models.shut_down()
         self.form.naming.shut_down()
         self._model.shut_down()
@@ -188,6 +195,7 @@ class ClassifyWidget(DockedWidget):
         form.results.row_chosen.connect(self._on_row_chosen)
         form.results.save_wanted.connect(self._on_save)
         form.results.open_wanted.connect(self._on_open)
+        form.why.asked.connect(self._on_why)
         form.page.save_wanted.connect(self._on_save)
         form.page.row_activated.connect(self._on_open_row)
         form.page.retrain_wanted.connect(self._on_retrain)
@@ -252,6 +260,10 @@ class ClassifyWidget(DockedWidget):
     def _set_running(self, running: bool) -> None:
         self.form.classify.setEnabled(not running)
         self.form.cancel.setEnabled(running)
+        self.form.why.setEnabled(not running)
+        if self._why is not None:
+            # Both would ask the same process.
+            self._why.stop()
         self.form.progress.setVisible(running)
         self.form.progress.setRange(0, 0)
         if not running:
@@ -388,13 +400,33 @@ class ClassifyWidget(DockedWidget):
         if results is not None and results.collection is not None:
             self._show_row(results.collection.rows[number], results)
 
-    def _show_row(self, row: Row, results: Results) -> None:
+    def _show_row(self, row: Row, results: Results) -> bool:
         if self._link is None:
-            return
+            return False
         try:
             self._link.show_row(row, results.request.naming)
         except (CellclfError, OSError) as error:
             self._say(f"The image was not opened: {error}", wrong=True)
+            return False
+        return True
+
+    def _on_why(self, class_name: str) -> None:
+        """Look for the evidence in what is selected, which is opened if need be."""
+        results, collection = self._shown, None if self._shown is None else self._shown.collection
+        if results is None or self._why is None:
+            return
+        of_files = results.request.image is None
+        number = self.form.page.current() if of_files else self._number(results)
+        if number is None or (of_files and collection is None):
+            self._say(f"Select the {results.noun} to be explained first.", wrong=True)
+        elif collection is None:
+            self._why.ask_layers(results, number, class_name)
+        elif self._show_row(collection.rows[number], results):
+            self._why.ask_row(results, number, class_name)
+
+    def _on_why_said(self, text: str, wrong: bool) -> None:
+        self._catch_up()
+        self._say(text, wrong=wrong)
 
     def _on_retrain(self, labels: object) -> None:
         if self._shown is not None:
@@ -423,6 +455,7 @@ class ClassifyWidget(DockedWidget):
             self._objects.watch(results, running)
             self._objects.show_plane(None if image is None else self._link.position(image))
         self._page.show(results, running)
+        self.form.why.show_classes(() if results is None else results.classes)
         number = None if results is None else self._number(results)
         self.form.results.show_row(results, number)
         self.form.command.show_command("" if results is None else results.request.command)
