@@ -29,6 +29,7 @@ def test_one_json_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         "image": "a.png",
         "label": "HEPG2",
         "confidence": 0.75,
+        "remarks": [],
         "top": [{"label": "HEPG2", "probability": 0.75}],
         "probabilities": {"RPE": 0.25, "HEPG2": 0.75},
         "metadata": {"plate": 1, "minute": None},

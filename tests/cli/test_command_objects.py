@@ -85,7 +85,8 @@ def test_the_table_has_a_row_an_object_that_joins_regionprops(
     assert "6 objects classified on" in result.err
     table = pd.read_csv(out)
     assert list(table.columns) == [
-        *("image", "label", "confidence", "p_dark", "p_bright", "path", "mask"),
+        *("image", "label", "confidence", "p_dark", "p_bright"),
+        *("remarks", "path", "mask"),
         *("object", "y", "x", "area", "touches_border"),
     ]
     assert table["label"].tolist() == ["dark", "bright", "dark"] * 2

@@ -62,7 +62,7 @@ def test_an_answer_below_the_threshold_is_called_unsure(tmp_path: Path) -> None:
     assert layer_summary(results)["unsure"] is True
     save_table(results, str(tmp_path / "t.csv"))
     header = (tmp_path / "t.csv").read_text().splitlines()[0]
-    assert header == "image,label,confidence,p_x,p_y,unsure,well"
+    assert header == "image,label,confidence,p_x,p_y,unsure,remarks,well"
 
 
 def test_stack_finds_rows_by_position() -> None:

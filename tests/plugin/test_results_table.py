@@ -40,8 +40,8 @@ def known(n: int = 6) -> PredictedRows:
 
 def test_rows_are_counted_filtered_and_sorted() -> None:
     some = known()
-    counted, unsure, failed = some.counts()
-    assert (counted.tolist(), unsure, failed) == ([1, 1, 2], 1, 1)
+    counted, *apart = some.counts()
+    assert (counted.tolist(), apart) == ([1, 1, 2], [1, 0, 1])
     assert some.wrong.tolist() == [False, False, True, False, False, True]
     assert some.confusion().tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 0]]
     assert some.shown(RowFilter(wrong=True)).tolist() == [2, 5]
@@ -55,10 +55,27 @@ def test_rows_are_counted_filtered_and_sorted() -> None:
     assert some.shown(by=SortBy.PREDICTED).tolist() == [1, 0, 3, 4, 2, 5]
 
 
+def test_rows_unlike_anything_in_training_are_counted_apart_filtered_and_sorted() -> None:
+    scores = np.array([1.4, np.nan, 0.2, 3.0, 0.9, 1.0], np.float32)
+    some = rows(unlike_scores=scores, groups=np.array(["P1", "P1", "P2", "P2", "P1", "P2"]))
+    assert some.unlike.tolist() == [True, False, False, True, False, False]
+    counted, *apart = some.counts()
+    # The first is unsure, too, and the second was not classified.
+    assert (counted.tolist(), apart) == ([0, 1, 2], [0, 2, 1])
+    found = [(name, row.tolist(), *apart) for name, row, *apart in some.counts_by_group()]
+    assert found == [("P1", [0, 1, 0], 0, 1), ("P2", [0, 0, 2], 0, 1)]
+    assert some.shown(RowFilter(unlike=True)).tolist() == [0, 3]
+    assert some.shown(RowFilter(unsure=True, like=True)).tolist() == []
+    assert some.shown(RowFilter(predicted=0, sure=True)).tolist() == []
+    assert some.shown(by=SortBy.UNLIKE, descending=True).tolist() == [3, 0, 5, 4, 2, 1]
+    assert (some.marks(0), some.marks(3), some.marks(4)) == (", unsure, unlike", ", unlike", "")
+    assert some.summary().startswith("5 images predicted, 2 unlike anything in training, 1 not")
+
+
 def test_groups_are_counted_and_filtered() -> None:
     some = rows(groups=np.array(["P1", "P1", "P2", "P2", "P1", "P2"]))
-    found = [(name, row.tolist(), unsure) for name, row, unsure in some.counts_by_group()]
-    assert found == [("P1", [0, 1, 0], 1), ("P2", [1, 0, 2], 0)]
+    found = [(name, row.tolist(), *apart) for name, row, *apart in some.counts_by_group()]
+    assert found == [("P1", [0, 1, 0], 1, 0), ("P2", [1, 0, 2], 0, 0)]
     assert some.shown(RowFilter(group="P1")).tolist() == [0, 1, 4]
     assert rows().counts_by_group() == []
 

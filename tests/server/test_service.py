@@ -23,6 +23,7 @@ import pytest
 from server_samples import png
 
 from napari_cellclf.errors import ImageTooLargeError, InputError
+from napari_cellclf.inference.batches import PlaneAnswer
 from napari_cellclf.inference.remote import read_token
 from napari_cellclf.server.batching import Batcher
 from napari_cellclf.server.run import listen
@@ -44,11 +45,11 @@ class SlowClassifier:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._classifier, name)
 
-    def compute(self, pixels: np.ndarray) -> np.ndarray:
+    def answers(self, pixels: np.ndarray) -> list[PlaneAnswer]:
         self.entered.set()
         assert self.go.wait(20)
         self.computed.append(len(pixels))
-        return self._classifier.compute(pixels)
+        return list(self._classifier.answers(pixels))
 
 
 @pytest.fixture
@@ -267,7 +268,7 @@ def test_a_fault_of_ours_is_told_without_its_reason(
     running: Any, served_one: ServedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(SlowClassifier):
-        def compute(self, pixels: np.ndarray) -> np.ndarray:
+        def answers(self, pixels: np.ndarray) -> list[PlaneAnswer]:
             raise RuntimeError("what only the log may say")
 
     served = replace(served_one, classifier=Broken(served_one.classifier))

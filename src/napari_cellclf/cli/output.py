@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_cellclf.cli.terminal import printable
-from napari_cellclf.core.counting import counted
+from napari_cellclf.core.counting import counted, marks_in_words
 
 if TYPE_CHECKING:
     from napari_cellclf.core.channels import ChannelSpec
@@ -57,6 +57,8 @@ class JsonLines:
             "label": top[0][0],
             "confidence": top[0][1],
             **predictions.unsure_column(row, self._unsure_below),
+            **{key: plain(value) for key, value in predictions.unlike_columns(row).items()},
+            "remarks": list(predictions.remarks[row]),
             "top": [{"label": label, "probability": value} for label, value in top],
             "probabilities": dict(zip(predictions.classes, probabilities, strict=True)),
             "metadata": {key: plain(value) for key, value in predictions.metadata[row].items()},
@@ -83,9 +85,11 @@ class Screen:
         for row, image in enumerate(predictions.ids):
             best = predictions.top_k(self._top_k, row)
             cells = "  ".join(f"{label:{width}} {value:7.1%}" for label, value in best)
-            unsure = any(predictions.unsure_column(row, self._unsure_below).values())
-            end = "  unsure" if unsure else ""
-            print(f"{printable(image):{self._image_width}}  {cells}{end}", flush=True)
+            said = predictions.unsure_column(row, self._unsure_below)
+            said |= predictions.unlike_columns(row)
+            marks = [mark for mark in ("unsure", "unlike") if said.get(mark)]
+            end = ", ".join([*marks, *predictions.remarks[row]])
+            print(f"{printable(image):{self._image_width}}  {cells}  {end}".rstrip(), flush=True)
 
     def write_bad(self, image: str, reason: str) -> None:
         """Take no notice; a line on standard error tells of it."""
@@ -111,6 +115,25 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+@dataclass
+class Marked:
+    """Counts images that are unlike anything in training, and those with remarks."""
+
+    images: int = 0
+    unlike: int = 0
+    remarked: int = 0
+
+    def add(self, predictions: Predictions) -> None:
+        """Count rows."""
+        self.images += len(predictions)
+        self.unlike += 0 if predictions.unlike is None else int(predictions.unlike.sum())
+        self.remarked += sum(map(bool, predictions.remarks))
+
+    def text(self, noun: str) -> str:
+        """Say in one line how many there are; empty if there is none."""
+        return marks_in_words(self.unlike, self.remarked, self.images, noun)
 
 
 Note = Callable[[str], None]

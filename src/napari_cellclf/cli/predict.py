@@ -37,7 +37,14 @@ from napari_cellclf.cli.options import (
     chosen_naming,
     positive,
 )
-from napari_cellclf.cli.output import Failures, JsonLines, Output, Screen, describe_order
+from napari_cellclf.cli.output import (
+    Failures,
+    JsonLines,
+    Marked,
+    Output,
+    Screen,
+    describe_order,
+)
 from napari_cellclf.cli.prediction_table import (
     BadFiles,
     Earlier,
@@ -168,7 +175,7 @@ def _classify(
             on_progress=_after(earlier.done, reporter),
             should_stop=should_stop,
         )
-        ordered, empty = False, list[str]()
+        ordered, empty, marked = False, list[str](), Marked()
         for delivered in stream:
             if sys.stdout.isatty() and (args.json or args.out is None):
                 # From now on rows on the same terminal tell how far it is; a bar would spoil them.
@@ -179,7 +186,7 @@ def _classify(
                 reporter.note(describe_order(delivered.by_order, expected))
             if delivered.empty is not None:
                 empty.append(delivered.empty)
-            done, failed = _deliver(delivered.answer, outputs, failures)
+            done, failed = _deliver(delivered.answer, outputs, failures, marked)
             good, bad = good + done, bad + failed
             if delivered.between:
                 for output in outputs:
@@ -189,7 +196,12 @@ def _classify(
         _note_empty(empty, reporter.note)
         if not good:
             raise NoImagesError(_nothing_classified(bad, noun))
-    return _conclude(good, bad, noun, args, reporter, classifier.device)
+    code = _conclude(good, bad, noun, args, reporter, classifier.device)
+    # What an earlier process wrote is not counted.
+    summary = marked.text(f"new {noun}" if earlier.done else noun)
+    if summary and (args.out is not None or not args.json):
+        reporter.note(summary)
+    return code
 
 
 def _note_empty(planes: Sequence[str], note: Callable[[str], None]) -> None:
@@ -213,12 +225,16 @@ def _after(done: int, on_progress: OnProgress) -> OnProgress:
 
 
 def _deliver(
-    answer: Predictions | BadImage, outputs: Sequence[Output], failures: Failures
+    answer: Predictions | BadImage,
+    outputs: Sequence[Output],
+    failures: Failures,
+    marked: Marked,
 ) -> tuple[int, int]:
     """Hand an answer to every output; return how many images it holds, and how many failed."""
     from napari_cellclf.core.predictions import Predictions
 
     if isinstance(answer, Predictions):
+        marked.add(answer)
         for output in outputs:
             output.write(answer)
         return len(answer), 0
@@ -236,6 +252,8 @@ def _open_outputs(
     args: argparse.Namespace,
     note: Callable[[str], None],
 ) -> tuple[list[Output], Earlier]:
+    from napari_cellclf.io.tables import said_columns
+
     outputs: list[Output] = []
     earlier = Earlier()
     threshold = classifier.bundle.spec.unsure_threshold
@@ -243,7 +261,8 @@ def _open_outputs(
         stack.enter_context(sole_writer(args.out))
         of_planes = (fields for source in sources for fields in source.planes.values())
         known = chain((one.metadata for one in sources), of_planes, _object_columns(sources))
-        extra, hidden = table_columns(classifier.classes, known)
+        said = said_columns(unsure=threshold is not None, unlike=classifier.says_unlike)
+        extra, hidden = table_columns(classifier.classes, known, said)
         for name in hidden:
             note(f"the table has its own column {name}; that of the inputs is left out: rename it")
         fingerprint = classifier.bundle.spec.fingerprint
@@ -251,7 +270,16 @@ def _open_outputs(
         journal = Journal(journal_path(args.out), key)
         if not args.overwrite:
             earlier = _take_up(journal, args.out, len(sources), note)
-        table = TableFile(args.out, classifier.classes, extra, note, threshold, journal, earlier)
+        table = TableFile(
+            args.out,
+            classifier.classes,
+            extra,
+            note,
+            threshold,
+            says_unlike=classifier.says_unlike,
+            journal=journal,
+            earlier=earlier,
+        )
         outputs.append(stack.enter_context(table))
         # Entered last, and so on the disk before the table gets its name.
         outputs.append(stack.enter_context(BadFiles(args.out, earlier.bad)))

@@ -99,16 +99,18 @@ def check_table(table: Path, inputs: Iterable[str], *, overwrite: bool) -> None:
 
 
 def table_columns(
-    classes: Sequence[str], metadata: Iterable[Mapping[str, Any]]
+    classes: Sequence[str], metadata: Iterable[Mapping[str, Any]], said: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
     """List what the images' names say beyond the columns of every table, and what these hide.
+
+    `said`: from `said_columns`.
 
     Examples
     --------
     >>> table_columns(["a"], [{"plate": 1, "sirna": None}, {"label": "b", "minute": 60}])
     (['plate', 'minute'], ['label'])
     """
-    own = {*_FIRST, *(f"p_{name}" for name in classes)}
+    own = {*_FIRST, *said, *(f"p_{name}" for name in classes)}
     # A dict keeps the order and each name once, for 100,000 images too.
     names = dict.fromkeys(
         str(key) for row in metadata for key, value in row.items() if value is not None
@@ -129,15 +131,17 @@ class TableFile:
         extra: Sequence[str],
         note: Callable[[str], None],
         unsure_below: float | None = None,
+        *,
+        says_unlike: bool = False,
         journal: Journal | None = None,
         earlier: Earlier = _NOTHING,
     ) -> None:
-        from napari_cellclf.io.tables import PredictionWriter
+        from napari_cellclf.io.tables import PredictionWriter, said_columns
 
         self._path = path
         self._partial = partial_path(path)
         self._unsure_below = unsure_below
-        first = [] if unsure_below is None else ["unsure"]
+        first = said_columns(unsure=unsure_below is not None, unlike=says_unlike)
         kept = earlier.rows if earlier.done else None
         self._writer = PredictionWriter(self._partial, classes, [*first, *extra], kept)
         self._note = note
@@ -159,7 +163,8 @@ class TableFile:
         """Append rows."""
         for row in range(len(predictions)):
             unsure = predictions.unsure_column(row, self._unsure_below)
-            self._writer.write(predictions.record(row) | unsure)
+            remarks = {"remarks": "; ".join(predictions.remarks[row])}
+            self._writer.write(predictions.record(row) | unsure | remarks)
             self._rows += 1
 
     def write_bad(self, image: str, reason: str) -> None:

@@ -89,6 +89,11 @@ class ClusterClassifier:
         return self.bundle.spec.input.preprocessing
 
     @property
+    def says_unlike(self) -> bool:
+        """Whether it says which images are unlike anything in training."""
+        return self.bundle.spec.unlike is not None
+
+    @property
     def device(self) -> str:
         """How many workers compute, and whose."""
         count = len(self._threads())

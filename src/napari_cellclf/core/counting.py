@@ -15,3 +15,24 @@ def counted(count: int, one: str, several: str = "") -> str:
     """
     plural = several or one + ("es" if one.endswith("s") else "s")
     return f"{count:,} {one if count == 1 else plural}"
+
+
+def marks_in_words(unlike: int, remarked: int, total: int, noun: str) -> str:
+    """Say how many of some images are unlike anything in training, and how many have remarks.
+
+    Empty where none is either.
+
+    Examples
+    --------
+    >>> marks_in_words(3, 2, 24, "image")
+    '3 of 24 images are unlike anything in training, 2 have remarks'
+    >>> marks_in_words(0, 1, 1, "object"), marks_in_words(0, 0, 24, "image")
+    ('1 of 1 object has remarks', '')
+    """
+    said = [
+        (unlike, "is unlike anything in training", "are unlike anything in training"),
+        (remarked, "has remarks", "have remarks"),
+    ]
+    parts = [(n, one if n == 1 else several) for n, one, several in said if n]
+    of_all = f" of {counted(total, noun)}"
+    return ", ".join(f"{n:,}{'' if at else of_all} {words}" for at, (n, words) in enumerate(parts))

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def is_unlike(score: float) -> bool:
+    """Whether a score is that of an image unlike anything in training; NaN is no sign of likeness.
+
+    Examples
+    --------
+    >>> is_unlike(0.9), is_unlike(1.0), is_unlike(1.2), is_unlike(float("nan"))
+    (False, False, True, True)
+    """
+    return not score <= 1
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Class probabilities of one or more images.
@@ -91,8 +102,7 @@ class Predictions:
         """Whether each image is unlike anything in training; None where the model cannot say."""
         if self.unlike_scores is None:
             return None
-        # A score that is NaN is no sign of likeness.
-        return ~(self.unlike_scores <= 1)
+        return np.array([is_unlike(score) for score in self.unlike_scores.tolist()], bool)
 
     @property
     def label(self) -> str:
@@ -164,6 +174,24 @@ class Predictions:
             return {}
         return {"unsure": bool(is_unsure(self.confidences[row], unsure_below))}
 
+    def unlike_columns(self, row: int) -> dict[str, Any]:
+        """Say whether an image is unlike anything in training.
+
+        Parameters
+        ----------
+        row : int
+            Which one.
+
+        Returns
+        -------
+        dict
+            The columns ``unlike`` and ``unlike_score``, whose limit is 1; empty where the model
+            cannot say.
+        """
+        if self.unlike is None or self.unlike_scores is None:
+            return {}
+        return {"unlike": bool(self.unlike[row]), "unlike_score": float(self.unlike_scores[row])}
+
     def record(self, row: int) -> dict[str, Any]:
         """Return one row of the table.
 
@@ -183,9 +211,7 @@ class Predictions:
             "label": self.labels[row],
             "confidence": float(probabilities.max()),
         }
-        if self.unlike is not None and self.unlike_scores is not None:
-            score = float(self.unlike_scores[row])
-            columns |= {"unlike": bool(self.unlike[row]), "unlike_score": score}
+        columns |= self.unlike_columns(row)
         if any(self.remarks):
             columns["remarks"] = "; ".join(self.remarks[row])
         columns |= {

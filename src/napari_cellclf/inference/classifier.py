@@ -100,6 +100,12 @@ class Classifier:
         """What computes, and where, such as ``"openvino 2026.4.1, CPU, bfloat16"``."""
         return self.engine.device
 
+    @property
+    def says_unlike(self) -> bool:
+        """Whether it says which images are unlike anything in training."""
+        # A model on a server has no files here, and its engine gives no features.
+        return self.bundle.spec.unlike is not None and "features" in self.engine.gives
+
     def predict(
         self,
         images: Any,
@@ -265,9 +271,7 @@ class Classifier:
         ImageTooLargeError
             If the memory does not suffice.
         """
-        # A bundle on a server has no files, and its engine gives no features.
-        can_say = self.bundle.spec.unlike is not None and "features" in self.engine.gives
-        unlikeness = self.bundle.unlikeness if can_say else None
+        unlikeness = self.bundle.unlikeness if self.says_unlike else None
         if unlikeness is None:
             return [PlaneAnswer(one) for one in self.compute(pixels)]
         scores: list[float] = []

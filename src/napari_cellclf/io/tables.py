@@ -124,6 +124,19 @@ class PredictionWriter:
         self._file = self._path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
 
 
+def said_columns(*, unsure: bool, unlike: bool) -> list[str]:
+    """List the columns behind the probabilities, before what the names of images say.
+
+    Whether the model has a threshold, and whether it says what is unlike anything in training.
+
+    Examples
+    --------
+    >>> said_columns(unsure=True, unlike=False)
+    ['unsure', 'remarks']
+    """
+    return ["unsure"] * unsure + ["unlike", "unlike_score"] * unlike + ["remarks"]
+
+
 def count_rows(path: Path) -> int:
     """Count the whole rows of a table whose end may be cut off."""
     try:

@@ -18,7 +18,8 @@ from napari_cellclf.errors import ImageTooLargeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Compute: TypeAlias = "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
+#: ``(N, Y, X, C)`` to N answers, one an image.
+Compute: TypeAlias = "Callable[[NDArray[np.float32]], Any]"
 OnBatch = Callable[[int, int], None]
 #: Whose images, of which shape, and how many of them at a time.
 _Key = tuple[Hashable, tuple[int, ...], int]
@@ -31,7 +32,7 @@ _MAX_BATCH_BYTES = 1 << 27
 class _Job:
     number: int
     pixels: NDArray[np.float32]
-    answer: asyncio.Future[NDArray[np.float32]]
+    answer: asyncio.Future[Any]
 
 
 class Batcher:
@@ -56,14 +57,14 @@ class Batcher:
 
     async def compute(
         self, owner: Hashable, compute: Compute, pixels: NDArray[np.float32], most: int
-    ) -> NDArray[np.float32]:
+    ) -> Any:
         """Compute one image.
 
         `owner`: images of one owner and shape may be computed together. `compute`: ``(N, Y, X, C)``
-        to ``(N, K)``; the same for all images of an owner. `pixels`: ndarray, shape (Y, X, C),
+        to N answers; the same for all images of an owner. `pixels`: ndarray, shape (Y, X, C),
         float32; prepared. Returns what `compute` gives for it.
         """
-        answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         key = (owner, pixels.shape, most)
         queue = self._queues.setdefault(key, (compute, deque()))[1]
         queue.append(_Job(next(self._numbers), pixels, answer))
@@ -122,7 +123,7 @@ class Batcher:
                     job.answer.set_exception(_of_one_image(error))
 
 
-def _compute_together(compute: Compute, pixels: list[NDArray[Any]]) -> NDArray[np.float32]:
+def _compute_together(compute: Compute, pixels: list[NDArray[Any]]) -> Any:
     return compute(pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels))
 
 

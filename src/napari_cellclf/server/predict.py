@@ -14,7 +14,9 @@ from starlette.responses import PlainTextResponse, Response
 from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.core.calibration import is_unsure
 from napari_cellclf.core.channels import name_overrides
+from napari_cellclf.core.predictions import is_unlike
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
+from napari_cellclf.inference.batches import PlaneAnswer
 from napari_cellclf.inference.prepare import (
     BadImage,
     NoObjects,
@@ -182,10 +184,10 @@ async def _answer(
     if isinstance(row, BadImage):
         return row
     try:
-        probabilities = await service.batcher.compute(
-            served, served.classifier.compute, row.pixels, served.batch
+        answer = await service.batcher.compute(
+            served, served.classifier.answers, row.pixels, served.batch
         )
-        return _checked(served, uploaded, row, probabilities)
+        return _checked(served, uploaded, row, answer)
     except ImageError as error:
         return BadImage(row.id, str(error), error)
 
@@ -194,18 +196,23 @@ def _checked(
     served: ServedModel,
     uploaded: UploadedImage,
     row: PreparedPlane,
-    probabilities: NDArray[np.float32],
+    answer: PlaneAnswer,
 ) -> ImageAnswer:
+    probabilities = answer.probabilities
     if not np.isfinite(probabilities).all():
         raise ImageError(f"{served.spec.name} predicts NaN for {row.id}; check its pixels")
     best = int(probabilities.argmax())
     confidence = float(probabilities[best])
     threshold = served.spec.unsure_threshold
+    score = answer.unlike_score
     return ImageAnswer(
         image=row.id,
         label=served.classifier.classes[best],
         confidence=confidence,
         unsure=None if threshold is None else bool(is_unsure(confidence, threshold)),
+        unlike=None if score is None else is_unlike(score),
+        unlike_score=score if score is not None and np.isfinite(score) else None,
+        remarks=row.remarks,
         probabilities=dict(zip(served.classifier.classes, map(float, probabilities), strict=True)),
         warnings=tuple(uploaded.warnings),
         metadata=dict(row.metadata),

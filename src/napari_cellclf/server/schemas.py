@@ -56,6 +56,19 @@ class ImageAnswer(_Answer):
     unsure: bool | None = Field(
         default=None, description="whether it is below the model's threshold, if there is one"
     )
+    unlike: bool | None = Field(
+        default=None,
+        description="whether it is unlike anything in training, if the model can say: its "
+        "`unlike_score` is above 1",
+    )
+    unlike_score: float | None = Field(
+        default=None, description="how unlike it is to the images of training; 1 is the limit"
+    )
+    remarks: tuple[str, ...] = Field(
+        default=(),
+        description="what plain checks of its pixels found",
+        examples=[["constant channel: w3"]],
+    )
     probabilities: dict[str, float] = Field(description="of all classes, in the model's order")
     warnings: tuple[str, ...] = ()
     metadata: dict[str, Any] = Field(default={}, description="fields of the file's name")

@@ -100,7 +100,7 @@ def _seconds_each(classifier: Classifier, size: int) -> float:
     times = []
     for _ in range(_REPEATS):
         began = time.perf_counter()
-        classifier.compute(batch)
+        classifier.answers(batch)
         times.append(time.perf_counter() - began)
     return min(times) / size
 
@@ -112,8 +112,8 @@ def _warm_other_sizes(classifier: Classifier) -> None:
     plane = classifier.preprocessing.without_cutting(classifier.bundle.test_image)
     wider = np.concatenate([plane, plane[:, :1]], axis=1)
     taller = np.concatenate([wider, wider[:1]], axis=0)
-    classifier.compute(wider[np.newaxis])
-    classifier.compute(np.stack([taller, taller]))
+    classifier.answers(wider[np.newaxis])
+    classifier.answers(np.stack([taller, taller]))
 
 
 class Models:

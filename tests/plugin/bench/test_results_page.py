@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -355,3 +356,49 @@ def test_tab_goes_downwards(open_page: Any, qtbot: Any) -> None:
     assert len(stops) >= 12
     # In one line from left to right; half a line of text may lie between two of them.
     assert stops == sorted(stops, key=lambda stop: (stop[0] // 12, stop[1]))
+
+
+def test_images_unlike_anything_in_training_are_found_in_every_way(
+    open_page: Any, qtbot: Any
+) -> None:
+    page, book = open_page()
+    scores = np.full(29, 0.5, np.float32)
+    collection, found = page.collection, predictions_of(page.collection, 30)
+    # The predictions are in another order, without the seventh.
+    places = {identity: at for at, identity in enumerate(found.ids)}
+    for number, score in ((3, 2.5), (5, 1.5), (12, 8.0)):
+        scores[places[collection.ids[number]]] = score
+    remarks = [()] * 29
+    remarks[places[collection.ids[12]]] = ("constant channel: w3",)
+    found = replace(found, unlike_scores=scores, remarks=tuple(remarks))
+    page.show_results(collection, found, unsure=found.confidences < 0.5, book=book)
+    qtbot.mouseClick(page.only_unlike, LEFT)
+    assert shown(page) == [3, 5, 12]
+    qtbot.mouseClick(page.only_unlike, LEFT)
+    assert "3 unlike anything in training" in page.overview.summary.text()
+    # The one that is unsure, too, is counted as unlike.
+    assert page.overview.counts.horizontalHeaderItem(3).text() == "unlike"
+    click_cell(qtbot, page.overview.counts, 0, 3)
+    assert shown(page) == [3, 5, 12]
+    click_cell(qtbot, page.overview.counts, 0, 3)
+    sort = page.gallery._sort
+    at = sort.findText("Sort: most unlike")
+    sort.setFocus()
+    while sort.currentIndex() != at:
+        qtbot.keyClick(sort, Qt.Key.Key_Down if sort.currentIndex() < at else Qt.Key.Key_Up)
+    qtbot.keyClick(sort, Qt.Key.Key_Return)
+    page.gallery.sort_by(sort.currentData())
+    assert page.gallery.rows.shown[:3].tolist() == [12, 3, 5]
+    tile = page.gallery.rows.tile(12)
+    assert (tile.unlike, page.gallery.rows.tile(0).unlike) == (True, False)
+    qtbot.mouseClick(page.as_table, LEFT)
+    header = page.table.horizontalHeader()
+    for _ in range(2):
+        where = QPoint(header.sectionViewportPosition(4) + 10, header.height() // 2)
+        qtbot.mouseClick(header.viewport(), LEFT, pos=where)
+    assert page.table.rows.order[:3].tolist() == [12, 3, 5]
+    qtbot.keyClick(page.table, Qt.Key.Key_Down)
+    page.go_to(12)
+    assert "unlike score: 8.00 (1 is the limit)" in page.hint.text()
+    assert "constant channel: w3" in page.hint.text()
+    assert page.minimumSizeHint().width() <= 360

@@ -63,6 +63,17 @@ class ImageResult:
         """Whether the confidence is below the model's threshold, if it has one."""
         return self.record.get("unsure") is True
 
+    @property
+    def unlike_score(self) -> float | None:
+        """How unlike it is to the images of training, with 1 as the limit; None if not known."""
+        score: float | None = self.record.get("unlike_score")
+        return score
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What checks of its pixels found."""
+        return tuple(filter(None, str(self.record.get("remarks", "")).split("; ")))
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -65,35 +65,39 @@ class ObjectPredictions:
         columns: dict[str, Any] = {"class": list(known.labels), "confidence": known.confidences}
         if self.unsure is not None:
             columns["unsure"] = self.unsure
+        if known.unlike is not None:
+            columns |= {"unlike": known.unlike, "unlike_score": known.unlike_scores}
         return columns | {
             f"p_{name}": known.probabilities[:, number] for number, name in enumerate(known.classes)
         }
 
     def colours(self) -> NDArray[np.float32]:
-        """Return the colour of each row, RGBA from 0 to 1; unsure ones let the image through."""
+        """Return the colour of each row, RGBA from 0 to 1; doubtful ones let the image through."""
         palette = np.array(
             [_rgba(colour) for colour in class_colours(len(self.predictions.classes))], np.float32
         )
         chosen: NDArray[np.float32] = palette[self.predictions.probabilities.argmax(axis=1)]
-        if self.unsure is not None:
-            chosen[self.unsure, 3] = UNSURE_OPACITY
+        for doubtful in (self.unsure, self.predictions.unlike):
+            if doubtful is not None:
+                chosen[doubtful, 3] = UNSURE_OPACITY
         return chosen
 
 
 def counts(found: ObjectPredictions, position: Position | None = None) -> list[tuple[str, int]]:
-    """Count the objects of each class, in the order of the classes; unsure ones apart, at the end.
+    """Count the objects of each class, in order; unsure and unlike ones apart, at the end.
 
     `position`: of one plane only.
     """
     rows = found.rows_on(position)
     classes = found.predictions.classes
     chosen = found.predictions.probabilities[rows].argmax(axis=1)
-    if found.unsure is None:
-        counted = np.bincount(chosen, minlength=len(classes))
-        return list(zip(classes, counted.tolist(), strict=True))
-    unsure = found.unsure[rows]
-    counted = np.bincount(chosen[~unsure], minlength=len(classes))
-    return [*zip(classes, counted.tolist(), strict=True), ("unsure", int(unsure.sum()))]
+    known = found.predictions.unlike
+    unlike = np.zeros(len(rows), bool) if known is None else known[rows]
+    unsure = np.zeros(len(rows), bool) if found.unsure is None else found.unsure[rows] & ~unlike
+    counted = np.bincount(chosen[~unsure & ~unlike], minlength=len(classes))
+    apart = [] if found.unsure is None else [("unsure", int(unsure.sum()))]
+    apart += [] if known is None else [("unlike", int(unlike.sum()))]
+    return [*zip(classes, counted.tolist(), strict=True), *apart]
 
 
 def labels_features(

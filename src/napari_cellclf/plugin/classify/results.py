@@ -6,12 +6,12 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from napari_cellclf.core.collection import Collection
-from napari_cellclf.core.counting import counted
+from napari_cellclf.core.counting import counted, marks_in_words
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
@@ -22,6 +22,8 @@ from napari_cellclf.plugin.classify.pixels import positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows
 from napari_cellclf.plugin.shared.messages import device_in_words, percent
+
+_Told: TypeAlias = tuple[int, float, bool, float, tuple[str, ...]]
 
 
 @dataclass
@@ -38,8 +40,9 @@ class Results:
     book: LabelBook = field(default_factory=LabelBook)
     #: The objects that were classified, for a model of objects.
     source: ObjectsSource | None = None
-    #: Class, confidence and "unsure" of the first rows, so that a row is looked at once.
-    _told: list[tuple[int, float, bool]] = field(default_factory=list, init=False, repr=False)
+    #: Class, confidence, "unsure", unlike score and remarks of the first rows, so that a row is
+    #: looked at once.
+    _told: list[_Told] = field(default_factory=list, init=False, repr=False)
 
     _places: dict[tuple[Position | None, int], int] = field(
         default_factory=dict, init=False, repr=False
@@ -85,13 +88,19 @@ class Results:
         """The model's classes."""
         return self.request.model.classes
 
-    def told(self) -> list[tuple[int, float, bool]]:
-        """Return for each row the number of its class, its confidence and whether it is unsure."""
+    def told(self) -> list[_Told]:
+        """Return for each row what `_told` says; the score is NaN where there is none."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         self._told += [
-            (NONE, 0.0, False)
+            (NONE, 0.0, False, np.nan, ())
             if row.error
-            else (numbers[row.top[0][0]], row.top[0][1], row.is_unsure)
+            else (
+                numbers[row.top[0][0]],
+                row.top[0][1],
+                row.is_unsure,
+                np.nan if row.unlike_score is None else row.unlike_score,
+                row.remarks,
+            )
             for row in self.rows[len(self._told) :]
         ]
         return self._told
@@ -123,8 +132,9 @@ class Results:
 def predicted_rows(results: Results) -> PredictedRows:
     """Return the predictions that there are, as the table takes them."""
     told = results.told()
-    predicted, confidence, unsure = zip(*told, strict=True) if told else ((), (), ())
+    predicted, confidence, unsure, scores, remarks = zip(*told, strict=True) if told else [()] * 5
     rows = results.rows
+    says = any("unlike" in row.record for row in rows)
     return PredictedRows(
         results.classes,
         [str(row.record["image"]) for row in rows],
@@ -132,6 +142,8 @@ def predicted_rows(results: Results) -> PredictedRows:
         np.array(confidence, np.float32),
         np.array(unsure, bool),
         np.full(len(told), NONE),
+        unlike_scores=np.array(scores, np.float32) if says else None,
+        remarks=remarks,
         title=results.noun.capitalize(),
         name=lambda number: plane_name(results, number),
         hint=lambda number: _hint(rows[number]),
@@ -142,10 +154,13 @@ def predictions_of(results: Results, rows: Sequence[ImageResult]) -> Predictions
     """Return rows that were classified as the console has them."""
     names = [f"p_{name}" for name in results.classes]
     probabilities = [[row.record[name] for name in names] for row in rows]
+    scores = [row.unlike_score for row in rows]
     return Predictions(
         np.array(probabilities, np.float32).reshape(-1, len(names)),
         results.classes,
         tuple(str(row.record["image"]) for row in rows),
+        unlike_scores=None if None in scores or not rows else np.array(scores, np.float32),
+        remarks=tuple(row.remarks for row in rows),
     )
 
 
@@ -166,7 +181,7 @@ def _hint(row: ImageResult) -> str:
     if row.error:
         return row.error
     best = "\n".join(f"{label}: {percent(value)}" for label, value in row.top[:3])
-    return f"{row.record['image']}\n{best}"
+    return "\n".join([f"{row.record['image']}\n{best}", *doubts(row)])
 
 
 def canvas_text(results: Results | None, number: int | None) -> str:
@@ -183,8 +198,19 @@ def canvas_text(results: Results | None, number: int | None) -> str:
 def winner(row: ImageResult) -> str:
     """Write the best class of a prediction."""
     label, probability = row.top[0]
-    unsure = ", unsure" if row.is_unsure else ""
-    return f"{label}  {percent(probability)}{unsure}"
+    marks = [", unsure" if row.is_unsure else "", ", unlike" if row.record.get("unlike") else ""]
+    return f"{label}  {percent(probability)}{''.join(marks)}"
+
+
+def doubts(row: ImageResult) -> list[str]:
+    """Say in lines what is against a prediction, and what to do about it."""
+    lines = []
+    if row.record.get("unlike"):
+        lines.append(
+            f"Unlike anything in training (score {row.unlike_score:.2f}; 1 is the limit): do not "
+            "rely on the class. Check channels, stain and magnification, or train with such images."
+        )
+    return [*lines, *(f"Check the image: {remark}." for remark in row.remarks)]
 
 
 def full_name(results: Results, number: int) -> str:
@@ -246,6 +272,10 @@ def file_and_plane(identity: str) -> tuple[Path, dict[str, int]]:
 AXIS_WORDS = {"T": "time", "Z": "z", "P": "site", "I": "plane"}
 
 
+#: Of a single image, what is told in the metadata of its layers besides the probabilities.
+_SAID = ("unsure", "unlike", "unlike_score", "remarks")
+
+
 def layer_summary(results: Results) -> dict[str, Any]:
     """Return what is written into the metadata of each layer that was used."""
     summary: dict[str, Any] = {
@@ -260,18 +290,19 @@ def layer_summary(results: Results) -> dict[str, Any]:
             "label": row.top[0][0],
             "confidence": row.top[0][1],
             "probabilities": dict(row.top),
-        } | {key: row.record[key] for key in ("unsure",) if key in row.record}
+        } | {key: row.record[key] for key in _SAID if key in row.record}
     return summary
 
 
 def save_table(results: Results, path: str) -> None:
     """Write the predictions as CSV, the same table as the command line's."""
-    from napari_cellclf.io.tables import PredictionWriter
+    from napari_cellclf.io.tables import PredictionWriter, said_columns
 
     if not results.records:
         raise InputError(f"none of the {results.noun}s was classified, so there is no row to write")
     # Where the command line has it; what else there is comes behind.
-    extra = ["unsure"] if "unsure" in results.records[0] else []
+    first = results.records[0]
+    extra = said_columns(unsure="unsure" in first, unlike="unlike" in first)
     with PredictionWriter(path, results.classes, extra) as writer:
         for record in results.records:
             writer.write(record)
@@ -310,6 +341,10 @@ def summary_message(
         rows = "its row" if summary.failed == 1 else "their rows"
         where = "open Not classified" if listed else f"hold the mouse over {rows}"
         text += f" {summary.failed:,} could not be; {where} to see why."
+    good = [row for row in results.rows if not row.error]
+    unlike = sum(bool(row.record.get("unlike")) for row in good)
+    marks = marks_in_words(unlike, sum(bool(row.remarks) for row in good), len(good), noun)
+    text += f" {marks}." if marks and results.is_stack else ""
     if removed:
         text += (
             f" {results.title} was removed meanwhile; its predictions are only here, to be saved."

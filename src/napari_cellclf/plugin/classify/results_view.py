@@ -16,9 +16,20 @@ from qtpy.QtWidgets import (
 )
 
 from napari_cellclf.plugin.classify.objects_view import ObjectsView
-from napari_cellclf.plugin.classify.results import Results, full_name, predicted_rows, winner
+from napari_cellclf.plugin.classify.results import (
+    Results,
+    doubts,
+    full_name,
+    predicted_rows,
+    winner,
+)
 from napari_cellclf.plugin.gallery.results_table import ResultsTable
-from napari_cellclf.plugin.shared.controls import NameLabel, WrappedLabel, plain_label
+from napari_cellclf.plugin.shared.controls import (
+    WARNING,
+    NameLabel,
+    WrappedLabel,
+    plain_label,
+)
 from napari_cellclf.plugin.shared.messages import percent
 
 #: As many of the best classes have a bar.
@@ -51,6 +62,9 @@ class ResultsView(QWidget):
         font = self._winner.font()
         font.setBold(True)
         self._winner.setFont(font)
+        self._doubts = WrappedLabel()
+        self._doubts.setObjectName("doubts")
+        self._doubts.setStyleSheet(f"color: {WARNING}; font-weight: bold;")
         self._about = WrappedLabel()
         self.bars = Bars()
         self.objects = ObjectsView()
@@ -73,7 +87,7 @@ class ResultsView(QWidget):
         buttons.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.objects, self._winner, self._about, self.bars):
+        for widget in (self.objects, self._winner, self._doubts, self._about, self.bars):
             column.addWidget(widget)
         column.addLayout(buttons)
         self._gives_way = False
@@ -117,6 +131,9 @@ class ResultsView(QWidget):
         label = winner(row) if row is not None and top else ""
         self._winner.setText("Not classified" if row is not None and row.error else label)
         self._winner.setVisible(row is not None)
+        against = doubts(row) if row is not None and top else []
+        self._doubts.setText("\n".join(against))
+        self._doubts.setVisible(bool(against))
         self._about.setText("" if row is None else row.error or _about(results, number))
         self._about.setVisible(row is not None)
         self.open.setEnabled(row is not None)

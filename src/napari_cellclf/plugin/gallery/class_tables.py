@@ -132,21 +132,29 @@ class NumberTable(QTableWidget):
 
 
 class CountsTable(NumberTable):
-    """How many rows of each group are predicted to be of each class; unsure ones apart."""
+    """How many rows of each group are predicted to be of each class; unsure, unlike ones apart."""
 
     def show_counts(
         self, numbers: NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]
     ) -> None:
-        """Show counts, with two more columns behind the classes: unsure, and not classified.
+        """Show counts, with three more columns: unsure, unlike, and not classified.
 
-        These are left out from the end where they hold nothing.
+        These are left out where they hold nothing; `kind` tells what a column is.
         """
         self._n_classes = len(classes)
-        columns = [*classes, "unsure", "failed"]
-        while len(columns) > len(classes) and not numbers[:, len(columns) - 1].any():
-            columns.pop()
-        numbers = numbers[:, : len(columns)]
-        self.show_numbers(numbers, groups, columns, "{0:,} of {1}: {2}")
+        columns = [*classes, "unsure", "unlike", "failed"]
+        there = np.flatnonzero(numbers.any(axis=0)).tolist()
+        self._kinds = [at for at in range(len(columns)) if at < len(classes) or at in there]
+        self.show_numbers(
+            numbers[:, self._kinds],
+            groups,
+            [columns[at] for at in self._kinds],
+            "{0:,} of {1}: {2}",
+        )
+
+    def kind(self, column: int) -> int:
+        """Return the number of a column's class; behind these unsure, unlike, not classified."""
+        return self._kinds[column]
 
     def _colour_of(self, at: int, name: str, colours: Sequence[str]) -> str:
         return colours[at] if at < self._n_classes else ""

@@ -255,6 +255,8 @@ class Gallery(QWidget):
         self._offer(menu, "Not labelled", _with(which, labelled=False))
         self._offer(menu, "Labelled", _with(which, labelled=True))
         self._offer(menu, "Unsure", _with(which, unsure=not which.unsure))
+        if self.rows.unlike.any():
+            self._offer(menu, "Unlike", _with(which, unlike=not which.unlike))
         menu.addSeparator()
         for name in self.rows.classes:
             self._offer(menu, shortened(name, 40), _with(which, class_name=name))

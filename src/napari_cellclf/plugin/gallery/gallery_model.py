@@ -41,6 +41,7 @@ class GalleryFilter:
     class_name: str | None = None
     labelled: bool | None = None
     unsure: bool = False
+    unlike: bool = False
     #: A field and its value as text.
     field: tuple[str, str] | None = None
     #: To be found in the name of a row.
@@ -51,6 +52,7 @@ class GalleryFilter:
         said = [
             {True: "labelled", False: "not labelled", None: ""}[self.labelled],
             "unsure" if self.unsure else "",
+            "unlike" if self.unlike else "",
             self.class_name or "",
             "{} {}".format(*self.field) if self.field else "",
         ]
@@ -72,6 +74,8 @@ class Tile:
     unsure: bool
     #: Of another class than the given one, where that is predicted; empty otherwise.
     contradicted: str = ""
+    #: Whether it is unlike anything in training.
+    unlike: bool = False
 
 
 class GalleryModel(QAbstractListModel):
@@ -88,6 +92,7 @@ class GalleryModel(QAbstractListModel):
         self.suggested: NDArray[np.int64]
         self.confidence: NDArray[np.floating]
         self.unsure_predicted: NDArray[np.bool_]
+        self.unlike: NDArray[np.bool_]
         self._given_last: NDArray[np.int64]
         self._rank: NDArray[np.int64]
         self._shown: NDArray[np.intp]
@@ -114,9 +119,12 @@ class GalleryModel(QAbstractListModel):
         self.given = given
 
     def set_predictions(
-        self, probabilities: NDArray[np.floating] | None, unsure: NDArray[np.bool_] | None = None
+        self,
+        probabilities: NDArray[np.floating] | None,
+        unsure: NDArray[np.bool_] | None = None,
+        unlike: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Set what is predicted or suggested, shape (N, K), and which of it is unsure.
+        """Set what is predicted or suggested, shape (N, K), and what of it is unsure or unlike.
 
         Rows of NaN have no prediction.
         """
@@ -129,6 +137,7 @@ class GalleryModel(QAbstractListModel):
             self.suggested = np.where(known, best, NONE)
             self.confidence = np.where(known, probabilities.max(axis=1), np.nan)
         self.unsure_predicted = np.zeros(self._n, bool) if unsure is None else unsure
+        self.unlike = np.zeros(self._n, bool) if unlike is None else unlike
 
     def set_order(self, order: Sequence[int] | NDArray[np.integer] | None) -> None:
         """Set which rows come first in the suggested order; the others follow as they are."""
@@ -229,13 +238,19 @@ class GalleryModel(QAbstractListModel):
                 suggested=False,
                 unsure=unsure,
                 contradicted=colours[suggested] if other else "",
+                unlike=bool(self.unlike[number]),
             )
         if not 0 <= suggested < len(self.classes):
             return Tile("", "", "", suggested=False, unsure=unsure)
         sure = f"{self.confidence[number]:.0%}".replace("%", " %")
         unsure |= bool(self.unsure_predicted[number])
         return Tile(
-            self.classes[suggested], sure, colours[suggested], suggested=True, unsure=unsure
+            self.classes[suggested],
+            sure,
+            colours[suggested],
+            suggested=True,
+            unsure=unsure,
+            unlike=bool(self.unlike[number]),
         )
 
     def name(self, number: int) -> str:
@@ -357,6 +372,8 @@ class GalleryModel(QAbstractListModel):
             there &= (self.given != NONE) == which.labelled
         if which.unsure:
             there &= self.unsure_marked | (self.unsure_predicted & (self.given == NONE))
+        if which.unlike:
+            there &= self.unlike
         if which.class_name is not None and which.class_name in self.classes:
             there &= self._class() == self.classes.index(which.class_name)
         if which.field is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_cellclf.core.counting import counted
+from napari_cellclf.core.predictions import is_unlike
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -32,6 +33,7 @@ class SortBy(Enum):
     PREDICTED = "predicted"
     CONFIDENCE = "confidence"
     KNOWN = "known"
+    UNLIKE = "unlike"
     #: Wrong ones first, the most confident of them at the top.
     MISTAKES = "mistakes"
 
@@ -43,8 +45,11 @@ class RowFilter:
     predicted: int | None = None
     known: int | None = None
     unsure: bool = False
-    #: Not unsure.
+    #: Neither unsure nor unlike anything in training.
     sure: bool = False
+    unlike: bool = False
+    #: Not unlike anything in training.
+    like: bool = False
     wrong: bool = False
     group: str | None = None
     text: str = ""
@@ -65,6 +70,11 @@ class PredictedRows:
     unsure: NDArray[np.bool_]
     #: Of each row the number of its known class; `NONE` where it has no label.
     known: NDArray[np.int64]
+    #: How unlike each row is to those of training, with 1 as the limit; None where the model cannot
+    #: say.
+    unlike_scores: NDArray[np.float32] | None = None
+    #: Of each row what checks of its pixels found; empty where that is not known.
+    remarks: Sequence[Sequence[str]] = ()
     #: Of each row what it is grouped by, such as its plate; None where it is not grouped.
     groups: NDArray[np.str_] | None = None
     #: What a row is, in the heading of the table.
@@ -81,6 +91,26 @@ class PredictedRows:
     def has_known(self) -> bool:
         """Whether any row has a label."""
         return bool((self.known >= 0).any())
+
+    @property
+    def unlike(self) -> NDArray[np.bool_]:
+        """Which rows are unlike anything in training."""
+        if self.unlike_scores is None:
+            return np.zeros(len(self), bool)
+        return np.asarray((self.predicted >= 0) & ~(self.unlike_scores <= 1))
+
+    def marks(self, number: int) -> str:
+        """Say behind the class of a row whether it is unsure or unlike."""
+        scores = self.unlike_scores
+        unlike = scores is not None and is_unlike(float(scores[number]))
+        return (", unsure" if self.unsure[number] else "") + (", unlike" if unlike else "")
+
+    def doubts(self, number: int) -> list[str]:
+        """Say in lines what else is against a prediction: its score, and remarks."""
+        lines = list(self.remarks[number]) if len(self.remarks) else []
+        if self.unlike_scores is None or self.predicted[number] < 0:
+            return lines
+        return [f"unlike score: {self.unlike_scores[number]:.2f} (1 is the limit)", *lines]
 
     @property
     def judged(self) -> NDArray[np.bool_]:
@@ -106,25 +136,29 @@ class PredictedRows:
         key = self._key(by)[rows]
         return rows[np.argsort(-key if descending else key, kind="stable")]
 
-    def counts(self, rows: NDArray[np.intp] | None = None) -> tuple[NDArray[np.int64], int, int]:
-        """Count rows by class, unsure ones and those that were not classified apart."""
-        chosen = slice(None) if rows is None else rows
-        predicted, unsure = self.predicted[chosen], self.unsure[chosen]
-        sure = predicted[(predicted >= 0) & ~unsure]
-        failed = int((predicted < 0).sum())
-        return np.bincount(sure, minlength=len(self.classes)), int(unsure.sum()), failed
+    def counts(self) -> tuple[NDArray[np.int64], int, int, int]:
+        """Count rows by class; apart unsure, unlike and not classified ones, each row once."""
+        unlike = self.unlike
+        unsure = self.unsure & ~unlike
+        sure = self.predicted[(self.predicted >= 0) & ~unsure & ~unlike]
+        by_class = np.bincount(sure, minlength=len(self.classes))
+        return by_class, int(unsure.sum()), int(unlike.sum()), int((self.predicted < 0).sum())
 
-    def counts_by_group(self) -> list[tuple[str, NDArray[np.int64], int]]:
-        """Count rows of each group by class; the last number is of unsure ones."""
+    def counts_by_group(self) -> list[tuple[str, NDArray[np.int64], int, int]]:
+        """Count rows of each group by class; the last numbers are of unsure and unlike ones."""
         if self.groups is None:
             return []
         names, which = np.unique(self.groups, return_inverse=True)
-        width = len(self.classes) + 1
-        column = np.where(self.unsure, width - 1, self.predicted)
+        width = len(self.classes) + 2
+        column = np.where(self.unsure, width - 2, self.predicted)
+        column = np.where(self.unlike, width - 1, column)
         judged = self.predicted >= 0
         flat = np.bincount((which * width + column)[judged], minlength=len(names) * width)
         table = flat.reshape(len(names), width)
-        return [(str(name), row[:-1], int(row[-1])) for name, row in zip(names, table, strict=True)]
+        return [
+            (str(name), row[:-2], int(row[-2]), int(row[-1]))
+            for name, row in zip(names, table, strict=True)
+        ]
 
     def confusion(self) -> NDArray[np.int64]:
         """Count rows by known class (rows) and predicted class (columns)."""
@@ -152,17 +186,19 @@ class PredictedRows:
             "not classified" if which.predicted == NONE else "",
             "" if which.predicted in (None, NONE) else self.classes[which.predicted],
             "unsure" if which.unsure else "",
+            "unlike" if which.unlike else "",
             "mistakes" if which.wrong else "",
         ]
         return ", ".join(filter(None, said))
 
     def summary(self) -> str:
         """Say in a sentence or two what was predicted."""
-        predicted, unsure, failed = self.counts()
-        n, noun = int(predicted.sum()) + unsure, self.title.lower()
+        predicted, unsure, unlike, failed = self.counts()
+        n, noun = int(predicted.sum()) + unsure + unlike, self.title.lower()
         said = [
             f"{counted(n, noun)} predicted",
             f"{unsure:,} unsure" if unsure else "",
+            f"{unlike:,} unlike anything in training" if unlike else "",
             f"{failed:,} not classified" if failed else "",
         ]
         text = ", ".join(filter(None, said))
@@ -185,7 +221,11 @@ class PredictedRows:
         if which.unsure:
             there &= self.unsure
         if which.sure:
-            there &= ~self.unsure
+            there &= ~self.unsure & ~self.unlike
+        if which.unlike:
+            there &= self.unlike
+        if which.like:
+            there &= ~self.unlike
         if which.wrong:
             there &= self.wrong
         if which.group is not None and self.groups is not None:
@@ -204,6 +244,8 @@ class PredictedRows:
             return self.predicted.astype(np.float64)
         if by is SortBy.KNOWN:
             return self.known.astype(np.float64)
+        if by is SortBy.UNLIKE and self.unlike_scores is not None:
+            return np.nan_to_num(self.unlike_scores.astype(np.float64), nan=-1.0)
         confidence = self.confidence.astype(np.float64)
         if by is SortBy.MISTAKES:
             return np.where(self.wrong, -1 - confidence, confidence)
@@ -227,6 +269,14 @@ def rows_of(
     not_sure = np.zeros(n, bool)
     if unsure is not None:
         not_sure[numbers[there]] = np.asarray(unsure, bool)[there]
+    scores = None
+    if predictions.unlike_scores is not None:
+        scores = np.full(n, np.nan, np.float32)
+        scores[numbers[there]] = predictions.unlike_scores[there]
+    remarks: list[tuple[str, ...]] = [()] * n
+    for number, said in zip(numbers.tolist(), predictions.remarks, strict=True):
+        if said and number >= 0:
+            remarks[number] = said
     judged = np.asarray(~np.isnan(probabilities).any(axis=1))
     best = np.where(judged[:, None], probabilities, 0)
     rows = PredictedRows(
@@ -236,6 +286,8 @@ def rows_of(
         np.asarray(best.max(axis=1, initial=0)),
         not_sure,
         np.full(n, NONE),
+        unlike_scores=scores,
+        remarks=remarks,
         title="Object" if collection.has_objects else "Image",
     )
     return rows, probabilities

@@ -62,7 +62,7 @@ class ResultsOverview(QWidget):
         self.confusion_section.setVisible(rows is not None and rows.has_known)
         if rows is None:
             self.summary.setText("Classify images, and their predictions are shown here.")
-            self.counts.show_counts(np.zeros((0, 2), np.int64), (), ())
+            self.counts.show_counts(np.zeros((0, 3), np.int64), (), ())
             return
         self.summary.setText(rows.summary())
         self.show_counts(rows)
@@ -71,12 +71,11 @@ class ResultsOverview(QWidget):
 
     def show_counts(self, rows: PredictedRows) -> None:
         """Show how many rows there are of each class, by the groups that they have."""
-        sure, unsure, failed = rows.counts()
-        table = [[*sure.tolist(), unsure, failed]]
-        names = ["all"]
-        for name, by_class, not_sure in rows.counts_by_group():
+        sure, *apart = rows.counts()
+        table, names = [[*sure.tolist(), *apart]], ["all"]
+        for name, by_class, unsure, unlike in rows.counts_by_group():
             names.append(name)
-            table.append([*by_class.tolist(), not_sure, 0])
+            table.append([*by_class.tolist(), unsure, unlike, 0])
         self.counts.show_counts(np.array(table, np.int64), names, rows.classes)
 
     def show_failures(self, failures: Mapping[str, str]) -> None:

@@ -80,6 +80,7 @@ class ResultsPage(KeysPage):
         self.gallery, self.table = Gallery(), ResultsTable()
         self.gallery.can_label = True
         self.only_wrong, self.only_unsure = QCheckBox("Mistakes"), QCheckBox("Unsure")
+        self.only_unlike = QCheckBox("Unlike")
         self.worst = QPushButton("Worst mistakes first")
         self.as_gallery, self.as_table = QPushButton("Gallery"), QPushButton("Table")
         self.pages = QStackedWidget()
@@ -265,7 +266,9 @@ class ResultsPage(KeysPage):
         gallery.set_classes(rows.classes)
         more = len(rows.classes) - self._probabilities.shape[1]
         padded = np.pad(self._probabilities, ((0, 0), (0, more)))
-        gallery.set_predictions(padded, rows.unsure)
+        gallery.set_predictions(padded, rows.unsure, rows.unlike)
+        if rows.unlike_scores is not None:
+            gallery.set_scores({"most unlike": rows.unlike_scores})
         gallery.set_labels(rows.known)
         gallery.unsure_marked = np.array([self._book.is_unsure(one) for one in rows.ids], bool)
 
@@ -275,6 +278,7 @@ class ResultsPage(KeysPage):
             widget.setEnabled(rows is not None)
         has_known = rows is not None and rows.has_known
         self.only_wrong.setVisible(has_known)
+        self.only_unlike.setVisible(rows is not None and rows.unlike_scores is not None)
         self.worst.setVisible(has_known)
         n = self._n_corrected
         self.retrain.setText(
@@ -293,7 +297,9 @@ class ResultsPage(KeysPage):
             self.rows.groups = np.array(["—" if v is None else str(v) for v in values])
         self.overview.counts.let_go()
         self.overview.show_counts(self.rows)
-        self._set_filter(RowFilter(unsure=self.only_unsure.isChecked()))
+        self._set_filter(
+            RowFilter(unsure=self.only_unsure.isChecked(), unlike=self.only_unlike.isChecked())
+        )
 
     def _set_filter(self, which: RowFilter) -> None:
         self._filter = which
@@ -301,8 +307,9 @@ class ResultsPage(KeysPage):
 
     def _apply_filter(self) -> None:
         which, rows = self._filter, self.rows
-        for box, checked in ((self.only_wrong, which.wrong), (self.only_unsure, which.unsure)):
-            box.setChecked(checked)
+        self.only_wrong.setChecked(which.wrong)
+        self.only_unsure.setChecked(which.unsure)
+        self.only_unlike.setChecked(which.unlike)
         self.table.rows.filter(which)
         if rows is not None and which != RowFilter():
             self.gallery.show_only(rows.shown(which).tolist(), rows.words(which))
@@ -321,11 +328,13 @@ class ResultsPage(KeysPage):
             return
         item = self.overview.counts.verticalHeaderItem(row)
         group = None if row == 0 or item is None else rows.counts_by_group()[row - 1][0]
-        n = len(rows.classes)
+        n, column = len(rows.classes), self.overview.counts.kind(column)
         self._set_filter(
             RowFilter(
-                predicted=column if column < n else NONE if column > n else None,
+                predicted=column if column < n else NONE if column == n + 2 else None,
                 unsure=column == n,
+                like=column == n,
+                unlike=column == n + 1,
                 sure=column < n,
                 group=group,
             )
@@ -342,7 +351,11 @@ class ResultsPage(KeysPage):
     def _on_boxes(self) -> None:
         self.overview.let_go()
         self._set_filter(
-            RowFilter(wrong=self.only_wrong.isChecked(), unsure=self.only_unsure.isChecked())
+            RowFilter(
+                wrong=self.only_wrong.isChecked(),
+                unsure=self.only_unsure.isChecked(),
+                unlike=self.only_unlike.isChecked(),
+            )
         )
 
     def _on_gallery(self) -> None:
@@ -454,11 +467,13 @@ class ResultsPage(KeysPage):
         predicted = rows.classes[int(rows.predicted[number])]
         text = f"{self.gallery.rows.name(number)}: {predicted} "
         text += percent(float(rows.confidence[number]))
-        text += ", unsure" if rows.unsure[number] else ""
+        text += rows.marks(number)
         known = int(rows.known[number])
         if self._book.is_unsure(rows.ids[number]):
-            return f"{text}; marked as unsure"
-        return f"{text}; labelled {rows.classes[known]}" if known != NONE else text
+            text += "; marked as unsure"
+        elif known != NONE:
+            text += f"; labelled {rows.classes[known]}"
+        return "; ".join([text, *rows.doubts(number)])
 
     def _hint_of(self, number: int) -> str:
         rows, best = self.rows, np.argsort(-np.nan_to_num(self._probabilities[number]))[:3]
@@ -468,7 +483,7 @@ class ResultsPage(KeysPage):
         lines = [
             f"{rows.classes[i]}: {percent(float(self._probabilities[number, i]))}" for i in best
         ]
-        return "\n".join([self.gallery.rows.name(number), *lines])
+        return "\n".join([self.gallery.rows.name(number), *lines, *rows.doubts(number)])
 
     def _connect(self) -> None:
         self.overview.group.currentIndexChanged.connect(self._on_group)
@@ -476,6 +491,7 @@ class ResultsPage(KeysPage):
         self.overview.confusion.cell_chosen.connect(self._on_confusion_chosen)
         self.only_wrong.clicked.connect(self._on_boxes)
         self.only_unsure.clicked.connect(self._on_boxes)
+        self.only_unlike.clicked.connect(self._on_boxes)
         self.worst.clicked.connect(self._on_worst)
         self.as_gallery.clicked.connect(partial(self._show_page, GALLERY))
         self.as_table.clicked.connect(partial(self._show_page, TABLE))
@@ -508,12 +524,17 @@ class ResultsPage(KeysPage):
             button.setCheckable(True)
             exclusive.addButton(button)
         self.as_gallery.setChecked(True)
+        self.only_unlike.setToolTip(
+            "Shows only images that are unlike anything in training: their score is above 1."
+        )
         choose = QHBoxLayout()
         choose.addWidget(self.as_gallery)
         choose.addWidget(self.as_table)
         choose.addStretch(1)
-        choose.addWidget(self.only_unsure)
-        choose.addWidget(self.only_wrong)
+        marks = QHBoxLayout()
+        for box in (self.only_unsure, self.only_unlike, self.only_wrong):
+            marks.addWidget(box)
+        marks.addStretch(1)
         buttons = QGridLayout()
         buttons.addWidget(self.show_in_viewer, 0, 0)
         buttons.addWidget(self.save, 0, 1)
@@ -522,6 +543,7 @@ class ResultsPage(KeysPage):
         column.setContentsMargins(6, 0, 6, 4)
         column.setSpacing(4)
         column.addLayout(choose)
+        column.addLayout(marks)
         column.addWidget(self.worst)
         column.addWidget(self.pages, 1)
         column.addWidget(self.hint)

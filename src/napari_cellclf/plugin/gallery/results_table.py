@@ -17,9 +17,9 @@ from napari_cellclf.plugin.shared.messages import percent
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_HEADERS = ("", "Class", "Confidence", "Label")
-_SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN)
-_CONFIDENCE, _KNOWN = 2, 3
+_HEADERS = ("", "Class", "Confidence", "Label", "Unlike")
+_SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN, SortBy.UNLIKE)
+_CONFIDENCE, _KNOWN, _UNLIKE = 2, 3, 4
 #: Pixels; enough for the beginning of an image's name.
 _NARROWEST = 90
 _NOWHERE = QModelIndex()
@@ -126,7 +126,7 @@ class ResultsModel(QAbstractTableModel):
             return self._rows.hint(number)
         if role == _Role.DecorationRole:
             return self._colour(self._rows, number, column)
-        if role == _Role.TextAlignmentRole and column == _CONFIDENCE:
+        if role == _Role.TextAlignmentRole and column in (_CONFIDENCE, _UNLIKE):
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
 
@@ -141,7 +141,9 @@ class ResultsModel(QAbstractTableModel):
             return "not classified" if column == 1 else ""
         if column == _CONFIDENCE:
             return percent(float(rows.confidence[number]))
-        return shortened(rows.classes[predicted]) + (", unsure" if rows.unsure[number] else "")
+        if column == _UNLIKE:
+            return "" if rows.unlike_scores is None else f"{rows.unlike_scores[number]:.2f}"
+        return shortened(rows.classes[predicted]) + rows.marks(number)
 
     def _colour(self, rows: PredictedRows, number: int, column: int) -> QColor | None:
         of = {1: rows.predicted, _KNOWN: rows.known}.get(column)
@@ -203,6 +205,7 @@ class ResultsTable(QTableView):
         """Show other rows."""
         self.rows.show(rows)
         self.setColumnHidden(_KNOWN, rows is None or not rows.has_known)
+        self.setColumnHidden(_UNLIKE, rows is None or rows.unlike_scores is None)
         self.fit_columns()
 
     def refresh_rows(self, rows: PredictedRows) -> None:
@@ -214,6 +217,7 @@ class ResultsTable(QTableView):
     def grow(self, rows: PredictedRows) -> None:
         """Show the rows that were added."""
         self.rows.grow(rows)
+        self.setColumnHidden(_UNLIKE, rows.unlike_scores is None)
         self.fit_columns()
 
     def fit_columns(self) -> None:
@@ -282,7 +286,8 @@ class ResultsTable(QTableView):
         header.setSortIndicatorClearable(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.setSortingEnabled(True)
-        self.setColumnHidden(_KNOWN, True)
+        for column in (_KNOWN, _UNLIKE):
+            self.setColumnHidden(column, True)
 
     def _on_resized(self, column: int) -> None:
         if column:

@@ -41,7 +41,7 @@ from napari_cellclf.plugin.shared.controls import plain_label
 SIDE = 92
 _FRAME, _GAP = 3, 3
 _EMPTY = QColor(128, 128, 128, 60)
-_UNSURE = QColor("#e8b92d")
+_UNSURE, _UNLIKE = QColor("#e8b92d"), QColor("#e05252")
 
 
 class TileView(QAbstractItemView):
@@ -406,12 +406,15 @@ class _TileDelegate(QStyledItemDelegate):
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(tile.contradicted))
             painter.drawPolygon(triangle)
-        if tile.unsure:
-            mark = QRect(square.right() - 17, square.top() + 2, 16, 16)
-            painter.setPen(QPen(QColor(30, 30, 30), 1))
-            painter.setBrush(_UNSURE)
-            painter.drawEllipse(mark)
-            painter.drawText(mark, Qt.AlignmentFlag.AlignCenter, "?")
+        right = square.right() - 17
+        for given, sign, colour in ((tile.unsure, "?", _UNSURE), (tile.unlike, "!", _UNLIKE)):
+            if given:
+                mark = QRect(right, square.top() + 2, 16, 16)
+                painter.setPen(QPen(QColor(30, 30, 30), 1))
+                painter.setBrush(colour)
+                painter.drawEllipse(mark)
+                painter.drawText(mark, Qt.AlignmentFlag.AlignCenter, sign)
+                right -= 18
 
     def _draw_caption(self, painter: QPainter, place: QRect, tile: Tile) -> None:
         if not tile.name:

@@ -171,6 +171,11 @@
     return table;
   };
 
+  const unlikeText = ({ unlike_score: score }) => {
+    const value = score === undefined ? "" : ` (score ${score.toFixed(2)}; 1 is the limit)`;
+    return `Unlike anything in training${value}: do not rely on the class.`;
+  };
+
   const card = async (prediction, pictures) => {
     const entry = make("li", "", "answer");
     const file = prediction.image.replace(/\[[a-z=0-9,]+\]$/, "");
@@ -184,9 +189,13 @@
       said.append(make("h2", "No prediction"), make("p", prediction.image, "name"));
       said.append(make("p", prediction.detail));
     } else {
-      const unsure = prediction.unsure ? " (unsure)" : "";
-      said.append(make("h2", `${titleOf(prediction.label)}${unsure}`));
-      said.append(make("p", prediction.image, "name"), bars(prediction));
+      const marks = ["unsure", "unlike"].filter((mark) => prediction[mark]);
+      const marked = marks.length ? ` (${marks.join(", ")})` : "";
+      said.append(make("h2", `${titleOf(prediction.label)}${marked}`));
+      said.append(make("p", prediction.image, "name"));
+      if (prediction.unlike) said.append(make("p", unlikeText(prediction), "warning"));
+      for (const remark of prediction.remarks) said.append(make("p", `Check: ${remark}`, "warning"));
+      said.append(bars(prediction));
       for (const warning of prediction.warnings) said.append(make("p", `Note: ${warning}.`, "note"));
     }
     entry.append(said);

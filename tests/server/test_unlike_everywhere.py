@@ -1,0 +1,113 @@
+"""Command line, console and server say the same of images that are unlike any in training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from server_samples import png
+
+from napari_cellclf.cli import main
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.unlikeness import Unlikeness
+from napari_cellclf.inference.load import load_classifier
+from napari_cellclf.server.served_model import ServedModel, load_served
+
+Client = Callable[..., httpx.Client]
+REMARKS = {"usual.png": [], "bright.png": ["saturated: w2 ConA"], "black.png": ["empty image"]}
+
+
+@pytest.fixture(scope="module")
+def known(save_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was trained on images of medium brightness."""
+    folder = tmp_path_factory.mktemp("known")
+    channels = [{"name": "w2 ConA"}]
+    plain = load_classifier(save_model(folder / "plain.cellclf", channels))
+    random = np.random.default_rng(0)
+    images = [random.integers(20, 60 + seed, (16, 16), np.uint8) for seed in range(30)]
+    features = plain.features([Image(pixels, "YX") for pixels in images])
+    path = folder / "known.cellclf"
+    return save_model(path, channels, unlikeness=Unlikeness.fit(features), unsure_threshold=0.4)
+
+
+@pytest.fixture(scope="module")
+def served(known: Path) -> ServedModel:
+    return load_served(str(known), 4)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    usual = np.random.default_rng(1).integers(20, 70, (16, 16), np.uint8)
+    bright = usual.copy()
+    bright[:7] = 255
+    for name, pixels in zip(REMARKS, (usual, bright, np.zeros_like(usual)), strict=True):
+        (folder / name).write_bytes(png(pixels))
+    return [folder / name for name in REMARKS]
+
+
+def test_all_give_the_same_scores_and_remarks(
+    known: Path, served: ServedModel, files: list[Path], client: Client, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    found = load_classifier(known).predict(list(files))
+    assert found.unlike is not None
+    assert found.unlike.tolist() == [False, True, True]
+    assert [list(remarks) for remarks in found.remarks] == list(REMARKS.values())
+    scores = pytest.approx(found.unlike_scores.tolist(), rel=1e-4)
+
+    table = tmp_path / "t.csv"
+    assert main(["predict", str(known), *map(str, files), "--out", str(table)]) == 0
+    said = capsys.readouterr().err
+    assert "2 of 3 images are unlike anything in training, 2 have remarks" in said
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-4:] == ["unsure", "unlike", "unlike_score", "remarks"]
+    assert [float(row["unlike_score"]) for row in rows] == scores
+    assert [row["unlike"] for row in rows] == ["False", "True", "True"]
+    assert [row["remarks"] for row in rows] == ["; ".join(one) for one in REMARKS.values()]
+
+    main(["predict", str(known), *map(str, files), "--json"])
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["unlike_score"] for one in documents] == scores
+    assert [one["remarks"] for one in documents] == list(REMARKS.values())
+
+    sent = [("image", (path.name, path.read_bytes())) for path in files]
+    answer = client(served).post("/api/predict", files=sent).json()["predictions"]
+    assert [one["unlike_score"] for one in answer] == scores
+    assert [one["unlike"] for one in answer] == [False, True, True]
+    assert [one["remarks"] for one in answer] == list(REMARKS.values())
+    assert [one["label"] for one in answer] == list(found.labels)
+
+
+def test_rows_on_the_terminal_are_marked(
+    known: Path, files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["predict", str(known), *map(str, files)])
+    _, usual, bright, black = capsys.readouterr().out.splitlines()
+    assert "unlike" not in usual
+    assert bright.endswith("unlike, saturated: w2 ConA")
+    assert black.endswith("unlike, empty image")
+
+
+def test_a_model_that_cannot_say_has_no_scores(
+    one_channel: Path,
+    served_one: ServedModel,
+    files: list[Path],
+    client: Client,
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "t.csv"
+    main(["predict", str(one_channel), str(files[2]), "--out", str(table)])
+    assert table.read_text().splitlines()[0].endswith(",p_RPE,remarks")
+    asked: httpx.Client = client(served_one)
+    (one,) = asked.post("/api/predict", content=files[2].read_bytes()).json()["predictions"]
+    assert not {"unlike", "unlike_score"} & set(one)
+    assert one["remarks"] == ["empty image"]
+    described = asked.get("/openapi.json").json()["components"]["schemas"]["ImageAnswer"]
+    assert {"unlike", "unlike_score", "remarks"} <= set(described["properties"])
