@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_cellclf.core.calibration import (
+    SET_COVERAGE,
     apply_temperature,
+    calibrate,
     choose_unsure_threshold,
     coverage_curve,
     expected_calibration_error,
     fit_temperature,
+    prediction_set,
     reliability,
+    set_threshold,
     weighted_reliability,
 )
 
@@ -62,8 +66,141 @@ def test_the_fitted_temperature_makes_overconfidence_honest():
 
 def test_the_fitted_temperature_has_bounds():
     certain = np.array([[0.9, 0.1]] * 5)
-    assert fit_temperature(certain, np.zeros(5, int)) == pytest.approx(0.25, rel=0.01)
-    assert fit_temperature(certain, np.ones(5, int)) == pytest.approx(10, rel=0.01)
+    assert 0.1 <= fit_temperature(certain, np.zeros(5, int), doubt=0) < 0.2
+    assert fit_temperature(certain, np.ones(5, int), doubt=0) == pytest.approx(10, rel=0.01)
+
+
+def test_no_images_leave_the_temperature_at_one():
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, int)) == 1
+    assert fit_temperature(np.full((1, 3), 1 / 3), np.zeros(1, int)) == pytest.approx(1, abs=1e-4)
+
+
+@given(rows, st.integers(0, 2**32 - 1), st.integers(1, 6))
+def test_more_of_the_same_images_move_the_temperature_further(probabilities, seed, times):
+    truth = np.random.default_rng(seed).integers(0, 4, 3)
+    few, many, likeliest = (
+        np.log(fit_temperature(np.tile(probabilities, (n, 1)), np.tile(truth, n), doubt=doubt))
+        for n, doubt in ((times, 16), (2 * times, 16), (1, 0))
+    )
+    # Between no change and what is most likely, always towards the latter.
+    assert abs(few) <= abs(many) + 1e-3
+    assert abs(many) <= abs(likeliest) + 1e-3
+    assert few * many >= -1e-4
+
+
+@given(rows, st.integers(0, 2**32 - 1))
+def test_more_doubt_moves_the_temperature_less(probabilities, seed):
+    truth = np.random.default_rng(seed).integers(0, 4, 3)
+    moved = [abs(np.log(fit_temperature(probabilities, truth, doubt=d))) for d in (1, 4, 16, 64)]
+    assert moved == sorted(moved, reverse=True) or np.ptp(moved) < 1e-3
+
+
+def test_many_images_decide_as_if_there_were_no_doubt():
+    _, truth = overconfident(20_000)
+    for sure in (0.95, 0.6):
+        answers = two_classes([sure] * len(truth))
+        likeliest = fit_temperature(answers, truth, doubt=0)
+        assert fit_temperature(answers, truth) == pytest.approx(likeliest, rel=0.01)
+        assert likeliest != pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.85, 0.9])
+def test_thirty_images_that_are_all_right_sharpen_but_not_to_certainty(confidence):
+    answers = two_classes([confidence] * 30)
+    right = np.zeros(30, int)
+    calibrated, without_doubt = (
+        apply_temperature(answers, fit_temperature(answers, right, doubt=doubt))[0, 0]
+        for doubt in (16, 0)
+    )
+    assert without_doubt > 0.999
+    # 30 of 30 are consistent with a true accuracy of 90 %: 4 samples in 100 look like that.
+    assert confidence < calibrated < 0.97
+
+
+def test_thirty_images_leave_an_honest_classifier_honest():
+    """Its accuracy is 90 %; what 30 validation images do to it on average."""
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        logits = rng.normal(2.6, 1.0, n)
+        first = 1 / (1 + np.exp(-logits))
+        return two_classes(first), (rng.random(n) > first).astype(int)
+
+    later, truth = draw(20_000)
+    assert (later.argmax(axis=1) == truth).mean() == pytest.approx(0.9, abs=0.01)
+    samples = [draw(30) for _ in range(60)]
+    gaps = {
+        doubt: [
+            apply_temperature(later, fit_temperature(*sample, doubt=doubt)).max(axis=1).mean()
+            - (later.argmax(axis=1) == truth).mean()
+            for sample in samples
+        ]
+        for doubt in (0, 16)
+    }
+    assert max(gaps[0]) > 0.08
+    assert max(gaps[16]) < 0.05
+    assert np.mean(gaps[16]) == pytest.approx(0, abs=0.03)
+
+
+@given(st.integers(0, 60), st.integers(0, 2**32 - 1), st.floats(0.5, 0.99))
+def test_sets_hold_the_promised_fraction_of_the_images_they_were_fitted_to(n, seed, coverage):
+    rng = np.random.default_rng(seed)
+    answers, truth = rng.dirichlet(np.ones(4), n), rng.integers(0, 4, n)
+    held = prediction_set(answers, set_threshold(answers, truth, coverage))
+    assert held.any(axis=1).all()
+    assert (held[np.arange(n), answers.argmax(axis=1)]).all()
+    right = held[np.arange(n), truth].sum()
+    assert right >= coverage * n
+    if (n + 1) * coverage > n + 1e-6:
+        assert held.all()
+
+
+def test_sets_hold_the_truth_of_new_images_whatever_the_classifier():
+    rng = np.random.default_rng(1)
+    hold, sizes = [], []
+    for _ in range(200):
+        answers = rng.dirichlet(np.ones(5), 140)
+        # Overconfident: the truth is drawn from flatter probabilities.
+        truth = np.array([rng.choice(5, p=row) for row in apply_flatter(answers)])
+        threshold = set_threshold(answers[:40], truth[:40])
+        held = prediction_set(answers[40:], threshold)
+        hold.append(held[np.arange(100), truth[40:]].mean())
+        sizes.append(held.sum(axis=1).mean())
+    assert SET_COVERAGE - 0.01 <= np.mean(hold) < SET_COVERAGE + 0.02
+    assert np.mean(sizes) < 5
+
+
+def apply_flatter(answers):
+    powers = np.sqrt(answers)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_the_threshold_of_sets_is_the_quantile_of_a_finite_sample():
+    answers, right = (
+        two_classes([0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55]),
+        np.zeros(9, int),
+    )
+    # Nine images allow no mistake, ten with nine tenths neither; eight promise nothing.
+    assert set_threshold(answers, right) == 0.55
+    assert set_threshold(answers[:8], right[:8]) == 0
+    assert set_threshold(np.tile(answers, (3, 1)), np.tile(right, 3)) == 0.55
+    assert set_threshold(answers, right, coverage=0.5) == 0.75
+
+
+def test_sets_in_32_bits_hold_what_is_exactly_at_the_threshold():
+    answers = two_classes(np.linspace(0.51, 0.99, 40)).astype(np.float32)
+    threshold = set_threshold(answers, np.zeros(40, int))
+    assert (prediction_set(answers, threshold)[:, 0]).all()
+    assert threshold in answers[:, 0].astype(float)
+
+
+def test_all_is_fitted_with_the_temperature_that_the_classifier_will_have():
+    probabilities, truth = overconfident()
+    found = calibrate(probabilities, truth)
+    softened = apply_temperature(probabilities, found.temperature)
+    assert found.temperature == fit_temperature(probabilities, truth)
+    assert found.unsure_threshold == choose_unsure_threshold(softened, truth)
+    assert found.set_threshold == set_threshold(softened, truth)
 
 
 def test_calibration_error_of_honest_and_of_wrong_answers():

@@ -6,7 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.catalogue import is_here, place_of
-from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, TrainingSpec
+from napari_cellclf.bundles.schema import (
+    BundleSpec,
+    EvaluationSpec,
+    PredictionSetSpec,
+    TrainingSpec,
+)
 from napari_cellclf.core.classes import ClassSpec
 
 if TYPE_CHECKING:
@@ -127,7 +132,8 @@ def _evaluations(spec: BundleSpec) -> Iterator[str]:
     for role in roles:
         yield from _evaluation_table([e for e in spec.evaluations if e.role == role])
     if spec.temperature != 1:
-        yield from (f"Probabilities are softened by a temperature of {spec.temperature:.3g}.", "")
+        how = "softened" if spec.temperature > 1 else "sharpened"
+        yield from (f"Probabilities are {how} by a temperature of {spec.temperature:.3g}.", "")
     if spec.unsure_threshold is not None:
         advised = f"{100 * spec.unsure_threshold:.0f} %"
         yield (
@@ -135,6 +141,22 @@ def _evaluations(spec: BundleSpec) -> Iterator[str]:
             "with the model; predictions name the likeliest class all the same."
         )
         yield ""
+    if spec.prediction_sets is not None:
+        yield from (_prediction_sets(spec.prediction_sets), "")
+
+
+def _prediction_sets(sets: PredictionSetSpec) -> str:
+    promised = f"{100 * sets.coverage:.0f} %"
+    if not sets.threshold:
+        return (
+            f"Prediction sets hold all classes: with so few validation images, nothing less would "
+            f"hold the true class of {promised} of new images."
+        )
+    return (
+        f"Prediction sets hold the classes of at least {100 * sets.threshold:.3g} % probability, "
+        f"and always the likeliest: so they hold the true class of {promised} of images that are "
+        "like the validation images."
+    )
 
 
 def _evaluation_table(evaluations: Sequence[EvaluationSpec]) -> Iterator[str]:

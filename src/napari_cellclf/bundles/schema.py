@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from napari_cellclf.core.calibration import SET_COVERAGE, Calibration
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.tta import Views
@@ -179,6 +180,23 @@ class UnlikeSpec(_Part):
     n_images: int = Field(ge=1)
 
 
+class PredictionSetSpec(_Part):
+    """Which classes an image may be of, where one class is not enough."""
+
+    #: Fraction of held-out images whose set holds the true class, at least.
+    coverage: float = Field(gt=0, lt=1)
+    #: Classes at least as probable are in the set, and always the most probable one.
+    threshold: float = Field(ge=0, le=1)
+
+
+def prediction_sets_of(calibration: Calibration) -> PredictionSetSpec | None:
+    """Write down the threshold of prediction sets, where there is one."""
+    threshold = calibration.set_threshold
+    if threshold is None:
+        return None
+    return PredictionSetSpec(coverage=SET_COVERAGE, threshold=threshold)
+
+
 class TestImageSpec(_Part):
     """What the array in `test_input.npy` is."""
 
@@ -213,9 +231,12 @@ class BundleSpec(_Part):
     evaluations : tuple of EvaluationSpec
         How well, on which data.
     temperature : float
-        Softens probabilities (above 1) so that they mean what they say; 1 changes nothing.
+        Softens (above 1) or sharpens (below 1) probabilities so that they mean what they say; 1
+        changes nothing.
     unsure_threshold : float, optional
         Below this confidence an answer should be read as "unsure".
+    prediction_sets : PredictionSetSpec, optional
+        How probable a class must be to be in the prediction set; None if that was not fitted.
     rounding : RoundingSpec, optional
         What rounding to 16 bits does to its answers; None if that was not tried.
     unlike : UnlikeSpec, optional
@@ -257,6 +278,7 @@ class BundleSpec(_Part):
     evaluations: tuple[EvaluationSpec, ...] = ()
     temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
     unsure_threshold: float | None = Field(default=None, ge=0, le=1)
+    prediction_sets: PredictionSetSpec | None = None
     rounding: RoundingSpec | None = None
     unlike: UnlikeSpec | None = None
     licence: Text = ""
@@ -273,6 +295,11 @@ class BundleSpec(_Part):
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
         return self
+
+    @property
+    def set_threshold(self) -> float | None:
+        """How probable a class must be to be in the prediction set, if that is known."""
+        return None if self.prediction_sets is None else self.prediction_sets.threshold
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -30,7 +30,14 @@ from napari_cellclf.core.curves import (
     roc_curve,
     thin,
 )
-from napari_cellclf.core.metrics import METRICS, ClassScores, Metric, Outcomes, top_k
+from napari_cellclf.core.metrics import (
+    METRICS,
+    SET_METRICS,
+    ClassScores,
+    Metric,
+    Outcomes,
+    top_k,
+)
 from napari_cellclf.core.seen_images import seen_warning
 from napari_cellclf.errors import InputError
 
@@ -69,6 +76,8 @@ class Evaluation:
         That of the model; told only, it is in the probabilities already.
     unsure_threshold : float, optional
         Below this confidence a prediction is to be read as "unsure".
+    set_threshold : float, optional
+        How probable a class must be to be in the prediction set.
     top_k : tuple of int
         Which top-k accuracies to report; those whose k is not below the number of classes say
         nothing and are left out.
@@ -100,6 +109,7 @@ class Evaluation:
     role: str = "test"
     temperature: float = 1.0
     unsure_threshold: float | None = None
+    set_threshold: float | None = None
     top_k: tuple[int, ...] = TOP_K
     seen_as: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -132,8 +142,8 @@ class Evaluation:
         groups : sequence of str, optional
             The group of each image.
         **details
-            The further fields: `name`, `role`, `temperature`, `unsure_threshold`, `top_k`,
-            `seen_as`, `notes`, `failed`, `noun`.
+            The further fields: `name`, `role`, `temperature`, `unsure_threshold`,
+            `set_threshold`, `top_k`, `seen_as`, `notes`, `failed`, `noun`.
 
         Returns
         -------
@@ -163,7 +173,9 @@ class Evaluation:
     @cached_property
     def outcomes(self) -> Outcomes:
         """What the metrics are computed from."""
-        return Outcomes(self.probabilities, self.truth, self.scale, self.unsure_threshold)
+        return Outcomes(
+            self.probabilities, self.truth, self.scale, self.unsure_threshold, self.set_threshold
+        )
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -197,8 +209,8 @@ class Evaluation:
 
     @cached_property
     def measured(self) -> dict[str, Metric]:
-        """The metrics that these images allow, by name: every installed one, and `top_k`."""
-        known = METRICS.all() | {f"top_{k}": top_k(k) for k in self.ranks}
+        """The metrics that these images allow, by name: every installed one, sets, and `top_k`."""
+        known = METRICS.all() | SET_METRICS | {f"top_{k}": top_k(k) for k in self.ranks}
         return {name: one for name, one in known.items() if one.applies_to(self.outcomes)}
 
     @cached_property
@@ -380,6 +392,11 @@ class Evaluation:
             "ordered": _ordered(self),
             "calibration": _calibration(self),
             "unsure": _unsure(self),
+            "prediction_sets": {
+                "threshold": self.set_threshold,
+                "coverage": _in_short(self, "set_coverage"),
+                "mean_size": _in_short(self, "set_size"),
+            },
             "baselines": _baselines(self),
             "intervals": {
                 "level": LEVEL,
@@ -419,7 +436,7 @@ def pooled(
     Returns
     -------
     Evaluation
-        All images in order. The temperature and the threshold are kept if all agree.
+        All images in order. The temperature and the thresholds are kept if all agree.
 
     Raises
     ------
@@ -434,6 +451,7 @@ def pooled(
     first = evaluations[0]
     temperatures = {one.temperature for one in evaluations}
     thresholds = {one.unsure_threshold for one in evaluations}
+    of_sets = {one.set_threshold for one in evaluations}
     return replace(
         first,
         probabilities=np.concatenate([one.probabilities for one in evaluations]),
@@ -445,6 +463,7 @@ def pooled(
         role=role,
         temperature=first.temperature if len(temperatures) == 1 else 1.0,
         unsure_threshold=first.unsure_threshold if len(thresholds) == 1 else None,
+        set_threshold=first.set_threshold if len(of_sets) == 1 else None,
         notes=tuple(dict.fromkeys(note for part in evaluations for note in part.notes)),
         failed=tuple(one for part in evaluations for one in part.failed),
     )

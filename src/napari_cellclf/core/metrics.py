@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_cellclf.core.calibration import is_unsure, weighted_reliability
+from napari_cellclf.core.calibration import is_unsure, prediction_set, weighted_reliability
 from napari_cellclf.core.extensions import ExtensionPoint
 from napari_cellclf.errors import InputError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Keeps the cross-entropy finite where the true class was given no probability.
 _SMALLEST_PROBABILITY = 1e-7
 #: What stays the same however often each image counts: computed once, not for every replicate.
-_PER_IMAGE = ("predicted", "confidences", "ranks")
+_PER_IMAGE = ("predicted", "confidences", "ranks", "sets")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,8 @@ class Outcomes:
         Where each class lies, for ordered classes.
     threshold : float, optional
         Below this confidence a prediction counts as unsure.
+    set_threshold : float, optional
+        How probable a class must be to be in the prediction set.
     weights : ndarray of float, shape (N,)
         How often each image counts: 1 in an evaluation, 0, 1, 2, ... in a replicate of a bootstrap.
 
@@ -59,6 +61,7 @@ class Outcomes:
     truth: NDArray[np.integer]
     scale: Scale | None = None
     threshold: float | None = None
+    set_threshold: float | None = None
     weights: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
 
     def __post_init__(self) -> None:
@@ -86,6 +89,11 @@ class Outcomes:
     def ranks(self) -> NDArray[np.int64]:
         """How many classes were held more probable than the true one, shape (N,)."""
         return truth_ranks(self.truth, self.probabilities)
+
+    @cached_property
+    def sets(self) -> NDArray[np.bool_]:
+        """Which classes are in the prediction set of each image, shape (N, K)."""
+        return prediction_set(self.probabilities, self.set_threshold or 0.0)
 
     @cached_property
     def scores(self) -> ClassScores:
@@ -157,9 +165,9 @@ class Metric:
     chance : float or callable, optional
         What guessing reaches: a number, or a function of how many images each class has, an array
         of shape (K,). None if that is not known.
-    needs : tuple of {'scale', 'threshold'}
-        What `Outcomes` must have: a scale (ordered classes), a threshold of confidence. Where it
-        has not, the metric is left out.
+    needs : tuple of {'scale', 'threshold', 'set_threshold'}
+        What `Outcomes` must have: a scale (ordered classes), a threshold of confidence, one of
+        prediction sets. Where it has not, the metric is left out.
     chief : bool
         Whether the summary and the report show it first; ``metrics.json`` holds all.
     on_scale : bool
@@ -178,7 +186,7 @@ class Metric:
     format: str = ".1%"
     higher_is_better: bool = True
     chance: float | Callable[[NDArray[np.int64]], float] | None = None
-    needs: tuple[Literal["scale", "threshold"], ...] = ()
+    needs: tuple[Literal["scale", "threshold", "set_threshold"], ...] = ()
     chief: bool = True
     on_scale: bool = False
 
@@ -450,6 +458,22 @@ COVERAGE = Metric("coverage", _coverage, needs=("threshold",), chief=False)
 SURE_ACCURACY = Metric(
     "accuracy of sure predictions", _sure_accuracy, needs=("threshold",), chief=False
 )
+SET_METRICS = {
+    "set_coverage": Metric(
+        "truth in prediction set",
+        lambda outcomes: outcomes.mean(
+            outcomes.sets[np.arange(len(outcomes.sets)), outcomes.truth]
+        ),
+        needs=("set_threshold",),
+    ),
+    "set_size": Metric(
+        "classes in set (mean)",
+        lambda outcomes: outcomes.mean(outcomes.sets.sum(axis=1)),
+        ".2f",
+        higher_is_better=False,
+        needs=("set_threshold",),
+    ),
+}
 WITHIN_ONE_CLASS = Metric("within one class", _within_one, needs=("scale",))
 MEAN_ABSOLUTE_ERROR = Metric(
     "mean error", _scale_error, ".3g", higher_is_better=False, needs=("scale",), on_scale=True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.calibration import is_unsure
+from napari_cellclf.core.calibration import is_unsure, prediction_set
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Predictions:
         training". None where it cannot say.
     remarks : tuple of tuple of str
         For each image what plain checks of its pixels found, such as ``"constant channel: w3"``.
+    set_threshold : float, optional
+        How probable a class must be to be in the prediction set. None where the model cannot say.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class Predictions:
     model: str = ""
     unlike_scores: NDArray[np.float32] | None = None
     remarks: tuple[tuple[str, ...], ...] = field(default=())
+    set_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(self.ids), len(self.classes)):
@@ -103,6 +106,22 @@ class Predictions:
         if self.unlike_scores is None:
             return None
         return np.array([is_unlike(score) for score in self.unlike_scores.tolist()], bool)
+
+    @property
+    def sets(self) -> tuple[tuple[str, ...], ...] | None:
+        """The classes that each image may be of, the most probable first.
+
+        A promised fraction of them, 90 % unless the model says otherwise, holds the true class (see
+        `set_threshold`). None where the model cannot say.
+        """
+        if self.set_threshold is None:
+            return None
+        held = prediction_set(self.probabilities, self.set_threshold)
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        return tuple(
+            tuple(self.classes[index] for index in row if kept[index])
+            for row, kept in zip(order, held, strict=True)
+        )
 
     @property
     def label(self) -> str:
@@ -241,4 +260,5 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
         first.model,
         np.concatenate(known) if known and len(known) == len(scores) else None,
         tuple(row for part in parts for row in part.remarks),
+        first.set_threshold,
     )

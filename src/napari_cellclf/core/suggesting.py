@@ -267,11 +267,7 @@ class Suggester:
         n_classes: int,
         should_stop: ShouldStop = never_stop,
     ) -> float:
-        """Find how much the probabilities must be softened, by all labelled rows left out in turn.
-
-        Returns at least 1, which changes nothing: a few rows that are all right must not make
-        every other one more certain.
-        """
+        """Find the temperature of the probabilities by all labelled rows left out in turn."""
         if len(set(labels.values())) < 2:
             return 1.0
         rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
@@ -279,7 +275,7 @@ class Suggester:
         if not known.any():
             return 1.0
         truth = np.array([labels[row] for row in rows.tolist()], np.int64)
-        return max(1.0, fit_temperature(probabilities[known], truth[known]))
+        return fit_temperature(probabilities[known], truth[known])
 
     def _labelled(
         self, labels: Mapping[int, int], n_classes: int

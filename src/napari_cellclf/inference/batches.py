@@ -89,11 +89,13 @@ class Batches:
         batch_size: int,
         classes: tuple[str, ...],
         model: str,
+        set_threshold: float | None = None,
     ) -> None:
         self._compute = compute
         self._batch_size = batch_size
         self._classes = classes
         self._model = model
+        self._set_threshold = set_threshold
         self._places: deque[_Place] = deque()
         self._groups: dict[tuple[int, ...], list[_Place]] = {}
         self._waiting_bytes = 0
@@ -156,7 +158,9 @@ class Batches:
                 together, answers = [], []
                 self._done += place.finishes
                 nothing = np.zeros((0, len(self._classes)), np.float32)
-                none = Predictions(nothing, self._classes, (), (), self._model)
+                none = Predictions(
+                    nothing, self._classes, (), (), self._model, set_threshold=self._set_threshold
+                )
                 yield FinishedImages(none, self._done, place.finishes > 0, empty=answer.id)
             elif answer is not None:
                 together.append(place)
@@ -178,6 +182,7 @@ class Batches:
             self._model,
             None if None in scores else np.array(scores, np.float32),
             tuple(place.remarks for place in places),
+            self._set_threshold,
         )
         by_order = next((place.by_order for place in places if place.by_order), None)
         yield FinishedImages(predictions, self._done, places[-1].finishes > 0, by_order)

@@ -465,7 +465,8 @@ class Classifier:
             if doing:
                 on_progress(Progress(done, total, doing, part))
 
-        batches = Batches(compute, batch_size, self.classes, self.name)
+        threshold = self.bundle.spec.set_threshold
+        batches = Batches(compute, batch_size, self.classes, self.name, threshold)
         prepared = prepared_ahead(
             items,
             self.bundle.spec,

@@ -103,6 +103,7 @@ def save(folder: Path, place: Path) -> None:
         evaluations=asked.evaluations,
         temperature=asked.temperature,
         unsure_threshold=asked.unsure_threshold,
+        prediction_sets=asked.prediction_sets,
         limits=asked.limits,
     )
 

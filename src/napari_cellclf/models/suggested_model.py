@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec
-from napari_cellclf.core.calibration import (
-    apply_temperature,
-    choose_unsure_threshold,
-    fit_temperature,
+from napari_cellclf.bundles.schema import (
+    EvaluationSpec,
+    PredictionSetSpec,
+    TrainingSpec,
+    prediction_sets_of,
 )
+from napari_cellclf.core.calibration import apply_temperature, calibrate
 from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.suggesting import Estimate, Head, Suggester
 from napari_cellclf.errors import InputError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 REQUEST, HEAD, SEEN = "request.json", "head.npz", "seen.txt"
 _METRICS = ("accuracy", "balanced_accuracy", "loss")
-#: With fewer mistakes, the labelled images cannot tell how sure is too sure.
-_FEW_MISTAKES = 5
 
 
 class SuggestedModel(BaseModel):
@@ -45,6 +44,7 @@ class SuggestedModel(BaseModel):
     evaluations: tuple[EvaluationSpec, ...]
     temperature: float
     unsure_threshold: float | None
+    prediction_sets: PredictionSetSpec | None
     limits: tuple[str, ...]
 
 
@@ -71,7 +71,7 @@ def describe_suggested_model(
     truth = np.array([numbers[labels[row]] for row in rows[known].tolist()], np.int64)
     # A class may be missing where its only group was left out.
     predicted = np.asarray(probabilities[known][:, head.classes], np.float32)
-    temperature, threshold = _calibrated(predicted, truth)
+    calibration = calibrate(predicted, truth)
     names = tuple(classes[number] for number in head.classes)
     way = "without its group" if suggester.has_groups else "without itself"
     counts = Counter(names[numbers[number]] for number in labels.values())
@@ -85,9 +85,12 @@ def describe_suggested_model(
         backbone=backbone,
         classes=names,
         training=training,
-        evaluations=_evaluations(predicted, truth, temperature, way, suggester, estimate),
-        temperature=temperature,
-        unsure_threshold=threshold,
+        evaluations=_evaluations(
+            predicted, truth, calibration.temperature, way, suggester, estimate
+        ),
+        temperature=calibration.temperature,
+        unsure_threshold=calibration.unsure_threshold,
+        prediction_sets=prediction_sets_of(calibration),
         limits=_limits(len(labels), suggester.has_groups),
     )
     return described, head
@@ -104,15 +107,6 @@ def write_request(
     np.savez(folder / HEAD, kernel=head.kernel, bias=head.bias)
     lines = sorted({one for image in hashes for one in image})
     (folder / SEEN).write_text("\n".join(lines), encoding="ascii")
-
-
-def _calibrated(
-    predicted: NDArray[np.float32], truth: NDArray[np.int64]
-) -> tuple[float, float | None]:
-    temperature = fit_temperature(predicted, truth)
-    if (predicted.argmax(axis=1) != truth).sum() < _FEW_MISTAKES:
-        temperature = max(temperature, 1.0)
-    return temperature, choose_unsure_threshold(apply_temperature(predicted, temperature), truth)
 
 
 def _evaluations(

@@ -128,6 +128,7 @@ def evaluate(
         role=role,
         temperature=spec.temperature,
         unsure_threshold=spec.unsure_threshold,
+        set_threshold=spec.set_threshold,
         top_k=tuple(top_k),
         seen_as=tuple(seen.splits.get(row, "") for row in at.tolist()),
         notes=_notes(dataset, left_out),

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec
-from napari_cellclf.core.calibration import (
-    apply_temperature,
-    choose_unsure_threshold,
-    fit_temperature,
-)
+from napari_cellclf.bundles.schema import EvaluationSpec, TrainingSpec, prediction_sets_of
+from napari_cellclf.core.calibration import Calibration, apply_temperature, calibrate
 from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset_report import check_bad
 from napari_cellclf.core.evaluation import Evaluation
@@ -55,8 +51,6 @@ if TYPE_CHECKING:
 _MOST_TOLD = 10
 #: Images of a split, at most, on which it is tried whether the network bears 16 bits.
 _TYPICAL = 64
-#: With fewer mistakes among the validation images, they cannot tell how sure is too sure.
-_FEW_MISTAKES = 5
 #: Part of the images that may be bad before a run refuses to go on without them.
 
 
@@ -105,16 +99,16 @@ class Session:
             self._reporter.note(trained.fine_tuning)
         network = in_float32(_on_one_device(beginning.network, config))
         self._reporter.stage("evaluate")
-        temperature, threshold = self._calibrate(network)
+        calibration = self._calibrate(network)
         evaluations = tuple(
-            self._evaluate(network, split, temperature, threshold)
+            self._evaluate(network, split, calibration)
             for split in ("test", "validation")
             if split in self._splits
         )
         self._reporter.stage("save")
         self._report(evaluations, trained, preprocessing)
         # Last, since it makes the run a finished one.
-        self._save(network, preprocessing, beginning, evaluations, temperature, threshold)
+        self._save(network, preprocessing, beginning, evaluations, calibration)
         return evaluations
 
     def _resolve(self) -> Preprocessing:
@@ -178,32 +172,26 @@ class Session:
         config = self._config
         return predict(network, arrays, config.batch_size, self._should_stop, config.views)
 
-    def _calibrate(self, network: keras.Model) -> tuple[float, float | None]:
-        """Fit temperature and "unsure" threshold on the validation images, and on nothing else."""
+    def _calibrate(self, network: keras.Model) -> Calibration:
+        """Fit temperature and thresholds on the validation images, and on nothing else."""
         if "validation" not in self._splits:
-            return 1.0, None
-        answers, truth = self._answers(network, "validation"), self._splits["validation"].labels
-        temperature = fit_temperature(answers, truth)
-        if (answers.argmax(axis=1) != truth).sum() < _FEW_MISTAKES:
-            # A few answers that are all right must not make every later one more certain.
-            temperature = max(temperature, 1.0)
-        calibrated = apply_temperature(answers, temperature)
-        return temperature, choose_unsure_threshold(calibrated, truth)
+            return Calibration()
+        answers = self._answers(network, "validation")
+        return calibrate(answers, self._splits["validation"].labels)
 
-    def _evaluate(
-        self, network: keras.Model, split: str, temperature: float, threshold: float | None
-    ) -> Evaluation:
+    def _evaluate(self, network: keras.Model, split: str, calibration: Calibration) -> Evaluation:
         prepared, rows = self._splits[split], getattr(self._dataset, split)
         return Evaluation.from_probabilities(
-            apply_temperature(self._answers(network, split), temperature),
+            apply_temperature(self._answers(network, split), calibration.temperature),
             prepared.labels,
             self._dataset.classes,
             ids=[rows.ids[row] for row in prepared.rows],
             groups=[str(rows.groups[row]) for row in prepared.rows],
             name=f"{split} images",
             role=split,
-            temperature=temperature,
-            unsure_threshold=threshold,
+            temperature=calibration.temperature,
+            unsure_threshold=calibration.unsure_threshold,
+            set_threshold=calibration.set_threshold,
             top_k=self._config.top_k,
             failed=prepared.bad,
         )
@@ -222,8 +210,7 @@ class Session:
         preprocessing: Preprocessing,
         beginning: InitialNetwork,
         evaluations: tuple[Evaluation, ...],
-        temperature: float,
-        threshold: float | None,
+        calibration: Calibration,
     ) -> Path:
         dataset = self._dataset
         counts = dataset.counts().to_dict("index")
@@ -258,8 +245,9 @@ class Session:
                 EvaluationSpec(name=e.name, role=e.role, n=len(e), metrics=e.headline())
                 for e in evaluations
             ],
-            temperature=temperature,
-            unsure_threshold=threshold,
+            temperature=calibration.temperature,
+            unsure_threshold=calibration.unsure_threshold,
+            prediction_sets=prediction_sets_of(calibration),
             limits=limits_of(dataset, self._hashes),
         )
         return bundle.path
