@@ -457,6 +457,25 @@ def test_widget_console_and_command_line_agree(
             assert float(line[f"p_{name}"]) == pytest.approx(probability, abs=1e-5)
 
 
+def test_a_lone_picture_is_proposed_as_the_stain_that_the_model_takes_it_for(
+    open_widget: OpenWidget, qtbot: Any, site_pixels: Any
+) -> None:
+    viewer, widget = open_widget("rxrx1-celltype")
+    layer = viewer.add_image(site_pixels[1], name="picture")
+    settle(qtbot, widget)
+    assert widget.form.channels.sources() == (None, 0, None, None, None, None)
+    assert widget.form.channels.is_unfolded()
+    assert "It is taken as w2 ConA" in widget.form.message.text()
+    assert not widget.form.command.text()
+    qtbot.mouseClick(widget.form.classify, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "result" in layer.metadata.get(KEY, {}), timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not widget.runner.running, timeout=PATIENCE)
+    result = layer.metadata[KEY]["result"]
+    taken = {name: source for name, source in result["channels"].items() if source is not None}
+    assert list(taken) == ["w2 ConA"]
+    assert list(result["probabilities"]) == ["HEPG2", "HUVEC", "RPE", "U2OS"]
+
+
 def test_real_sites_with_the_bundled_model(
     open_widget: OpenWidget, qtbot: Any, real_data: Path
 ) -> None:
