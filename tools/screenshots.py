@@ -296,6 +296,13 @@ def _classify(shot: Shot, model: str, site: Path, theme: str = "dark") -> None:
     shot.classify()
 
 
+def _ask_why(shot: Shot, model: str, site: Path) -> None:
+    _classify(shot, model, site)
+    shot.viewer.window.resize(WIDTH, 900)
+    shot.widget.form.why.button.click()
+    shot.wait(lambda: shot.widget.form.why.button.text() == "Why?")
+
+
 def _classify_plate(shot: Shot, model: str, plate: Path) -> None:
     shot.choose(model)
     shot.viewer.open(plate, plugin="napari-cellclf")

@@ -216,6 +216,36 @@ def test_mistakes_have_pictures_of_the_right_images(tmp_path, no_plots):
     assert f"{len(one.mistakes())} wrong predictions, {MOST_MISTAKES} of them" in page.words
 
 
+def test_mistakes_have_maps_of_what_was_predicted(tmp_path, no_plots):
+    def explain(name, class_name):
+        asked[name] = class_name
+        heat = np.full((40, 60), np.nan, np.float32)
+        heat[10:30] = np.linspace(-2, 2, 60)
+        return None if name == without else heat
+
+    asked: dict[str, str] = {}
+    one = make(n=200, role="test")
+    shown = one.mistakes(MOST_MISTAKES)
+    without = one.ids[shown[1]]
+    image = Image(np.random.default_rng(0).integers(0, 255, (40, 60), np.uint8), "YX")
+    page = read_page(
+        write_report(tmp_path, [one], title="t", read=lambda name: image, explain=explain)
+    )
+    assert asked == {one.ids[row]: one.class_names[one.predicted[row]] for row in shown}
+    maps = [attrs for attrs in page.having("img") if attrs["alt"].startswith("evidence for ")]
+    assert len(maps) == len(shown) - 1
+    raw = base64.b64decode(maps[0]["src"].partition(",")[2])
+    left, right = np.array(Pillow.open(io.BytesIO(raw)).convert("RGB"))[20, [1, -2]].astype(int)
+    assert left[2] > left[0] + 50
+    assert right[0] > right[2] + 50
+    assert "orange speaks for it" in page.words
+    # Other models predicted these.
+    asked.clear()
+    others = make(n=200, role="leave-one-group-out")
+    write_report(tmp_path, [others], title="t", read=lambda name: image, explain=explain)
+    assert not asked
+
+
 def test_an_image_that_cannot_be_read_leaves_a_word(tmp_path, no_plots):
     def read(name):
         raise UnreadableImageError("the file is <damaged>")

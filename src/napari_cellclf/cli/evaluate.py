@@ -147,15 +147,25 @@ def _conclude(
     from napari_cellclf.io.csv_tables import mark_for_excel
     from napari_cellclf.io.rows import RowReader
     from napari_cellclf.reports.evaluate import leak_warnings
+    from napari_cellclf.reports.mistake_maps import MistakeMaps
     from napari_cellclf.reports.report import PREDICTIONS, write_report
 
     seen = evaluation.seen_warning
     warnings = [*leak_warnings(dataset), *((seen,) if seen else ())]
+    read = RowReader(dataset, classifier.preprocessing.object_crop)
     page = write_report(
         args.out,
         [evaluation],
         title=f"{classifier.bundle.spec.title or classifier.name}: {evaluation.name}",
-        read=RowReader(dataset, classifier.preprocessing.object_crop),
+        read=read,
+        explain=MistakeMaps(
+            classifier.engine,
+            classifier.bundle.weights,
+            classifier.preprocessing,
+            classifier.classes,
+            read,
+            channel_mapping(args.channels),
+        ),
         dataset_counts=part.counts(),
         warnings=warnings,
         facts=_facts(classifier, dataset),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.image import Image
     from napari_cellclf.core.objects import ImageObject
     from napari_cellclf.inference.classifier import Classifier
+    from napari_cellclf.inference.engine import Engine
 
 Method = Literal["auto", "cam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -77,7 +78,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Map:
+class EvidenceMap:
     """Evidence all over the prepared image, in cells that may lie a little beside it."""
 
     cells: NDArray[np.float32]
@@ -164,31 +165,39 @@ def _region(
 
 def _cam(
     classifier: Classifier, pixels: NDArray[np.float32], which: int, method: Method
-) -> _Map | None:
+) -> EvidenceMap | None:
     """Compute HiRes-CAM; None where the network does not allow it and another method will do."""
-    engine = classifier.engine
     try:
-        if not {"features", "feature_map"} <= engine.gives:
-            raise EngineError(
-                f"{classifier.device} gives no feature map of {classifier.name}, which the method "
-                "cam needs; use the method occlusion"
-            )
-        computed = engine.compute(pixels[np.newaxis], features=True, feature_map=True)
-        assert computed.features is not None  # the engine gives them
-        assert computed.feature_map is not None
-        cells = hires_cam(
-            computed.feature_map[0],
-            computed.features[0],
-            computed.probabilities[0],
-            classifier.bundle.weights(),
-            which,
-        )
+        return cam(classifier.engine, classifier.bundle.weights, pixels, which)
     except EngineError:
         if method == "cam":
             raise
         return None
+
+
+def cam(
+    engine: Engine,
+    weights: Callable[[], Mapping[str, NDArray[Any]]],
+    pixels: NDArray[np.float32],
+    which: int,
+) -> EvidenceMap:
+    """Compute HiRes-CAM of one prepared image; an EngineError if that cannot be.
+
+    `weights`: reads those of the network.
+    """
+    if not {"features", "feature_map"} <= engine.gives:
+        raise EngineError(
+            f"{engine.device} gives no feature map of this network, which the method cam needs; "
+            "use the method occlusion"
+        )
+    computed = engine.compute(pixels[np.newaxis], features=True, feature_map=True)
+    assert computed.features is not None  # the engine gives them
+    assert computed.feature_map is not None
+    cells = hires_cam(
+        computed.feature_map[0], computed.features[0], computed.probabilities[0], weights(), which
+    )
     noise = engine.compute(noise_around(pixels), feature_map=True).feature_map
-    return _Map(cells, "cam", (0.0, 0.0) if noise is None else map_offset(noise))
+    return EvidenceMap(cells, "cam", (0.0, 0.0) if noise is None else map_offset(noise))
 
 
 def _occlusion(
@@ -197,7 +206,7 @@ def _occlusion(
     which: int,
     on_progress: OnProgress,
     should_stop: ShouldStop,
-) -> _Map:
+) -> EvidenceMap:
     # A network keeps many times the bytes of its images.
     fit = MAX_BATCH_BYTES // (4 * pixels.nbytes)
     cells = occlusion(
@@ -208,4 +217,4 @@ def _occlusion(
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    return _Map(cells, "occlusion")
+    return EvidenceMap(cells, "occlusion")

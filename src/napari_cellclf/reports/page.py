@@ -26,6 +26,8 @@ from napari_cellclf.reports.evaluation_plots import (
 from napari_cellclf.reports.plots import to_rgb
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.core.image import Image
 
@@ -40,16 +42,25 @@ ROLES = {
     "leave-one-group-out": "each group by a model that had not seen it",
     "k-fold": "each fold by a model that had not seen it",
 }
+#: Those whose predictions are by the model that the report is of.
+_OWN_ROLES = ("train", "validation", "test")
 MOST_MISTAKES = 24
 #: Longer side of a thumbnail, in pixels; shown at half that on ordinary screens.
 _SIDE = 240
 _SHOWN_CLASSES = 3
+#: Of evidence for a class and against it, as in napari; and how bright the image below is.
+_FOR, _AGAINST = (1.0, 0.5, 0.0), (0.1, 0.45, 1.0)
+_OPACITY, _DIMMED = 0.8, 0.6
+
+#: From a row's name and that of a class to the evidence for it, shape (Y, X), or None.
+Explain = Callable[[str, str], "NDArray[np.float32] | None"]
 
 
 def page_view(
     numbers: Mapping[str, Any],
     evaluations: Sequence[Evaluation],
     read: Callable[[str], Image] | None,
+    explain: Explain | None = None,
 ) -> dict[str, Any]:
     """Collect what the page shows."""
     parent = _common_folder([name for one in evaluations for name in one.ids])
@@ -67,7 +78,7 @@ def page_view(
         },
         "comparison": _comparison(evaluations) if len(evaluations) > 1 else None,
         "sections": [
-            _section(one, numbers["evaluations"][place], f"e{place}", read, parent)
+            _section(one, numbers["evaluations"][place], f"e{place}", read, parent, explain)
             for place, one in enumerate(evaluations[:_MOST_SECTIONS])
         ],
         "left_out": max(0, len(evaluations) - _MOST_SECTIONS),
@@ -84,6 +95,7 @@ def _section(
     key: str,
     read: Callable[[str], Image] | None,
     parent: str,
+    explain: Explain | None,
 ) -> dict[str, Any]:
     majority, level = one.majority
     wrong = int((one.predicted != one.truth).sum())
@@ -116,7 +128,7 @@ def _section(
         "threshold": None if one.unsure_threshold is None else f"{one.unsure_threshold:.3g}",
         "unsure": _unsure(document["unsure"]),
         "wrong": wrong,
-        "mistakes": mistakes_view(one, read, lambda name: _below(name, parent)),
+        "mistakes": mistakes_view(one, read, lambda name: _below(name, parent), explain),
     }
 
 
@@ -266,16 +278,25 @@ def _below(name: str, parent: str) -> str:
 
 
 def mistakes_view(
-    evaluation: Evaluation, read: Callable[[str], Image] | None, shorten: Callable[[str], str]
+    evaluation: Evaluation,
+    read: Callable[[str], Image] | None,
+    shorten: Callable[[str], str],
+    explain: Explain | None = None,
 ) -> list[dict[str, Any]]:
-    """Collect the most confident wrong answers."""
+    """Collect the most confident wrong answers, with maps of the evidence for what was predicted.
+
+    Only where the model predicted these images itself, not others like it.
+    """
+    own = explain if evaluation.role in _OWN_ROLES else None
     return [
         {
             "id": shorten(evaluation.ids[row]),
             "truth": evaluation.classes[evaluation.truth[row]].title,
             "answer": evaluation.classes[evaluation.predicted[row]].title,
             "bars": _bars(evaluation, row),
-            **_picture(evaluation.ids[row], read),
+            **_picture(
+                evaluation.ids[row], evaluation.class_names[evaluation.predicted[row]], read, own
+            ),
         }
         for row in evaluation.mistakes(MOST_MISTAKES)
     ]
@@ -283,9 +304,25 @@ def mistakes_view(
 
 def thumbnail(image: Image) -> str:
     """Make a small picture of an image for a page."""
+    return _encoded(to_rgb(image))
+
+
+def map_picture(image: Image, heat: NDArray[np.float32]) -> str:
+    """Make a small picture of evidence, orange for and blue against, over the image in grey.
+
+    `heat`: shape (Y, X), of the image.
+    """
+    strength = np.nan_to_num(heat / max(float(np.nanmax(np.abs(heat))), 1e-30))[..., np.newaxis]
+    colour = np.where(strength > 0, _FOR, _AGAINST)
+    opacity = _OPACITY * np.abs(strength)
+    grey = to_rgb(image).mean(axis=2, keepdims=True) * _DIMMED
+    return _encoded(grey * (1 - opacity) + colour * opacity)
+
+
+def _encoded(rgb: NDArray[Any]) -> str:
     from PIL import Image as Pillow
 
-    shades = np.nan_to_num(to_rgb(image)) * 255
+    shades = np.nan_to_num(rgb) * 255
     picture = Pillow.fromarray(shades.round().astype(np.uint8))
     picture.thumbnail((_SIDE, _SIDE), Pillow.Resampling.LANCZOS)
     written = io.BytesIO()
@@ -293,13 +330,18 @@ def thumbnail(image: Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _picture(name: str, read: Callable[[str], Image] | None) -> dict[str, str]:
+def _picture(
+    name: str, predicted: str, read: Callable[[str], Image] | None, explain: Explain | None
+) -> dict[str, str]:
     if read is None:
-        return {"picture": "", "why": "no picture"}
+        return {"picture": "", "map": "", "why": "no picture"}
     try:
-        return {"picture": thumbnail(read(name)), "why": ""}
+        image = read(name)
+        heat = None if explain is None else explain(name, predicted)
+        evidence = "" if heat is None else map_picture(image, heat)
+        return {"picture": thumbnail(image), "map": evidence, "why": ""}
     except (InputError, OSError) as error:
-        return {"picture": "", "why": f"no picture: {error}"}
+        return {"picture": "", "map": "", "why": f"no picture: {error}"}
 
 
 def _bars(evaluation: Evaluation, row: int) -> list[dict[str, Any]]:

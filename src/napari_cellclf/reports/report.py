@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from napari_cellclf.core.evaluation import SCHEMA_VERSION
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import safe_row
-from napari_cellclf.reports.page import page_view
+from napari_cellclf.reports.page import Explain, page_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ def write_report(
     *,
     title: str,
     read: Read | None = None,
+    explain: Explain | None = None,
     history: Sequence[Mapping[str, Any]] = (),
     dataset_counts: Counts | pd.DataFrame | None = None,
     warnings: Sequence[tuple[str, str]] = (),
@@ -53,6 +54,9 @@ def write_report(
     read : callable, optional
         From an image's id to the `Image`, one plane, for thumbnails of the worst mistakes. What
         it raises as an `InputError` or `OSError` leaves an empty place.
+    explain : callable, optional
+        From an image's id and the name of a class to the evidence for it, a map (Y, X) shown beside
+        the thumbnail, or None; see `MistakeMaps`.
     history : sequence of mapping
         One for each epoch of training: ``stage``, ``epoch``, ``loss``, ``accuracy``,
         ``validation_loss``, ``validation_accuracy``, ``learning_rate``.
@@ -91,7 +95,7 @@ def write_report(
         "history": [_plain(record) for record in history],
         "evaluations": [one.metrics() for one in evaluations],
     }
-    view = page_view(numbers, evaluations, read)
+    view = page_view(numbers, evaluations, read, explain)
     out = Path(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ from napari_cellclf.core.dataset_report import check_bad
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.inference.keras_engine import KerasEngine
+from napari_cellclf.inference.rebuild import weight_names
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.prepared import items_of, prepare_images
 from napari_cellclf.io.rows import RowReader
@@ -29,6 +31,7 @@ from napari_cellclf.models.training.stages import (
     train_network,
 )
 from napari_cellclf.models.training.validation import predict
+from napari_cellclf.reports.mistake_maps import MistakeMaps
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
 from napari_cellclf.runs.resolve import resolve, settled_crop, usual_pixel_size
@@ -106,7 +109,7 @@ class Session:
             if split in self._splits
         )
         self._reporter.stage("save")
-        self._report(evaluations, trained, preprocessing)
+        self._report(evaluations, trained, preprocessing, network)
         # Last, since it makes the run a finished one.
         self._save(network, preprocessing, beginning, evaluations, calibration)
         return evaluations
@@ -257,14 +260,23 @@ class Session:
         evaluations: tuple[Evaluation, ...],
         trained: Trained,
         preprocessing: Preprocessing,
+        network: keras.Model,
     ) -> None:
         if not evaluations:
             return
+        read = RowReader(self._dataset, preprocessing.object_crop)
         write_report(
             self._run.report,
             evaluations,
             title=self._spec.name,
-            read=RowReader(self._dataset, preprocessing.object_crop),
+            read=read,
+            explain=MistakeMaps(
+                KerasEngine(network),
+                lambda: dict(zip(weight_names(network), network.get_weights(), strict=True)),
+                preprocessing,
+                [spec.name for spec in self._dataset.classes],
+                read,
+            ),
             history=trained.history,
             dataset_counts=self._dataset.counts(),
             warnings=warnings_of(self._dataset, self._hashes),
