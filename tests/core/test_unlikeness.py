@@ -29,6 +29,10 @@ def grouped(rng: np.random.Generator, sizes: list[int]) -> tuple[Features, Featu
     return centres[groups] + 0.3 * rng.normal(size=(len(groups), WIDTH)), groups
 
 
+def drawn(rng: np.random.Generator, n: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return rng.normal(size=(n, WIDTH)).astype(np.float32)
+
+
 def fitted(n: int = 60, seed: int = 0, width: int = WIDTH) -> tuple[Unlikeness, Features]:
     features = np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
     return Unlikeness.fit(features), features
@@ -120,7 +124,7 @@ def test_only_left_out_images_choose_the_threshold() -> None:
 def test_networks_trained_without_some_groups_choose_the_threshold_of_another() -> None:
     rng = np.random.default_rng(0)
     parts = [
-        LeftOut(scale * rng.normal(size=(40, WIDTH)), scale * rng.normal(size=(30, WIDTH)), groups)
+        LeftOut(scale * drawn(rng, 40), scale * drawn(rng, 30), groups)
         for scale, groups in ((1.0, np.arange(30)), (70.0, 30 + np.arange(30)))
     ]
     found = Unlikeness.fit_left_out(5 * rng.normal(size=(40, WIDTH)), parts)

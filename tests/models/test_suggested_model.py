@@ -17,7 +17,11 @@ from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.collections import open_collection
 from napari_cellclf.models.backbone_child import FeatureEngine, save
 from napari_cellclf.models.backbones import default_backbone, row_features
-from napari_cellclf.models.suggested_model import describe_suggested_model, write_request
+from napari_cellclf.models.suggested_model import (
+    describe_suggested_model,
+    known_images,
+    write_request,
+)
 
 CLASSES = ("spots", "never given", "stripes")
 
@@ -60,7 +64,9 @@ def make_bundle(found, suggester, labels, backbone, tmp_path, **said):
     described, head = describe_suggested_model(
         suggester, backbone, labels, CLASSES, name="mine", **said
     )
-    write_request(tmp_path, described, head, [found.hashes[row] for row in labels])
+    groups = ["a", "b"] * (len(labels) // 2) if suggester.has_groups else None
+    known = known_images(found.features[list(labels)], groups)
+    write_request(tmp_path, described, head, [found.hashes[row] for row in labels], known)
     save(tmp_path, tmp_path / "mine.cellclf")
     return described
 
@@ -92,6 +98,15 @@ def test_the_model_predicts_what_the_bench_suggested(folder, tmp_path, capsys):
     assert spec.unsure_threshold is not None
     assert classifier.bundle.seen_images().split_of(found.hashes[0]) == "train"
     assert classifier.bundle.seen_images().split_of(found.hashes[20]) == ""
+    # Labelled images are known, and noise is not like any of them.
+    unlike = spec.unlike
+    assert unlike is not None
+    assert (unlike.n_images, unlike.n_groups) == (14, 0)
+    assert unlike.level == pytest.approx(1 / 15)
+    noise = np.random.default_rng(0).integers(0, 2, (1, 64, 64)).astype(np.uint16)
+    flagged = classifier.predict([*rows[:14], noise]).unlike
+    assert flagged is not None
+    assert flagged.tolist() == [False] * 14 + [True]
     # The same from the command line.
     table = tmp_path / "table.csv"
     assert main(["predict", str(tmp_path / "mine.cellclf"), str(folder), "--out", str(table)]) == 0
@@ -134,3 +149,16 @@ def test_labels_of_one_group_a_class_make_no_model(folder, tmp_path):
     labels = {0: 0, 1: 0, 5: 2, 6: 2}
     with pytest.raises(InputError, match="label more images"):
         describe_suggested_model(suggester, backbone, labels, CLASSES, name="mine")
+
+
+def test_labels_of_groups_leave_each_group_out(tmp_path):
+    features = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    found = known_images(features, ["a", "b", "c"] * 4)
+    assert found is not None
+    assert (found.n_groups, found.level) == (3, 0.25)
+    # Of one group nothing can be left out but each image.
+    alone = known_images(features, ["a"] * 12)
+    assert alone is not None
+    assert (alone.n_groups, alone.level) == (0, pytest.approx(1 / 13))
+    assert known_images(features[:1], None) is None
+    assert known_images(np.zeros_like(features), None) is None

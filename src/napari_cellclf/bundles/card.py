@@ -11,8 +11,11 @@ from napari_cellclf.bundles.schema import (
     EvaluationSpec,
     PredictionSetSpec,
     TrainingSpec,
+    UnlikeSpec,
 )
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.counting import counted
+from napari_cellclf.core.unlikeness import LEVEL
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.model_lists import RegistryEntry
@@ -97,9 +100,27 @@ def _input(spec: BundleSpec) -> Iterator[str]:
             f"Computed in {spec.rounding.dtype}, no probability moved by more than "
             f"{spec.rounding.largest:.2g} on {spec.rounding.n} images."
         )
+    if spec.unlike is not None:
+        yield _unlike(spec.unlike)
     if spec.architecture.pretrained:
         yield f"Its first weights came from {spec.architecture.pretrained}."
     yield ""
+
+
+def _unlike(spec: UnlikeSpec) -> str:
+    """Say what is known of images that are unlike training."""
+    images, level = counted(spec.n_images, "known image"), f"{100 * spec.level:.3g} %"
+    if not spec.n_groups:
+        left_out = "images that were left out"
+    else:
+        left_out = f"{counted(spec.n_groups, 'group')} left out"
+    said = (
+        f"An image is flagged as unlike training if its features are far from those of {images}. "
+        f"By {left_out}, at most {level} of the images of the same kind are flagged."
+    )
+    if spec.level > LEVEL:
+        said += " More groups would support a smaller fraction."
+    return said
 
 
 def _class_line(spec: ClassSpec) -> str:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from napari_cellclf.bundles.arrays import parse_weights
 from napari_cellclf.bundles.schema import ArchitectureSpec
 from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.core.unlikeness import Unlikeness
 from napari_cellclf.errors import CellclfError, EngineError, ExportError
 from napari_cellclf.inference.engine import ProbabilitiesOnly, look_at_machine
 from napari_cellclf.inference.engine_child import serve
 from napari_cellclf.models.architectures.registry import build_network, weights_origin
 from napari_cellclf.models.backbones import DEFAULT_BACKBONE, PARAMETERS, Backbone
 from napari_cellclf.models.save import make_test_image, save_bundle
-from napari_cellclf.models.suggested_model import HEAD, REQUEST, SEEN, SuggestedModel
+from napari_cellclf.models.suggested_model import HEAD, KNOWN, REQUEST, SEEN, SuggestedModel
 from napari_cellclf.models.training.features import Compute, FeatureNetwork, ways_to_compute
 from napari_cellclf.models.training.network import split_head
 
@@ -88,6 +90,9 @@ def save(folder: Path, place: Path) -> None:
     with np.load(folder / HEAD, allow_pickle=False) as arrays:
         network.layers[-1].set_weights([arrays["kernel"], arrays["bias"]])
     preprocessing = asked.backbone.preprocessing
+    unlikeness = None
+    if (folder / KNOWN).exists():
+        unlikeness = Unlikeness.from_arrays(parse_weights((folder / KNOWN).read_bytes(), KNOWN))
     seen = (folder / SEEN).read_text(encoding="ascii").split()
     save_bundle(
         network,
@@ -98,6 +103,7 @@ def save(folder: Path, place: Path) -> None:
         test_image=make_test_image(preprocessing),
         training=asked.training,
         seen_images=SeenImages.of((one, "train") for one in seen),
+        unlikeness=unlikeness,
         name=asked.name,
         title=asked.name,
         evaluations=asked.evaluations,

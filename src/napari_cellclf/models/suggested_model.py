@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from napari_cellclf.bundles.arrays import dump_weights
 from napari_cellclf.bundles.schema import (
     EvaluationSpec,
     PredictionSetSpec,
@@ -22,13 +23,14 @@ from napari_cellclf.bundles.schema import (
 from napari_cellclf.core.calibration import apply_temperature, calibrate
 from napari_cellclf.core.metrics import METRICS, Outcomes
 from napari_cellclf.core.suggesting import Estimate, Head, Suggester
+from napari_cellclf.core.unlikeness import Unlikeness
 from napari_cellclf.errors import InputError
 from napari_cellclf.models.backbones import Backbone
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REQUEST, HEAD, SEEN = "request.json", "head.npz", "seen.txt"
+REQUEST, HEAD, SEEN, KNOWN = "request.json", "head.npz", "seen.txt", "known.safetensors"
 _METRICS = ("accuracy", "balanced_accuracy", "loss")
 
 
@@ -96,13 +98,33 @@ def describe_suggested_model(
     return described, head
 
 
+def known_images(features: NDArray[np.float32], groups: Sequence[str] | None) -> Unlikeness | None:
+    """Learn from the labelled images what is usual; None where they are too few or too alike.
+
+    The network was fitted to none of them, so that each group is left out in turn, or each image
+    where there are not two groups. `features`: shape (N, F). `groups`: of each; empty for none.
+    """
+    named = groups is not None and len(set(groups)) > 1
+    keys = [one or f"image {row}" for row, one in enumerate(groups or ())] if named else None
+    try:
+        return Unlikeness.fit(features, keys)
+    except InputError:
+        return None
+
+
 def write_request(
-    folder: Path, described: SuggestedModel, head: Head, hashes: Sequence[Sequence[str]]
+    folder: Path,
+    described: SuggestedModel,
+    head: Head,
+    hashes: Sequence[Sequence[str]],
+    unlikeness: Unlikeness | None = None,
 ) -> None:
     """Write down what the child process makes a bundle of.
 
     `hashes`: those of the pixels of each labelled image.
     """
+    if unlikeness is not None:
+        (folder / KNOWN).write_bytes(dump_weights(unlikeness.to_arrays()))
     (folder / REQUEST).write_text(described.model_dump_json(), encoding="utf-8")
     np.savez(folder / HEAD, kernel=head.kernel, bias=head.bias)
     lines = sorted({one for image in hashes for one in image})

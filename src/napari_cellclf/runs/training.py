@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from napari_cellclf.models.training.validation import predict
 from napari_cellclf.reports.mistake_maps import MistakeMaps
 from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
+from napari_cellclf.runs.known_images import KnownSplit, fit_unlikeness
 from napari_cellclf.runs.resolve import resolve, settled_crop, usual_pixel_size
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.core.progress import ShouldStop
+    from napari_cellclf.core.unlikeness import Unlikeness
     from napari_cellclf.models.training.config import TrainingConfig
     from napari_cellclf.runs.checkpoints import DiskKeeper
     from napari_cellclf.runs.folder import RunFolder, RunSpec
@@ -109,9 +111,10 @@ class Session:
             if split in self._splits
         )
         self._reporter.stage("save")
+        unlikeness = self._unlikeness(network)
         self._report(evaluations, trained, preprocessing, network)
         # Last, since it makes the run a finished one.
-        self._save(network, preprocessing, beginning, evaluations, calibration)
+        self._save(network, preprocessing, beginning, evaluations, calibration, unlikeness)
         return evaluations
 
     def _resolve(self) -> Preprocessing:
@@ -199,6 +202,27 @@ class Session:
             failed=prepared.bad,
         )
 
+    def _unlikeness(self, network: keras.Model) -> Unlikeness | None:
+        """Learn what training images are like, for images that are unlike them."""
+        known = {
+            name: self._known(name) for name in ("train", "validation") if name in self._splits
+        }
+        found, why_not = fit_unlikeness(
+            network, self._config, known["train"], known.get("validation"), self._should_stop
+        )
+        if found is not None and self._dataset.group_column is None:
+            # Each image was left out by itself.
+            found = replace(found, n_groups=0)
+        if why_not:
+            self._reporter.note(f"images unlike training will not be flagged: {why_not}")
+        return found
+
+    def _known(self, name: str) -> KnownSplit:
+        split, dataset = self._splits[name], getattr(self._dataset, name)
+        # A rotated image belongs to what it was made of.
+        groups = [str(dataset.groups[row] or dataset.ids[row]) for row in split.rows]
+        return KnownSplit(split.arrays, groups)
+
     def _typical(self) -> list[NDArray[np.float32]]:
         """Take images from all over those that were held out, or else from those trained on."""
         names = [name for name in self._splits if name != "train"] or ["train"]
@@ -214,6 +238,7 @@ class Session:
         beginning: InitialNetwork,
         evaluations: tuple[Evaluation, ...],
         calibration: Calibration,
+        unlikeness: Unlikeness | None,
     ) -> Path:
         dataset = self._dataset
         counts = dataset.counts().to_dict("index")
@@ -241,6 +266,7 @@ class Session:
                 seed=self._config.seed,
                 device=self._device[:200],
             ),
+            unlikeness=unlikeness,
             views=self._config.views,
             name=self._spec.name,
             title=self._spec.name,

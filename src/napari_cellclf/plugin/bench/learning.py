@@ -35,7 +35,11 @@ from napari_cellclf.models.backbones import (
     row_features,
     start_process,
 )
-from napari_cellclf.models.suggested_model import describe_suggested_model, write_request
+from napari_cellclf.models.suggested_model import (
+    describe_suggested_model,
+    known_images,
+    write_request,
+)
 from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
@@ -43,6 +47,7 @@ from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.resolve import crop_around
 
 if TYPE_CHECKING:
+    from napari_cellclf.core.unlikeness import Unlikeness
     from napari_cellclf.inference.process_engine import ProcessEngine
 
 #: A collection that is only passed through starts no network.
@@ -382,10 +387,17 @@ def save_model(
     with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
         folder = Path(private)
         hashes = [learnt.rows.hashes[row] for row in request.labels]
-        write_request(folder, described, head, hashes)
+        write_request(folder, described, head, hashes, _known(learnt, request, collection))
         place = folder / f"{name}{SUFFIX}"
         run_command(["save", private, str(place)], ticket, CHILD)
         return keep_as_own(place)
+
+
+def _known(learnt: Learnable, request: Request, collection: Collection) -> Unlikeness | None:
+    rows = [row for row in request.labels if row not in learnt.rows.bad]
+    groups = collection.groups
+    named = None if groups is None else [str(groups[row]) for row in rows]
+    return known_images(learnt.rows.features[rows], named)
 
 
 def choose_backbone(collection: Collection) -> Backbone:
