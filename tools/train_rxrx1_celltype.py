@@ -17,7 +17,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +38,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
 from napari_cellclf.core.stains import STAINS
-from napari_cellclf.core.unlikeness import Unlikeness
+from napari_cellclf.core.unlikeness import LeftOut, Unlikeness
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.read import read_named
@@ -117,6 +117,11 @@ SUBSETS = {
 SHIFTED_SUBSETS = ("w1 alone", "w2 alone", "w3 alone", "w4 alone", "w1 to w4")
 
 View = Callable[[Image, int], Image]
+#: Of the fields of a plate of an experiment, of which there are 12, at most this fraction is called
+#: unlike; below 1 in 12 nothing would be.
+UNLIKE_LEVEL = 0.125
+#: Images whose features are computed at a time.
+CONSIDERED = 24
 
 
 @dataclass(frozen=True)
@@ -273,22 +278,50 @@ def describe(data: Path, seeds: int) -> dict[str, Any]:
     }
 
 
-def fit_unlikeness(network: keras.Model, sites: Sequence[Site]) -> Unlikeness:
-    """Learn what is usual from all fields, whole and by some of their stains."""
-    known = [
-        (with_only(site.image, kept), site.plate)
-        for site in sites
-        for kept in (range(site.image.n_channels), *SUBSETS.values())
-        if max(kept) < site.image.n_channels
-    ]
-    prepared = np.stack([PREPROCESSING(image) for image, _ in known])
-    features = KerasEngine(network).compute(prepared, features=True).features
-    if features is None:
-        sys.exit("the network gives no features; use an architecture with a dense head")
-    return Unlikeness.fit(features, np.array([plate for _, plate in known]))
+def known_views(
+    network: keras.Model, sites: Sequence[Site], only: Sequence[str] = ()
+) -> tuple[np.ndarray[Any, Any], list[str]]:
+    """Compute the features of fields in all views, and name the experiment's plate of each."""
+    images, groups = [], []
+    for name, (view, n_stains) in views().items():
+        if name.startswith("all of these, ") or (only and name not in only):
+            continue
+        for i, site in enumerate(sites):
+            if site.image.n_channels >= n_stains:
+                images.append(PREPROCESSING(view(site.image, 1000 * site.plate + i)))
+                groups.append(f"{CLASSES[site.label]} {site.plate}")
+    engine, found = KerasEngine(network), []
+    for first in range(0, len(images), CONSIDERED):
+        features = engine.compute(np.stack(images[first : first + CONSIDERED]), features=True)
+        assert features.features is not None  # the architecture ends in a dense layer
+        found.append(features.features)
+    return np.concatenate(found), groups
 
 
-def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) -> Path:
+def fit_unlikeness(
+    network: keras.Model, sites: Sequence[Site], left_out: Mapping[int, Sequence[Path]]
+) -> Unlikeness:
+    """Learn what is usual from all fields, and the threshold from networks that saw no such plate.
+
+    `left_out`: weights of the members that were trained without a plate, by its number.
+    """
+    parts = []
+    for plate, files in left_out.items():
+        without = join(files)
+        known, _ = known_views(without, [site for site in sites if site.plate != plate])
+        of_plate = [site for site in sites if site.plate == plate]
+        features, groups = known_views(without, of_plate, only=["as it is"])
+        parts.append(LeftOut(known, features, np.array(groups)))
+    return Unlikeness.fit_left_out(known_views(network, sites)[0], parts, level=UNLIKE_LEVEL)
+
+
+def write(
+    data: Path,
+    out: Path,
+    weights: Sequence[Path],
+    left_out: Mapping[int, Sequence[Path]],
+    judgement: Judgement,
+) -> Path:
     """Save the final model as a bundle that was loaded once."""
     temperature, threshold = calibrate(judgement)
     network, sites = join(weights), read_sites(data)
@@ -298,7 +331,7 @@ def write(data: Path, out: Path, weights: Sequence[Path], judgement: Judgement) 
         preprocessing=PREPROCESSING,
         test_image=make_test_image(PREPROCESSING, (96, 96)),
         single_channel=SINGLE_CHANNEL,
-        unlikeness=fit_unlikeness(network, sites),
+        unlikeness=fit_unlikeness(network, sites, left_out),
         # The images that it was trained on: no others are at hand.
         typical=[PREPROCESSING(site.image) for site in sites],
         seen_images=SeenImages.of(
@@ -342,7 +375,13 @@ def main() -> None:
         judgement = collect([[job.result() for job in of_seed] for of_seed in left_out])
         weights = [job.result() for job in final]
     report(judgement)
-    bundle = write(arguments.data, arguments.out, weights, judgement)
+    members = {
+        int(plate): [
+            arguments.work / f"lopo-{plate}-{seed}.weights.h5" for seed in range(arguments.seeds)
+        ]
+        for plate in plates
+    }
+    bundle = write(arguments.data, arguments.out, weights, members, judgement)
     size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
     print(f"{bundle}: {size / 1e6:.2f} MB, {time.monotonic() - started:.0f} s")
 

@@ -31,6 +31,8 @@ class PlaneAnswer:
     probabilities: NDArray[np.float32]
     #: Above 1 it is unlike anything in training; None where the model cannot say.
     unlike_score: float | None = None
+    #: What was found by computing it, besides what plain checks of its pixels found.
+    remarks: tuple[str, ...] = ()
 
 
 #: The answer about a row, or why there is none.
@@ -181,7 +183,7 @@ class Batches:
             tuple(place.metadata for place in places),
             self._model,
             None if None in scores else np.array(scores, np.float32),
-            tuple(place.remarks for place in places),
+            tuple(place.remarks + one.remarks for place, one in zip(places, answers, strict=True)),
             self._set_threshold,
         )
         by_order = next((place.by_order for place in places if place.by_order), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from napari_cellclf.errors import (
     NoImagesError,
 )
 from napari_cellclf.inference.batches import Batches, FinishedImages, PlaneAnswer, PlaneResult
+from napari_cellclf.inference.channel_order import ChannelOrders
 from napari_cellclf.inference.engine import Engine
 from napari_cellclf.inference.prepare import (
     TOO_LARGE,
@@ -453,10 +455,13 @@ class Classifier:
         threads: int | None = None,
     ) -> Iterator[FinishedImages]:
         _check_batch_size(batch_size)
+        unlikeness = self.bundle.unlikeness if self.says_unlike else None
+        names = [channel.name for channel in self.preprocessing.channels]
+        orders = None if unlikeness is None else ChannelOrders(self.engine, unlikeness, names)
 
         def compute(rows: list[PreparedPlane]) -> list[PlaneResult]:
             _stop_if(should_stop)
-            return self._answer(rows)
+            return self._with_orders(rows, self._answer(rows), orders)
 
         done = 0
 
@@ -488,6 +493,22 @@ class Classifier:
             return self._answer_one_by_one(batch)
         return [
             answer if np.isfinite(answer.probabilities).all() else self._not_finite(row)
+            for row, answer in zip(batch, answers, strict=True)
+        ]
+
+    def _with_orders(
+        self,
+        batch: list[PreparedPlane],
+        answers: list[PlaneResult],
+        orders: ChannelOrders | None,
+    ) -> list[PlaneResult]:
+        """Say of images that are unlike training whether two of their channels are swapped."""
+        if orders is None:
+            return answers
+        return [
+            replace(answer, remarks=orders.remarks(row.pixels, answer.unlike_score))
+            if isinstance(answer, PlaneAnswer) and answer.unlike_score is not None
+            else answer
             for row, answer in zip(batch, answers, strict=True)
         ]
 
