@@ -278,24 +278,39 @@ def describe(data: Path, seeds: int) -> dict[str, Any]:
     }
 
 
-def known_views(
-    network: keras.Model, sites: Sequence[Site], only: Sequence[str] = ()
-) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """Compute the features of fields in all views, and name the experiment's plate of each."""
-    images, groups = [], []
-    for name, (view, n_stains) in views().items():
-        if name.startswith("all of these, ") or (only and name not in only):
-            continue
-        for i, site in enumerate(sites):
-            if site.image.n_channels >= n_stains:
-                images.append(PREPROCESSING(view(site.image, 1000 * site.plate + i)))
-                groups.append(f"{CLASSES[site.label]} {site.plate}")
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A field as it may be looked at, prepared."""
+
+    pixels: np.ndarray[Any, Any]
+    site: Site
+    as_it_is: bool
+
+    @property
+    def group(self) -> str:
+        """Its plate of its experiment."""
+        return f"{CLASSES[self.site.label]} {self.site.plate}"
+
+
+def viewed(sites: Sequence[Site]) -> list[Viewed]:
+    """Prepare all fields in all views, but for those of few stains that are also shifted."""
+    return [
+        Viewed(PREPROCESSING(view(site.image, i)).astype(np.float16), site, name == "as it is")
+        for name, (view, n_stains) in views().items()
+        for i, site in enumerate(sites)
+        if not name.startswith("all of these, ") and site.image.n_channels >= n_stains
+    ]
+
+
+def features_of(network: keras.Model, images: Sequence[Viewed]) -> np.ndarray[Any, Any]:
+    """Compute features, shape (N, F)."""
     engine, found = KerasEngine(network), []
     for first in range(0, len(images), CONSIDERED):
-        features = engine.compute(np.stack(images[first : first + CONSIDERED]), features=True)
-        assert features.features is not None  # the architecture ends in a dense layer
-        found.append(features.features)
-    return np.concatenate(found), groups
+        some = [one.pixels for one in images[first : first + CONSIDERED]]
+        features = engine.compute(np.stack(some).astype(np.float32), features=True).features
+        assert features is not None  # the architecture ends in a dense layer
+        found.append(features)
+    return np.concatenate(found)
 
 
 def fit_unlikeness(
@@ -305,14 +320,14 @@ def fit_unlikeness(
 
     `left_out`: weights of the members that were trained without a plate, by its number.
     """
-    parts = []
+    images, parts = viewed(sites), []
     for plate, files in left_out.items():
         without = join(files)
-        known, _ = known_views(without, [site for site in sites if site.plate != plate])
-        of_plate = [site for site in sites if site.plate == plate]
-        features, groups = known_views(without, of_plate, only=["as it is"])
-        parts.append(LeftOut(known, features, np.array(groups)))
-    return Unlikeness.fit_left_out(known_views(network, sites)[0], parts, level=UNLIKE_LEVEL)
+        known = features_of(without, [one for one in images if one.site.plate != plate])
+        new = [one for one in images if one.site.plate == plate and one.as_it_is]
+        groups = np.array([one.group for one in new])
+        parts.append(LeftOut(known, features_of(without, new), groups))
+    return Unlikeness.fit_left_out(features_of(network, images), parts, level=UNLIKE_LEVEL)
 
 
 def write(
