@@ -424,7 +424,7 @@ def test_the_engine_and_its_precision_can_be_chosen(cellclf: Run, tmp_path: Path
     chosen = ("--engine", "openvino", "--precision", "float32")
     result = cellclf("predict", "rxrx1-celltype", site, *chosen)
     assert result.code == 0
-    assert re.search(r"classified on openvino [\d.]+, CPU, float32$", result.err.splitlines()[-1])
+    assert re.search(r"classified on openvino [\d.]+, CPU, float32\n", result.err)
 
 
 def test_an_engine_for_a_model_without_a_graph_is_one_line(

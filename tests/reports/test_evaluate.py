@@ -11,10 +11,11 @@ from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import CancelledError, DatasetError, InputError, NoImagesError
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.io.rows import RowReader
-from napari_cellclf.reports.evaluate import evaluate, leak_warnings
+from napari_cellclf.reports.evaluate import _marks, evaluate, leak_warnings
 
 
 class Brightness:
@@ -160,3 +161,19 @@ def test_an_image_is_found_again_by_its_id(data, tmp_path):
         read(f"{path}[t=4]")
     with pytest.raises((InputError, OSError)):
         read(str(tmp_path / "gone.tif"))
+
+
+def test_images_unlike_training_are_counted_and_judged_apart(data):
+    assert evaluate(classifier(), data).notes == ("6 of 6 images have remarks.",)
+    found = Predictions(
+        np.tile(np.float32([[0.9, 0.1]]), (4, 1)),
+        ("dark", "bright"),
+        tuple("abcd"),
+        unlike_scores=np.float32([0.1, 3.0, 0.2, 1.5]),
+    )
+    # In another order: the first and the last are unlike.
+    order = np.array([1, 0, 2, 3])
+    assert _marks(found, order, np.array([False, True, True, True]), "image") == (
+        "2 of 4 images are unlike anything in training; of the unlike ones 50.0 %, of the others "
+        "100.0 % are predicted right.",
+    )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec
-from napari_cellclf.core.counting import counted
+from napari_cellclf.core.counting import counted, marks_in_words
 from napari_cellclf.core.evaluation import TOP_K, Evaluation
-from napari_cellclf.core.predictions import Predictions
+from napari_cellclf.core.predictions import Predictions, concatenate
 from napari_cellclf.core.progress import OnProgress, ShouldStop, ignore_progress, never_stop
 from napari_cellclf.core.seen_images import SeenImages, pixel_hashes
 from napari_cellclf.errors import AxesError, CancelledError, DatasetError, NoImagesError
@@ -118,11 +118,13 @@ def evaluate(
     order = np.argsort(at, kind="stable")
     at = at[order]
     spec = classifier.bundle.spec
+    found = concatenate(answered)
+    right = found.probabilities.argmax(axis=1)[order] == numbers[at]
     return Evaluation.from_probabilities(
-        np.concatenate([part.probabilities for part in answered])[order],
+        found.probabilities[order],
         numbers[at],
         _classes(spec.classes, dataset.classes),
-        ids=_in_order([one for part in answered for one in part.ids], order),
+        ids=_in_order(found.ids, order),
         groups=list(dataset.groups[at]),
         name=name,
         role=role,
@@ -131,7 +133,7 @@ def evaluate(
         set_threshold=spec.set_threshold,
         top_k=tuple(top_k),
         seen_as=tuple(seen.splits.get(row, "") for row in at.tolist()),
-        notes=_notes(dataset, left_out),
+        notes=_notes(dataset, left_out) + _marks(found, order, right, dataset.noun),
         failed=tuple(failed),
         noun=dataset.noun,
     )
@@ -263,6 +265,25 @@ def _notes(dataset: Dataset, left_out: set[int]) -> tuple[str, ...]:
         f"{counted(len(left_out), dataset.noun)} of classes that the model does not know "
         f"({_listed(strange)}) {'was' if len(left_out) == 1 else 'were'} left out.",
     )
+
+
+def _marks(
+    found: Predictions, order: NDArray[np.intp], right: NDArray[np.bool_], noun: str
+) -> tuple[str, ...]:
+    """Say how many images are unlike anything in training or have remarks, and how it does there.
+
+    `order`: of the predictions. `right`: which of them, in this order, are right.
+    """
+    unlike = None if found.unlike is None else found.unlike[order]
+    remarked = sum(map(bool, found.remarks))
+    marks = marks_in_words(0 if unlike is None else int(unlike.sum()), remarked, len(right), noun)
+    parts = [] if unlike is None else [(unlike, "of the unlike ones"), (~unlike, "of the others")]
+    accuracies = [f"{which} {right[rows].mean():.1%}" for rows, which in parts if rows.any()]
+    if not marks and not accuracies:
+        return ()
+    marks = marks or f"none of {counted(len(right), noun)} is unlike anything in training"
+    told = f"; {', '.join(accuracies)} are predicted right" if len(accuracies) == 2 else ""
+    return (f"{marks[:1].upper()}{marks[1:]}{told.replace('%', ' %')}.",)
 
 
 def _listed(names: Iterable[str]) -> str:
