@@ -93,6 +93,7 @@ def _simulated(plate: Path, out: Path) -> None:
     model = "demo-celltype"
     site = sorted(plate.rglob("*_s1_w1.png"))[3]
     _picture(out / "classify-site.png", lambda shot: _classify(shot, model, site))
+    _picture(out / "why-site.png", lambda shot: _ask_why(shot, model, site))
     _picture(out / "classify-plate.png", lambda shot: _classify_plate(shot, model, plate))
     _picture(out / "classify-folder.png", lambda shot: _classify_folder(shot, model, plate))
     _picture(out / "classify-channels.png", _offer_channels)
