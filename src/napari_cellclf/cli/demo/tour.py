@@ -238,8 +238,11 @@ def _rows_to_show(predictions: Predictions, truth: list[str]) -> list[int]:
 
 
 def _select(predictions: Predictions, rows: list[int]) -> Predictions:
+    scores = predictions.unlike_scores
     return replace(
         predictions,
+        unlike_scores=None if scores is None else scores[rows],
+        remarks=tuple(predictions.remarks[row] for row in rows),
         probabilities=predictions.probabilities[rows],
         ids=tuple(predictions.ids[row] for row in rows),
         metadata=tuple(predictions.metadata[row] for row in rows),
