@@ -49,8 +49,9 @@ def test_the_test_part_is_evaluated(
     assert found["role"] == "test"
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Bright nuclei or bright reticulum" in page
-    # The wrong one has its picture.
-    assert page.count("data:image/jpeg;base64,") == 1
+    # The wrong one has its picture, and a map of what speaks for the predicted class.
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert 'alt="evidence for ' in page
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["nuclei", "reticulum"]

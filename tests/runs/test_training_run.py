@@ -380,7 +380,7 @@ def test_the_stored_test_image_is_nobodys(whole):
 def test_held_out_images_tell_whether_the_model_bears_16_bits(
     dataset, tmp_path, monkeypatch, no_report
 ):
-    def measured(network, graph, images):
+    def measured(network, graph, images, unlikeness):
         assert {image.shape for image in images} == {(32, 32, 1)}
         return RoundingSpec(n=len(images), largest=0.5)
 
