@@ -3,7 +3,8 @@
     python benchmarks/calibration.py RUN ...
 
 Temperature and threshold are fitted again to the validation predictions in ``RUN/report`` and
-measured on the test predictions. The temperature that the run had is undone first.
+measured on the test predictions. The temperature that the run had is undone first. "Error by
+chance" is that of as many images whose confidences are exactly right: few images show an error.
 
     python benchmarks/calibration.py --choose RUN ...
 
@@ -27,6 +28,7 @@ from napari_cellclf.core.calibration import (
     expected_calibration_error,
     fit_temperature,
     prediction_set,
+    weighted_reliability,
 )
 
 DOUBTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -52,6 +54,15 @@ def loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
 
 
+def by_chance(confidence: np.ndarray) -> float:
+    """Return the mean calibration error of honest confidences, by simulation."""
+    rng = np.random.default_rng(0)
+    drawn = (rng.random(len(confidence)) < confidence for _ in range(REPEATS))
+    ones = np.ones(len(confidence))
+    found = (weighted_reliability(confidence, right, ones) for right in drawn)
+    return float(np.mean([one.expected_calibration_error for one in found]))
+
+
 def measure(run: Path) -> None:
     """Print one row of the table."""
     found = calibrate(*load(run, "validation"))
@@ -68,6 +79,7 @@ def measure(run: Path) -> None:
         f"{100 * best:.1f} %",
         f"{found.temperature:.2f}",
         *(f"{error:.3f}" for error in errors),
+        f"{by_chance(after.max(axis=1).astype(np.float64)):.3f}",
         f"{100 * held[rows, truth].mean():.1f} %",
         f"{held.sum(axis=1).mean():.2f} of {held.shape[1]}",
     ]
@@ -105,7 +117,7 @@ def main() -> None:
         "error at 1",
         "error after",
     ]
-    heading += ["truth in set", "classes in set"]
+    heading += ["error by chance", "truth in set", "classes in set"]
     if arguments.choose:
         heading = ["run", "images", *(f"doubt {doubt:g}" for doubt in DOUBTS)]
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
