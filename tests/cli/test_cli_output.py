@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -73,3 +74,23 @@ def test_the_table_has_a_column_for_unsure_answers(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:6] == ["image", "label", "confidence", "p_RPE", "p_HEPG2", "unsure"]
     assert [row["unsure"] for row in rows] == ["True", "False"]
+
+
+def test_prediction_sets_are_written_where_they_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions = replace(PREDICTIONS, set_threshold=0.2)
+    JsonLines(top_k=1, sets=True).write(predictions)
+    JsonLines(top_k=1).write(predictions)
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one.get("prediction_set") for one in documents] == [
+        ["HEPG2", "RPE"],
+        ["RPE"],
+        None,
+        None,
+    ]
+    with TableFile(tmp_path / "p.csv", PREDICTIONS.classes, [], print, sets=True) as table:
+        table.write(predictions)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prediction_set"] for row in rows] == ["HEPG2; RPE", "RPE"]

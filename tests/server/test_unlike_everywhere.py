@@ -111,3 +111,44 @@ def test_a_model_that_cannot_say_has_no_scores(
     assert one["remarks"] == ["empty image"]
     described = asked.get("/openapi.json").json()["components"]["schemas"]["ImageAnswer"]
     assert {"unlike", "unlike_score", "remarks"} <= set(described["properties"])
+
+
+def test_all_give_the_same_prediction_sets(
+    save_model: Callable[..., Path], files: list[Path], client: Client, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    channels = [{"name": "w2 ConA"}]
+    # All classes but the least probable ones.
+    sets = {"coverage": 0.9, "threshold": 0.01}
+    path = save_model(tmp_path / "sets.cellclf", channels, prediction_sets=sets)
+    found = load_classifier(path).predict(list(files))
+    assert found.sets is not None
+    assert [one[0] for one in found.sets] == list(found.labels)
+    expected = [
+        {name for name, p in zip(found.classes, row, strict=True) if p >= 0.01 or p == row.max()}
+        for row in found.probabilities
+    ]
+    assert list(map(set, found.sets)) == expected
+
+    named = [str(path), *map(str, files)]
+    table = tmp_path / "t.csv"
+    assert main(["predict", *named, "--sets", "--out", str(table)]) == 0
+    with table.open() as file:
+        written = [row["prediction_set"] for row in csv.DictReader(file)]
+    assert written == ["; ".join(one) for one in found.sets]
+    capsys.readouterr()
+    main(["predict", *named, "--sets", "--json"])
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [tuple(one["prediction_set"]) for one in documents] == list(found.sets)
+
+    sent = [("image", (one.name, one.read_bytes())) for one in files]
+    answer = client(load_served(str(path), 4)).post("/api/predict", files=sent)
+    sets_sent = [tuple(one["prediction_set"]) for one in answer.json()["predictions"]]
+    assert sets_sent == list(found.sets)
+
+
+def test_sets_are_refused_where_the_model_has_no_threshold(
+    known: Path, files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(known), str(files[0]), "--sets"]) != 0
+    assert "known has no threshold for prediction sets" in capsys.readouterr().err

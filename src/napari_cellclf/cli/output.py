@@ -33,14 +33,21 @@ class Output(Protocol):
 class JsonLines:
     """One JSON document a line on standard output, as the answers come."""
 
-    def __init__(self, top_k: int, unsure_below: float | None = None) -> None:
+    def __init__(
+        self, top_k: int, unsure_below: float | None = None, *, sets: bool = False
+    ) -> None:
         self._top_k = top_k
         self._unsure_below = unsure_below
+        self._sets = sets
 
     def write(self, predictions: Predictions) -> None:
         """Print rows."""
+        sets = predictions.sets if self._sets else None
         for row in range(len(predictions)):
-            print(json.dumps(self._document(predictions, row), allow_nan=False), flush=True)
+            document = self._document(predictions, row)
+            if sets is not None:
+                document["prediction_set"] = list(sets[row])
+            print(json.dumps(document, allow_nan=False), flush=True)
 
     def write_bad(self, image: str, reason: str) -> None:
         """Print an image that has an ``error`` and no ``label``."""

@@ -128,6 +128,12 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many classes to show of each image on the terminal and in JSON (default 3); "
         "the table always holds them all",
     )
+    add(
+        "--sets",
+        action="store_true",
+        help="add the prediction set of each image to table and JSON: the classes that it may be "
+        "of, so that 90 %% of the sets of images like the validation images hold the true class",
+    )
     add_excel(parser)
     add("--json", action="store_true", help="print one JSON document a line for each image")
 
@@ -257,16 +263,24 @@ def _open_outputs(
     outputs: list[Output] = []
     earlier = Earlier()
     threshold = classifier.bundle.spec.unsure_threshold
+    if args.sets and classifier.bundle.spec.prediction_sets is None:
+        raise InputError(
+            f"{classifier.bundle.spec.name} has no threshold for prediction sets; train it again, "
+            "with validation images, or leave out --sets"
+        )
     if args.out is not None:
         stack.enter_context(sole_writer(args.out))
         of_planes = (fields for source in sources for fields in source.planes.values())
         known = chain((one.metadata for one in sources), of_planes, _object_columns(sources))
-        said = said_columns(unsure=threshold is not None, unlike=classifier.says_unlike)
+        said = said_columns(
+            unsure=threshold is not None, unlike=classifier.says_unlike, sets=args.sets
+        )
         extra, hidden = table_columns(classifier.classes, known, said)
         for name in hidden:
             note(f"the table has its own column {name}; that of the inputs is left out: rename it")
         fingerprint = classifier.bundle.spec.fingerprint
-        key = work_key((fingerprint, args.engine, args.precision), mapping, extra, sources)
+        how = (fingerprint, args.engine, args.precision, *(["sets"] if args.sets else []))
+        key = work_key(how, mapping, extra, sources)
         journal = Journal(journal_path(args.out), key)
         if not args.overwrite:
             earlier = _take_up(journal, args.out, len(sources), note)
@@ -277,6 +291,7 @@ def _open_outputs(
             note,
             threshold,
             says_unlike=classifier.says_unlike,
+            sets=args.sets,
             journal=journal,
             earlier=earlier,
         )
@@ -284,7 +299,7 @@ def _open_outputs(
         # Entered last, and so on the disk before the table gets its name.
         outputs.append(stack.enter_context(BadFiles(args.out, earlier.bad)))
     if args.json:
-        outputs.append(JsonLines(args.top_k, threshold))
+        outputs.append(JsonLines(args.top_k, threshold, sets=args.sets))
     elif args.out is None:
         width = max(len(source.id) for source in sources)
         outputs.append(Screen(args.top_k, width, threshold))

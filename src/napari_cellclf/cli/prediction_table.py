@@ -133,6 +133,7 @@ class TableFile:
         unsure_below: float | None = None,
         *,
         says_unlike: bool = False,
+        sets: bool = False,
         journal: Journal | None = None,
         earlier: Earlier = _NOTHING,
     ) -> None:
@@ -141,7 +142,8 @@ class TableFile:
         self._path = path
         self._partial = partial_path(path)
         self._unsure_below = unsure_below
-        first = said_columns(unsure=unsure_below is not None, unlike=says_unlike)
+        self._sets = sets
+        first = said_columns(unsure=unsure_below is not None, unlike=says_unlike, sets=sets)
         kept = earlier.rows if earlier.done else None
         self._writer = PredictionWriter(self._partial, classes, [*first, *extra], kept)
         self._note = note
@@ -161,10 +163,13 @@ class TableFile:
 
     def write(self, predictions: Predictions) -> None:
         """Append rows."""
+        sets = predictions.sets if self._sets else None
         for row in range(len(predictions)):
-            unsure = predictions.unsure_column(row, self._unsure_below)
-            remarks = {"remarks": "; ".join(predictions.remarks[row])}
-            self._writer.write(predictions.record(row) | unsure | remarks)
+            said: dict[str, Any] = {**predictions.unsure_column(row, self._unsure_below)}
+            if sets is not None:
+                said["prediction_set"] = "; ".join(sets[row])
+            said["remarks"] = "; ".join(predictions.remarks[row])
+            self._writer.write(predictions.record(row) | said)
             self._rows += 1
 
     def write_bad(self, image: str, reason: str) -> None:

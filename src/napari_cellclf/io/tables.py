@@ -124,17 +124,19 @@ class PredictionWriter:
         self._file = self._path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
 
 
-def said_columns(*, unsure: bool, unlike: bool) -> list[str]:
+def said_columns(*, unsure: bool, unlike: bool, sets: bool = False) -> list[str]:
     """List the columns behind the probabilities, before what the names of images say.
 
-    Whether the model has a threshold, and whether it says what is unlike anything in training.
+    Whether the model has a threshold, whether it says what is unlike anything in training, and
+    whether prediction sets are asked for.
 
     Examples
     --------
     >>> said_columns(unsure=True, unlike=False)
     ['unsure', 'remarks']
     """
-    return ["unsure"] * unsure + ["unlike", "unlike_score"] * unlike + ["remarks"]
+    unlike_columns = ["unlike", "unlike_score"] * unlike
+    return ["unsure"] * unsure + ["prediction_set"] * sets + unlike_columns + ["remarks"]
 
 
 def count_rows(path: Path) -> int:

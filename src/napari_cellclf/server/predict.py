@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.core.calibration import is_unsure
 from napari_cellclf.core.channels import name_overrides
-from napari_cellclf.core.predictions import is_unlike
+from napari_cellclf.core.predictions import Predictions, is_unlike
 from napari_cellclf.errors import BundleError, ImageError, ImageTooLargeError, InputError
 from napari_cellclf.inference.batches import PlaneAnswer
 from napari_cellclf.inference.prepare import (
@@ -205,11 +205,18 @@ def _checked(
     confidence = float(probabilities[best])
     threshold = served.spec.unsure_threshold
     score = answer.unlike_score
+    sets = Predictions(
+        probabilities[None],
+        served.classifier.classes,
+        (row.id,),
+        set_threshold=served.spec.set_threshold,
+    ).sets
     return ImageAnswer(
         image=row.id,
         label=served.classifier.classes[best],
         confidence=confidence,
         unsure=None if threshold is None else bool(is_unsure(confidence, threshold)),
+        prediction_set=None if sets is None else sets[0],
         unlike=None if score is None else is_unlike(score),
         unlike_score=score if score is not None and np.isfinite(score) else None,
         remarks=row.remarks,

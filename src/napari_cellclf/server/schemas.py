@@ -56,6 +56,11 @@ class ImageAnswer(_Answer):
     unsure: bool | None = Field(
         default=None, description="whether it is below the model's threshold, if there is one"
     )
+    prediction_set: tuple[str, ...] | None = Field(
+        default=None,
+        description="the classes that it may be of, the most probable first, if the model has a "
+        "threshold for that",
+    )
     unlike: bool | None = Field(
         default=None,
         description="whether it is unlike anything in training, if the model can say: its "
