@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_cellclf.core.bootstrap import LEVEL
 from napari_cellclf.core.calibration import apply_temperature, fit_temperature
+from napari_cellclf.core.label_errors import label_doubts
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
 
@@ -276,6 +277,23 @@ class Suggester:
             return 1.0
         truth = np.array([labels[row] for row in rows.tolist()], np.int64)
         return fit_temperature(probabilities[known], truth[known])
+
+    def label_doubts(
+        self,
+        labels: Mapping[int, int],
+        n_classes: int,
+        should_stop: ShouldStop = never_stop,
+    ) -> NDArray[np.float64]:
+        """Say how much the other labels speak against each one, shape (N,); NaN without a label.
+
+        See `napari_cellclf.core.label_errors.label_doubts`.
+        """
+        doubts = np.full(len(self), np.nan)
+        if len(set(labels.values())) > 1:
+            rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
+            given = np.array([labels[row] for row in rows.tolist()], np.int64)
+            doubts[rows] = label_doubts(probabilities, given)
+        return doubts
 
     def _labelled(
         self, labels: Mapping[int, int], n_classes: int

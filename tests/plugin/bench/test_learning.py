@@ -72,10 +72,13 @@ def engines(monkeypatch: Any, tmp_path: Path) -> list[Brightness]:
 class Opened:
     """A tab with a page of simulated rows, and what learns for it."""
 
-    def __init__(self, tab: LabelTab, count: int, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, tab: LabelTab, count: int, classes: tuple[str, ...], told_apart: bool
+    ) -> None:
         self.tab = tab
         self.learning = Learning(tab)
-        self.page = LabelPage(make_rows(count), LabelBook("ada", classes))
+        rows = make_rows(count, told_apart=told_apart)
+        self.page = LabelPage(rows, LabelBook("ada", classes))
         tab.page = self.page
         tab._pages.addWidget(self.page)
         tab._pages.setCurrentWidget(self.page)
@@ -95,12 +98,14 @@ class Opened:
 def opener(make_napari_viewer: Any, engines: Any, qtbot: Any) -> Iterator[Callable[..., Opened]]:
     opened: list[Opened] = []
 
-    def make(count: int = 60, classes: tuple[str, ...] = CLASSES) -> Opened:
+    def make(
+        count: int = 60, classes: tuple[str, ...] = CLASSES, *, told_apart: bool = False
+    ) -> Opened:
         viewer = make_napari_viewer(show=True)
         tab = LabelTab()
         viewer.window.add_dock_widget(tab, name="Label")
         viewer.window._qt_window.resize(1000, 760)
-        opened.append(Opened(tab, count, classes))
+        opened.append(Opened(tab, count, classes, told_apart))
         viewer.window._qt_window.activateWindow()
         opened[-1].page.gallery.view.setFocus()
         qtbot.waitUntil(opened[-1].page.gallery.view.hasFocus, timeout=PATIENCE)
@@ -376,3 +381,30 @@ def test_percentages_are_softened_once_it_is_known_how_sure_they_may_be(
     # Without another key.
     qtbot.waitUntil(lambda: rows.confidence[row] < before - 0.1, timeout=PATIENCE)
     assert rows.suggested[row] == suggested
+
+
+def test_labels_that_look_wrong_can_be_sorted_to_the_front(opener: Any, qtbot: Any) -> None:
+    opened = opener(60, told_apart=True)
+    opened.begin()
+    page, learn = opened.page, opened.learning
+    qtbot.waitUntil(lambda: learn.is_ready, timeout=PATIENCE)
+    ids = [row.id for row in page.collection.rows]
+    for row in range(40):
+        wrong = row in (7, 23)
+        right = CLASSES.index(true_class(row))
+        page.book.label([ids[row]], CLASSES[(right + wrong) % len(CLASSES)])
+    qtbot.waitUntil(lambda: "2 labels look wrong" in page.estimate.text(), timeout=PATIENCE)
+    box = page.gallery.tab_stops[0]
+    box.setFocus()
+    while box.currentText() != "Sort: likely wrong labels":
+        place = box.currentIndex()
+        QTest.keyClick(box, Qt.Key.Key_Down)
+        box.setFocus()
+        assert box.currentIndex() == place + 1
+    qtbot.waitUntil(lambda: set(page.gallery.rows.shown[:2].tolist()) == {7, 23}, timeout=PATIENCE)
+    # A key corrects it; then the others do not speak against it any more.
+    first = page.gallery.rows.number(0)
+    page.gallery.go_to(first)
+    page.gallery.view.setFocus()
+    QTest.keyClick(page.gallery.view, str(CLASSES.index(true_class(first)) + 1))
+    qtbot.waitUntil(lambda: "1 label looks wrong" in page.estimate.text(), timeout=PATIENCE)

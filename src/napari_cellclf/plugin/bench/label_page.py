@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: So long the next image waits for what is learnt from the last label; a refit takes less.
 _PATIENCE_MS = 250
+#: What rows are sorted by whose labels the others speak against.
+DOUBTS = "likely wrong labels"
 _NO_CLASS = "Type the name of a class and press Enter; then add the others with + Class."
 _NO_CURRENT = "Click an image, or press an arrow key, to begin."
 
@@ -156,6 +158,12 @@ class LabelPage(KeysPage):
             self.gallery.refresh()
             self._keep_in_view(current)
         self._say_next()
+
+    def doubt(self, doubts: NDArray[np.floating]) -> None:
+        """Let the rows be sorted by how much speaks against their labels, shape (N,)."""
+        if doubts.shape == (len(self.collection),):
+            self.gallery.rows.set_scores({DOUBTS: doubts})
+            self.gallery.refresh()
 
     def tell(self, sentence: str) -> None:
         """Say how the learning stands, or how good the suggestions are."""

@@ -18,6 +18,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.core.collection import Collection
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.core.suggesting import (
     FEWEST_FOR_ESTIMATE,
@@ -40,13 +41,15 @@ from napari_cellclf.models.suggested_model import (
     known_images,
     write_request,
 )
-from napari_cellclf.plugin.bench.label_page import LabelPage
+from napari_cellclf.plugin.bench.label_page import DOUBTS, LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
 from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.resolve import crop_around
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_cellclf.core.unlikeness import Unlikeness
     from napari_cellclf.inference.process_engine import ProcessEngine
 
@@ -72,6 +75,16 @@ class Learnable:
     backbone: Backbone
     rows: RowFeatures
     suggester: Suggester
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """How good what was learnt is, by labelled rows that were left out in turn."""
+
+    estimate: Estimate | None
+    temperature: float
+    #: How much the other labels speak against each row's, shape (N,); NaN without one.
+    doubts: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -270,10 +283,13 @@ class Learning(QObject):
             return
         suggester = self.learnable.suggester
 
-        def work(ticket: Ticket) -> tuple[Estimate | None, float]:
+        def work(ticket: Ticket) -> Judgement:
             asked, stop = (request.labels, request.n_classes), ticket.should_stop
-            temperature = suggester.temperature(*asked, stop)
-            return suggester.estimate(*asked, request.random_rows, stop), temperature
+            return Judgement(
+                suggester.estimate(*asked, request.random_rows, stop),
+                suggester.temperature(*asked, stop),
+                suggester.label_doubts(*asked, stop),
+            )
 
         self._estimate.start(work)
 
@@ -282,17 +298,19 @@ class Learning(QObject):
         if self._page is not None and self._found is not None:
             self._page.suggest(self._found.softened(self._temperature))
 
-    def _on_estimate(self, result: tuple[Estimate | None, float]) -> None:
-        found, temperature = result
-        changed = abs(np.log(temperature / self._temperature)) > _CHANGED
-        self._temperature = temperature
+    def _on_estimate(self, result: Judgement) -> None:
+        found = result.estimate
+        changed = abs(np.log(result.temperature / self._temperature)) > _CHANGED
+        self._temperature = result.temperature
         if changed:
             self._suggest()
         if self._page is not None and self.request is not None:
             self._estimated = self.request, found
             column = self._page.collection.group_column
             left = len(self._page.collection) - len(self.request.labels)
-            self._tell(estimate_text(found, len(self.request.random_rows), column, left))
+            self._page.doubt(result.doubts)
+            said = estimate_text(found, len(self.request.random_rows), column, left)
+            self._tell(f"{said} {doubts_text(result.doubts)}".strip())
 
     def _on_progress(self, progress: Progress) -> None:
         self._tab.progress.setMaximum(max(1, progress.total))
@@ -417,6 +435,15 @@ def choose_backbone(collection: Collection) -> Backbone:
         except CellclfError as error:
             reason = str(error)
     raise InputError(f"the first images cannot be read ({reason}); open others")
+
+
+def doubts_text(doubts: NDArray[np.float64]) -> str:
+    """Say how many labels the others speak against; nothing if there are none."""
+    count = int(np.count_nonzero(np.nan_to_num(doubts)))
+    if not count:
+        return ""
+    look = "looks" if count == 1 else "look"
+    return f"{counted(count, 'label')} {look} wrong; sort by “{DOUBTS}” to check."
 
 
 def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_left: int) -> str:
