@@ -54,7 +54,7 @@ def test_wrong_labels_are_found_among_right_ones(grouped: bool) -> None:
     wrong = set(random.choice(200, 12, replace=False).tolist())
     labels |= {row: (labels[row] + 1) % 4 for row in wrong}
     groups = [f"plate {row % 8}" for row in range(400)] if grouped else None
-    doubts = Suggester(features, groups).label_doubts(labels, 4)
+    doubts = Suggester(features, groups).check(labels, 4).doubts
     assert doubts.shape == (400,)
     assert np.isnan(doubts[200:]).all()
     found = {int(row) for row in np.argsort(-np.nan_to_num(doubts))[:12]}

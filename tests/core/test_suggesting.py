@@ -303,7 +303,7 @@ def test_softened_probabilities_mean_what_they_say():
     suggester = Suggester(features)
     labels, drawn = label_as_offered(suggester, truth, 60)
     found = suggester.refit(labels, 6, drawn)
-    softened = found.softened(suggester.temperature(labels, 6))
+    softened = found.softened(suggester.check(labels, 6).temperature)
     rest = [row for row in range(len(truth)) if row not in labels]
     right = found.probabilities[rest].argmax(axis=1) == truth[rest]
     sure, soft = (one.probabilities[rest].max(axis=1).mean() for one in (found, softened))
@@ -316,8 +316,8 @@ def test_softened_probabilities_mean_what_they_say():
 
 def test_nothing_is_softened_by_labels_of_one_class():
     features, _, _ = clustered(18, rows=30)
-    assert Suggester(features).temperature({0: 1, 1: 1}, 2) == 1
+    assert Suggester(features).check({0: 1, 1: 1}, 2).temperature == 1
     # Before the first label, and where only rows have one that cannot be used.
-    assert Suggester(features).temperature({}, 0) == 1
+    assert Suggester(features).check({}, 0).temperature == 1
     features[0] = np.nan
-    assert Suggester(features).temperature({0: 1}, 2) == 1
+    assert Suggester(features).check({0: 1}, 2).temperature == 1

@@ -187,7 +187,7 @@ def test_predictions_hold_every_answer(report):
     assert len(rows) == 50
     assert list(rows[0]) == [
         "evaluation", "role", "image", "group", "truth", "label", "confidence",
-        "p_RPE", "p_U2OS", "p_HUVEC",
+        "p_RPE", "p_U2OS", "p_HUVEC", "label_doubt",
     ]  # fmt: skip
     for row, image in zip(rows, one.ids, strict=False):
         assert row["image"] == image
@@ -261,6 +261,23 @@ def test_without_a_mistake_there_is_nothing_to_show(tmp_path, no_plots):
     )
     page = read_page(write_report(tmp_path, [one], title="t", read=scene))
     assert "None: every prediction is right." in page.words
+
+
+def test_labels_to_check_are_listed_where_all_images_are_trained_on(tmp_path, no_plots):
+    predicted = np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9], [0.2, 0.8]])
+    truth, ids = [0, 0, 1, 1, 1], [f"/data/{name}.png" for name in "abcde"]
+    folds, test = (
+        Evaluation.from_probabilities(predicted, truth, ("round", "long"), ids=ids, role=role)
+        for role in ("k-fold", "test")
+    )
+    page = read_page(write_report(tmp_path, [folds], title="t", read=scene))
+    assert "1 of the labels is likely wrong" in page.words
+    assert "c.png long round 95" in " ".join(page.words.split())
+    with (tmp_path / "predictions.csv").open(encoding="utf-8") as file:
+        doubts = [float(row["label_doubt"]) for row in csv.DictReader(file)]
+    assert doubts == pytest.approx([0, 0, 0.9, 0, 0])
+    page = read_page(write_report(tmp_path, [test], title="t", read=scene))
+    assert "likely wrong" not in page.words
 
 
 def test_hostile_names_stay_text(tmp_path):

@@ -30,6 +30,7 @@ from napari_cellclf.core.curves import (
     roc_curve,
     thin,
 )
+from napari_cellclf.core.label_errors import label_doubts
 from napari_cellclf.core.metrics import (
     METRICS,
     SET_METRICS,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOP_K = (1, 3, 6)
+#: Roles of images that all train the final model.
+CROSS_VALIDATED = ("leave-one-group-out", "k-fold")
 SCHEMA_VERSION = 1
 #: Points kept of a curve, and up to how many classes each gets its own curves and intervals.
 _MOST_POINTS, _MOST_CURVES, _MOST_INTERVALS = 200, 50, 100
@@ -258,6 +261,17 @@ class Evaluation:
     def seen_warning(self) -> tuple[str, str] | None:
         """Whether the model has seen these images: how serious that is, and a sentence."""
         return seen_warning(self.seen_as, self.role, self.predicted == self.truth, self.noun)
+
+    @property
+    def label_doubts(self) -> NDArray[np.float64] | None:
+        """How much speaks against each label, shape (N,), see `label_doubts`.
+
+        None where the images are not those that train the final model: whoever cleans a test set
+        by what a model says of it makes its accuracy look better than it is.
+        """
+        if self.role not in CROSS_VALIDATED:
+            return None
+        return label_doubts(self.probabilities, self.truth)
 
     def mistakes(self, most: int | None = None) -> list[int]:
         """Return the wrong answers.

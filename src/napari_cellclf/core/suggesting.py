@@ -102,6 +102,16 @@ class Suggestions:
         return replace(self, probabilities=probabilities)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelCheck:
+    """What labelled rows are by what was learnt without them."""
+
+    #: Of the probabilities that `refit` gives; 1 where too little is known.
+    temperature: float
+    #: How much the others speak against each label, shape (N,); NaN without one.
+    doubts: NDArray[np.float64]
+
+
 class Suggester:
     """Learns from labels, between two keys.
 
@@ -184,7 +194,7 @@ class Suggester:
         Returns
         -------
         Suggestions
-            How good they are takes longer to tell; see `estimate` and `temperature`.
+            How good they are takes longer to tell; see `estimate` and `check`.
         """
         rows, numbers = self._labelled(labels, n_classes)
         drawn = np.isin(rows, list(random_rows))
@@ -262,38 +272,23 @@ class Suggester:
         by_group = self._units(labelled) is not labelled
         return accuracy_interval(right, self._units(rows) if by_group else None)
 
-    def temperature(
+    def check(
         self,
         labels: Mapping[int, int],
         n_classes: int,
         should_stop: ShouldStop = never_stop,
-    ) -> float:
-        """Find the temperature of the probabilities by all labelled rows left out in turn."""
+    ) -> LabelCheck:
+        """Leave out all labelled rows in turn, and see what the others say of them."""
+        doubts = np.full(len(self), np.nan)
         if len(set(labels.values())) < 2:
-            return 1.0
+            return LabelCheck(1.0, doubts)
         rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
+        given = np.array([labels[row] for row in rows.tolist()], np.int64)
+        doubts[rows] = label_doubts(probabilities, given)
         known = probabilities.max(axis=1, initial=0) > 0
         if not known.any():
-            return 1.0
-        truth = np.array([labels[row] for row in rows.tolist()], np.int64)
-        return fit_temperature(probabilities[known], truth[known])
-
-    def label_doubts(
-        self,
-        labels: Mapping[int, int],
-        n_classes: int,
-        should_stop: ShouldStop = never_stop,
-    ) -> NDArray[np.float64]:
-        """Say how much the other labels speak against each one, shape (N,); NaN without a label.
-
-        See `napari_cellclf.core.label_errors.label_doubts`.
-        """
-        doubts = np.full(len(self), np.nan)
-        if len(set(labels.values())) > 1:
-            rows, probabilities = self.cross_validated(labels, n_classes, should_stop=should_stop)
-            given = np.array([labels[row] for row in rows.tolist()], np.int64)
-            doubts[rows] = label_doubts(probabilities, given)
-        return doubts
+            return LabelCheck(1.0, doubts)
+        return LabelCheck(fit_temperature(probabilities[known], given[known]), doubts)
 
     def _labelled(
         self, labels: Mapping[int, int], n_classes: int

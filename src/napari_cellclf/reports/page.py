@@ -45,6 +45,7 @@ ROLES = {
 #: Those whose predictions are by the model that the report is of.
 _OWN_ROLES = ("train", "validation", "test")
 MOST_MISTAKES = 24
+_MOST_DOUBTFUL = 50
 #: Longer side of a thumbnail, in pixels; shown at half that on ordinary screens.
 _SIDE = 240
 _SHOWN_CLASSES = 3
@@ -128,6 +129,8 @@ def _section(
         "threshold": None if one.unsure_threshold is None else f"{one.unsure_threshold:.3g}",
         "unsure": _unsure(document["unsure"]),
         "wrong": wrong,
+        "doubtful": _doubtful_labels(one, parent),
+        "most_doubtful": _MOST_DOUBTFUL,
         "mistakes": mistakes_view(one, read, lambda name: _below(name, parent), explain),
     }
 
@@ -275,6 +278,26 @@ def _common_folder(names: Sequence[str]) -> str:
 
 def _below(name: str, parent: str) -> str:
     return os.path.relpath(name, parent) if parent else name
+
+
+def _doubtful_labels(one: Evaluation, parent: str) -> dict[str, Any]:
+    """Collect the labels that held-out predictions speak against most."""
+    doubts = one.label_doubts
+    if doubts is None:
+        return {}
+    rows = np.argsort(-doubts, kind="stable")[: int(np.count_nonzero(doubts))]
+    return {
+        "count": len(rows),
+        "rows": [
+            {
+                "id": _below(one.ids[row], parent),
+                "given": one.classes[one.truth[row]].title,
+                "predicted": one.classes[one.predicted[row]].title,
+                "confidence": percent(float(one.probabilities[row].max())),
+            }
+            for row in rows[:_MOST_DOUBTFUL].tolist()
+        ],
+    }
 
 
 def mistakes_view(

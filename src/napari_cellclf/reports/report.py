@@ -145,14 +145,16 @@ def _write_predictions(evaluations: Sequence[Evaluation], file: IO[str]) -> None
     table = csv.writer(file)
     names = list(dict.fromkeys(name for one in evaluations for name in one.class_names))
     fixed = ("evaluation", "role", "image", "group", "truth", "label", "confidence")
-    table.writerow(safe_row((*fixed, *(f"p_{name}" for name in names))))
+    table.writerow(safe_row((*fixed, *(f"p_{name}" for name in names), "label_doubt")))
     for one in evaluations:
+        doubts = one.label_doubts
         groups = one.groups or ("",) * len(one)
         for row, image in enumerate(one.ids):
             shown = dict(zip(one.class_names, map(float, one.probabilities[row]), strict=True))
             truth, answer = (one.class_names[n[row]] for n in (one.truth, one.predicted))
             cells = (one.name, one.role, image, groups[row], truth, answer, shown[answer])
-            table.writerow(safe_row((*cells, *(shown.get(name) for name in names))))
+            doubt = None if doubts is None else float(doubts[row])
+            table.writerow(safe_row((*cells, *(shown.get(name) for name in names), doubt)))
 
 
 def _counts(given: Counts | pd.DataFrame | None) -> dict[str, dict[str, int]]:

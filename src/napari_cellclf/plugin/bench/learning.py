@@ -24,6 +24,7 @@ from napari_cellclf.core.suggesting import (
     FEWEST_FOR_ESTIMATE,
     RANDOM_EVERY,
     Estimate,
+    LabelCheck,
     Suggester,
     Suggestions,
 )
@@ -75,16 +76,6 @@ class Learnable:
     backbone: Backbone
     rows: RowFeatures
     suggester: Suggester
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """How good what was learnt is, by labelled rows that were left out in turn."""
-
-    estimate: Estimate | None
-    temperature: float
-    #: How much the other labels speak against each row's, shape (N,); NaN without one.
-    doubts: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -283,13 +274,10 @@ class Learning(QObject):
             return
         suggester = self.learnable.suggester
 
-        def work(ticket: Ticket) -> Judgement:
+        def work(ticket: Ticket) -> tuple[Estimate | None, LabelCheck]:
             asked, stop = (request.labels, request.n_classes), ticket.should_stop
-            return Judgement(
-                suggester.estimate(*asked, request.random_rows, stop),
-                suggester.temperature(*asked, stop),
-                suggester.label_doubts(*asked, stop),
-            )
+            estimate = suggester.estimate(*asked, request.random_rows, stop)
+            return estimate, suggester.check(*asked, stop)
 
         self._estimate.start(work)
 
@@ -298,19 +286,19 @@ class Learning(QObject):
         if self._page is not None and self._found is not None:
             self._page.suggest(self._found.softened(self._temperature))
 
-    def _on_estimate(self, result: Judgement) -> None:
-        found = result.estimate
-        changed = abs(np.log(result.temperature / self._temperature)) > _CHANGED
-        self._temperature = result.temperature
+    def _on_estimate(self, result: tuple[Estimate | None, LabelCheck]) -> None:
+        found, check = result
+        changed = abs(np.log(check.temperature / self._temperature)) > _CHANGED
+        self._temperature = check.temperature
         if changed:
             self._suggest()
         if self._page is not None and self.request is not None:
             self._estimated = self.request, found
             column = self._page.collection.group_column
             left = len(self._page.collection) - len(self.request.labels)
-            self._page.doubt(result.doubts)
+            self._page.doubt(check.doubts)
             said = estimate_text(found, len(self.request.random_rows), column, left)
-            self._tell(f"{said} {doubts_text(result.doubts)}".strip())
+            self._tell(f"{said} {doubts_text(check.doubts)}".strip())
 
     def _on_progress(self, progress: Progress) -> None:
         self._tab.progress.setMaximum(max(1, progress.total))
