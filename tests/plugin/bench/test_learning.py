@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from simulated_rows import LEVELS, make_rows, true_class
 
 from napari_cellclf.core.labelling import LabelBook
-from napari_cellclf.core.suggesting import Estimate
+from napari_cellclf.core.suggesting import Estimate, LabelCheck, Suggester
 from napari_cellclf.plugin.bench import learning
 from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
@@ -364,9 +364,11 @@ def test_percentages_are_softened_once_it_is_known_how_sure_they_may_be(
     opener: Any, engines: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
     may_tell = threading.Event()
-    monkeypatch.setattr(
-        learning.Suggester, "temperature", lambda *asked: 5.0 if may_tell.wait(60) else 1.0
-    )
+
+    def check(suggester: Suggester, *asked: object) -> LabelCheck:
+        return LabelCheck(5.0 if may_tell.wait(60) else 1.0, np.full(len(suggester), np.nan))
+
+    monkeypatch.setattr(Suggester, "check", check)
     opened = opener(60)
     opened.begin()
     qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
