@@ -74,6 +74,9 @@ class ClassifyForm(QWidget):
         self.progress = QProgressBar()
         self.results = ResultsView()
         self.page = ResultsPage()
+        # One choice, wherever it is shown.
+        self.results.sets.toggled.connect(self.page.sets.setChecked)
+        self.page.sets.toggled.connect(self.results.sets.setChecked)
         self.why = WhyBar()
         self.rows = WrappedLabel()
         self.command = CommandLine()

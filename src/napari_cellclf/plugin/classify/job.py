@@ -57,6 +57,8 @@ class ImageResult:
     error: str = ""
     #: The plane that an object is on; None for a whole image.
     position: Position | None = None
+    #: The classes that it may be of, the most probable first; None where the model cannot say.
+    prediction_set: tuple[str, ...] | None = None
 
     @property
     def is_unsure(self) -> bool:
@@ -162,11 +164,12 @@ def image_results(
     """Turn what the classifier yields into rows."""
     if not isinstance(prediction, Predictions):
         return [ImageResult({"image": prediction.id}, error=prediction.reason)]
-    count = len(prediction.classes)
+    count, sets = len(prediction.classes), prediction.sets
     return [
         ImageResult(
             prediction.record(index) | prediction.unsure_column(index, unsure_below),
             tuple(prediction.top_k(count, index)),
+            prediction_set=None if sets is None else sets[index],
         )
         for index in range(len(prediction))
     ]

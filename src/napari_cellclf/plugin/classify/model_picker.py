@@ -190,4 +190,5 @@ def describe_model(reference: str) -> ModelChoice:
         fingerprint=spec.fingerprint,
         object_crop=preprocessing.object_crop,
         single_channel=spec.input.single_channel,
+        prediction_sets=spec.prediction_sets,
     )

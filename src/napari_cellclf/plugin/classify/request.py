@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_cellclf.core.channels import ChannelSpec, match_channels, missing_message
 from napari_cellclf.core.collection import Collection
@@ -17,6 +18,9 @@ from napari_cellclf.io.naming import naming_text
 from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.objects import ObjectsChoice
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
+
+if TYPE_CHECKING:
+    from napari_cellclf.bundles.schema import PredictionSetSpec
 
 #: For each channel of the model the index of the image's channel that feeds it.
 Sources = tuple[int | None, ...]
@@ -44,6 +48,8 @@ class ModelChoice:
     object_crop: ObjectCrop | None = None
     #: The channel that a lone image is taken for where its name says nothing.
     single_channel: str | None = None
+    #: Which classes an image may be of; None for a model that cannot say.
+    prediction_sets: PredictionSetSpec | None = None
 
     @property
     def summary(self) -> str:

@@ -21,9 +21,9 @@ from napari_cellclf.plugin.classify.objects import ObjectsSource
 from napari_cellclf.plugin.classify.pixels import positions
 from napari_cellclf.plugin.classify.request import ClassifyRequest
 from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows
-from napari_cellclf.plugin.shared.messages import device_in_words, percent
+from napari_cellclf.plugin.shared.messages import device_in_words, percent, set_in_words
 
-_Told: TypeAlias = tuple[int, float, bool, float, tuple[str, ...]]
+_Told: TypeAlias = tuple[int, float, bool, float, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Results:
     book: LabelBook = field(default_factory=LabelBook)
     #: The objects that were classified, for a model of objects.
     source: ObjectsSource | None = None
-    #: Class, confidence, "unsure", unlike score and remarks of the first rows, so that a row is
-    #: looked at once.
+    #: Class, confidence, "unsure", unlike score, remarks and prediction set of the first rows, so
+    #: that a row is looked at once.
     _told: list[_Told] = field(default_factory=list, init=False, repr=False)
 
     _places: dict[tuple[Position | None, int], int] = field(
@@ -92,7 +92,7 @@ class Results:
         """Return for each row what `_told` says; the score is NaN where there is none."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         self._told += [
-            (NONE, 0.0, False, np.nan, ())
+            (NONE, 0.0, False, np.nan, (), ())
             if row.error
             else (
                 numbers[row.top[0][0]],
@@ -100,6 +100,7 @@ class Results:
                 row.is_unsure,
                 np.nan if row.unlike_score is None else row.unlike_score,
                 row.remarks,
+                row.prediction_set or (),
             )
             for row in self.rows[len(self._told) :]
         ]
@@ -132,7 +133,8 @@ class Results:
 def predicted_rows(results: Results) -> PredictedRows:
     """Return the predictions that there are, as the table takes them."""
     told = results.told()
-    predicted, confidence, unsure, scores, remarks = zip(*told, strict=True) if told else [()] * 5
+    columns = zip(*told, strict=True) if told else [()] * 6
+    predicted, confidence, unsure, scores, remarks, sets = columns
     rows = results.rows
     says = any("unlike" in row.record for row in rows)
     return PredictedRows(
@@ -144,6 +146,7 @@ def predicted_rows(results: Results) -> PredictedRows:
         np.full(len(told), NONE),
         unlike_scores=np.array(scores, np.float32) if says else None,
         remarks=remarks,
+        sets=sets if any(sets) else None,
         title=results.noun.capitalize(),
         name=lambda number: plane_name(results, number),
         hint=lambda number: _hint(rows[number]),
@@ -154,13 +157,14 @@ def predictions_of(results: Results, rows: Sequence[ImageResult]) -> Predictions
     """Return rows that were classified as the console has them."""
     names = [f"p_{name}" for name in results.classes]
     probabilities = [[row.record[name] for name in names] for row in rows]
-    scores = [row.unlike_score for row in rows]
+    scores, sets = [row.unlike_score for row in rows], results.request.model.prediction_sets
     return Predictions(
         np.array(probabilities, np.float32).reshape(-1, len(names)),
         results.classes,
         tuple(str(row.record["image"]) for row in rows),
         unlike_scores=None if None in scores or not rows else np.array(scores, np.float32),
         remarks=tuple(row.remarks for row in rows),
+        set_threshold=None if sets is None else sets.threshold,
     )
 
 
@@ -200,6 +204,17 @@ def winner(row: ImageResult) -> str:
     label, probability = row.top[0]
     marks = [", unsure" if row.is_unsure else "", ", unlike" if row.record.get("unlike") else ""]
     return f"{label}  {percent(probability)}{''.join(marks)}"
+
+
+def may_be(results: Results, row: ImageResult) -> str:
+    """Write which classes an image may be of; empty where the model cannot say.
+
+    Behind them stands the fraction of such sets that hold the true class.
+    """
+    sets = results.request.model.prediction_sets
+    if row.prediction_set is None or sets is None:
+        return ""
+    return f"one of: {set_in_words(row.prediction_set)} ({sets.coverage * 100:.3g} %)"
 
 
 def doubts(row: ImageResult) -> list[str]:
@@ -294,18 +309,24 @@ def layer_summary(results: Results) -> dict[str, Any]:
     return summary
 
 
-def save_table(results: Results, path: str) -> None:
-    """Write the predictions as CSV, the same table as the command line's."""
+def save_table(results: Results, path: str, *, sets: bool = False) -> None:
+    """Write the predictions as CSV, the same table as the command line's.
+
+    `sets`: whether with prediction sets, where the model can say.
+    """
     from napari_cellclf.io.tables import PredictionWriter, said_columns
 
     if not results.records:
         raise InputError(f"none of the {results.noun}s was classified, so there is no row to write")
     # Where the command line has it; what else there is comes behind.
     first = results.records[0]
-    extra = said_columns(unsure="unsure" in first, unlike="unlike" in first)
+    sets = sets and results.request.model.prediction_sets is not None
+    extra = said_columns(unsure="unsure" in first, unlike="unlike" in first, sets=sets)
     with PredictionWriter(path, results.classes, extra) as writer:
-        for record in results.records:
-            writer.write(record)
+        for row in results.rows:
+            if not row.error:
+                said = {"prediction_set": "; ".join(row.prediction_set or ())} if sets else {}
+                writer.write(row.record | said)
 
 
 def summary_message(

@@ -20,10 +20,12 @@ from napari_cellclf.plugin.classify.results import (
     Results,
     doubts,
     full_name,
+    may_be,
     predicted_rows,
     winner,
 )
 from napari_cellclf.plugin.gallery.results_table import ResultsTable
+from napari_cellclf.plugin.gallery.sets_box import SetsBox
 from napari_cellclf.plugin.shared.controls import (
     WARNING,
     NameLabel,
@@ -62,6 +64,8 @@ class ResultsView(QWidget):
         font = self._winner.font()
         font.setBold(True)
         self._winner.setFont(font)
+        self._set = WrappedLabel()
+        self._set.setObjectName("prediction set")
         self._doubts = WrappedLabel()
         self._doubts.setObjectName("doubts")
         self._doubts.setStyleSheet(f"color: {WARNING}; font-weight: bold;")
@@ -69,6 +73,9 @@ class ResultsView(QWidget):
         self.bars = Bars()
         self.objects = ObjectsView()
         self.table = ResultsTable()
+        self.sets = SetsBox("Show prediction set")
+        self.sets.toggled.connect(self._on_sets)
+        self._seen: tuple[Results | None, int | None] = None, None
         self.table.row_chosen.connect(self.row_chosen)
         # A double click, or Enter.
         self.table.row_activated.connect(self._on_open)
@@ -87,7 +94,8 @@ class ResultsView(QWidget):
         buttons.addWidget(self.open)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.objects, self._winner, self._doubts, self._about, self.bars):
+        above = (self.objects, self._winner, self._set, self._doubts, self._about, self.bars)
+        for widget in (*above, self.sets):
             column.addWidget(widget)
         column.addLayout(buttons)
         self._gives_way = False
@@ -99,6 +107,11 @@ class ResultsView(QWidget):
         self.table.show_rows(None if results is None else predicted_rows(results))
         self._has_table = results is not None and results.is_stack
         self.give_way(self._gives_way)
+        self.sets.setVisible(results is not None)
+        self.sets.offer(
+            possible=results is not None and results.request.model.prediction_sets is not None
+        )
+        self.table.show_sets(self.sets.wanted)
         self._save.setVisible(results is not None)
         self._save.setEnabled(results is not None and bool(results.rows))
         self.open.setVisible(results is not None and results.request.folder is not None)
@@ -131,6 +144,8 @@ class ResultsView(QWidget):
         label = winner(row) if row is not None and top else ""
         self._winner.setText("Not classified" if row is not None and row.error else label)
         self._winner.setVisible(row is not None)
+        self._seen = results, number
+        self._show_set()
         against = doubts(row) if row is not None and top else []
         self._doubts.setText("\n".join(against))
         self._doubts.setVisible(bool(against))
@@ -146,11 +161,23 @@ class ResultsView(QWidget):
     @property
     def tab_stops(self) -> list[QWidget]:
         """What the Tab key goes through, as it is seen from the top."""
-        return [self.objects.again, self.objects.by_class, self._save, self.open]
+        return [self.objects.again, self.objects.by_class, self.sets, self._save, self.open]
 
     def selected_row(self) -> int | None:
         """Return the number of the row that is selected in the table."""
         return self.table.chosen()
+
+    def _show_set(self) -> None:
+        results, number = self._seen
+        text = ""
+        if results is not None and number is not None and self.sets.wanted:
+            text = may_be(results, results.rows[number])
+        self._set.setText(text)
+        self._set.setVisible(bool(text))
+
+    def _on_sets(self) -> None:
+        self.table.show_sets(self.sets.wanted)
+        self._show_set()
 
     def _on_open(self) -> None:
         number = self.selected_row()

@@ -151,7 +151,7 @@ class ClassifyWidget(DockedWidget):
     def save_csv(self, results: Results, path: str) -> bool:
         """Write predictions as a CSV table."""
         try:
-            save_table(results, path)
+            save_table(results, path, sets=self.form.results.sets.isChecked())
         except (CellclfError, OSError) as error:
             self._say(f"The table was not saved: {error}", wrong=True)
             return False

@@ -34,6 +34,8 @@ class SortBy(Enum):
     CONFIDENCE = "confidence"
     KNOWN = "known"
     UNLIKE = "unlike"
+    #: By how many classes a row may be of.
+    SET = "set"
     #: Wrong ones first, the most confident of them at the top.
     MISTAKES = "mistakes"
 
@@ -75,6 +77,8 @@ class PredictedRows:
     unlike_scores: NDArray[np.float32] | None = None
     #: Of each row what checks of its pixels found; empty where that is not known.
     remarks: Sequence[Sequence[str]] = ()
+    #: Of each row the classes that it may be of; None where the model cannot say.
+    sets: Sequence[Sequence[str]] | None = None
     #: Of each row what it is grouped by, such as its plate; None where it is not grouped.
     groups: NDArray[np.str_] | None = None
     #: What a row is, in the heading of the table.
@@ -246,6 +250,8 @@ class PredictedRows:
             return self.known.astype(np.float64)
         if by is SortBy.UNLIKE and self.unlike_scores is not None:
             return np.nan_to_num(self.unlike_scores.astype(np.float64), nan=-1.0)
+        if by is SortBy.SET and self.sets is not None:
+            return np.fromiter(map(len, self.sets), np.float64, len(self))
         confidence = self.confidence.astype(np.float64)
         if by is SortBy.MISTAKES:
             return np.where(self.wrong, -1 - confidence, confidence)
@@ -277,6 +283,10 @@ def rows_of(
     for number, said in zip(numbers.tolist(), predictions.remarks, strict=True):
         if said and number >= 0:
             remarks[number] = said
+    sets: list[tuple[str, ...]] = [()] * n
+    for number, held in zip(numbers.tolist(), predictions.sets or (), strict=False):
+        if number >= 0:
+            sets[number] = held
     judged = np.asarray(~np.isnan(probabilities).any(axis=1))
     best = np.where(judged[:, None], probabilities, 0)
     rows = PredictedRows(
@@ -288,6 +298,7 @@ def rows_of(
         np.full(n, NONE),
         unlike_scores=scores,
         remarks=remarks,
+        sets=None if predictions.sets is None else sets,
         title="Object" if collection.has_objects else "Image",
     )
     return rows, probabilities

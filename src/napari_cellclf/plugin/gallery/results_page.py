@@ -37,8 +37,9 @@ from napari_cellclf.plugin.gallery.predicted_rows import (
 )
 from napari_cellclf.plugin.gallery.results_overview import ResultsOverview
 from napari_cellclf.plugin.gallery.results_table import ResultsTable
+from napari_cellclf.plugin.gallery.sets_box import SetsBox
 from napari_cellclf.plugin.shared.controls import KeysPage, shortened, small_label, tab_downwards
-from napari_cellclf.plugin.shared.messages import percent
+from napari_cellclf.plugin.shared.messages import percent, set_in_words
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -81,6 +82,7 @@ class ResultsPage(KeysPage):
         self.gallery.can_label = True
         self.only_wrong, self.only_unsure = QCheckBox("Mistakes"), QCheckBox("Unsure")
         self.only_unlike = QCheckBox("Unlike")
+        self.sets = SetsBox("Prediction sets")
         self.worst = QPushButton("Worst mistakes first")
         self.as_gallery, self.as_table = QPushButton("Gallery"), QPushButton("Table")
         self.pages = QStackedWidget()
@@ -125,7 +127,9 @@ class ResultsPage(KeysPage):
         # Rows that are corrected stay where they are in this order.
         self.gallery.sort_by("least sure")
         self.table.reset_sorting()
+        self.sets.offer(possible=self.rows is not None and self.rows.sets is not None)
         self.table.show_rows(self.rows)
+        self.table.show_sets(self.sets.wanted)
         self.overview.let_go()
         self._apply_filter()
 
@@ -220,9 +224,9 @@ class ResultsPage(KeysPage):
     @property
     def tab_stops(self) -> list[QWidget]:
         """What the Tab key goes through, as it is seen from the top."""
-        above = [self.as_gallery, self.as_table, self.only_unsure, self.only_wrong, self.worst]
+        above = [self.as_gallery, self.as_table, self.sets, self.only_unsure, self.only_wrong]
         below = [self.show_in_viewer, self.save, self.retrain]
-        return [*above, *self.gallery.tab_stops, self.table, *below]
+        return [*above, self.worst, *self.gallery.tab_stops, self.table, *below]
 
     def minimumSizeHint(self) -> QSize:
         """Leave room for all lines of the hint, which are more where the page is narrow."""
@@ -473,7 +477,13 @@ class ResultsPage(KeysPage):
             text += "; marked as unsure"
         elif known != NONE:
             text += f"; labelled {rows.classes[known]}"
+        if self.sets.wanted and rows.sets is not None:
+            text += f"; one of: {set_in_words(rows.sets[number])}"
         return "; ".join([text, *rows.doubts(number)])
+
+    def _on_sets(self) -> None:
+        self.table.show_sets(self.sets.wanted)
+        self._say_hint()
 
     def _hint_of(self, number: int) -> str:
         rows, best = self.rows, np.argsort(-np.nan_to_num(self._probabilities[number]))[:3]
@@ -492,6 +502,7 @@ class ResultsPage(KeysPage):
         self.only_wrong.clicked.connect(self._on_boxes)
         self.only_unsure.clicked.connect(self._on_boxes)
         self.only_unlike.clicked.connect(self._on_boxes)
+        self.sets.toggled.connect(self._on_sets)
         self.worst.clicked.connect(self._on_worst)
         self.as_gallery.clicked.connect(partial(self._show_page, GALLERY))
         self.as_table.clicked.connect(partial(self._show_page, TABLE))
@@ -531,6 +542,7 @@ class ResultsPage(KeysPage):
         choose.addWidget(self.as_gallery)
         choose.addWidget(self.as_table)
         choose.addStretch(1)
+        choose.addWidget(self.sets)
         marks = QHBoxLayout()
         for box in (self.only_unsure, self.only_unlike, self.only_wrong):
             marks.addWidget(box)

@@ -12,14 +12,23 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 from napari_cellclf.core.class_colours import class_colours
 from napari_cellclf.plugin.gallery.predicted_rows import NONE, PredictedRows, RowFilter, SortBy
 from napari_cellclf.plugin.shared.controls import shortened
-from napari_cellclf.plugin.shared.messages import percent
+from napari_cellclf.plugin.shared.messages import percent, set_in_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_HEADERS = ("", "Class", "Confidence", "Label", "Unlike")
-_SORTS = (SortBy.ROW, SortBy.PREDICTED, SortBy.CONFIDENCE, SortBy.KNOWN, SortBy.UNLIKE)
-_CONFIDENCE, _KNOWN, _UNLIKE = 2, 3, 4
+_HEADERS = ("", "Class", "Confidence", "Label", "Unlike", "One of")
+_SORTS = (
+    SortBy.ROW,
+    SortBy.PREDICTED,
+    SortBy.CONFIDENCE,
+    SortBy.KNOWN,
+    SortBy.UNLIKE,
+    SortBy.SET,
+)
+_CONFIDENCE, _KNOWN, _UNLIKE, _SET = 2, 3, 4, 5
+#: Classes of a prediction set that have room in a cell.
+_MOST_NAMED = 3
 #: Pixels; enough for the beginning of an image's name.
 _NARROWEST = 90
 _NOWHERE = QModelIndex()
@@ -77,6 +86,11 @@ class ResultsModel(QAbstractTableModel):
         """Sort by a column, as a click on its header asks; -1 for the order of the images."""
         by = _SORTS[column] if column >= 0 else SortBy.ROW
         self.sort_by(by, descending=order == Qt.SortOrder.DescendingOrder and column >= 0)
+
+    @property
+    def shown_rows(self) -> PredictedRows | None:
+        """What it shows rows of."""
+        return self._rows
 
     @property
     def known_rows(self) -> int:
@@ -143,6 +157,8 @@ class ResultsModel(QAbstractTableModel):
             return percent(float(rows.confidence[number]))
         if column == _UNLIKE:
             return "" if rows.unlike_scores is None else f"{rows.unlike_scores[number]:.2f}"
+        if column == _SET:
+            return "" if rows.sets is None else set_in_words(rows.sets[number], _MOST_NAMED)
         return shortened(rows.classes[predicted]) + rows.marks(number)
 
     def _colour(self, rows: PredictedRows, number: int, column: int) -> QColor | None:
@@ -193,7 +209,7 @@ class ResultsTable(QTableView):
         # The Tab key leaves it; arrows go through it.
         self.setTabKeyNavigation(False)
         self.setMinimumHeight(160)
-        self._following = False
+        self._following = self._shows_sets = False
         self._set_up_headers()
         selection = self.selectionModel()
         if selection is not None:
@@ -206,7 +222,18 @@ class ResultsTable(QTableView):
         self.rows.show(rows)
         self.setColumnHidden(_KNOWN, rows is None or not rows.has_known)
         self.setColumnHidden(_UNLIKE, rows is None or rows.unlike_scores is None)
+        self._hide_sets(rows)
         self.fit_columns()
+
+    def show_sets(self, shown: bool) -> None:
+        """Show or hide which classes each row may be of."""
+        self._shows_sets = shown
+        self._hide_sets(self.rows.shown_rows)
+        self.fit_columns()
+
+    def _hide_sets(self, rows: PredictedRows | None) -> None:
+        there = rows is not None and rows.sets is not None
+        self.setColumnHidden(_SET, not (self._shows_sets and there))
 
     def refresh_rows(self, rows: PredictedRows) -> None:
         """Show what has become known of the same rows, in the order in which they are."""
@@ -218,6 +245,7 @@ class ResultsTable(QTableView):
         """Show the rows that were added."""
         self.rows.grow(rows)
         self.setColumnHidden(_UNLIKE, rows.unlike_scores is None)
+        self._hide_sets(rows)
         self.fit_columns()
 
     def fit_columns(self) -> None:
@@ -286,7 +314,7 @@ class ResultsTable(QTableView):
         header.setSortIndicatorClearable(True)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         self.setSortingEnabled(True)
-        for column in (_KNOWN, _UNLIKE):
+        for column in (_KNOWN, _UNLIKE, _SET):
             self.setColumnHidden(column, True)
 
     def _on_resized(self, column: int) -> None:

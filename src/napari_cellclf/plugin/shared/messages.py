@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,18 @@ def device_in_words(device: str) -> str:
 def in_plain_words(text: str) -> str:
     """Write a sentence that names a device for those who look at cells."""
     return _DEVICE.sub(lambda found: f"{found[2]} ({_PROGRAMS[found[1]]})", text)
+
+
+def set_in_words(names: Sequence[str], most: int = 8) -> str:
+    """List the classes of a prediction set, the first ones of many.
+
+    Examples
+    --------
+    >>> set_in_words(["RPE", "U2OS"]), set_in_words("abcdefghij")
+    ('RPE, U2OS', 'a, b, c, d, e, f, g, h and 2 more')
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(probability: float) -> str:
