@@ -13,11 +13,13 @@ import pytest
 from PIL import Image as Pillow
 
 from napari_cellclf.bundles.arrays import dump_weights
-from napari_cellclf.bundles.schema import BundleSpec
+from napari_cellclf.bundles.bundle import REQUIRED, UNLIKE, ModelBundle
+from napari_cellclf.bundles.schema import BundleSpec, PredictionSetSpec
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.unlikeness import Unlikeness
 
 #: The network compares the mean of w1 with that of w2.
 CHANNELS = [
@@ -95,6 +97,25 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_bundle(folder / "tiny.cellclf", spec, files)
     return folder / "tiny.cellclf"
+
+
+@pytest.fixture(scope="session")
+def telling(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first one, which also says what is unlike its images and has prediction sets."""
+    from napari_cellclf.models.save import unlike_spec
+
+    unlikeness = Unlikeness.fit(np.random.default_rng(0).random((30, 3), np.float32))
+    spec = ModelBundle.load(bundle).spec
+    said = {
+        "unlike": unlike_spec(unlikeness),
+        # Every class is at least as probable.
+        "prediction_sets": PredictionSetSpec(coverage=0.9, threshold=0),
+    }
+    files: dict[str, bytes | Path] = {name: bundle / name for name in REQUIRED}
+    files[UNLIKE] = dump_weights(unlikeness.to_arrays())
+    path = tmp_path_factory.mktemp("models") / "telling.cellclf"
+    write_bundle(path, spec.model_copy(update=said), files)
+    return path
 
 
 @pytest.fixture(scope="session")

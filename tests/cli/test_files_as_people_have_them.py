@@ -153,6 +153,21 @@ def test_tables_are_written_for_excel_on_request(
     assert cellclf("data", tmp_path / "data/dataset.csv").lines[0].startswith("3 images")
 
 
+def test_excel_gets_all_that_is_said_of_an_image(
+    cellclf: Run, telling: Path, plate: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    assert cellclf("predict", telling, plate, "--sets", "--out", table, "--excel").code == 0
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    columns = ["prediction_set", "unlike", "unlike_score", "remarks"]
+    assert [name for name in first if name in columns] == columns
+    for row in (first, second):
+        assert set(row["prediction_set"].split("; ")) == {"nuclei", "reticulum"}
+        assert row["unlike"] == str(float(row["unlike_score"]) > 1)
+        assert "constant channel" in row["remarks"] or "empty image" in row["remarks"]
+
+
 def mixed(folder: Path, write_png: WritePng, odd: str) -> Path:
     """Two classes of twelve grey images, and one image or more that does not go with them."""
     for number in range(24):

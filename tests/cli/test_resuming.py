@@ -86,11 +86,8 @@ def test_after_a_kill_no_row_is_lost_and_none_is_there_twice(
     assert bad == (tmp_path / "whole.bad_files.csv").read_text()
 
 
-@pytest.fixture
-def stopped(
-    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A table of which Ctrl-C left one of two rows."""
+def stop_after_one_row(patch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C when the first row has been written."""
     from napari_cellclf.io.tables import PredictionWriter
 
     write = PredictionWriter.write
@@ -99,8 +96,16 @@ def stopped(
         write(self, record)
         signal.raise_signal(signal.SIGINT)
 
+    patch.setattr(PredictionWriter, "write", press)
+
+
+@pytest.fixture
+def stopped(
+    cellclf: Run, bundle: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A table of which Ctrl-C left one of two rows."""
     with monkeypatch.context() as patch:
-        patch.setattr(PredictionWriter, "write", press)
+        stop_after_one_row(patch)
         arguments = ("predict", bundle, plate, "--batch-size", "1", "--out", tmp_path / "p.csv")
         assert cellclf(*arguments).code == 130
     return tmp_path / "p.csv"
@@ -116,6 +121,25 @@ def test_after_a_stop_the_same_command_goes_on(
         f"cellclf: resuming: 1 of 2 images done in {stopped.with_name('p.partial.csv')}",
     )
     assert [row["well"] for row in _rows(stopped)] == ["B02", "B03"]
+
+
+def test_all_that_is_said_of_an_image_is_in_a_table_that_was_gone_on_with(
+    cellclf: Run, telling: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "p.csv"
+    command = ("predict", telling, plate, "--sets", "--batch-size", "1", "--out", table)
+    with monkeypatch.context() as patch:
+        stop_after_one_row(patch)
+        assert cellclf(*command).code == 130
+    result = cellclf(*command)
+    assert (result.code, "resuming: 1 of 2 images" in result.err) == (0, True)
+    whole = tmp_path / "whole.csv"
+    assert cellclf(*command[:-1], whole).code == 0
+    assert table.read_text() == whole.read_text()
+    for row in _rows(table):
+        assert {"nuclei", "reticulum"} == set(row["prediction_set"].split("; "))
+        assert row["unlike"] == str(float(row["unlike_score"]) > 1)
+        assert "constant channel" in row["remarks"] or "empty image" in row["remarks"]
 
 
 @pytest.mark.parametrize("other", ["images", "channels", "model"])
