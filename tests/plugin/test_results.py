@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_cellclf.bundles.schema import PredictionSetSpec
 from napari_cellclf.core.channels import ChannelSpec
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.errors import InputError
@@ -18,6 +20,7 @@ from napari_cellclf.plugin.classify.results import (
     Results,
     canvas_text,
     layer_summary,
+    may_be,
     percent,
     plane_name,
     save_table,
@@ -47,6 +50,18 @@ def test_single_image() -> None:
     assert summary["label"] == "y"
     assert summary["probabilities"] == {"y": 0.8, "x": 0.2}
     assert summary["channels"] == {"A": "layer"}
+
+
+def test_a_set_of_an_image_unlike_training_promises_nothing() -> None:
+    model = replace(MODEL, prediction_sets=PredictionSetSpec(coverage=0.9, threshold=0.1))
+    results = results_of((4, 5), "YX", ROW)
+    assert may_be(results, replace(ROW, prediction_set=("y", "x"))) == ""
+    results = replace(results, request=replace(results.request, model=model))
+    row = replace(ROW, prediction_set=("y", "x"))
+    assert may_be(results, row) == "one of: y, x (90 %)"
+    unlike = replace(row, record=row.record | {"unlike": True})
+    assert may_be(results, unlike) == "one of: y, x (not 90 %: unlike anything in training)"
+    assert may_be(results, ROW) == ""
 
 
 def test_an_answer_below_the_threshold_is_called_unsure(tmp_path: Path) -> None:

@@ -209,12 +209,16 @@ def winner(row: ImageResult) -> str:
 def may_be(results: Results, row: ImageResult) -> str:
     """Write which classes an image may be of; empty where the model cannot say.
 
-    Behind them stands the fraction of such sets that hold the true class.
+    Behind them stands the fraction of such sets that hold the true class, unless the image is
+    unlike those that this was promised for.
     """
     sets = results.request.model.prediction_sets
     if row.prediction_set is None or sets is None:
         return ""
-    return f"one of: {set_in_words(row.prediction_set)} ({sets.coverage * 100:.3g} %)"
+    promise = f"{sets.coverage * 100:.3g} %"
+    if row.record.get("unlike"):
+        promise = f"not {promise}: unlike anything in training"
+    return f"one of: {set_in_words(row.prediction_set)} ({promise})"
 
 
 def doubts(row: ImageResult) -> list[str]:
