@@ -22,6 +22,7 @@ from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.errors import CancelledError, DatasetError, UnreadableImageError
 from napari_cellclf.inference.classifier import Classifier
+from napari_cellclf.inference.engine import ProbabilitiesOnly
 from napari_cellclf.io import prepared as module
 from napari_cellclf.io.array_cache import KeptArrays
 from napari_cellclf.io.cache import remove_abandoned
@@ -50,7 +51,7 @@ def files(tmp_path: Path) -> list[str]:
     return [write(tmp_path / f"{n}.png", seed=n) for n in range(3)]
 
 
-class Capture:
+class Capture(ProbabilitiesOnly):
     """An engine that keeps what it is fed."""
 
     device = "none"
