@@ -12,9 +12,11 @@ from batch_shifts import SHIFTS
 
 from napari_cellclf.bundles.schema import EvaluationSpec
 from napari_cellclf.core.calibration import (
+    Calibration,
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
+    set_threshold,
 )
 
 #: Answers at or above the "unsure" threshold were right this often on left-out, shifted fields.
@@ -36,6 +38,14 @@ class Judgement:
         """Return the mean answer of all seeds, as the final model gives it, shape (N, K)."""
         return np.asarray(self.by_seed[view].mean(axis=0))
 
+    def always_right(self) -> frozenset[str]:
+        """Return the views in which no left-out field is predicted wrongly."""
+        return frozenset(
+            view
+            for view in self.by_seed
+            if self.right(view, self.together(view)) == len(self.truth[view])
+        )
+
     def right(self, view: str, probabilities: np.ndarray[Any, Any]) -> int:
         """Count the right answers."""
         return int((probabilities.argmax(axis=1) == self.truth[view]).sum())
@@ -53,8 +63,8 @@ def collect(files: Sequence[Sequence[Path]]) -> Judgement:
     return Judgement(truth, by_seed)
 
 
-def calibrate(judgement: Judgement) -> tuple[float, float]:
-    """Fit temperature and "unsure" threshold on all views of the left-out plates."""
+def calibrate(judgement: Judgement) -> Calibration:
+    """Fit temperature and thresholds on all views of the left-out plates."""
     pooled = np.concatenate([judgement.together(name) for name in judgement.by_seed])
     truth = np.concatenate([judgement.truth[name] for name in judgement.by_seed])
     # Never sharper than what was trained: a new batch differs by more than was simulated.
@@ -64,7 +74,8 @@ def calibrate(judgement: Judgement) -> tuple[float, float]:
     # An answer that is less likely than all others together is unsure in any case.
     candidates = np.arange(0.5, 0.96, 0.01)
     good = [t for t in candidates if right[confidence >= t].mean() >= TRUSTED]
-    return round(temperature, 3), round(float(good[0] if good else candidates[-1]), 2)
+    unsure = round(float(good[0] if good else candidates[-1]), 2)
+    return Calibration(round(temperature, 3), unsure, set_threshold(softened, truth))
 
 
 def evaluation_name(view: str) -> str:
@@ -75,8 +86,9 @@ def evaluation_name(view: str) -> str:
     return f"leave one plate out, {view} ({change})"
 
 
-def evaluations(judgement: Judgement, temperature: float, threshold: float) -> list[EvaluationSpec]:
+def evaluations(judgement: Judgement, calibration: Calibration) -> list[EvaluationSpec]:
     """Say how well each view was answered."""
+    temperature, threshold = calibration.temperature, calibration.unsure_threshold
     found = []
     for name in judgement.by_seed:
         answers = apply_temperature(judgement.together(name), temperature)
@@ -104,7 +116,8 @@ def evaluations(judgement: Judgement, temperature: float, threshold: float) -> l
 
 def report(judgement: Judgement) -> None:
     """Print the table of all views."""
-    temperature, threshold = calibrate(judgement)
+    calibration = calibrate(judgement)
+    temperature, threshold = calibration.temperature, calibration.unsure_threshold
     print(f"temperature {temperature}, unsure below {threshold}")
     for name, answers in judgement.by_seed.items():
         together = apply_temperature(judgement.together(name), temperature)

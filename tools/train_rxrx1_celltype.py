@@ -17,7 +17,7 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from napari_cellclf.bundles.schema import (
     ArchitectureSpec,
     ClassSpec,
     TrainingSpec,
+    prediction_sets_of,
 )
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -117,9 +118,6 @@ SUBSETS = {
 SHIFTED_SUBSETS = ("w1 alone", "w2 alone", "w3 alone", "w4 alone", "w1 to w4")
 
 View = Callable[[Image, int], Image]
-#: Of the fields of a plate of an experiment, of which there are 12, at most this fraction is called
-#: unlike; below 1 in 12 nothing would be.
-UNLIKE_LEVEL = 0.125
 #: Images whose features are computed at a time.
 CONSIDERED = 24
 
@@ -284,7 +282,7 @@ class Viewed:
 
     pixels: np.ndarray[Any, Any]
     site: Site
-    as_it_is: bool
+    view: str
 
     @property
     def group(self) -> str:
@@ -292,13 +290,22 @@ class Viewed:
         return f"{CLASSES[self.site.label]} {self.site.plate}"
 
 
-def viewed(sites: Sequence[Site]) -> list[Viewed]:
-    """Prepare all fields in all views, but for those of few stains that are also shifted."""
+def known_views(always_right: Collection[str]) -> set[str]:
+    """Choose the views of fields that count as known: any stains, and shifts that mislead nothing.
+
+    Were a field known in a view in which it is predicted wrongly, no distance could warn of it.
+    `always_right`: views in which all left-out fields are predicted rightly.
+    """
+    return {*always_right, *SUBSETS} - {f"all of these, {name}" for name in SHIFTED_SUBSETS}
+
+
+def viewed(sites: Sequence[Site], known: Collection[str]) -> list[Viewed]:
+    """Prepare all fields in the views that are known."""
     return [
-        Viewed(PREPROCESSING(view(site.image, i)).astype(np.float16), site, name == "as it is")
+        Viewed(PREPROCESSING(view(site.image, i)).astype(np.float16), site, name)
         for name, (view, n_stains) in views().items()
         for i, site in enumerate(sites)
-        if not name.startswith("all of these, ") and site.image.n_channels >= n_stains
+        if name in known and site.image.n_channels >= n_stains
     ]
 
 
@@ -314,20 +321,24 @@ def features_of(network: keras.Model, images: Sequence[Viewed]) -> np.ndarray[An
 
 
 def fit_unlikeness(
-    network: keras.Model, sites: Sequence[Site], left_out: Mapping[int, Sequence[Path]]
+    network: keras.Model,
+    sites: Sequence[Site],
+    left_out: Mapping[int, Sequence[Path]],
+    always_right: Collection[str],
 ) -> Unlikeness:
     """Learn what is usual from all fields, and the threshold from networks that saw no such plate.
 
     `left_out`: weights of the members that were trained without a plate, by its number.
+    `always_right`: views in which all left-out fields are predicted rightly.
     """
-    images, parts = viewed(sites), []
+    images, parts = viewed(sites, known_views(always_right)), []
     for plate, files in left_out.items():
         without = join(files)
         known = features_of(without, [one for one in images if one.site.plate != plate])
-        new = [one for one in images if one.site.plate == plate and one.as_it_is]
+        new = [one for one in images if one.site.plate == plate and one.view == "as it is"]
         groups = np.array([one.group for one in new])
         parts.append(LeftOut(known, features_of(without, new), groups))
-    return Unlikeness.fit_left_out(features_of(network, images), parts, level=UNLIKE_LEVEL)
+    return Unlikeness.fit_left_out(features_of(network, images), parts)
 
 
 def write(
@@ -338,7 +349,7 @@ def write(
     judgement: Judgement,
 ) -> Path:
     """Save the final model as a bundle that was loaded once."""
-    temperature, threshold = calibrate(judgement)
+    calibration = calibrate(judgement)
     network, sites = join(weights), read_sites(data)
     bundle = save_bundle(
         network,
@@ -346,15 +357,16 @@ def write(
         preprocessing=PREPROCESSING,
         test_image=make_test_image(PREPROCESSING, (96, 96)),
         single_channel=SINGLE_CHANNEL,
-        unlikeness=fit_unlikeness(network, sites, left_out),
+        unlikeness=fit_unlikeness(network, sites, left_out, judgement.always_right()),
         # The images that it was trained on: no others are at hand.
         typical=[PREPROCESSING(site.image) for site in sites],
         seen_images=SeenImages.of(
             (one, "train") for site in sites for one in pixel_hashes(site.image)
         ),
-        evaluations=evaluations(judgement, temperature, threshold),
-        temperature=temperature,
-        unsure_threshold=threshold,
+        evaluations=evaluations(judgement, calibration),
+        temperature=calibration.temperature,
+        unsure_threshold=calibration.unsure_threshold,
+        prediction_sets=prediction_sets_of(calibration),
         overwrite=True,
         **describe(data, len(weights)),
     )

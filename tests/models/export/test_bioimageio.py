@@ -60,7 +60,8 @@ def test_bundled_models(name: str, tmp_path: Path) -> None:
     assert passes(path)
     classifier = cc.load_classifier(name, precision="float32")
     expected = classifier.predict(classifier.bundle.test_image).probabilities
-    np.testing.assert_allclose(answer(path), expected, atol=1e-5)
+    # Its runner divides by a standard deviation that is a little larger, so as not to divide by 0.
+    np.testing.assert_allclose(answer(path), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
