@@ -64,10 +64,11 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _stack() -> Any:
-    """Make an image of training, a ramp, and one value throughout."""
+    """Make an image of training, large squares, and one value throughout."""
     noise = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
-    ramp = np.tile(np.arange(48, dtype=np.uint8) * 5, (48, 1))
-    return np.stack([noise, ramp, np.full_like(noise, 9)])
+    y, x = np.mgrid[:48, :48] // 16
+    squares = ((y + x) % 2 * 255).astype(np.uint8)
+    return np.stack([noise, squares, np.full_like(noise, 9)])
 
 
 def _finish(qtbot: Any, widget: ClassifyWidget) -> None:

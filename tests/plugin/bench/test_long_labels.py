@@ -74,7 +74,7 @@ def test_the_tab_tells_that_it_reads(
     gate.set()
     qtbot.waitUntil(lambda: tab.page is not None, timeout=PATIENCE)
     assert len(tab.page.book.labels) == 1000
-    assert "1000 labels are in it already" in tab.message.text()
+    assert "1,000 labels are in it already" in tab.message.text()
     # What is labelled from now on goes to the file.
     tab.page.label("dim", [3])
     tab.shut_down()
