@@ -67,7 +67,7 @@ def _stack() -> Any:
     """Make an image of training, large squares, and one value throughout."""
     noise = np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8)
     y, x = np.mgrid[:48, :48] // 16
-    squares = ((y + x) % 2 * 255).astype(np.uint8)
+    squares = ((y + x) % 2 * 200).astype(np.uint8)
     return np.stack([noise, squares, np.full_like(noise, 9)])
 
 
