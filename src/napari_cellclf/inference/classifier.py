@@ -329,7 +329,7 @@ class Classifier:
         >>> import napari_cellclf as cc
         >>> classifier = cc.load_classifier("rxrx1-celltype")
         >>> classifier.features(cc.simulate_site("HUVEC", seed=1, size=64)).shape
-        (1, 256)
+        (1, 128)
         """
         _check_batch_size(batch_size)
         if "features" not in self.engine.gives:
