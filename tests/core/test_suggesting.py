@@ -278,7 +278,7 @@ def test_groups_and_classes_must_fit():
     features, _, _ = clustered(16, rows=20)
     with pytest.raises(InputError, match="19 groups were given for 20 rows"):
         Suggester(features, ["a"] * 19)
-    with pytest.raises(InputError, match="class number 2 is none of 2 classes"):
+    with pytest.raises(InputError, match="no class number 2 among 2 classes"):
         Suggester(features).refit({0: 0, 1: 2}, 2)
 
 

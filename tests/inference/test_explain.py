@@ -162,7 +162,7 @@ def test_an_object_is_explained_in_its_place(spots: Classifier) -> None:
     assert np.isnan(found.heat[:, 63:]).all()
     with pytest.raises(InputError, match=r"2 objects \(1, 2\), but no number was given; give one"):
         of_objects.explain(field)
-    with pytest.raises(InputError, match="number 7 is none of them"):
+    with pytest.raises(InputError, match="but there is no number 7"):
         of_objects.explain(field, number=7)
 
 

@@ -76,7 +76,7 @@ class InputSpec(_Part):
         if self.single_channel is None:
             return self
         if self.single_channel not in self.channels:
-            raise ValueError(f"single_channel {self.single_channel!r} is none of the channels")
+            raise ValueError(f"single_channel {self.single_channel!r} is not one of the channels")
         others = (c for c in self.preprocessing.channels if c.name != self.single_channel)
         if any(channel.required for channel in others):
             raise ValueError("single_channel is for models that can do without all others")

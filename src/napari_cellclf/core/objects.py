@@ -348,8 +348,8 @@ def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
         whole = np.isfinite(found).all() and (found == np.rint(found)).all()
         if whole and np.abs(found).max(initial=0) > _LARGEST_FLOAT:
             raise ImageError(
-                f"a mask holds {np.abs(found).max():g} as a float, which is no number of an "
-                "object; save it as whole numbers"
+                f"a mask holds {np.abs(found).max():g} as a float, which is too large to tell "
+                "objects apart; save it as whole numbers"
             )
         if not whole:
             raise ImageError(

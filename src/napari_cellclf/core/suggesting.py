@@ -297,7 +297,7 @@ class Suggester:
         numbers = np.array([labels[row] for row in rows.tolist()], np.int64)
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < n_classes:
             raise InputError(
-                f"class number {numbers.max()} is none of {n_classes} classes; give numbers from 0"
+                f"there is no class number {numbers.max()} among {n_classes} classes; count from 0"
             )
         # The order in which labels were given changes nothing.
         order = np.argsort(rows)

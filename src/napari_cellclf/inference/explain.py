@@ -158,7 +158,7 @@ def _region(
     meant = [one for one in objects if number in (None, one.number)]
     if len(meant) != 1:
         known = ", ".join(str(one.number) for one in objects[:10]) or "none"
-        asked = "no number was given" if number is None else f"number {number} is none of them"
+        asked = "no number was given" if number is None else f"there is no number {number}"
         raise InputError(f"{where} has {len(objects)} objects ({known}), but {asked}; give one")
     return meant[0]
 
