@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -87,7 +88,27 @@ def load_graph_engine(
     return OnnxRuntimeEngine.load(graph, precision)
 
 
-class OpenVinoEngine:
+class _GraphEngine(ABC):
+    """What both libraries share: the outputs that are asked for, by name."""
+
+    gives: frozenset[Extra]
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute; see `Engine`."""
+        return self._compute(batch, ()).probabilities
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        return self._compute(batch, asked_for(self.gives, features, feature_map))
+
+    @abstractmethod
+    def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
+        """Compute the probabilities and some of what is given besides."""
+
+
+class OpenVinoEngine(_GraphEngine):
     """Computes with a network that OpenVINO has compiled.
 
     One image is computed by all cores together, which answers soonest. Several are divided among
@@ -131,16 +152,6 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise _refusal(graph.name, error) from error
         return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`."""
-        return self._compute(batch, ()).probabilities
-
-    def compute(
-        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
-    ) -> Computed:
-        """Compute; see `Engine`."""
-        return self._compute(batch, asked_for(self.gives, features, feature_map))
 
     def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
         check_process(self._process)
@@ -240,7 +251,7 @@ def _last_line(error: RuntimeError) -> str:
     return lines[-1][:200] if lines else type(error).__name__
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(_GraphEngine):
     """Computes with a network that ONNX Runtime has loaded.
 
     `session`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` and perhaps `EXTRAS` out.
@@ -281,16 +292,6 @@ class OnnxRuntimeEngine:
             ) from error
         mixed = "mixed" if precision == "fast" else "float32"
         return cls(session, runtime.__version__, mixed, _runtime_errors(runtime))
-
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Compute; see `Engine`."""
-        return self._compute(batch, ()).probabilities
-
-    def compute(
-        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
-    ) -> Computed:
-        """Compute; see `Engine`."""
-        return self._compute(batch, asked_for(self.gives, features, feature_map))
 
     def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
         pixels = np.ascontiguousarray(batch, np.float32)
