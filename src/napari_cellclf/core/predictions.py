@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,9 +208,10 @@ class Predictions:
             The columns ``unlike`` and ``unlike_score``, whose limit is 1; empty where the model
             cannot say.
         """
-        if self.unlike is None or self.unlike_scores is None:
+        if self.unlike_scores is None:
             return {}
-        return {"unlike": bool(self.unlike[row]), "unlike_score": float(self.unlike_scores[row])}
+        score = float(self.unlike_scores[row])
+        return {"unlike": is_unlike(score), "unlike_score": score}
 
     def record(self, row: int) -> dict[str, Any]:
         """Return one row of the table.
@@ -227,17 +229,21 @@ class Predictions:
         probabilities = self.probabilities[row]
         columns: dict[str, Any] = {
             "image": self.ids[row],
-            "label": self.labels[row],
+            "label": self.classes[int(probabilities.argmax())],
             "confidence": float(probabilities.max()),
         }
         columns |= self.unlike_columns(row)
-        if any(self.remarks):
+        if self._has_remarks:
             columns["remarks"] = "; ".join(self.remarks[row])
         columns |= {
             f"p_{name}": float(p) for name, p in zip(self.classes, probabilities, strict=True)
         }
         extra = self.metadata[row]
         return columns | {key: value for key, value in extra.items() if key not in columns}
+
+    @cached_property
+    def _has_remarks(self) -> bool:
+        return any(self.remarks)
 
     def _require_one(self, what: str, instead: str | None = None) -> None:
         if len(self) != 1:
