@@ -123,7 +123,7 @@ def test_what_a_spec_may_not_say(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("single", "required", "says"),
-    [("w9", False, "none of the channels"), ("w2", True, "can do without all others")],
+    [("w9", False, "not one of the channels"), ("w2", True, "can do without all others")],
 )
 def test_a_single_channel_must_be_one_that_suffices(single: str, required: bool, says: str) -> None:
     channels = [{"name": "w1", "required": required}, {"name": "w2"}]
