@@ -139,6 +139,11 @@ class TestRefused:
         result = cellclf("train", images, "--out", tmp_path / "run", f"--split={split}")
         refused(result, f"--split {split} is not a number of folds")
 
+    def test_validation_images_of_folds_without_folds(self, cellclf, images, tmp_path, trained):
+        result = cellclf("train", images, "--out", tmp_path / "run", "--validation", "0.2")
+        refused(result, "--validation 0.2 is for --split leave-one-out or a number of folds")
+        assert trained == []
+
     def test_leakage(self, cellclf, table, tmp_path, trained):
         options = ("--out", tmp_path / "run", "--group-by", "batch", "--split", "random")
         refused(cellclf("train", table, *options), "b0")
@@ -199,6 +204,15 @@ class TestFolds:
         # The same command goes on where it was.
         assert cellclf(*command).code == 0
         assert [run.path for run in trained[3:]] == [run.path for run in trained[:3]]
+
+    @pytest.mark.parametrize("split", ["3-fold", "leave-one-out"])
+    def test_validation_images_are_not_tested(self, cellclf, table, tmp_path, trained, split):
+        options = ("--split", split, "--group-by", "batch", "--validation", 0.5)
+        assert cellclf("train", table, "--out", tmp_path / "out", *options).code == 0
+        for run in trained:
+            dataset = load_dataset(run)
+            parts = [set(one.groups) for one in (dataset.train, dataset.validation, dataset.test)]
+            assert sorted(name for part in parts for name in part) == ["b0", "b1", "b2"]
 
 
 def test_a_folder_in_which_nothing_was_trained_can_be_used_again(cellclf, images, tmp_path):

@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", type=Path, metavar="RUN", help="folder of the new run; its model gets its name")
     add(
+        "--validation",
+        type=float,
+        metavar="F",
+        help="with --split leave-one-out or 5-fold: fraction of the other images to validate "
+        "with, so that each fold is calibrated (default none)",
+    )
+    add(
         "--root",
         type=Path,
         metavar="DIR",
@@ -100,6 +107,11 @@ def run(args: argparse.Namespace) -> int:
     settings = chosen_settings(args)
     if args.split == LEAVE_ONE_OUT or (args.split or "").endswith(_FOLD):
         return _train_folds(args, settings.config, settings.preset)
+    if args.validation is not None:
+        raise InputError(
+            f"--validation {args.validation:g} is for --split leave-one-out or a number of folds, "
+            "such as 5-fold; use --fractions with other splits"
+        )
     from napari_cellclf.runs.create import create_run
 
     dataset = read_and_split(args)
@@ -141,11 +153,13 @@ def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) 
 def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
     dataset = read_only(args)
     if args.split == LEAVE_ONE_OUT:
-        return dataset.leave_one_group_out(args.group_by, seed=args.seed)
+        return dataset.leave_one_group_out(
+            args.group_by, validation=args.validation, seed=args.seed
+        )
     count = args.split.removesuffix(_FOLD)
     if not count.isdigit() or int(count) < 2:
         raise InputError(f"--split {args.split} is not a number of folds, such as 5-fold")
-    parts = dataset.k_fold(int(count), args.group_by, seed=args.seed)
+    parts = dataset.k_fold(int(count), args.group_by, validation=args.validation, seed=args.seed)
     return [(str(number), part) for number, part in enumerate(parts, start=1)]
 
 
