@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -172,6 +173,55 @@ def elsewhere(name: str) -> str:
     return mine + other
 
 
+def tricky_headers(name: str) -> dict[str, str]:
+    """Headers that a reader less thorough than tifffile would not see to point elsewhere."""
+    pixels = 'DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="9" SizeZ="1" SizeC="1" SizeT="1"'
+    uuid = f'<UUID FileName="{name}">urn:uuid:1</UUID>'
+    data = f'<TiffData IFD="0" PlaneCount="1">{uuid}</TiffData>'
+    own = '<TiffData IFD="0" PlaneCount="1"/>'
+
+    def ome(body: str, before: str = "") -> str:
+        space = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+        return f'<?xml version="1.0"?>{before}<OME {space} UUID="urn:uuid:2">{body}</OME>'
+
+    def image(inner: str, tag: str = "Image", inside: str = "Pixels") -> str:
+        return f'<{tag} ID="I"><{inside} ID="P" {pixels}>{inner}</{inside}></{tag}>'
+
+    return {
+        "document type": ome(image(data), before="<!DOCTYPE OME>"),
+        "another image": ome(image(data, tag="XImage")),
+        "other pixels": ome(image(data, inside="XPixels")),
+        "other data": ome(image(data.replace("TiffData", "XTiffData"))),
+        "other identity": ome(image(data.replace("UUID", "XUUID"))),
+        "empty first image": ome(image("") + image(data)),
+        "second image": ome(image(own) + image(data)),
+        "second pixels": ome(
+            f'<Image ID="I"><Pixels ID="P" {pixels}/>'
+            f'<Pixels ID="Q" {pixels}>{data}</Pixels></Image>'
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@pytest.mark.parametrize("trick", sorted(tricky_headers("")))
+def test_no_header_makes_another_file_be_read(tmp_path: Path, trick: str, kind: str) -> None:
+    target = tmp_path / "secret.ome.tif"
+    if kind == "file":
+        tifffile.imwrite(target, np.full((9, 8), 77, np.uint8))
+    elif not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    else:
+        # Opening it for reading would wait for ever.
+        os.mkfifo(target)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    mine = np.arange(72, dtype=np.uint8).reshape(9, 8)
+    for name in (str(target), "../secret.ome.tif"):
+        path = folder / "x.ome.tif"
+        tifffile.imwrite(path, mine, description=tricky_headers(name)[trick], metadata=None)
+        np.testing.assert_array_equal(read_file(path).data, mine)
+
+
 @pytest.mark.parametrize("name", ["secret.tif", "../secret.tif", "ABSOLUTE"])
 def test_ome_references_to_other_files_are_never_followed(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -188,13 +238,14 @@ def test_ome_references_to_other_files_are_never_followed(
     original = tifffile.FileHandle.open
 
     def spy(self: tifffile.FileHandle) -> None:
-        opened.append(Path(str(self._file)).name)
+        # A stream has no path to look beside.
+        opened.append((hasattr(self._file, "read"), self._name))
         original(self)
 
     monkeypatch.setattr(tifffile.FileHandle, "open", spy)
     image = read_file(path)
     assert opened
-    assert set(opened) == {"x.ome.tif"}
+    assert set(opened) == {(True, "x.ome.tif")}
     np.testing.assert_array_equal(image.data, mine[0])
     assert image.channels == ("DNA",)
 

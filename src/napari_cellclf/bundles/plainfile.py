@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,39 +10,26 @@ from pathlib import Path
 from typing import IO
 
 from napari_cellclf.errors import BundleError, UnsafeModelError
+from napari_cellclf.io.regular_files import NotRegularError, open_regular
 
 TRUNCATED = "is not a complete model file (truncated download?); get it again"
-
-# A pipe without a writer would otherwise wait for one; Windows has neither pipes nor flags.
-_NEVER_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager
 def open_plain(path: Path, *, follow: bool = True) -> Iterator[IO[bytes]]:
     """Open a regular file for reading, and nothing else."""
-    if not follow and path.is_symlink():
-        raise UnsafeModelError(f"{path.name} is a link, not a plain file; put the file there")
     try:
-        # Asked before as well, since opening a device may already do something.
-        _check_regular(path.stat(), path)
-        flags = os.O_RDONLY | _NEVER_WAIT | _BINARY | (0 if follow else _NO_LINK)
-        descriptor = os.open(path, flags)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path.name} cannot be opened ({reason}); check the path") from error
-    with os.fdopen(descriptor, "rb") as handle:
-        # And again of what was opened, which nobody can exchange any more.
-        _check_regular(os.fstat(descriptor), path)
-        yield handle
-
-
-def _check_regular(found: os.stat_result, path: Path) -> None:
-    if not stat.S_ISREG(found.st_mode):
+        handle = open_regular(path, follow=follow)
+    except NotRegularError as error:
         raise UnsafeModelError(
-            f"{path.name} is not a plain file but a folder, pipe or device; give a model"
-        )
+            f"{path.name} {error.strerror}; put the model itself there"
+        ) from error
+    except OSError as error:
+        raise BundleError(
+            f"{path.name} cannot be opened ({error.strerror}); check the path"
+        ) from error
+    with handle:
+        yield handle
 
 
 def read_up_to(handle: IO[bytes], count: int, name: str) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io.decoding import check_declared, decoding
-from napari_cellclf.io.memory import AnyFile, read_head, size_of
+from napari_cellclf.io.memory import AnyFile, read_head, read_whole, size_of
 from napari_cellclf.io.raster import RasterHeader
 
 #: File header, the longest image header, two masks more than it needs, and a palette.
@@ -28,7 +28,7 @@ def read_bmp(path: AnyFile, limit_bytes: int) -> Image:
     with decoding(path):
         import imagecodecs
 
-        pixels = imagecodecs.bmp_decode(path.read_bytes())
+        pixels = imagecodecs.bmp_decode(read_whole(path))
         if pixels.shape[:2] != header.shape[:2]:
             raise ValueError(f"the header declares {header.shape}, the file holds {pixels.shape}")
     if header.samples == 1:

@@ -20,6 +20,7 @@ import numpy as np
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.raster import sniff
+from napari_cellclf.io.regular_files import read_regular
 
 #: Endings of files that are tables when they are given beside images.
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".xls", ".ods"})
@@ -105,7 +106,7 @@ class CsvText:
 def open_csv(path: Path, *, own: bool = False) -> CsvText:
     """Decode a table, and find its heading and its separator."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read as a CSV table: {error.strerror or error}"

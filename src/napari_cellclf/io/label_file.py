@@ -29,6 +29,7 @@ from napari_cellclf.io.csv_tables import (
     read_csv,
     write_cells,
 )
+from napari_cellclf.io.regular_files import read_regular
 from napari_cellclf.io.sources import listed, path_column, path_in_table
 
 _COLUMNS = (
@@ -146,7 +147,7 @@ class LabelFile:
             return ()
         text, whole = _whole_lines(self.path)
         # A crash may have come while the heading was written.
-        started = not whole and _HEADING.encode().startswith(self.path.read_bytes())
+        started = not whole and _HEADING.encode().startswith(read_regular(self.path))
         if _first_line(text) != _HEADING.strip() and not started:
             # Such as UTF-16, which only the reader of all tables knows.
             text = open_csv(self.path)
@@ -388,7 +389,7 @@ def _row_id(file: Path, source: str, row: Mapping[str, str]) -> str:
 def _whole_lines(path: Path) -> tuple[CsvText, int]:
     """Return the text up to the last line that is whole, and its length in bytes."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     end, at, quotes = 0, 0, 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
+
+from napari_cellclf.io.regular_files import open_regular, read_regular
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,6 @@ class MemoryFile:
         """Number of bytes."""
         return len(self.content)
 
-    def open(self) -> BytesIO:
-        """Give a stream of the bytes, which are not copied."""
-        return BytesIO(self.content)
-
-    def read_bytes(self) -> bytes:
-        """Return the bytes, as `pathlib.Path` does."""
-        return self.content
-
 
 #: Where the readers of single files read from.
 AnyFile: TypeAlias = Path | MemoryFile
@@ -51,8 +45,27 @@ def read_head(file: AnyFile, count: int) -> bytes:
     """
     if isinstance(file, MemoryFile):
         return file.content[:count]
-    with file.open("rb") as handle:
+    with open_regular(file) as handle:
         return handle.read(count)
+
+
+def read_whole(file: AnyFile) -> bytes:
+    """Read all bytes of a file, which must be a regular one."""
+    return file.content if isinstance(file, MemoryFile) else read_regular(file)
+
+
+class _Alone(BufferedReader):
+    """A stream that hides which file it is of, so that a reader cannot look beside it."""
+
+    def fileno(self) -> int:
+        raise OSError("a stream")
+
+
+def stream_of(file: AnyFile) -> IO[bytes]:
+    """Open a stream of the bytes of a file, and of nothing else."""
+    if isinstance(file, MemoryFile):
+        return BytesIO(file.content)
+    return _Alone(open_regular(file).detach())
 
 
 def size_of(file: AnyFile) -> int:

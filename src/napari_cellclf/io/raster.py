@@ -14,7 +14,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.errors import UnreadableImageError
 from napari_cellclf.io.colours import exif_orientation, upright, white_of
 from napari_cellclf.io.decoding import check_declared, decoding
-from napari_cellclf.io.memory import AnyFile, read_head, size_of
+from napari_cellclf.io.memory import AnyFile, read_head, read_whole, size_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
         import imagecodecs
 
         header = read_raster_header(path, "png", limit_bytes)
-        data = path.read_bytes()
+        data = read_whole(path)
         needed = png_pixels(data)
         if needed is None:
             raise _cut_short(path, len(data))
@@ -84,7 +84,7 @@ def read_jpeg(path: AnyFile, limit_bytes: int) -> Image:
                 f"{path}: a JPEG of four printing colours (CMYK) is not a microscopy image; "
                 "convert it to RGB"
             )
-        data = path.read_bytes()
+        data = read_whole(path)
         if not jpeg_is_complete(data):
             raise _cut_short(path, len(data))
         pixels = imagecodecs.jpeg8_decode(data)

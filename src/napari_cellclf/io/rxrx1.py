@@ -22,6 +22,7 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import check_heading, open_csv
 from napari_cellclf.io.named_images import NamedImage
 from napari_cellclf.io.naming import CHANNEL, Fields, NamingScheme
+from napari_cellclf.io.regular_files import read_regular
 
 #: The columns of ``metadata.csv`` as published.
 COLUMNS = (
@@ -211,7 +212,7 @@ def _load(path: Path, modified_ns: int, size: int) -> _Table | None:
     try:
         found = open_csv(path)
     except InputError:
-        if b"site_id" in path.read_bytes():
+        if b"site_id" in read_regular(path):
             raise
         # Somebody else's table of that name; the images say what they say without it.
         return None

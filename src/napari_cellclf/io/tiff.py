@@ -22,7 +22,7 @@ from napari_cellclf.core.image import Image
 from napari_cellclf.core.progress import part_done
 from napari_cellclf.errors import AxesError, ImageError, UnreadableImageError
 from napari_cellclf.io.decoding import check_declared, decoding, silenced
-from napari_cellclf.io.memory import AnyFile, MemoryFile
+from napari_cellclf.io.memory import AnyFile, MemoryFile, stream_of
 from napari_cellclf.io.ome import MICROMETRES, OmeHeader, parse_ome
 from napari_cellclf.io.tiff_checks import check_compressed, check_sent, check_series
 from napari_cellclf.io.tiff_colours import (
@@ -150,12 +150,18 @@ def _opened(path: AnyFile, limit_bytes: int) -> Iterator[_Content]:
             yield _Content(tif, _checked_series(tif, path, limit_bytes), ome)
 
 
-def _open(path: AnyFile, is_ome: bool | None = None) -> TiffFile:
+@contextmanager
+def _open(path: AnyFile, is_ome: bool | None = None) -> Iterator[TiffFile]:
     import tifffile
 
-    # From a stream tifffile follows no header to other files, whatever it says.
-    file, name = (path.open(), path.name) if isinstance(path, MemoryFile) else (path, None)
-    return tifffile.TiffFile(file, name=name, is_ome=is_ome, is_mmstack=False, is_ndtiff=False)
+    # Given a stream, tifffile follows no header to other files, whatever it says.
+    with (
+        stream_of(path) as stream,
+        tifffile.TiffFile(
+            stream, name=path.name, is_ome=is_ome, is_mmstack=False, is_ndtiff=False
+        ) as tif,
+    ):
+        yield tif
 
 
 def _checked_series(tif: TiffFile, path: AnyFile, limit_bytes: int) -> list[TiffPageSeries]:
