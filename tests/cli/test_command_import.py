@@ -65,7 +65,7 @@ def test_it_asks_for_no_more_than_is_missing(cellclf: Run, file: Path) -> None:
         (("--size", "own", "--classes", "a,b"), "tells 3 classes apart, but 2 were named"),
         (("--size", "own", "--classes", "a,b,a"), "two classes have the same name"),
         (("--size", "own", "--classes", "a,,b"), "a name without letters"),
-        (("--size", "own", "--channels", "DNA"), "takes 2 channels, but 1 were named"),
+        (("--size", "own", "--channels", "DNA"), "takes 2 channels, but 1 was named"),
         (("--size", "own", "--preprocessing", "by eye"), "is not a normalisation"),
         (("--size", "own", "--preprocessing", "none.json"), "none.json"),
         (("--size", "own", "--name", "../evil"), "name cannot be '../evil'; give text of the form"),

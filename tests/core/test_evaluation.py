@@ -223,7 +223,7 @@ def test_folds_of_other_classes_are_not_put_together():
         (np.ones((2, 3)) / 3, [0], ["a", "b"], None, "1 true classes"),
         (np.ones((2, 2)) / 2, [0, 1], ["a", "b"], None, r"shape \(2, 2\)"),
         (np.ones((0, 3)), [], [], None, "at least one image"),
-        (np.ones((1, 3)) / 3, [0], ["a"], ["x", "y"], "2 groups were given for 1 images"),
+        (np.ones((1, 3)) / 3, [0], ["a"], ["x", "y"], "2 groups were given for 1 image"),
         (np.array([[np.nan, 0, 1]]), [0], ["a"], None, "finite"),
         (np.array([[-0.5, 0.5, 1]]), [0], ["a"], None, "not negative"),
         (np.ones((1, 3)) / 3, [3], ["a"], None, r"\[3\] are not among the 3 classes"),

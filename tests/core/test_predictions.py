@@ -116,7 +116,7 @@ def test_concatenate_keeps_scores_that_all_have():
 def test_scores_and_remarks_must_fit():
     with pytest.raises(InputError, match=r"scores of shape \(1,\) do not fit 2 images"):
         replace(two(), unlike_scores=np.ones(1, np.float32))
-    with pytest.raises(InputError, match="remarks of 1 images do not fit 2"):
+    with pytest.raises(InputError, match="remarks of 1 image do not fit 2"):
         replace(two(), remarks=(("empty",),))
 
 

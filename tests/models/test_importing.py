@@ -129,7 +129,7 @@ def test_a_softmax_is_found_where_it_stands(end: list[Any], tmp_path: Path) -> N
     ("fields", "told"),
     [
         ({"classes": [{"name": "a"}, {"name": "b"}]}, "tells 3 classes apart, but 2 were named"),
-        ({"preprocessing": {"channels": [{"name": "DNA"}]}}, "takes 2 channels, but 1 were named"),
+        ({"preprocessing": {"channels": [{"name": "DNA"}]}}, "takes 2 channels, but 1 was named"),
         (
             {"preprocessing": {"channels": [{"name": "a"}, {"name": "b"}], "size": (9, 12)}},
             "12 x 12 pixels, but the preprocessing makes 9 x 12",

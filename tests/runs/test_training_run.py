@@ -350,7 +350,7 @@ def test_copies_on_both_sides_of_the_split_are_told(dataset, tmp_path):
     run = create_run(both, CONFIG.changed(head_epochs=0, epochs=1), tmp_path / "run")
     result = run_training(run.path)
     count = len(dataset.test) + 1
-    said = f"1 of {count} test images have exactly the pixels of training images"
+    said = f"1 of {count} test images has exactly the pixels of training images"
     assert said in (result.folder.report / "report.html").read_text(encoding="utf-8")
     assert any(said in limit for limit in ModelBundle.load(result.bundle).spec.limits)
 

@@ -177,12 +177,13 @@ def check_description(found: ForeignFile, described: ForeignNetwork) -> None:
     channels, size = described.preprocessing.channels, described.preprocessing.size
     if len(described.classes) != found.n_classes:
         raise InputError(
-            f"{found}, so that it tells {found.n_classes} classes apart, but "
+            f"{found}, so that it tells {counted(found.n_classes, 'class')} apart, but "
             f"{len(described.classes)} were named; name them in the order of its output"
         )
     if len(channels) != found.n_channels:
         raise InputError(
-            f"{found.path.name} takes {found.n_channels} channels, but {len(channels)} were named; "
+            f"{found.path.name} takes {counted(found.n_channels, 'channel')}, but "
+            f"{counted(len(channels), 'was', 'were')} named; "
             "name them in the order it was trained with"
         )
     if found.size is not None and size != found.size:

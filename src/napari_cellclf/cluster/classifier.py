@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.cluster.chunk import Chunk, WantedModel
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.progress import (
     OnProgress,
     Progress,
@@ -96,8 +97,7 @@ class ClusterClassifier:
     @property
     def device(self) -> str:
         """How many workers compute, and whose."""
-        count = len(self._threads())
-        return f"{count} worker{'s' * (count != 1)} of {self._address}"
+        return f"{counted(len(self._threads()), 'worker')} of {self._address}"
 
     def stream(
         self,

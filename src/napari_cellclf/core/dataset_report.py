@@ -159,7 +159,8 @@ def check_bad(split: Dataset, bad: Mapping[int, str]) -> None:
     first = reason if path in reason else f"{split.ids[row]}: {reason}"
     if len(bad) > max(1, MOST_BAD * len(split)):
         raise DatasetError(
-            f"{len(bad)} of {len(split)} {split.noun}s cannot be used ({first}); fix or remove them"
+            f"{len(bad):,} of {counted(len(split), split.noun)} cannot be used ({first}); "
+            "fix or remove them"
         )
     good = np.delete(split.labels, list(bad))
     lost = set(split.labels.tolist()) - set(good.tolist())

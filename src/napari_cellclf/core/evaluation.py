@@ -492,12 +492,15 @@ def _check_fit(
 ) -> None:
     if not n_ids or probabilities.shape != (n_ids, n_classes) or truth.shape != (n_ids,):
         raise InputError(
-            f"probabilities of shape {probabilities.shape}, {truth.size} true classes, {n_ids} ids "
-            f"and {n_classes} classes do not fit; give one row and one truth for each of at least "
-            "one image"
+            f"probabilities of shape {probabilities.shape}, {counted(truth.size, 'true class')}, "
+            f"{counted(n_ids, 'id')} and {counted(n_classes, 'class')} do not fit; "
+            "give one row and one truth for each of at least one image"
         )
     if n_groups not in (0, n_ids):
-        raise InputError(f"{n_groups} groups were given for {n_ids} images; give one for each")
+        raise InputError(
+            f"{counted(n_groups, 'group was', 'groups were')} given for {counted(n_ids, 'image')}; "
+            "give one for each"
+        )
     if not np.isfinite(probabilities).all() or probabilities.min() < 0:
         raise InputError("probabilities must be finite and not negative; check the model's output")
     wrong = sorted({int(number) for number in truth if not 0 <= number < n_classes})

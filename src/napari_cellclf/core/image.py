@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.foreign_arrays import plain_array
 from napari_cellclf.core.objects import ImageObject, objects_in_mask, position_text
 from napari_cellclf.errors import AxesError, ImageError
@@ -83,8 +84,9 @@ class Image:
         channels = tuple(self.channels) or self._default_channels()
         if len(channels) != self.n_channels:
             raise AxesError(
-                f"{len(channels)} channel names ({', '.join(channels)}) were given for an image "
-                f"of {self.n_channels} channels; give one name for each channel"
+                f"{counted(len(channels), 'channel name')} ({', '.join(channels)}) "
+                f"{'was' if len(channels) == 1 else 'were'} given for an image of "
+                f"{counted(self.n_channels, 'channel')}; give one name for each channel"
             )
         object.__setattr__(self, "channels", channels)
         object.__setattr__(self, "objects", self._checked_objects())
@@ -102,8 +104,8 @@ class Image:
         if isinstance(given, Sequence) and all(isinstance(one, ImageObject) for one in given):
             if self.n_planes > 1:
                 raise AxesError(
-                    f"{len(given)} objects were given for an image of {self.n_planes} planes; give "
-                    "those of each plane by its position, or a mask"
+                    f"{counted(len(given), 'object was', 'objects were')} given for an image of "
+                    f"{self.n_planes} planes; give those of each plane by its position, or a mask"
                 )
             return tuple(given)
         if not hasattr(given, "shape"):

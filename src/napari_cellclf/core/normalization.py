@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.extensions import ExtensionPoint
 from napari_cellclf.core.normalization_forms import FORMS
 from napari_cellclf.errors import NormalizationError
@@ -526,7 +527,8 @@ def full_scale(pixels: NDArray[np.float32], dtype: np.dtype[Any]) -> float:
 def _check_count(wanted: int, received: int, kind: str) -> None:
     if wanted != received:
         raise NormalizationError(
-            f"normalisation {kind!r} holds numbers for {wanted} channels, but {received} were "
+            f"normalisation {kind!r} holds numbers for {counted(wanted, 'channel')}, but "
+            f"{counted(received, 'was', 'were')} "
             "received; use the channels that the model was trained on"
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.calibration import is_unsure, prediction_set
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,13 +72,14 @@ class Predictions:
     def __post_init__(self) -> None:
         if self.probabilities.shape != (len(self.ids), len(self.classes)):
             raise InputError(
-                f"probabilities of shape {self.probabilities.shape} do not fit {len(self.ids)} "
-                f"images and {len(self.classes)} classes"
+                f"probabilities of shape {self.probabilities.shape} do not fit "
+                f"{counted(len(self.ids), 'image')} and {counted(len(self.classes), 'class')}"
             )
         scores = self.unlike_scores
         if scores is not None and scores.shape != (len(self.ids),):
             raise InputError(
-                f"unlike scores of shape {scores.shape} do not fit {len(self.ids)} images"
+                f"unlike scores of shape {scores.shape} do not fit "
+                f"{counted(len(self.ids), 'image')}"
             )
         if not self.metadata:
             object.__setattr__(self, "metadata", tuple({} for _ in self.ids))
@@ -85,7 +87,8 @@ class Predictions:
             object.__setattr__(self, "remarks", tuple(() for _ in self.ids))
         if len(self.remarks) != len(self.ids):
             raise InputError(
-                f"remarks of {len(self.remarks)} images do not fit {len(self.ids)} images"
+                f"remarks of {counted(len(self.remarks), 'image')} do not fit "
+                f"{counted(len(self.ids), 'image')}"
             )
 
     def __len__(self) -> int:

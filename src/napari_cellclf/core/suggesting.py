@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_cellclf.core.bootstrap import LEVEL
 from napari_cellclf.core.calibration import apply_temperature, fit_temperature
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.label_errors import label_doubts
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
@@ -582,7 +583,11 @@ def _group_numbers(groups: ArrayLike | None, count: int) -> NDArray[np.int64] | 
         return None
     names = [str(name) for name in np.asarray(groups, object).tolist()]
     if len(names) != count:
-        raise InputError(f"{len(names)} groups were given for {count} rows; give one for each row")
+        raise InputError(
+            f"{counted(len(names), 'group was', 'groups were')} given for "
+            f"{counted(count, 'row')}; "
+            "give one for each row"
+        )
     known = {name: number for number, name in enumerate(dict.fromkeys(names), count)}
     alone = (row if not name else known[name] for row, name in enumerate(names))
     return np.fromiter(alone, np.int64, count)

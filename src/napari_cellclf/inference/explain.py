@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.explaining import (
     hires_cam,
     map_offset,
@@ -159,7 +160,9 @@ def _region(
     if len(meant) != 1:
         known = ", ".join(str(one.number) for one in objects[:10]) or "none"
         asked = "no number was given" if number is None else f"there is no number {number}"
-        raise InputError(f"{where} has {len(objects)} objects ({known}), but {asked}; give one")
+        raise InputError(
+            f"{where} has {counted(len(objects), 'object')} ({known}), but {asked}; give one"
+        )
     return meant[0]
 
 

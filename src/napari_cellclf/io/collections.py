@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_cellclf.core.collection import Collection, Row
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.grouping import columns_from_names, guess_group
 from napari_cellclf.core.image import CHANNEL_AXES, Image
 from napari_cellclf.core.progress import (
@@ -98,7 +99,7 @@ def _object_rows(source: ImageSource, on_note: OnNote) -> list[Row]:
         return []
     lost = len(choice.chosen or ()) - len(rows)
     if lost > 0 and rows:
-        objects = "1 object is" if lost == 1 else f"{lost} objects are"
+        objects = counted(lost, "object is", "objects are")
         on_note(f"{objects} left out, since {source.id} has no such plane")
     if not rows:
         on_note(f"{choice.mask or source.id} marks no object")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import UnreadableImageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def parse_ome(xml: str, path: AnyFile, n_pages: int) -> OmeHeader | None:
     declared = _declared_planes(pixels)
     if entries and declared > n_pages:
         raise UnreadableImageError(
-            f"{path}: its OME header declares {declared} planes, but the file has {n_pages} pages; "
+            f"{path}: its OME header declares {counted(declared, 'plane')}, but the file has "
+            f"{counted(n_pages, 'page')}; "
             "it is incomplete, copy it again"
         )
     return header

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.errors import ImageTooLargeError, InputError
 from napari_cellclf.io.decoding import human_bytes
@@ -108,7 +109,8 @@ def _chosen(
 ) -> ImageSource:
     if len(files) != len(channels):
         raise InputError(
-            f"{len(channels)} channels ({', '.join(channels)}) were named for {len(files)} files; "
+            f"{counted(len(channels), 'channel')} ({', '.join(channels)}) "
+            f"{'was' if len(channels) == 1 else 'were'} named for {counted(len(files), 'file')}; "
             "name one for each file, in their order"
         )
     return ImageSource(files[0].name, read=partial(_read_planes, files, channels, limit_bytes))

@@ -53,9 +53,9 @@ def _copy_warnings(hashes: Hashes) -> list[tuple[str, str]]:
     return [
         (
             "error",
-            f"{count:,} of {counted(len(hashes[split]), f'{split} image')} have exactly the pixels "
-            "of training "
-            f"images, so that the model looks better than it is; remove one of each two.",
+            f"{count:,} of {counted(len(hashes[split]), f'{split} image')} "
+            f"{'has' if count == 1 else 'have'} exactly the pixels of training images, so "
+            "that the model looks better than it is; remove one of each two.",
         )
         for split, count in copies.items()
         if count

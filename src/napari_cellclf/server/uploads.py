@@ -22,6 +22,7 @@ from napari_cellclf.core.channels import (
     taken_as,
     taken_in_order,
 )
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import GREY
 from napari_cellclf.errors import ImageTooLargeError
 from napari_cellclf.io.memory import MemoryFile
@@ -217,8 +218,8 @@ class UploadedImage:
     def _check_size(self, image: Image) -> None:
         if image.n_planes > self.limits.planes:
             raise ImageTooLargeError(
-                f"{self.source.id} has {image.n_planes} planes; send at most {self.limits.planes} "
-                "at a time"
+                f"{self.source.id} has {counted(image.n_planes, 'plane')}; send at most "
+                f"{self.limits.planes} at a time"
             )
         size = self.preprocessing.size or image.height_width
         if (

@@ -61,7 +61,7 @@ def _list(args: argparse.Namespace) -> None:
             (
                 model.name,
                 counted(model.n_classes, "class"),
-                f"{len(model.channels)} channel{'s' * (len(model.channels) != 1)}",
+                counted(len(model.channels), "channel"),
                 f"{model.size_bytes / 1e6:.1f} MB",
                 model.where,
                 model.title,

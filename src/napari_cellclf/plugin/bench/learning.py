@@ -237,11 +237,7 @@ class Learning(QObject):
         self.learnable, self._preparation = found, None
         self._show_working(False)
         bad = len(found.rows.bad)
-        some = (
-            "1 image cannot be used, and is"
-            if bad == 1
-            else f"{bad:,} images cannot be used, and are"
-        )
+        some = counted(bad, "image cannot be used, and is", "images cannot be used, and are")
         self._tell(f"{some} not offered." if bad else "")
         if self.request is not None:
             self._start_refit(self.request)
@@ -430,8 +426,7 @@ def doubts_text(doubts: NDArray[np.float64]) -> str:
     count = int(np.count_nonzero(np.nan_to_num(doubts)))
     if not count:
         return ""
-    look = "looks" if count == 1 else "look"
-    return f"{counted(count, 'label')} {look} wrong; sort by “{DOUBTS}” to check."
+    return f"{counted(count, 'label looks', 'labels look')} wrong; sort by “{DOUBTS}” to check."
 
 
 def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_left: int) -> str:
@@ -445,9 +440,9 @@ def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_le
             return "Too few groups have labels for an estimate of the accuracy."
         if more > ceil(n_left / RANDOM_EVERY):
             return "There are too few images for an estimate of the accuracy."
-        images = "image" if more == 1 else "images"
+        have = "has a label" if more == 1 else "have labels"
         return (
-            f"The accuracy is estimated once {more} more {images} drawn at random have labels; "
+            f"The accuracy is estimated once {counted(more, 'more image')} drawn at random {have}; "
             f"every {RANDOM_EVERY}th one is."
         )
     low, high = round(100 * found.low), round(100 * found.high)
@@ -456,6 +451,6 @@ def estimate_text(found: Estimate | None, n_random: int, group: str | None, n_le
         without = f"without its {group or 'image'} ({found.n_groups} of them)"
     return (
         f"About {100 * found.accuracy:.0f} % of new images would be predicted right (95 % interval "
-        f"{low} to {high} %): of {found.n_images} labelled images drawn at random, each predicted "
-        f"{without}. Label more, or press Save as a model."
+        f"{low} to {high} %): of {counted(found.n_images, 'labelled image')} drawn at random, each "
+        f"predicted {without}. Label more, or press Save as a model."
     )

@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
 from napari_cellclf.core.collection import Collection, row_id
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.core.progress import Progress, ShouldStop, never_stop
@@ -132,7 +133,7 @@ def classify(job: Job) -> Generator[Status | Progress | ImageResult, None, Summa
     total = len(sources)
     threshold = classifier.bundle.spec.unsure_threshold
     where = device_in_words(classifier.device)
-    yield Status(f"Classifying {total} image{'s' * (total != 1)} on {where}…")
+    yield Status(f"Classifying {counted(total, 'image')} on {where}…")
     yield Progress(0, total)
     told: list[Progress] = []
     done = failed = 0

@@ -155,8 +155,7 @@ class ClassifyWidget(DockedWidget):
         except (CellclfError, OSError) as error:
             self._say(f"The table was not saved: {error}", wrong=True)
             return False
-        count = len(results.records)
-        self._say(f"Saved {count} row{'s' * (count != 1)} to {path}.")
+        self._say(f"Saved {counted(len(results.records), 'row')} to {path}.")
         return True
 
     def shut_down(self) -> None:

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.plugin.shared.controls import PARTS, plain_hint, shortened
 
 Rows = Sequence[tuple[str, tuple[int, ...]]]
@@ -109,7 +110,7 @@ class _CountModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.UserRole:
             return tuple(number / self.largest for number in numbers)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return plain_hint(f"{name}: {sum(numbers)} images")
+            return plain_hint(f"{name}: {counted(sum(numbers), 'image')}")
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _alignment(column)
         if role != Qt.ItemDataRole.DisplayRole or column == _BAR_COLUMN:

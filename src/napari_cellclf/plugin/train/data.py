@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import NameParseError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.naming import naming_text
@@ -67,10 +68,8 @@ class FoundData:
     @property
     def summary(self) -> str:
         """Such as ``"384 images, 4 classes"``."""
-        images, classes = len(self.dataset), len(self.dataset.classes)
-        return (
-            f"{images:,} image{'s' * (images != 1)}, {classes} class{'es' * (classes != 1)}"
-        ).replace(",", " ", images >= 10_000)
+        images = counted(len(self.dataset), "image")
+        return f"{images}, {counted(len(self.dataset.classes), 'class')}"
 
 
 def ask(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.folder import RunFolder
@@ -247,7 +248,7 @@ def _sentence(evaluation: dict[str, Any]) -> str:
     interval = ""
     if low is not None and high is not None:
         interval = f" (95 % interval {_percent(low)} to {_percent(high)})"
-    return f"Accuracy {_percent(value)}{interval} on {number} {role} image{'s' * (number != 1)}."
+    return f"Accuracy {_percent(value)}{interval} on {counted(number, f'{role} image')}."
 
 
 def _percent(value: float) -> str:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.core.normalization import parse_normalization, typed_forms
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.validation import reason_of
@@ -156,7 +157,7 @@ def describe(found: ForeignFile, entries: ImportEntries) -> ForeignNetwork | str
         what
         for what, text in (
             ("a name", entries.name),
-            (f"the {found.n_classes} classes", entries.classes),
+            (f"the {counted(found.n_classes, 'class')}", entries.classes),
             ("the channels", entries.channels),
             ("the size (height x width, or own)", entries.size),
             ("how pixels were scaled", entries.normalization),
@@ -168,7 +169,8 @@ def describe(found: ForeignFile, entries: ImportEntries) -> ForeignNetwork | str
     classes = _names(entries.classes)
     if len(classes) != found.n_classes:
         return (
-            f"The network has {found.n_classes} classes, but {len(classes)} were named; "
+            f"The network has {counted(found.n_classes, 'class')}, but "
+            f"{counted(len(classes), 'was', 'were')} named; "
             "name each, in the order of its outputs, with commas between."
         )
     try:

@@ -66,8 +66,7 @@ class ShelfEntry:
         if self.classes:
             lines.append(f"{counted(self.n_classes, 'class')}: {_listed(self.classes)}")
         if self.channels:
-            plural = "" if len(self.channels) == 1 else "s"
-            lines.append(f"Channel{plural}: {_listed(self.channels)}")
+            lines.append(f"{counted(len(self.channels), 'channel')}: {_listed(self.channels)}")
         lines.append(f"Licence: {self.licence or 'not stated'}")
         return "\n".join(lines)
 
