@@ -348,6 +348,31 @@ def test_a_label_file_is_trained_on_as_it_stands(tmp_path: Path) -> None:
     file.close()
 
 
+def test_a_row_without_a_class_is_told_from_a_label_taken_back(tmp_path: Path) -> None:
+    from napari_cellclf import read_dataset
+
+    names = [f"{number}.png" for number in range(4)]
+    for number, name in enumerate([*names, "6.png"]):
+        (tmp_path / name).write_bytes(png_encode(np.full((4, 4), number, np.uint8)))
+    path = tmp_path / "labels.csv"
+    book = LabelBook("ada")
+    file = LabelFile(path, book)
+    for number, name in enumerate(names):
+        book.label([str(tmp_path / name)], "round" if number % 2 else "long")
+    book.undo()
+    book.mark_unsure([str(tmp_path / names[3])])
+    book.undo()
+    file.close()
+    assert not read_labels(path).remark()
+    assert "no class" not in read_dataset(path).source
+    added = ["5.png,,,,,bob,,,,", "6.png,,,,  ,bob,,,,", "6.png,,,,round,bob,,,,", "7.png,,,,,,,,,"]
+    with path.open("a") as text:
+        text.write("\n".join(added) + "\n")
+    said = "2 rows have no class, such as 5.png, and count as not labelled"
+    assert read_labels(path).remark() == f"{said}."
+    assert read_dataset(path).source.endswith(f"; {said}")
+
+
 def test_objects_and_planes_have_columns_in_the_table(
     tmp_path: Path, rows: tuple[str, ...]
 ) -> None:

@@ -59,6 +59,7 @@ def test_a_run_flags_noise_and_says_in_its_card_what_it_knows(
     card = model_card(spec)
     assert f"{len(data.train) + n_validation} known images" in card
     assert "support a smaller fraction" in card
+    assert "## Unlike training\n\nAn image is flagged as unlike training if" in card
     stripes = 255 * (np.indices((32, 32))[1] // 4 % 2)
     usual = list(data.test.paths)
     name = spec.input.preprocessing.channels[0].name

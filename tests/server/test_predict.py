@@ -17,6 +17,8 @@ from server_samples import encoded, png
 
 from napari_cellclf.cli import main
 from napari_cellclf.errors import InputError
+from napari_cellclf.server.predict import warnings_header
+from napari_cellclf.server.schemas import Answer, ImageAnswer, ModelName
 from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.settings import Limits
 
@@ -213,10 +215,23 @@ def test_a_lone_grey_image_is_what_the_model_or_the_server_says(
 
         lone, grey = classified(png(50)), classified(as_rgb)
         named = classified(png(50), f"?channel={name}")
+        text = client.request("GET", "/api/predict", content=png(50), headers={"Accept": "*/*"})
     assert lone["warnings"][0] == f"the image is one channel without a name, taken as {name}"
     assert grey["warnings"] == lone["warnings"]
     assert named["warnings"] == lone["warnings"][1:]
     assert lone["probabilities"] == grey["probabilities"] == named["probabilities"]
+    # Old programs read the line, which stays as it was.
+    assert LINE.fullmatch(text.text)
+    assert text.headers["X-Warnings"] == "; ".join(lone["warnings"])
+
+
+def test_a_header_holds_no_more_than_headers_may(one: httpx.Client) -> None:
+    assert "X-Warnings" not in one.request("GET", "/api/predict", content=png(9)).headers
+    image = ImageAnswer(
+        image="a", label="b", confidence=1, probabilities={}, warnings=("β\r\nSet-Cookie: x",)
+    )
+    answer = Answer(model=ModelName(name="m", sha256="0" * 64), predictions=(image,))
+    assert warnings_header(answer) == {"X-Warnings": "\\u03b2Set-Cookie: x"}
 
 
 def test_a_lone_image_cannot_be_enough_for_a_model_that_needs_more(site_model: Path) -> None:

@@ -6,16 +6,21 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from server_samples import png
 
+from napari_cellclf.bundles.arrays import dump_array
+from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.unlikeness import Unlikeness
+from napari_cellclf.errors import ServerError
 from napari_cellclf.inference.load import load_classifier
+from napari_cellclf.inference.remote import connect
 from napari_cellclf.server.served_model import ServedModel, load_served
 
 Client = Callable[..., httpx.Client]
@@ -83,6 +88,55 @@ def test_all_give_the_same_scores_and_remarks(
     assert [one["unlike"] for one in answer] == [False, True, True]
     assert [one["remarks"] for one in answer] == list(REMARKS.values())
     assert [one["label"] for one in answer] == list(found.labels)
+
+
+def test_a_server_gives_a_client_of_its_network_the_same(
+    known: Path, served: ServedModel, files: list[Path], running: Callable[..., Any],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    here = load_classifier(known)
+    with running(served) as live:
+        there = connect(live.url)
+        assert there.says_unlike
+        found, expected = there.predict(list(files)), here.predict(list(files))
+        assert there.features(files[0]) == pytest.approx(here.features(files[0]), abs=1e-4)
+        tables = tmp_path / "there.csv", tmp_path / "here.csv"
+        for model, table in zip((live.url, str(known)), tables, strict=True):
+            assert main(["predict", model, *map(str, files), "--out", str(table)]) == 0
+            said = capsys.readouterr().err
+            assert "2 of 3 images are unlike anything in training, 2 have remarks" in said
+    np.testing.assert_allclose(found.unlike_scores, expected.unlike_scores, rtol=1e-4)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    assert found.remarks == expected.remarks
+    assert found.remarks[2] == ("empty image",)
+    headings = [table.read_text().splitlines()[0] for table in tables]
+    assert headings[0] == headings[1]
+    assert "unlike_score,remarks" in headings[0]
+
+
+def test_what_is_unlike_is_checked_by_its_hash(
+    served: ServedModel, files: list[Path], running: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with running(served) as live:
+        there = connect(live.url)
+        monkeypatch.setattr(ModelBundle, "unlike_file", lambda bundle: b"something else")
+        with pytest.raises(ServerError, match=r"sends another unlike\.safetensors than known"):
+            there.predict(files[0])
+
+
+def test_what_the_address_of_what_is_unlike_refuses(
+    served: ServedModel, served_one: ServedModel, client: Client
+) -> None:
+    names = {one: {"If-Match": f'"{one.sha256}"'} for one in (served, served_one)}
+    assert client(served).get("/api/unlike").status_code == 412
+    assert client(served).get("/api/unlike", headers=names[served]).status_code == 200
+    none = client(served_one).get("/api/unlike", headers=names[served_one])
+    assert (none.status_code, none.json()["error"]) == (404, "not_known")
+    assert "one cannot say which images are unlike" in none.json()["detail"]
+    array = dump_array(np.zeros((1, 16, 16, 1), np.float32))
+    asked = client(served).post("/api/compute?features=yes", content=array, headers=names[served])
+    assert (asked.status_code, asked.json()["error"]) == (400, "features")
 
 
 def test_rows_on_the_terminal_are_marked(

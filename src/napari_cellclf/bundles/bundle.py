@@ -166,9 +166,8 @@ class ModelBundle:
         from napari_cellclf.core.unlikeness import Unlikeness
 
         name = f"{UNLIKE} of {self.path.name}"
-        content = self._unchanged(UNLIKE)
         try:
-            found = Unlikeness.from_arrays(parse_weights(content, name))
+            found = Unlikeness.from_arrays(parse_weights(self.unlike_file(), name))
         except InputError as error:
             raise BundleError(f"{name} is invalid: {error}") from error
         stated = self.spec.unlike
@@ -180,6 +179,16 @@ class ModelBundle:
                 "write the bundle again"
             )
         return found
+
+    def unlike_file(self) -> bytes:
+        """Read the file that `unlikeness` is in.
+
+        Raises
+        ------
+        IntegrityError
+            If it has changed since the bundle was written.
+        """
+        return self._unchanged(UNLIKE)
 
     @property
     def size_bytes(self) -> int:

@@ -53,6 +53,7 @@ def _lines(spec: BundleSpec) -> Iterator[str]:
         yield from (spec.description, "")
     yield from _input(spec)
     yield from ("## Classes", "", *map(_class_line, spec.classes), "")
+    yield from ("## Unlike training", "", _unlike(spec.unlike), "")
     yield from _training(spec.training)
     yield from _evaluations(spec)
     yield from ("## Limits", "")
@@ -100,15 +101,15 @@ def _input(spec: BundleSpec) -> Iterator[str]:
             f"Computed in {spec.rounding.dtype}, no probability moved by more than "
             f"{spec.rounding.largest:.2g} on {spec.rounding.n} images."
         )
-    if spec.unlike is not None:
-        yield _unlike(spec.unlike)
     if spec.architecture.pretrained:
         yield f"Its first weights came from {spec.architecture.pretrained}."
     yield ""
 
 
-def _unlike(spec: UnlikeSpec) -> str:
+def _unlike(spec: UnlikeSpec | None) -> str:
     """Say what is known of images that are unlike training."""
+    if spec is None:
+        return "It cannot say which images are unlike those it was trained on."
     images, level = counted(spec.n_images, "known image"), f"{100 * spec.level:.3g} %"
     if not spec.n_groups:
         left_out = "images that were left out"

@@ -6,6 +6,7 @@ making the same changes again gives the same book.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -92,6 +93,7 @@ class LabelBook:
         self._classes: list[str] = []
         self._labels: dict[str, Label] = {}
         self._unsure: dict[str, None] = {}
+        self._without_class: dict[str, None] = {}
         self._undo: list[_Step] = []
         self._redo: list[_Step] = []
         self._listeners: list[Listener] = []
@@ -129,6 +131,23 @@ class LabelBook:
     def is_unsure(self, row: str) -> bool:
         """Whether somebody looked at a row and could not tell its class."""
         return row in self._unsure
+
+    def remark(self) -> str:
+        """Say which recorded rows have no class and never had one, as by hand; empty if none.
+
+        Examples
+        --------
+        >>> book = LabelBook()
+        >>> book.replay([Change("label", "a.png", "round"), Change("label", "b.png")])
+        >>> book.remark()
+        '1 row has no class, such as b.png, and counts as not labelled.'
+        """
+        if not self._without_class:
+            return ""
+        count = len(self._without_class)
+        first = re.split(r"[\\/]", next(iter(self._without_class)))[-1]
+        has, counts = ("row has", "counts") if count == 1 else ("rows have", "count")
+        return f"{count:,} {has} no class, such as {first}, and {counts} as not labelled."
 
     def counts(self) -> dict[str, int]:
         """Count the labels of every class, in order."""
@@ -239,10 +258,15 @@ class LabelBook:
 
     def replay(self, changes: Iterable[Change]) -> None:
         """Make changes that were recorded earlier; they cannot be undone."""
-        done = []
+        done: list[Change] = []
+        known: set[str] = set()
         for change in changes:
             self._apply(change)
             done.append(change)
+            # A label is taken back of a row that something was said of before.
+            if change.action == "label" and not change.name and change.row not in known:
+                self._without_class[change.row] = None
+            known.add(change.row)
         self._tell(tuple(done))
 
     def snapshot(self) -> tuple[Change, ...]:
@@ -284,6 +308,7 @@ class LabelBook:
                 # Taken out first, so that the order is that in which labels were given last.
                 self._labels.pop(change.row, None)
                 if name:
+                    self._without_class.pop(change.row, None)
                     self._place(name)
                     label = Label(name, change.who, change.when, change.drawn)
                     self._labels[change.row] = label

@@ -105,7 +105,6 @@ class Classifier:
     @property
     def says_unlike(self) -> bool:
         """Whether it says which images are unlike anything in training."""
-        # A model on a server has no files here, and its engine gives no features.
         return self.bundle.spec.unlike is not None and "features" in self.engine.gives
 
     def predict(

@@ -7,6 +7,7 @@ So the answers are the same as with the model on this computer.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import re
@@ -19,16 +20,18 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from napari_cellclf.bundles.arrays import dump_array, parse_array
-from napari_cellclf.bundles.bundle import ModelBundle
+from napari_cellclf.bundles.bundle import UNLIKE, ModelBundle
 from napari_cellclf.bundles.schema import BundleSpec
 from napari_cellclf.errors import BundleError, ImageTooLargeError, InputError, ServerError
 from napari_cellclf.inference.classifier import Classifier
-from napari_cellclf.inference.engine import ProbabilitiesOnly
+from napari_cellclf.inference.engine import Computed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+    from napari_cellclf.bundles.schema import Extra
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -119,10 +122,10 @@ def read_token(path: Path) -> str:
     return token
 
 
-class RemoteEngine(ProbabilitiesOnly):
+class RemoteEngine:
     """Computes with the network of a server; made by `connect`.
 
-    Only probabilities come over the network.
+    Probabilities come over the network, and where they are asked for features; no feature map.
     """
 
     def __init__(
@@ -143,16 +146,26 @@ class RemoteEngine(ProbabilitiesOnly):
             self._most_bytes = int(answer["limits"]["body_bytes"])
             if self._most < 1 or not _SHA256.fullmatch(self._sha256):
                 raise ValueError("not what a server says")
+            self.gives: frozenset[Extra] = frozenset(
+                {"features"} if answer.get("gives_features") is True else ()
+            )
             self.device = f"{_shown(answer['device'])} of {address.host}"
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ServerError(
                 f"{address} describes its model in a way that this napari-cellclf does not "
                 "understand; use the same version on both sides"
             ) from error
-        self.bundle = ModelBundle(Path(f"{spec.name}.cellclf"), spec)
+        self.bundle = _ServedBundle(Path(f"{spec.name}.cellclf"), spec, self._unlike_file)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute probabilities ``(N, K)`` of a batch ``(N, Y, X, C)``; see `Engine`."""
+        return self.compute(batch).probabilities
+
+    def compute(
+        self, batch: NDArray[np.float32], *, features: bool = False, feature_map: bool = False
+    ) -> Computed:
+        """Compute; see `Engine`."""
+        features = features and "features" in self.gives
         batch = np.ascontiguousarray(batch, np.float32)
         # Room for the header of the array's file.
         fitting = (self._most_bytes - 1024) // max(1, batch[:1].nbytes)
@@ -162,18 +175,29 @@ class RemoteEngine(ProbabilitiesOnly):
                 f"{self._address} takes; give a smaller one"
             )
         step = min(self._most, fitting)
-        parts = [self._compute(batch[i : i + step]) for i in range(0, len(batch), step)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts = [self._compute(batch[i : i + step], features) for i in range(0, len(batch), step)]
+        answer = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not features:
+            return Computed(answer)
+        n_classes = len(self.bundle.spec.classes)
+        return Computed(*map(np.ascontiguousarray, (answer[:, :n_classes], answer[:, n_classes:])))
 
-    def _compute(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _unlike_file(self) -> bytes:
+        return self._ask("GET", "/api/unlike", headers={"If-Match": f'"{self._sha256}"'})
+
+    def _compute(self, batch: NDArray[np.float32], features: bool) -> NDArray[np.float32]:
         headers = {"Content-Type": _OCTETS, "If-Match": f'"{self._sha256}"'}
-        content = self._ask("POST", "/api/compute", dump_array(batch), headers)
+        path = "/api/compute?features=true" if features else "/api/compute"
+        content = self._ask("POST", path, dump_array(batch), headers)
         try:
             answer = parse_array(content, "the answer")
         except BundleError as error:
             raise ServerError(f"{self._address}: {error}") from error
-        wanted = (len(batch), len(self.bundle.spec.classes))
-        if answer.shape != wanted or answer.dtype != np.float32:
+        n_classes = len(self.bundle.spec.classes)
+        fits = answer.ndim == 2 and (
+            answer.shape[1] > n_classes if features else answer.shape[1] == n_classes
+        )
+        if not fits or len(answer) != len(batch) or answer.dtype != np.float32:
             raise ServerError(
                 f"{self._address} answers {len(batch)} images with an array {answer.dtype} "
                 f"{answer.shape}; it is not a server for this model, connect again"
@@ -251,6 +275,23 @@ class RemoteEngine(ProbabilitiesOnly):
                 f"{self._address} does not answer as cellclf serve does; check the address"
             )
         return answer
+
+
+@dataclass(frozen=True)
+class _ServedBundle(ModelBundle):
+    """What a server says of its model; of the files, only that of `unlikeness` is fetched."""
+
+    fetch_unlike: Callable[[], bytes]
+
+    def unlike_file(self) -> bytes:
+        """Fetch the file that `unlikeness` is in, and compare it with its hash."""
+        content = self.fetch_unlike()
+        if hashlib.sha256(content).hexdigest() != self.spec.files[UNLIKE]:
+            raise ServerError(
+                f"the server sends another {UNLIKE} than {self.spec.name} was written with; "
+                "connect again"
+            )
+        return content
 
 
 def _parse(url: str, allow_plain: bool) -> _Address:

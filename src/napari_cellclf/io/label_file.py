@@ -258,7 +258,8 @@ def current_labels(path: Path, table: CsvTable) -> CsvTable:
     there = [
         name for name in _TABLE_COLUMNS if name not in _OF_SOME or any(row[name] for row in rows)
     ]
-    return CsvTable(tuple(there), [{name: row[name] for name in there} for row in rows], table.note)
+    note = "; ".join(filter(None, (table.note, book.remark().rstrip("."))))
+    return CsvTable(tuple(there), [{name: row[name] for name in there} for row in rows], note)
 
 
 def write_label_table(

@@ -16,15 +16,16 @@ from starlette.routing import Route
 from napari_cellclf.bundles.card import model_card
 from napari_cellclf.server.access import CLIENT_GONE, AccessControl, RequestLog, failure_response
 from napari_cellclf.server.page import page
-from napari_cellclf.server.predict import compute, predict
+from napari_cellclf.server.predict import compute, predict, unlike
 from napari_cellclf.server.prometheus import CONTENT_TYPE
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError
 from napari_cellclf.server.schemas import (
     BINARY,
     Answer,
-    ComputeHeaders,
+    ComputeQuery,
     Endpoint,
     ModelAnswer,
+    ModelHeaders,
     PredictQuery,
     RequestLimits,
     State,
@@ -55,6 +56,7 @@ async def model(request: Request) -> Response:
         device=served.classifier.device,
         version=__version__,
         card=model_card(served.spec),
+        gives_features=served.classifier.says_unlike,
         spec=served.spec,
         limits=RequestLimits(
             body_bytes=limits.body_bytes,
@@ -119,8 +121,17 @@ ENDPOINTS = (
         methods=("POST",),
         takes=(_ARRAY,),
         answers={_ARRAY: BINARY},
-        headers=ComputeHeaders,
+        query=ComputeQuery,
+        headers=ModelHeaders,
         statuses=(400, 401, 408, 412, 413, 422, 503, 504),
+    ),
+    Endpoint(
+        "/api/unlike",
+        unlike,
+        "What tells images that are unlike training, as a safetensors file.",
+        answers={_ARRAY: BINARY},
+        headers=ModelHeaders,
+        statuses=(401, 404, 412),
     ),
     Endpoint(
         "/api/model",

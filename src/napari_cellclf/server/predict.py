@@ -44,6 +44,8 @@ _Prepared: TypeAlias = tuple[UploadedImage, PreparedPlane | BadImage]
 #: Planes of a request that are prepared ahead of the network.
 _AHEAD = 16
 _AHEAD_BYTES = 1 << 25
+#: Letters; a proxy may refuse longer ones.
+_LONGEST_HEADER = 2000
 _JSON, _TEXT = "application/json", "text/plain"
 
 
@@ -56,7 +58,7 @@ async def predict(request: Request) -> Response:
         served = service.models.current
         answer = await service.answer(request, classify(service, served, files, options))
     if options.as_text:
-        return PlainTextResponse(as_text(answer))
+        return PlainTextResponse(as_text(answer), headers=warnings_header(answer))
     return Response(answer.model_dump_json(exclude_none=True), media_type=_JSON)
 
 
@@ -99,6 +101,20 @@ def as_text(answer: Answer) -> str:
     if len(lines) == 1:
         return lines[0][1]
     return "\n".join(f"{image}\t{line}" for image, line in lines)
+
+
+def warnings_header(answer: Answer) -> dict[str, str]:
+    """Say in a header what JSON says as warnings: the lines of text are read by old programs."""
+    said = dict.fromkeys(
+        warning
+        for one in answer.predictions
+        if isinstance(one, ImageAnswer)
+        for warning in one.warnings
+    )
+    # Names of channels may hold anything; a header may not.
+    text = "".join(letter for letter in "; ".join(said) if letter.isprintable())
+    text = text.encode("ascii", "backslashreplace").decode()[:_LONGEST_HEADER]
+    return {"X-Warnings": text} if text else {}
 
 
 @dataclass(frozen=True)
@@ -236,32 +252,64 @@ async def compute(request: Request) -> Response:
 
     `request`: its body is the ``.npy`` file of a float32 array ``(N, Y, X, C)`` from the
     preprocessing of the model whose hash stands in ``If-Match``. Returns the ``.npy`` file of ``(N,
-    K)`` float32 probabilities, before views and temperature.
+    K)`` float32 probabilities, before views and temperature; with ``features=true`` of ``(N, K +
+    F)``, the features after them.
     """
     service: Service = request.app.state.service
     with service.receiver.holding() as body:
         content = await body.raw(request)
         served = service.models.current
         _check_model(request, served)
+        features = _wants_features(request, served)
         batch = _batch(content, served, service.limits.batch)
-        answer = await service.answer(request, _compute(service, served, batch))
+        answer = await service.answer(request, _compute(service, served, batch, features))
     return Response(dump_array(answer), media_type="application/octet-stream")
 
 
+async def unlike(request: Request) -> Response:
+    """Answer ``GET /api/unlike``: the file that tells what is unlike training."""
+    service: Service = request.app.state.service
+    served = service.models.current
+    _check_model(request, served)
+    if served.spec.unlike is None:
+        raise RequestError(
+            404, "not_known", f"{served.spec.name} cannot say which images are unlike training"
+        )
+    content = await asyncio.to_thread(served.classifier.bundle.unlike_file)
+    return Response(content, media_type="application/octet-stream")
+
+
 async def _compute(
-    service: Service, served: ServedModel, batch: NDArray[np.float32]
+    service: Service, served: ServedModel, batch: NDArray[np.float32], features: bool
 ) -> NDArray[np.float32]:
     engine = served.classifier.engine
+
+    def together(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not features:
+            return engine(pixels)
+        computed = engine.compute(pixels, features=True)
+        assert computed.features is not None  # the engine gives them
+        return np.concatenate([computed.probabilities, computed.features], axis=1)
+
+    owner = (served, "features" if features else "network")
     try:
         rows = await asyncio.gather(
-            *(
-                service.batcher.compute((served, "network"), engine, row, served.batch)
-                for row in batch
-            )
+            *(service.batcher.compute(owner, together, row, served.batch) for row in batch)
         )
     except ImageTooLargeError as error:
         raise of_image(error) from error
     return np.stack(rows)
+
+
+def _wants_features(request: Request, served: ServedModel) -> bool:
+    wanted = request.query_params.get("features", "false").lower()
+    if wanted not in ("true", "false"):
+        raise RequestError(400, "features", f"features={wanted!r} is neither true nor false")
+    if wanted == "true" and "features" not in served.classifier.engine.gives:
+        raise RequestError(
+            422, "features", f"{served.spec.name} gives no features here; leave features out"
+        )
+    return wanted == "true"
 
 
 def _check_model(request: Request, served: ServedModel) -> None:

@@ -19,6 +19,7 @@ _FILES = {"type": "object", "properties": {"image": {"type": "array", "items": B
 _REASONS = {
     400: "The request is not well formed.",
     401: "A token is needed, or the one sent is wrong.",
+    404: "The model has none.",
     408: "The body did not arrive in time.",
     412: "The server has loaded another model.",
     413: "The body, or an image in it, is too large.",
@@ -108,6 +109,9 @@ class ModelAnswer(ModelName):
     device: str
     version: str = Field(description="of napari-cellclf on the server")
     card: str = Field(description="Markdown")
+    gives_features: bool = Field(
+        description="whether /api/compute gives what tells images that are unlike training"
+    )
     spec: BundleSpec
     limits: RequestLimits
 
@@ -133,12 +137,22 @@ class PredictQuery(BaseModel):
     )
 
 
-class ComputeHeaders(BaseModel):
-    """The headers of ``/api/compute``."""
+class ComputeQuery(BaseModel):
+    """The query parameters of ``/api/compute``."""
+
+    features: bool = Field(
+        default=False,
+        description="Whether to add the features, from which the network decides, to its "
+        "probabilities: (N, K + F).",
+    )
+
+
+class ModelHeaders(BaseModel):
+    """The headers of what is about one model and no other."""
 
     if_match: str = Field(
         alias="If-Match",
-        description="The sha256 of the model that the arrays were prepared for, in quotes.",
+        description="The sha256 of the model that is meant, in quotes.",
     )
 
 

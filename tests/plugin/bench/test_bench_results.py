@@ -58,6 +58,12 @@ def test_open_rows_are_classified_corrected_and_trained_on(
     # And labels that are given on the other page are known here.
     book.label([page.collection.ids[3]], "early")
     assert "Of 4 labelled" in page.overview.summary.text()
+    # What speaks against labels there is known here, too, before and after results are shown.
+    bench.label.page.doubt(np.array([0.0, 0.7, 0.0, np.nan]))
+    box = page.gallery.tab_stops[0]
+    assert "Sort: likely wrong labels" in [box.itemText(at) for at in range(box.count())]
+    page.gallery.sort_by("score:likely wrong labels")
+    assert page.gallery.rows.number(0) == 1
     tables: list[str] = []
     monkeypatch.setattr(bench, "train_on", tables.append)
     qtbot.mouseClick(page.retrain, LEFT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton, QWidge
 from simulated_rows import LEVELS, make_objects, make_rows, true_class
 from tab_key import tab_stops
 
+from napari_cellclf.core.collection import Collection as Rows
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.io.label_file import LabelFile, read_labels
 from napari_cellclf.plugin.bench.label_page import LabelPage
@@ -658,3 +659,21 @@ def test_tab_goes_downwards(open_page: Any, qtbot: Any) -> None:
     stops = tab_stops(page, page.bar.name.line)
     assert len(stops) == 7
     assert stops == sorted(stops, key=lambda stop: (stop[0] // 12, stop[1]))
+
+
+def test_labels_of_a_test_are_never_listed_as_likely_wrong(qtbot: Any) -> None:
+    plain = make_rows(6)
+    splits = ("train", "test", "validation", " Test", "", "train")
+    rows = [
+        replace(row, fields={**row.fields, "split": split})
+        for row, split in zip(plain.rows, splits, strict=True)
+    ]
+    page = LabelPage(Rows(rows, plain.read), LabelBook("ada", CLASSES))
+    qtbot.addWidget(page)
+    told = []
+    page.doubted.connect(lambda: told.append(page.doubts))
+    page.doubt(np.linspace(0.1, 0.6, 6))
+    assert np.isnan(told[0]).tolist() == [False, True, False, True, False, False]
+    page.gallery.sort_by("score:likely wrong labels")
+    assert page.gallery.rows.shown[:4].tolist() == [5, 4, 2, 0]
+    page.shut_down()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QLineEdit, QPushButton
@@ -148,6 +149,36 @@ def test_labels_are_handed_to_train(open_bench: Any, qtbot: Any, folder: Path) -
     assert data.found.dataset.counts()["unsplit"].to_dict() == {"dark": 3, "bright": 3}
 
 
+def test_labelled_planes_of_stacks_are_handed_to_train(
+    open_bench: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    stacks = tmp_path / "stacks"
+    stacks.mkdir()
+    for number in range(4):
+        planes = np.random.default_rng(number).integers(0, 255, (3, 24, 24), np.uint8)
+        path = stacks / f"{number}.ome.tif"
+        tifffile.imwrite(path, planes, metadata={"axes": "TYX"}, photometric="minisblack")
+    _, bench = open_bench(stacks)
+    assert len(bench.images.collection) == 12
+    add_class(qtbot, bench, "early")
+    add_class(qtbot, bench, "late")
+    press(qtbot, bench, "112212112212")
+    qtbot.mouseClick(bench.label.train, Qt.MouseButton.LeftButton)
+    assert bench.tabs.currentIndex() == TRAIN
+    data = bench.train.data
+    qtbot.waitUntil(lambda: data.found is not None, timeout=PATIENCE)
+    found = data.found.dataset
+    assert found.counts()["unsplit"].to_dict() == {"early": 6, "late": 6}
+    assert set(found.ids) == set(bench.images.collection.ids)
+    assert found.ids[0].endswith("ome.tif[t=0]")
+    given = dict(bench.label.page.book.items())
+    assert {row: label.class_name for row, label in given.items()} == {
+        row: found.classes[number].name for row, number in zip(found.ids, found.labels, strict=True)
+    }
+    # Planes of one stack stay on one side of the split.
+    assert found.group_column == "path"
+
+
 def test_a_row_is_shown_in_the_viewer(open_bench: Any, qtbot: Any, folder: Path) -> None:
     viewer, bench = open_bench(folder)
     add_class(qtbot, bench, "dark")
@@ -254,6 +285,17 @@ def test_labels_can_be_kept_elsewhere_after_opening(
     (label,) = dict(read_labels(tmp_path / "mine.csv").items()).values()
     assert (label.class_name, label.who) == ("bright", "Ada")
     assert read_labels(folder / "labels.csv").counts() == {"dark": 1}
+
+
+def test_rows_without_a_class_are_remarked_on(open_bench: Any, folder: Path) -> None:
+    heading = "path,plane,object,mask,label,who,when,drawn,action,detail\n"
+    (folder / "labels.csv").write_text(f"{heading}cell0.png,,,,round,,,,,\ncell1.png,,,, ,,,,,\n")
+    (folder.parent / "bob.csv").write_text("path,label\ncells/cell0.png,round\ncells/cell2.png,\n")
+    _, bench = open_bench(folder)
+    said = "1 row has no class, such as {}, and counts as not labelled."
+    assert said.format("cell1.png") in bench.label.message.text()
+    bench.label.page.compare_with(folder.parent / "bob.csv")
+    assert said.format("cell2.png") in bench.label.page.message.text()
 
 
 def test_a_folder_for_labels_holds_the_usual_file(open_bench: Any, folder: Path) -> None:

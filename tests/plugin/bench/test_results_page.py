@@ -402,3 +402,34 @@ def test_images_unlike_anything_in_training_are_found_in_every_way(
     assert "unlike score: 8.00 (1 is the limit)" in page.hint.text()
     assert "constant channel: w3" in page.hint.text()
     assert page.minimumSizeHint().width() <= 360
+
+
+def test_labels_that_are_likely_wrong_are_listed(open_page: Any, qtbot: Any) -> None:
+    page, book = open_page()
+    title = "Sort: likely wrong labels"
+    box = page.gallery.tab_stops[0]
+    assert title not in [box.itemText(at) for at in range(box.count())]
+    doubts = np.full(30, np.nan)
+    doubts[:20] = 0
+    doubts[[9, 3, 14]] = 0.2, 0.9, 0.5
+    # Those of other labels, such as of a folder that is open elsewhere, say nothing of these.
+    page.doubt(LabelBook(), doubts)
+    assert title not in [box.itemText(at) for at in range(box.count())]
+    page.doubt(book, doubts)
+    box.setFocus()
+    while box.currentText() != title:
+        place = box.currentIndex()
+        qtbot.keyClick(box, Qt.Key.Key_Down)
+        box.setFocus()
+        assert box.currentIndex() == place + 1
+    assert page.gallery.rows.shown[:3].tolist() == [3, 14, 9]
+    # Rows without a label, and of a test, are last; a key corrects the first.
+    assert set(page.gallery.rows.shown[20:].tolist()) == set(range(20, 30))
+    page.go_to(3)
+    page.gallery.view.setFocus()
+    qtbot.keyClick(page.gallery.view, Qt.Key.Key_3)
+    assert book.label_of(page.collection.ids[3]).class_name == "bright"
+    assert page.gallery.rows.sorted_by == "score:likely wrong labels"
+    # A prediction of other rows has no such list.
+    page.show_results(make_rows(29), predictions_of(make_rows(29), 29), book=book)
+    assert title not in [box.itemText(at) for at in range(box.count())]

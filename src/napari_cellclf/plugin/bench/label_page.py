@@ -30,7 +30,7 @@ from napari_cellclf.io.label_file import is_short, read_labels, write_label_tabl
 from napari_cellclf.plugin.bench.class_bar import ClassBar
 from napari_cellclf.plugin.bench.numbered_labels import NumberedLabels
 from napari_cellclf.plugin.gallery.gallery import Gallery
-from napari_cellclf.plugin.gallery.gallery_model import NONE, GalleryFilter
+from napari_cellclf.plugin.gallery.gallery_model import DOUBTS, NONE, GalleryFilter
 from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS, Keys
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.controls import KeysPage, MessageLine, small_label, tab_downwards
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 #: So long the next image waits for what is learnt from the last label; a refit takes less.
 _PATIENCE_MS = 250
 #: What rows are sorted by whose labels the others speak against.
-DOUBTS = "likely wrong labels"
 _NO_CLASS = "Type the name of a class and press Enter; then add the others with + Class."
 _NO_CURRENT = "Click an image, or press an arrow key, to begin."
 
@@ -88,6 +87,8 @@ class LabelPage(KeysPage):
     row_chosen = Signal(int)
     #: A row is to be shown in the viewer; carries its number.
     show_wanted = Signal(int)
+    #: It is known of other labels how much speaks against them.
+    doubted = Signal()
 
     def __init__(
         self, collection: Collection, book: LabelBook, parent: QWidget | None = None
@@ -103,6 +104,8 @@ class LabelPage(KeysPage):
         self.estimate = small_label()
         self.hint = small_label()
         self.keys = Keys(self)
+        #: How much speaks against each row's label, NaN where that is not known.
+        self.doubts: NDArray[np.floating] = np.full(len(collection), np.nan)
         self.agreement: Agreement | None = None
         #: Why labels are not saved; empty as long as they are.
         self._problem = ""
@@ -160,10 +163,22 @@ class LabelPage(KeysPage):
         self._say_next()
 
     def doubt(self, doubts: NDArray[np.floating]) -> None:
-        """Let the rows be sorted by how much speaks against their labels, shape (N,)."""
+        """Let the rows be sorted by how much speaks against their labels, shape (N,).
+
+        Those that a table keeps for a test are left out: cleaned by predictions, they would make
+        these look better than they are.
+        """
         if doubts.shape == (len(self.collection),):
-            self.gallery.rows.set_scores({DOUBTS: doubts})
+            self.doubts = np.where(self._of_test(), np.nan, doubts)
+            self.gallery.rows.set_scores({DOUBTS: self.doubts})
             self.gallery.refresh()
+            self.doubted.emit()
+
+    def _of_test(self) -> NDArray[np.bool_]:
+        if "split" not in self.collection.field_names:
+            return np.zeros(len(self.collection), bool)
+        splits = self.collection.values("split")
+        return np.array([str(one).strip().lower() == "test" for one in splits], bool)
 
     def tell(self, sentence: str) -> None:
         """Say how the learning stands, or how good the suggestions are."""
@@ -295,7 +310,7 @@ class LabelPage(KeysPage):
         self.gallery.refresh()
         self._go_to_first()
         lost = self.labels.without_row(theirs.labels)
-        self._say(f"{self.agreement.sentence()} {lost}".strip())
+        self._say(" ".join(filter(None, (self.agreement.sentence(), lost, theirs.remark()))))
 
     def write_table(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as they stand as a table for training, with all that is known."""

@@ -42,8 +42,9 @@ from napari_cellclf.models.suggested_model import (
     known_images,
     write_request,
 )
-from napari_cellclf.plugin.bench.label_page import DOUBTS, LabelPage
+from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
+from napari_cellclf.plugin.gallery.gallery_model import DOUBTS
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
 from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.resolve import crop_around
@@ -294,7 +295,7 @@ class Learning(QObject):
             left = len(self._page.collection) - len(self.request.labels)
             self._page.doubt(check.doubts)
             said = estimate_text(found, len(self.request.random_rows), column, left)
-            self._tell(f"{said} {doubts_text(check.doubts)}".strip())
+            self._tell(f"{said} {doubts_text(self._page.doubts)}".strip())
 
     def _on_progress(self, progress: Progress) -> None:
         self._tab.progress.setMaximum(max(1, progress.total))
@@ -421,7 +422,7 @@ def choose_backbone(collection: Collection) -> Backbone:
     raise InputError(f"the first images cannot be read ({reason}); open others")
 
 
-def doubts_text(doubts: NDArray[np.float64]) -> str:
+def doubts_text(doubts: NDArray[np.floating]) -> str:
     """Say how many labels the others speak against; nothing if there are none."""
     count = int(np.count_nonzero(np.nan_to_num(doubts)))
     if not count:

@@ -87,13 +87,13 @@ class NumberedLabels:
         """Say how many labels there are already, whose, and which are of no row; empty if none."""
         ids, own = self._book.labels, self._book.who
         if not ids:
-            return ""
+            return self._book.remark()
         said = [f"{counted(len(ids), 'label is', 'labels are')} in it already."]
         others = Counter(label.who for label in ids.values() if label.who not in ("", own))
         if others:
             named = ", ".join(f"{who} ({count:,})" for who, count in others.most_common(3))
             said.append(f"Some are by others: {named}.")
-        said.append(self.without_row(ids))
+        said += [self.without_row(ids), self._book.remark()]
         return " ".join(filter(None, said))
 
     def without_row(self, ids: Iterable[str]) -> str:

@@ -200,8 +200,14 @@ class BenchWidget(DockedWidget):
             return
         page.keys.change(preferred_keys())
         page.book.who = self.images.who.text().strip()
+        page.doubted.connect(self._offer_doubts)
         if self._results is not None:
             self._offer_rows(self._results)
+
+    def _offer_doubts(self) -> None:
+        page = self.label.page
+        if page is not None and self._results is not None:
+            self._results.form.page.doubt(page.book, page.doubts)
 
     def _use_keys(self, keys: Mapping[str, str]) -> None:
         if self.label.page is not None:
@@ -225,6 +231,8 @@ class BenchWidget(DockedWidget):
     def _offer_rows(self, results: ClassifyWidget) -> None:
         page = self.label.page
         results.show_collection(self._collection, None if page is None else page.book)
+        if page is not None:
+            results.form.page.doubt(page.book, page.doubts)
 
     def _on_retrain(self, labels: Mapping[str, Label], collection: Collection) -> None:
         """Write labels with corrections down as a table, and train on it."""

@@ -59,6 +59,10 @@ class GalleryFilter:
         return ", ".join(filter(None, said)) or "all"
 
 
+#: The score of how much speaks against a row's label.
+DOUBTS = "likely wrong labels"
+
+
 @dataclass(frozen=True)
 class Tile:
     """What is drawn around a thumbnail."""

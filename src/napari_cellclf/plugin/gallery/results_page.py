@@ -27,6 +27,7 @@ from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Change, Label, LabelBook
 from napari_cellclf.core.predictions import Predictions
 from napari_cellclf.plugin.gallery.gallery import Gallery
+from napari_cellclf.plugin.gallery.gallery_model import DOUBTS
 from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS, Keys
 from napari_cellclf.plugin.gallery.predicted_rows import (
     NONE,
@@ -74,6 +75,7 @@ class ResultsPage(KeysPage):
         #: The label of each row when the predictions were shown; empty without one.
         self._first: list[str] = []
         self._n_corrected = 0
+        self._doubts: tuple[LabelBook | None, NDArray[np.floating]] = None, np.zeros(0)
         self._filter = RowFilter()
         self._failures: Mapping[str, str] = {}
         self.overview = ResultsOverview()
@@ -132,6 +134,13 @@ class ResultsPage(KeysPage):
         self.table.show_sets(self.sets.wanted)
         self.overview.let_go()
         self._apply_filter()
+
+    def doubt(self, book: LabelBook, doubts: NDArray[np.floating]) -> None:
+        """Let rows be sorted by how much speaks against their labels of a book, shape (N,)."""
+        self._doubts = book, doubts
+        if self.rows is not None and book is self._book:
+            self._show_in_gallery(self.rows)
+            self.gallery.refresh()
 
     def current(self) -> int | None:
         """Return the number of the row that the user is at."""
@@ -271,8 +280,11 @@ class ResultsPage(KeysPage):
         more = len(rows.classes) - self._probabilities.shape[1]
         padded = np.pad(self._probabilities, ((0, 0), (0, more)))
         gallery.set_predictions(padded, rows.unsure, rows.unlike)
-        if rows.unlike_scores is not None:
-            gallery.set_scores({"most unlike": rows.unlike_scores})
+        scores = {} if rows.unlike_scores is None else {"most unlike": rows.unlike_scores}
+        book, doubts = self._doubts
+        if book is self._book and len(doubts) == len(rows.ids):
+            scores[DOUBTS] = doubts
+        gallery.set_scores(scores)
         gallery.set_labels(rows.known)
         gallery.unsure_marked = np.array([self._book.is_unsure(one) for one in rows.ids], bool)
 
