@@ -427,6 +427,7 @@ def test_labels_that_are_likely_wrong_are_listed(open_page: Any, qtbot: Any) -> 
     assert set(page.gallery.rows.shown[20:].tolist()) == set(range(20, 30))
     page.go_to(3)
     page.gallery.view.setFocus()
+    qtbot.waitUntil(page.gallery.view.hasFocus, timeout=5000)
     qtbot.keyClick(page.gallery.view, Qt.Key.Key_3)
     assert book.label_of(page.collection.ids[3]).class_name == "bright"
     assert page.gallery.rows.sorted_by == "score:likely wrong labels"
