@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QCheckBox, QComboBox, QLineEdit
 
 from napari_cellclf.models.training.config import TrainingConfig, parse_value
@@ -118,3 +119,26 @@ def _paths() -> list[str]:
     assert issubclass(augmentation, BaseModel)
     inside = [f"augmentation.{name}" for name in augmentation.model_fields]
     return [*(name for name in TrainingConfig.model_fields if name != "augmentation"), *inside]
+
+
+def test_how_unlabelled_images_are_used_is_chosen_from_a_list_and_their_folder_typed(
+    qtbot: Any,
+) -> None:
+    form = SettingsForm(TrainingConfig())
+    qtbot.addWidget(form)
+    form.show()
+    choice = form.control("semi_supervised").native.findChild(QComboBox)
+    choice = choice or form.control("semi_supervised").native
+    assert [choice.itemText(row) for row in range(choice.count())] == [
+        "none",
+        "pseudo-label",
+        "sgan",
+    ]
+    choice.setFocus()
+    QTest.keyClick(choice, Qt.Key.Key_Down)
+    line = form.control("unlabelled").native
+    line.selectAll()
+    QTest.keyClicks(line, "/data/more")
+    assert form.entries() == {"semi_supervised": "pseudo-label", "unlabelled": "/data/more"}
+    hint = form.control("unlabelled").tooltip
+    assert "Images of held-out groups are left out" in hint

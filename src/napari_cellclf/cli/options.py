@@ -186,7 +186,7 @@ def _channel(text: str) -> tuple[str, str | None]:
     return expected, source or None
 
 
-_DIRECT = ("batch_size", "continue_from", "size")
+_DIRECT = ("batch_size", "continue_from", "semi_supervised", "size", "unlabelled")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW|own",
         help="what images are resized to; own keeps each image's own",
     )
+    add("--semi-supervised", choices=("pseudo-label", "sgan"), help="how to use --unlabelled")
+    add("--unlabelled", metavar="DIR|CSV", help="images without labels to learn from as well")
     add("--json", action="store_true", help="finally, print what came of it as JSON")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate")
     add(

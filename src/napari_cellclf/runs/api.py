@@ -38,6 +38,7 @@ from napari_cellclf.runs.progress_log import (
     ignore_event,
     read_progress,
 )
+from napari_cellclf.runs.unlabelled import load_unlabelled, without_held_out
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
@@ -162,14 +163,14 @@ def run_training(
         return _train_logged(run, spec, root, on_progress, on_event, should_stop)
 
 
-def workload(dataset: Dataset, config: TrainingConfig) -> Workload:
+def workload(dataset: Dataset, config: TrainingConfig, unlabelled: int = 0) -> Workload:
     """Count what a run has to do."""
     turns = 1 + len(config.fixed_rotations)
     train, held_out = len(dataset.train), len(dataset.validation)
     balance = "none" if config.balance == "class-weights" else config.balance
     shown = len(epoch_order(dataset.train.labels, balance=balance)) * turns
     steps = -(-shown // config.batch_size)
-    images = train * turns + held_out + len(dataset.test)
+    images = train * turns + held_out + len(dataset.test) + unlabelled
     return Workload(
         images=images,
         features=train * turns + held_out if config.head_epochs else 0,
@@ -251,13 +252,15 @@ def _train_logged(
             return should_stop() or run.stop_file.exists()
 
         dataset = load_dataset(run, root)
-        return _train(run, spec, dataset, log, on_progress, stop)
+        unlabelled = load_unlabelled(run, root)
+        return _train(run, spec, dataset, unlabelled, log, on_progress, stop)
 
 
 def _train(
     run: RunFolder,
     spec: RunSpec,
     dataset: Dataset,
+    unlabelled: Dataset | None,
     log: ProgressLog,
     on_progress: OnProgress,
     should_stop: ShouldStop,
@@ -276,14 +279,18 @@ def _train(
     dataset, changed = keep_old_sides(
         run, spec, dataset, on_progress=first.progress, should_stop=should_stop
     )
-    work = workload(dataset, spec.config)
+    told = ""
+    if unlabelled is not None:
+        # Last, since a continued model may have moved groups.
+        unlabelled, told = without_held_out(unlabelled, dataset)
+    work = workload(dataset, spec.config, 0 if unlabelled is None else len(unlabelled))
     resumed = run.checkpoints.is_dir()
     log.write("start", device=device, total=work.total, resumed=resumed)
     reporter = RunReporter(log, on_progress, work)
-    if changed:
-        reporter.note(changed)
+    for sentence in filter(None, (changed, told)):
+        reporter.note(sentence)
     keeper = DiskKeeper(run.checkpoints, reporter.note, reporter.checkpoint)
-    session = Session(run, spec, dataset, device, keeper, reporter, should_stop)
+    session = Session(run, spec, dataset, device, keeper, reporter, should_stop, unlabelled)
     evaluations = session.train()
     log.write("done", bundle=run.bundle.name, report=f"{run.report.name}/report.html")
     return RunResult(run, evaluations)

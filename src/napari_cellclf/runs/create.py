@@ -20,6 +20,7 @@ from napari_cellclf.io.dataset_tables import read_dataset_csv, write_dataset_csv
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.runs.folder import RunFolder, RunSpec
 from napari_cellclf.runs.progress_log import read_progress
+from napari_cellclf.runs.unlabelled import find_unlabelled
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
@@ -47,6 +48,7 @@ def create_run(
         dataset = _with_known_classes(dataset, config.continue_from)
     else:
         _check_classes(dataset)
+    unlabelled = find_unlabelled(dataset, config)
     root = _common_folder((*dataset.paths, *filter(None, dataset.masks)))
     spec = RunSpec(
         name=model_name(run.path.name),
@@ -76,6 +78,8 @@ def create_run(
         beside = run.path / _BEGUN
         beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
         write_dataset_csv(dataset, run.dataset_file, root)
+        if unlabelled is not None:
+            write_dataset_csv(unlabelled, run.unlabelled_file, root)
         # Last, since it makes the folder a run.
         beside.replace(run.spec_file)
     except OSError as error:
@@ -103,10 +107,10 @@ def load_dataset(run: RunFolder, root: str | Path | None = None) -> Dataset:
 def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
     """Let a configuration name its files in a way that holds from every folder."""
     changes = {}
-    for field in ("continue_from", "weights"):
+    for field in ("continue_from", "weights", "unlabelled"):
         path = expanded(getattr(config, field) or "")
         # A bundle may be a folder; weights are a file, and "imagenet" might name a folder.
-        if path.is_file() or (field == "continue_from" and path.name and path.is_dir()):
+        if path.is_file() or (field != "weights" and path.name and path.is_dir()):
             changes[field] = str(path.absolute())
     return config.changed(**changes) if changes else config
 
@@ -175,7 +179,7 @@ def _common_folder(paths: tuple[str, ...]) -> Path:
 def _is_free(run: RunFolder) -> bool:
     """Whether nothing is in a folder, or only what was begun here by a process that was killed."""
     names = {path.name for path in run.path.iterdir()}
-    begun = {_BEGUN, run.dataset_file.name}
+    begun = {_BEGUN, run.dataset_file.name, run.unlabelled_file.name}
     if not names or (_BEGUN in names and all(name in begun or name[0] == "." for name in names)):
         return True
     return _has_trained_nothing(run, names)
@@ -183,7 +187,8 @@ def _is_free(run: RunFolder) -> bool:
 
 def _has_trained_nothing(run: RunFolder, names: set[str]) -> bool:
     """Whether a run ended with an error before its first step, such as by a wrong parameter."""
-    recorded = {run.spec_file.name, run.dataset_file.name, run.log.name, run.lock_file.name}
+    files = (run.spec_file, run.dataset_file, run.unlabelled_file, run.log, run.lock_file)
+    recorded = {file.name for file in files}
     if run.log.name not in names or not names <= recorded:
         return False
     records, _ = read_progress(run.log)

@@ -88,6 +88,7 @@ def facts_of(
     preprocessing: Preprocessing,
     device: str,
     fine_tuning: str = "",
+    unlabelled: int = 0,
 ) -> dict[str, str]:
     """List what a report says of a run beside its metrics."""
     config = spec.config
@@ -98,6 +99,11 @@ def facts_of(
         "architecture": config.architecture,
         "first weights": config.continue_from or config.weights or "random",
         **({"weights kept": fine_tuning} if fine_tuning else {}),
+        **(
+            {"images without labels": f"{unlabelled:,}, used by {config.semi_supervised}"}
+            if unlabelled
+            else {}
+        ),
         "channels": ", ".join(channel.name for channel in preprocessing.channels),
         **(
             {} if preprocessing.object_crop is None else {"objects": preprocessing.object_crop.text}

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "dataset.csv"
 
     @property
+    def unlabelled_file(self) -> Path:
+        """Every image without a label, where some are learned from."""
+        return self.path / "unlabelled.csv"
+
+    @property
     def log(self) -> Path:
         """What happened, one JSON object a line."""
         return self.path / "progress.jsonl"

@@ -24,6 +24,7 @@ from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.save import make_test_image, save_bundle
 from napari_cellclf.models.training.minibatches import Subset
 from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
+from napari_cellclf.models.training.semi_supervised import check_drawable
 from napari_cellclf.models.training.stages import (
     LabelledArrays,
     Trained,
@@ -36,6 +37,7 @@ from napari_cellclf.reports.report import write_report
 from napari_cellclf.runs.describe import facts_of, limits_of, warnings_of
 from napari_cellclf.runs.known_images import KnownSplit, fit_unlikeness
 from napari_cellclf.runs.resolve import resolve, settled_crop, usual_pixel_size
+from napari_cellclf.runs.unlabelled import without_copies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +73,7 @@ class Session:
         keeper: DiskKeeper,
         reporter: RunReporter,
         should_stop: ShouldStop,
+        unlabelled: Dataset | None = None,
     ) -> None:
         self._run = run
         self._spec = spec
@@ -81,6 +84,9 @@ class Session:
         self._reporter = reporter
         self._should_stop = should_stop
         self._splits: dict[str, PreparedSplit] = {}
+        self._unlabelled = unlabelled
+        #: Of those, prepared.
+        self._without_labels: PreparedSplit | None = None
 
     def train(self) -> tuple[Evaluation, ...]:
         """Prepare, train, evaluate, save and report."""
@@ -126,6 +132,9 @@ class Session:
             self._config = config
             self._spec = self._spec.model_copy(update={"config": config})
             self._run.write_spec(self._spec)
+        sides = (config.crop,) * 2 if config.crop else preprocessing.size
+        if config.semi_supervised == "sgan" and sides is not None:
+            check_drawable(sides)
         return preprocessing
 
     def _prepare(self, preprocessing: Preprocessing) -> None:
@@ -158,10 +167,40 @@ class Session:
                     "out; "
                     "see the report"
                 )
+        if self._unlabelled is not None:
+            self._reporter.part(done)
+            self._without_labels = self._prepare_unlabelled(self._unlabelled, preprocessing)
+
+    def _prepare_unlabelled(
+        self, unlabelled: Dataset, preprocessing: Preprocessing
+    ) -> PreparedSplit:
+        """Prepare images without labels, and leave out those whose pixels have one."""
+        found = prepare_split(
+            unlabelled,
+            preprocessing,
+            self._config,
+            on_progress=self._reporter.progress,
+            should_stop=self._should_stop,
+        )
+        labelled = [image for images in self._hashes.values() for image in images]
+        kept, told = without_copies(found.hashes, labelled)
+        if told:
+            self._reporter.note(told)
+        return replace(
+            found,
+            arrays=Subset(found.arrays, kept),
+            hashes=tuple(found.hashes[number] for number in kept),
+        )
 
     @property
     def _hashes(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         return {name: split.hashes for name, split in self._splits.items()}
+
+    @property
+    def _seen(self) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
+        """Hashes of all images by what they are for; what is learned without labels trains, too."""
+        more = self._without_labels
+        return [*self._hashes.items(), *([] if more is None else [("train", more.hashes)])]
 
     def _material(self) -> TrainingData:
         train, held_out = self._splits["train"], self._splits.get("validation")
@@ -171,6 +210,7 @@ class Session:
             if held_out is None
             else LabelledArrays(held_out.arrays, held_out.labels, held_out.keys),
             ordered=self._dataset.is_ordered,
+            unlabelled=None if self._without_labels is None else self._without_labels.arrays,
         )
 
     def _answers(self, network: keras.Model, split: str) -> np.ndarray[Any, Any]:
@@ -251,13 +291,10 @@ class Session:
             test_image=make_test_image(preprocessing, self._splits["train"].arrays[0].shape[:2]),
             typical=self._typical(),
             seen_images=SeenImages.of(
-                (one, split)
-                for split, images in self._hashes.items()
-                for image in images
-                for one in image
+                (one, split) for split, images in self._seen for image in images for one in image
             ),
             training=TrainingSpec(
-                source=dataset.source,
+                source=self._source,
                 counts={str(k): {str(s): int(n) for s, n in v.items()} for k, v in counts.items()},
                 group_column=dataset.group_column,
                 naming=dataset.naming,
@@ -280,6 +317,15 @@ class Session:
             limits=limits_of(dataset, self._hashes),
         )
         return bundle.path
+
+    @property
+    def _source(self) -> str:
+        """What was trained on, in words."""
+        if self._without_labels is None:
+            return self._dataset.source
+        more = counted(len(self._without_labels.arrays), "image")
+        how = f"and {more} without labels, by {self._config.semi_supervised}"
+        return f"{self._dataset.source}; {how}" if self._dataset.source else how
 
     def _report(
         self,
@@ -308,7 +354,12 @@ class Session:
             warnings=warnings_of(self._dataset, self._hashes),
             settings=self._config.model_dump(mode="json"),
             facts=facts_of(
-                self._spec, self._dataset, preprocessing, self._device, trained.fine_tuning
+                self._spec,
+                self._dataset,
+                preprocessing,
+                self._device,
+                trained.fine_tuning,
+                0 if self._without_labels is None else len(self._without_labels.arrays),
             ),
         )
 

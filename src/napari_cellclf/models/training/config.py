@@ -100,6 +100,12 @@ class TrainingConfig(BaseModel):
         Strength of mixing pairs of images and their labels (Zhang et al., ICLR 2018). 0 is off.
     ema : float
         Momentum of a running mean of the weights, which is validated and kept; 0 is off.
+    semi_supervised : {'none', 'pseudo-label', 'sgan'}
+        How images without labels are used in the second stage. ``pseudo-label``: where the network
+        is confident of one, that class is the label of its augmented view. ``sgan``: a second
+        network learns to draw images, which the network learns to tell from real ones.
+    unlabelled : str, optional
+        Those images: a folder, or a table of paths. Images of held-out groups are left out.
     finetune_depth : float
         Fraction of the backbone, counted from its end, that the second stage trains.
     finetune_statistics : bool
@@ -165,6 +171,8 @@ class TrainingConfig(BaseModel):
     ordinal_smoothing: float = Field(default=0.0, ge=0, le=10)
     mixup: float = Field(default=0.0, ge=0, le=10)
     ema: float = Field(default=0.0, ge=0, lt=1)
+    semi_supervised: Literal["none", "pseudo-label", "sgan"] = "none"
+    unlabelled: Name | None = None
     finetune_depth: float = Field(default=1.0, gt=0, le=1)
     finetune_statistics: bool = True
     early_stopping: int = Field(default=0, ge=0)
@@ -244,6 +252,32 @@ class TrainingConfig(BaseModel):
     def _trains_at_all(self) -> TrainingConfig:
         if not self.head_epochs and not self.epochs:
             raise ValueError("epochs and head_epochs are both 0; train for at least one epoch")
+        return self
+
+    @model_validator(mode="after")
+    def _can_use_unlabelled(self) -> TrainingConfig:
+        kind, weights = self.semi_supervised, self.weights or self.continue_from
+        if kind == "none" and self.unlabelled is not None:
+            raise ValueError(
+                "images without labels are used only if semi_supervised says how; set it to "
+                "pseudo-label or sgan, or leave unlabelled out"
+            )
+        if kind == "none":
+            return self
+        if self.unlabelled is None:
+            raise ValueError(f"{kind} needs images without labels; set unlabelled to their folder")
+        if not self.epochs:
+            raise ValueError(f"{kind} trains the whole network; set epochs to 1 or more")
+        if kind == "pseudo-label" and not self.augmentation.varies:
+            raise ValueError(
+                "pseudo-label compares each image with its augmented view; switch on at least one "
+                "augmentation"
+            )
+        if kind == "sgan" and (weights or self.head_epochs or self.devices == "all"):
+            raise ValueError(
+                "sgan trains from random weights on one device; set weights to none, head_epochs "
+                "to 0 and devices to one, continue no model, or use pseudo-label"
+            )
         return self
 
     def changed(self, **fields: Any) -> TrainingConfig:

@@ -96,6 +96,11 @@ class Batches:
                     waiting = thread.submit(self._batch, epoch, step + 1, rows)
                 yield batch
 
+    def batch(self, number: int) -> Batch:
+        """Return a batch by its number over all epochs."""
+        epoch, step = divmod(number, self.steps)
+        return self._batch(epoch, step, self._rows(epoch))
+
     def _rows(self, epoch: int) -> NDArray[np.intp]:
         """Return the images of an epoch, round after round until all batches are full."""
         needed = self.steps * self.batch_size

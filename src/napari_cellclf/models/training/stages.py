@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.core.sampling import Balance, class_weights
+from napari_cellclf.errors import TrainingError
 from napari_cellclf.models.training.features import cached_features, pixel_keys
 from napari_cellclf.models.training.head_trainer import HeadTrainer, is_small_head
 from napari_cellclf.models.training.loop import (
@@ -26,6 +27,7 @@ from napari_cellclf.models.training.network import (
     with_learnt_statistics,
 )
 from napari_cellclf.models.training.reporter import Keeper, MemoryKeeper, Reporter, Silent
+from napari_cellclf.models.training.semi_supervised import SEMI_SUPERVISED, UnlabelledBatches
 from napari_cellclf.models.training.trainer import Trainer
 from napari_cellclf.models.training.validation import Validation
 
@@ -62,6 +64,8 @@ class TrainingData:
     validation: LabelledArrays | None = None
     #: Whether the classes are ordered.
     ordered: bool = False
+    #: Images without labels, prepared in the same way.
+    unlabelled: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -208,14 +212,14 @@ class _Stages:
         learnt_statistics: bool = False,
     ) -> LoopState:
         self._reporter.stage(stage.name)
-        make_batches = partial(self._batches, arrays, network, steps, crop)
+        make_batches = partial(self._batches, arrays, steps, crop)
         first = make_batches(self._config.batch_size)
         if stage.name == "head" and is_small_head(network):
             trainer: Trainer | HeadTrainer = HeadTrainer(network, self._config)
         else:
             forward = with_learnt_statistics(network) if learnt_statistics else network
             shape = first.input_shape
-            trainer = Trainer(network, self._config, shape, augmentation, forward)
+            trainer = self._trainer(stage, network, shape, augmentation, forward)
         loop = TrainingLoop(
             stage,
             trainer,
@@ -228,31 +232,52 @@ class _Stages:
         )
         return loop.run()
 
+    def _trainer(
+        self,
+        stage: Stage,
+        network: keras.Model,
+        shape: tuple[int, ...],
+        augmentation: AugmentationConfig | None,
+        forward: keras.Model,
+    ) -> Trainer:
+        config = self._config
+        if config.semi_supervised == "none" or stage.name == "head":
+            return Trainer(network, config, shape, augmentation, forward)
+        if self._data.unlabelled is None:
+            raise TrainingError(f"{config.semi_supervised} was given no images without labels")
+        kind = SEMI_SUPERVISED[config.semi_supervised]
+        drawn = UnlabelledBatches(self._data.unlabelled, config, shape)
+        likely = self._targets(weighted=False)
+        return kind(network, config, shape, augmentation, forward, drawn, likely)
+
     def _batches(
         self,
         arrays: Arrays,
-        network: keras.Model,
         steps: int | None,
         crop: int | None,
         batch_size: int,
     ) -> Batches:
-        config, labels = self._config, self._data.train.labels
-        n_classes = int(network.output_shape[-1])
+        config = self._config
         weighted = config.balance == "class-weights"
         balance: Balance = "none" if config.balance == "class-weights" else config.balance
-        targets = soft_targets(
-            n_classes,
-            label_smoothing=config.label_smoothing,
-            ordinal_smoothing=config.ordinal_smoothing if self._data.ordered else 0.0,
-            class_weights=class_weights(labels, n_classes) if weighted else None,
-        )
         return Batches(
             arrays,
-            labels,
-            targets,
+            self._data.train.labels,
+            self._targets(weighted=weighted),
             batch_size,
             balance=balance,
             seed=config.seed,
             steps=steps,
             crop=crop,
+        )
+
+    def _targets(self, *, weighted: bool) -> NDArray[np.float32]:
+        """Return the target of each class."""
+        config, labels = self._config, self._data.train.labels
+        n_classes = int(self._network.output_shape[-1])
+        return soft_targets(
+            n_classes,
+            label_smoothing=config.label_smoothing,
+            ordinal_smoothing=config.ordinal_smoothing if self._data.ordered else 0.0,
+            class_weights=class_weights(labels, n_classes) if weighted else None,
         )

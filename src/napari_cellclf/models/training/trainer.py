@@ -37,11 +37,11 @@ class Trainer:
         forward: keras.Model | None = None,
     ) -> None:
         self.network = network
-        self._model = _with_targets(forward or network, config, input_shape, augmentation)
+        self._model = self._build(forward or network, config, input_shape, augmentation)
         self._model.compile(
             optimizer=_optimizer(config),
-            loss=_cross_entropy,
-            metrics=[_agreement],
+            loss=self._loss,
+            metrics=[self._agreement],
             # XLA takes longer to compile than most trainings here gain from it; but without it
             # JAX would compute one operation after the other.
             jit_compile=keras.config.backend() == "jax",
@@ -60,14 +60,15 @@ class Trainer:
         (N, K), float32.
         """
         self._model.optimizer.learning_rate = rate
+        arrays = [inputs, targets, *self._more_inputs(len(inputs))]
         unused = np.zeros((len(inputs), 1), np.float32)
         if self._is_mirrored:
             # Only `fit` divides a batch among TensorFlow's replicas.
             done = self._model.fit(
-                [inputs, targets], unused, batch_size=len(inputs), verbose=0, shuffle=False
+                arrays, unused, batch_size=len(inputs), verbose=0, shuffle=False
             ).history
-            return float(done["loss"][0]), float(done[_agreement.__name__][0])
-        loss, accuracy = self._model.train_on_batch([inputs, targets], unused)
+            return float(done["loss"][0]), float(done[self._agreement.__name__][0])
+        loss, accuracy = self._model.train_on_batch(arrays, unused)
         return float(loss), float(accuracy)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -84,6 +85,28 @@ class Trainer:
     def averaged(self) -> AveragedWeights:
         """Return a context in which the network has the averaged weights, to validate and save."""
         return AveragedWeights(self._model, self._averages)
+
+    def _build(
+        self,
+        network: keras.Model,
+        config: TrainingConfig,
+        input_shape: tuple[int, ...],
+        augmentation: AugmentationConfig | None,
+    ) -> keras.Model:
+        """Make the model whose inputs are `step`'s, and whose answers `_loss` compares."""
+        inputs, tensor, mixed = labelled_inputs(network, config, input_shape, augmentation)
+        answers = keras.layers.Concatenate(dtype="float32")([network(tensor), mixed])
+        return keras.Model(inputs, answers, name="trainer")
+
+    def _more_inputs(self, count: int) -> list[NDArray[np.float32]]:
+        """Return what the model takes beside so many images and their targets."""
+        return []
+
+    def _loss(self, _: Any, answers: Any) -> Any:
+        return cross_entropy(answers)
+
+    def _agreement(self, _: Any, answers: Any) -> Any:
+        return agreement(answers)
 
     def _variables(self) -> list[tuple[str, keras.Variable]]:
         named = [(f"network {i:05d}", v) for i, v in enumerate(self._model.variables)]
@@ -132,13 +155,16 @@ def learning_rate(config: TrainingConfig, largest: float, step: int, total: int)
     return largest * 0.5 * (1 + math.cos(math.pi * min(passed, 1.0)))
 
 
-def _with_targets(
+def labelled_inputs(
     network: keras.Model,
     config: TrainingConfig,
     input_shape: tuple[int, ...],
     augmentation: AugmentationConfig | None,
-) -> keras.Model:
-    """Make targets an input as well, so that mixup can change both on the device."""
+) -> tuple[list[keras.KerasTensor], keras.KerasTensor, keras.KerasTensor]:
+    """Make the inputs of images and targets, and both as augmentation and mixup change them.
+
+    Targets are an input as well, so that mixup can change both on the device.
+    """
     inputs = keras.Input(input_shape, name="inputs", dtype="float32")
     targets = keras.Input((int(network.output_shape[-1]),), name="targets", dtype="float32")
     tensor, mixed = inputs, targets
@@ -148,17 +174,16 @@ def _with_targets(
         mix = keras.layers.MixUp(config.mixup, seed=config.seed, dtype="float32")
         both = mix({"images": tensor, "labels": targets})
         tensor, mixed = both["images"], both["labels"]
-    answers = keras.layers.Concatenate(dtype="float32")([network(tensor), mixed])
-    return keras.Model([inputs, targets], answers, name="trainer")
+    return [inputs, targets], tensor, mixed
 
 
-def _cross_entropy(_: Any, answers: Any) -> Any:
+def cross_entropy(answers: Any) -> Any:
     """Cross-entropy of each row, whose first half is probabilities and second half targets."""
     probabilities, targets = ops.split(answers, 2, axis=-1)
     return -ops.sum(targets * ops.log(ops.maximum(probabilities, _TINY)), axis=-1)
 
 
-def _agreement(_: Any, answers: Any) -> Any:
+def agreement(answers: Any) -> Any:
     """Return 1 for each row whose most probable class is its most likely target, else 0."""
     probabilities, targets = ops.split(answers, 2, axis=-1)
     same = ops.argmax(probabilities, axis=-1) == ops.argmax(targets, axis=-1)
