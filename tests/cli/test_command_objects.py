@@ -131,7 +131,7 @@ def test_masks_beside_images_are_found_by_themselves(
     assert result.code == 0
     assert len(result.lines) == 3
     assert f"1 image has no mask and is left out: {fields / 'images' / 'b.tif'}" in result.err
-    assert "(label masks) is left out" in result.err
+    assert "label mask beside its image is not taken for an image" in result.err
 
 
 def test_one_image_and_its_mask(fields: Path, of_objects: Path, cellclf: Callable) -> None:

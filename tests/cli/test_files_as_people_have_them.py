@@ -115,7 +115,7 @@ def test_what_vanishes_is_counted_and_named(
     (plate / "HUVEC-01/x.nd2").touch()
     done = cellclf("predict", bundle, plate)
     assert len(done.lines) == 3
-    assert "1 made by other programs (thumbnails, copies) is left out" in done.err
+    assert "1 file made by another program (a thumbnail, a copy) is left out" in done.err
     assert "1 file has an ending that is not read: .nd2 (1)" in done.err
 
 
@@ -125,7 +125,7 @@ def test_our_own_report_does_not_appear(cellclf: Run, write_png: WritePng, tmp_p
     first = cellclf("data", tmp_path, "--out", tmp_path / "report")
     again = cellclf("data", tmp_path, "--out", tmp_path / "report", "--overwrite")
     assert again.lines[2:6] == first.lines[2:6]
-    assert "1 of results of this program is left out" in again.lines[0]
+    assert "1 folder of results of this program is left out" in again.lines[0]
 
 
 def test_the_kind_of_data_can_be_chosen(cellclf: Run, write_png: WritePng, tmp_path: Path) -> None:

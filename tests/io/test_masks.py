@@ -70,7 +70,7 @@ def test_masks_are_not_taken_for_images_and_are_counted(tmp_path: Path) -> None:
     sources = collect_sources([tmp_path], on_note=notes.append)
     assert [Path(source.id).name for source in sources] == ["a.png", "b.png", alone.name]
     (note,) = notes
-    assert "2 beside their images by their names (label masks) are left out, such as" in note
+    assert "2 label masks beside their images are not taken for images, such as" in note
 
 
 def test_masks_in_folders_of_classes_are_not_taken_for_images(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_masks_in_folders_of_classes_are_not_taken_for_images(tmp_path: Path) ->
         _save(tmp_path / name / "1_cp_masks.png")
     data = read_class_folders(tmp_path)
     assert len(data) == 2
-    assert "2 beside their images by their names (label masks) are left out" in data.source
+    assert "2 label masks beside their images are not taken for images" in data.source
 
 
 def test_a_mask_given_among_the_images_is_none_of_them(tmp_path: Path) -> None:
@@ -253,7 +253,9 @@ def test_a_table_of_masks_is_about_all_their_objects(tmp_path: Path) -> None:
     [
         ("a.png,m.tif,,,", "names no object"),
         ("a.png,m.tif,1.5,,", "has the object '1.5'"),
-        ("a.png,m.tif,x,,", "has 'x' where a number"),
+        ("a.png,m.tif,one,,", "has the object 'one'; give its number in the mask"),
+        ("a.png,m.tif,nan,,", "has the object 'nan'"),
+        ("a.png,m.tif,inf,,", "has the object 'inf'"),
         ("a.png,m.tif,1,2,", "only one of y and x"),
         ("a.png,m.tif,1,2,inf", "has 'inf' where"),
     ],

@@ -220,8 +220,8 @@ def test_thumbnails_and_our_own_results_do_not_appear(tmp_path: Path) -> None:
     )  # fmt: skip
     data = read_dataset(tmp_path)
     assert [os.path.relpath(path, tmp_path) for path in data.paths] == ["a/1.png", "b/1.png"]
-    assert "4 made by other programs" in data.source
-    assert "2 of results of this program are left out" in data.source
+    assert "4 files made by other programs" in data.source
+    assert "2 folders of results of this program are left out" in data.source
     assert [Path(one.id).name for one in collect_sources([tmp_path])] == ["1.png", "1.png"]
 
 

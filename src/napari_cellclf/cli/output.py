@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,9 +160,13 @@ class Failures:
     _first: dict[str, str] = field(default_factory=dict)
     _more: dict[str, int] = field(default_factory=dict)
     _untold: int = 0
+    #: What failed, in a word: an image, also of a model of objects if its mask cannot be used.
+    noun: str = "image"
 
     def add(self, image: str, reason: str) -> None:
         """Tell of an image that could not be classified, if its reason is new."""
+        if re.search(r"[\[,]object=\d+\]$", image):
+            self.noun = "object"
         # What differs by the image's own name only is one reason.
         kind = reason.replace(image, "").replace(Path(image).name, "")
         if kind in self._first:
@@ -176,11 +181,10 @@ class Failures:
     def conclude(self) -> None:
         """Tell how many images failed for the same reasons as those that were named."""
         for kind, count in self._more.items():
-            self.note(
-                f"... and {counted(count, 'more image')} for the same reason as {self._first[kind]}"
-            )
+            more = counted(count, f"more {self.noun}")
+            self.note(f"... and {more} for the same reason as {self._first[kind]}")
         if self._untold:
-            self.note(f"... and {counted(self._untold, 'more image')} for other reasons")
+            self.note(f"... and {counted(self._untold, f'more {self.noun}')} for other reasons")
 
 
 def describe_failure(image: str, reason: str) -> str:

@@ -201,8 +201,8 @@ def _classify(
             raise CancelledError("stopped by Ctrl-C")
         _note_empty(empty, reporter.note)
         if not good:
-            raise NoImagesError(_nothing_classified(bad, noun))
-    code = _conclude(good, bad, noun, args, reporter, classifier.device)
+            raise NoImagesError(_nothing_classified(bad, failures.noun))
+    code = _conclude(good, bad, noun, failures.noun, args, reporter, classifier.device)
     # What an earlier process wrote is not counted.
     summary = marked.text(f"new {noun}" if earlier.done else noun)
     if summary and (args.out is not None or not args.json):
@@ -333,6 +333,7 @@ def _conclude(
     good: int,
     bad: int,
     noun: str,
+    failed: str,
     args: argparse.Namespace,
     reporter: ProgressReporter,
     device: str,
@@ -346,7 +347,7 @@ def _conclude(
     if bad:
         unlisted = "" if args.json or bad == 1 else "; --out lists them"
         where = unlisted if table is None else f", listed in {bad_files_path(table)}"
-        reporter.note(f"{counted(bad, noun)} could not be classified{where}")
+        reporter.note(f"{counted(bad, failed)} could not be classified{where}")
     if table is not None or not args.json:
         where = "" if table is None else f", in {table}"
         reporter.note(f"{counted(good, noun)} classified on {device}{where}")

@@ -386,6 +386,7 @@ class Evaluation:
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "role": self.role,
+            "noun": self.noun,
             "n": len(self),
             "n_failed": len(self.failed),
             "classes": [spec.model_dump() for spec in self.classes],

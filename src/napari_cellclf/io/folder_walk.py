@@ -74,9 +74,21 @@ class LeftOut:
             count = self.endings.total()
             files = counted(count, "file has an ending that is", "files have endings that are")
             said.append(f"{files} not read: {tally}; convert them to TIFF or PNG")
-        said += _listed(self.made_by_tools, "made by other programs (thumbnails, copies)")
-        said += _listed(self.masks, "beside their images by their names (label masks)")
-        said += _listed(self.own, "of results of this program")
+        said += _listed(
+            self.made_by_tools,
+            "file made by another program (a thumbnail, a copy) is left out",
+            "files made by other programs (thumbnails, copies) are left out",
+        )
+        said += _listed(
+            self.masks,
+            "label mask beside its image is not taken for an image",
+            "label masks beside their images are not taken for images",
+        )
+        said += _listed(
+            self.own,
+            "folder of results of this program is left out",
+            "folders of results of this program are left out",
+        )
         said += [
             f"the folder {path} cannot be listed ({reason})"
             for path, reason in self.closed[:_MOST_NAMED]
@@ -88,11 +100,8 @@ class LeftOut:
         return said
 
 
-def _listed(paths: list[Path], what: str) -> list[str]:
-    if not paths:
-        return []
-    verb = "is" if len(paths) == 1 else "are"
-    return [f"{len(paths)} {what} {verb} left out, such as {paths[0]}"]
+def _listed(paths: list[Path], one: str, several: str) -> list[str]:
+    return [f"{counted(len(paths), one, several)}, such as {paths[0]}"] if paths else []
 
 
 def image_files(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path]:

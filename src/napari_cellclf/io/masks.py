@@ -493,7 +493,10 @@ def _number(cell: str, where: str) -> float:
 
 
 def _whole(cell: str, where: str) -> int:
-    found = _number(cell, where)
+    try:
+        found = float(cell)
+    except ValueError:
+        found = float("nan")
     if not found.is_integer() or found < 0:
         raise InputError(f"{where} has the object {cell!r}; give its number in the mask")
     return int(cell) if cell.isdecimal() else int(found)

@@ -245,10 +245,11 @@ def _sentence(evaluation: dict[str, Any]) -> str:
     if value is None:
         return "The model is ready; see the report for its accuracy."
     role, number = evaluation.get("role", "held-out"), evaluation.get("n", 0)
+    noun = evaluation.get("noun", "image")
     interval = ""
     if low is not None and high is not None:
         interval = f" (95 % interval {_percent(low)} to {_percent(high)})"
-    return f"Accuracy {_percent(value)}{interval} on {counted(number, f'{role} image')}."
+    return f"Accuracy {_percent(value)}{interval} on {counted(number, f'{role} {noun}')}."
 
 
 def _percent(value: float) -> str:
