@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,7 @@ def test_a_mask_that_does_not_fit_is_one_line_and_the_rest_goes_on(
     result = cellclf("predict", of_objects, fields / "images", "--objects", fields / "masks")
     assert result.code != 0
     assert "b_masks.tif is of shape (9, 9)" in result.err
+    assert "1 image could not be classified" in result.err
     assert "3 objects classified" in result.err
 
 
@@ -269,6 +271,8 @@ def test_data_train_evaluate_and_predict_go_together(
     trained = cellclf("train", labelled, "--out", run, *small)
     assert trained.code == 0
     assert '"preset": "objects"' in (run / "run.json").read_text()
+    # What is measured is called what it is.
+    assert re.search(r"test objects: \d+ objects, 2 classes \(test\)", trained.out)
     evaluated = cellclf("evaluate", run, labelled, "--out", tmp_path / "report", "--split", "all")
     assert evaluated.code == 0
     written = pd.read_csv(tmp_path / "report" / "predictions.csv")

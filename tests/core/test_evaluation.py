@@ -164,6 +164,7 @@ def test_metrics_are_strict_json_with_the_same_keys_throughout():
     assert found.keys() == BY_HAND.metrics().keys()
     assert found["per_class"][0].keys() == BY_HAND.metrics()["per_class"][0].keys()
     assert found["n_failed"] == 1
+    assert found["noun"] == "image"
     assert found["failed"] == [{"image": "x.png", "reason": "damaged"}]
     assert found["notes"][:2] == [
         "The settings of the model were chosen on these images, so that it looks a little better "
@@ -220,7 +221,7 @@ def test_folds_of_other_classes_are_not_put_together():
 @pytest.mark.parametrize(
     ("table", "truth", "ids", "groups", "words"),
     [
-        (np.ones((2, 3)) / 3, [0], ["a", "b"], None, "1 true classes"),
+        (np.ones((2, 3)) / 3, [0], ["a", "b"], None, "1 true class, 2 ids"),
         (np.ones((2, 2)) / 2, [0, 1], ["a", "b"], None, r"shape \(2, 2\)"),
         (np.ones((0, 3)), [], [], None, "at least one image"),
         (np.ones((1, 3)) / 3, [0], ["a"], ["x", "y"], "2 groups were given for 1 image"),
