@@ -41,6 +41,7 @@ WITH_NAPARI = {"napari", "vispy"}
 WITH_EXTRAS = {
     "cluster": "distributed",
     "io/remote/object_store.py": "s3",
+    "models/architectures/keras_hub.py": "hub",
     "models/export": "export",
     "server": "server",
 }

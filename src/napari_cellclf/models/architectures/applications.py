@@ -22,6 +22,7 @@ from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.models.architectures.base import Architecture, Shape
 from napari_cellclf.models.architectures.pretrained_weights import (
     fetch_imagenet_weights,
+    first_line,
     load_weights,
 )
 from napari_cellclf.models.architectures.transfer import assemble
@@ -180,7 +181,7 @@ def _backbone(name: str, shape: Shape, weights: str | None) -> keras.Model:
     except ValueError as error:
         raise ArchitectureError(
             f"{name} cannot take images of {shape[0]} x {shape[1]} pixels; resize to "
-            f"{default_size(name)[0]} x {default_size(name)[1]} ({_first_line(error)})"
+            f"{default_size(name)[0]} x {default_size(name)[1]} ({first_line(error)})"
         ) from error
     if weights is not None and weights != "imagenet":
         _refuse_learnt_scaling(backbone, name)
@@ -215,14 +216,10 @@ class _DownloadExplained:
         broken = isinstance(error, ValueError) and "corrupted file" in str(error)
         if failed or broken or isinstance(error, OSError):
             raise DownloadError(
-                f"the ImageNet weights of {self.name} could not be fetched ({_first_line(error)}); "
+                f"the ImageNet weights of {self.name} could not be fetched ({first_line(error)}); "
                 "connect to the internet once, give a file of weights, or take "
                 "efficientnet-lite0, whose weights are in this package"
             ) from error
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _numbers(values: NDArray[Any]) -> Any:

@@ -117,6 +117,14 @@ class Architecture(ABC):
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "weights"
         }
 
+    def settle(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the parameters that a run records; `build` is given those when it is loaded.
+
+        Override it where a parameter names something that is looked up, such as a preset: `build`
+        must not depend on a connection or on files.
+        """
+        return parameters
+
     def normalization(self) -> Normalization:
         """Return what is done to pixels, unless pretrained weights are used on photographs.
 

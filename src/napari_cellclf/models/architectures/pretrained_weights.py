@@ -83,3 +83,8 @@ def _load(network: keras.Model, copy: Path, name: str) -> None:
             f"{copy.name} does not hold the weights of {name} without its head and for three "
             "channels; save those with save_weights('name.weights.h5')"
         ) from error
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return what an error of a library says, to be put into a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -131,6 +131,8 @@ def build_network(
         )
     try:
         return found.build(input_shape, n_classes, **settings)
+    except ArchitectureError:
+        raise
     except (TypeError, ValueError) as error:
         # An architecture is anybody's code, and so are the values of its parameters.
         given = ", ".join(f"{name}={value!r}" for name, value in parameters.items()) or "its own"

@@ -177,6 +177,21 @@ def widen_kernel(kernel: NDArray[Any], channels: int) -> NDArray[Any]:
     return np.repeat(mean, channels, axis=2).astype(kernel.dtype)
 
 
+def fit_weights(value: NDArray[Any], shape: tuple[int, ...], path: str) -> NDArray[Any]:
+    """Give weights of a layer for three channels the shape that its clone asks for."""
+    if value.shape == shape:
+        return value
+    if value.ndim == 4 and value.shape[:2] == shape[:2] and value.shape[3] == shape[3]:
+        return widen_kernel(value, shape[2])
+    if value.shape == (3,) and len(shape) == 1:
+        # The mean and variance that a Normalization layer learnt for red, green and blue.
+        return np.full(shape, value.mean(), value.dtype)
+    raise ArchitectureError(
+        f"weights of layer {path} have shape {value.shape} and cannot be widened to {shape}; "
+        "give three channels, or weights=None"
+    )
+
+
 def _front(rescale: tuple[float, float] | None) -> Any:
     if rescale is None or np.allclose(rescale, (1, 0), atol=1e-3):
         return lambda tensor: tensor
@@ -216,7 +231,7 @@ def _copy(source: keras.Layer, target: keras.Layer | None, path: str) -> None:
             "channels; give three channels, or weights=None"
         )
     target.load_own_variables(
-        {key: _fit(value, new[key].shape, path) for key, value in old.items()}
+        {key: fit_weights(value, new[key].shape, path) for key, value in old.items()}
     )
 
 
@@ -224,20 +239,6 @@ def _variables(layer: keras.Layer) -> dict[str, NDArray[Any]]:
     store: dict[str, Any] = {}
     layer.save_own_variables(store)
     return {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
-
-
-def _fit(value: NDArray[Any], shape: tuple[int, ...], path: str) -> NDArray[Any]:
-    if value.shape == shape:
-        return value
-    if value.ndim == 4 and value.shape[:2] == shape[:2] and value.shape[3] == shape[3]:
-        return widen_kernel(value, shape[2])
-    if value.shape == (3,) and len(shape) == 1:
-        # The mean and variance that a Normalization layer learnt for red, green and blue.
-        return np.full(shape, value.mean(), value.dtype)
-    raise ArchitectureError(
-        f"weights of layer {path} have shape {value.shape} and cannot be widened to {shape}; "
-        "give three channels, or weights=None"
-    )
 
 
 def _check_head(name: str, hidden_units: object, dropout: object) -> None:

@@ -62,8 +62,9 @@ def network_parameters(
     config: TrainingConfig, preprocessing: Preprocessing
 ) -> dict[str, Scalar | list[Scalar]]:
     """Return the parameters of the network: as configured, with seed and pixel range if used."""
-    accepted = find_architecture(config.architecture).parameters()
-    parameters = dict(config.parameters)
+    architecture = find_architecture(config.architecture)
+    accepted = architecture.parameters()
+    parameters = dict(architecture.settle(config.parameters))
     if "seed" in accepted:
         parameters.setdefault("seed", config.seed)
     if "unit_range" in accepted and preprocessing.normalization.unit_range:

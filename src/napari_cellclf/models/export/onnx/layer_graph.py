@@ -15,7 +15,7 @@ from napari_cellclf.models.export.onnx import (
     normalizations,
     shapes,
 )
-from napari_cellclf.models.export.onnx.graph import Scope, Value, cannot
+from napari_cellclf.models.export.onnx.graph import Scope, Value, cannot, require
 
 #: A layer's name, the number of its call and of its output: where a tensor comes from.
 Origin = tuple[str, int, int]
@@ -32,6 +32,11 @@ def write_network(scope: Scope, network: keras.Model, value: Value) -> list[Valu
 
 def _write_functional(scope: Scope, network: keras.Model, inputs: list[Value]) -> list[Value]:
     config = network.get_config()
+    if "input_layers" not in config:
+        require(network, bool(network.inputs), "it is not built of layers by their calls")
+        # A class of its own, which describes itself by its arguments.
+        network = keras.Model(network.inputs, network.outputs, name=network.name)
+        config = network.get_config()
     operations = {operation.name: operation for operation in network.operations}
     ports = _tensors_of(config["input_layers"])
     values: dict[Origin, Value] = dict(zip(ports, inputs, strict=True))
@@ -82,19 +87,26 @@ def _write(scope: Scope, layer: Any, arguments: list[Any]) -> list[Value]:
 
 def _arguments(node: Mapping[str, Any], values: Mapping[Origin, Value]) -> Iterator[Any]:
     """Go over tensors and numbers in the order in which a layer was given them."""
-    for argument in (*node["args"], *node["kwargs"].values()):
-        for part in argument if isinstance(argument, list) else [argument]:
-            if _is_tensor(part):
-                yield values[_origin(part)]
-            elif isinstance(part, int | float) and not isinstance(part, bool):
-                yield part
+    for part in _parts(node):
+        if _is_tensor(part):
+            yield values[_origin(part)]
+        elif isinstance(part, int | float) and not isinstance(part, bool):
+            yield part
 
 
 def _origins(node: Mapping[str, Any]) -> Iterator[Origin]:
+    return (_origin(part) for part in _parts(node) if _is_tensor(part))
+
+
+def _parts(node: Mapping[str, Any]) -> Iterator[Any]:
     for argument in (*node["args"], *node["kwargs"].values()):
-        for part in argument if isinstance(argument, list) else [argument]:
-            if _is_tensor(part):
-                yield _origin(part)
+        if isinstance(argument, list):
+            yield from argument
+        elif isinstance(argument, dict) and "class_name" not in argument:
+            # Tensors by name, in the order in which Keras lists the inputs of that network.
+            yield from (argument[key] for key in sorted(argument))
+        else:
+            yield argument
 
 
 def _origin(part: Mapping[str, Any]) -> Origin:
