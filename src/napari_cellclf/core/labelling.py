@@ -10,9 +10,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
@@ -22,8 +22,7 @@ Action = Literal["label", "unsure", "add", "rename", "merge", "remove"]
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """The class that somebody gave a row."""
 
     class_name: str
@@ -34,8 +33,7 @@ class Label:
     drawn: str = ""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One thing that happened to a row (label, unsure) or to the classes."""
 
     action: Action
@@ -258,16 +256,17 @@ class LabelBook:
 
     def replay(self, changes: Iterable[Change]) -> None:
         """Make changes that were recorded earlier; they cannot be undone."""
-        done: list[Change] = []
+        # Those of a long file are not all kept at a time unless somebody is told of them.
+        kept = tuple(changes) if self._listeners else changes
         known: set[str] = set()
-        for change in changes:
+        for change in kept:
             self._apply(change)
-            done.append(change)
             # A label is taken back of a row that something was said of before.
             if change.action == "label" and not change.name and change.row not in known:
                 self._without_class[change.row] = None
             known.add(change.row)
-        self._tell(tuple(done))
+        if self._listeners:
+            self._tell(tuple(kept))
 
     def snapshot(self) -> tuple[Change, ...]:
         """Return the fewest changes that make an empty book this one."""
@@ -281,7 +280,7 @@ class LabelBook:
         when = self._clock()
         done, inverse = [], []
         for change in changes:
-            stamped = replace(change, who=self.who, when=when)
+            stamped = change._replace(who=self.who, when=when)
             inverse.append(self._inverse(stamped))
             self._apply(stamped)
             done.append(stamped)
@@ -334,7 +333,7 @@ class LabelBook:
     def _move(self, old: str, new: str) -> None:
         for row, label in self._labels.items():
             if label.class_name == old:
-                self._labels[row] = replace(label, class_name=new)
+                self._labels[row] = label._replace(class_name=new)
 
     def _inverse(self, change: Change) -> tuple[Change, ...]:
         """Return the changes that undo a change that is still to be made."""
@@ -346,7 +345,7 @@ class LabelBook:
                 known = change.name in self._classes
                 return () if known else (Change("remove", name=change.name, who=who, when=when),)
             case "rename":
-                return (replace(change, name=change.detail, detail=change.name),)
+                return (change._replace(name=change.detail, detail=change.name),)
             case "merge":
                 return (
                     self._added_again(change.detail, who, when),

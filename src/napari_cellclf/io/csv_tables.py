@@ -288,7 +288,7 @@ def safe_cell(value: Any) -> str:
 def escape(text: str) -> str:
     """Turn text into a safe cell that `unescape` turns back."""
     # An apostrophe that is there already gets another one, so that one can be taken away.
-    return f"'{text}" if text[:1] == "'" and _is_formula(text.lstrip("'")) else safe_cell(text)
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
 def unescape(cell: str) -> str:

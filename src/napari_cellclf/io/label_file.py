@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -142,7 +142,7 @@ class LabelFile:
                 Path(self._lock.lock_file).unlink()
             self._lock.release()
 
-    def _read(self) -> tuple[Change, ...]:
+    def _read(self) -> Iterable[Change]:
         if not self.path.exists():
             return ()
         text, whole = _whole_lines(self.path)
@@ -247,7 +247,7 @@ def current_labels(path: Path, table: CsvTable) -> CsvTable:
     """Return the rows of a label file as they stand in the end; other tables as they are."""
     if not set(_COLUMNS) <= set(table.columns):
         return table
-    changes = _changes(path, table.rows)
+    changes = tuple(_changes(path, table.rows))
     book = LabelBook()
     book.replay(changes)
     last = {change.row: row for change, row in zip(changes, table.rows, strict=True)}
@@ -302,15 +302,16 @@ def _place_cells(row: str, mask: str | None, folder: Path) -> tuple[str, str, st
 
 
 def _path_cell(text: str, folder: Path) -> str:
+    # As text: thousands of paths, of which each is absolute and normal, are written at once.
     if not text or "://" in text:
         return text
-    path = Path(text)
-    if not path.is_absolute():
+    if not os.path.isabs(text):  # noqa: PTH117
         return _LAYER + text
-    return escape(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else text)
+    inside = text.removeprefix(os.path.join(folder, ""))  # noqa: PTH118
+    return escape(text if inside == text else inside.replace(os.sep, "/"))
 
 
-def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...]:
+def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> Iterator[Change]:
     @cache
     def source_of(text: str) -> str:
         if text.startswith(_LAYER):
@@ -322,7 +323,6 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
             found = path_in_table(text.strip(), file.parent)
         return os.path.abspath(found)  # noqa: PTH100
 
-    changes = []
     for row in rows:
         if not row.get("path") and not row.get("action"):
             # As where the column that says which class was added is gone.
@@ -334,18 +334,15 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> tuple[Change, ...
                 "install a newer one"
             )
         label = row.get("label", "")
-        changes.append(
-            Change(
-                action,
-                _row_id(file, source_of(row["path"]), row) if row.get("path") else "",
-                class_name(label) if label.strip() else "",
-                row.get("detail", ""),
-                row.get("who", ""),
-                row.get("when", ""),
-                row.get("drawn", ""),
-            )
+        yield Change(
+            action,
+            _row_id(file, source_of(row["path"]), row) if row.get("path") else "",
+            class_name(label) if label.strip() else "",
+            row.get("detail", ""),
+            row.get("who", ""),
+            row.get("when", ""),
+            row.get("drawn", ""),
         )
-    return tuple(changes)
 
 
 def _is_western(file: Path, table: CsvTable) -> bool:

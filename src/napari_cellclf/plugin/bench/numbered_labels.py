@@ -58,7 +58,8 @@ class NumberedLabels:
 
     def random(self) -> list[int]:
         """Return the labelled rows that were offered since they were drawn at random."""
-        return [row for row, label in self._labels() if label.drawn == "random"]
+        drawn = [row for row, label in self._book.items() if label.drawn == "random"]
+        return self.numbers(drawn)
 
     def known(self) -> dict[str, Label]:
         """Return the label of each labelled row of the collection by its id."""

@@ -125,7 +125,8 @@ class Gallery(QWidget):
 
     def selected(self) -> tuple[int, ...]:
         """Return the numbers of the selected rows, in the order in which they are shown."""
-        return tuple(self.rows.number(place) for place in self.view.selected_places())
+        places = np.array(self.view.selected_places(), np.intp)
+        return tuple(self.rows.shown[places].tolist())
 
     def visible(self) -> tuple[int, ...]:
         """Return the numbers of the rows whose tiles are on the screen, most of each at least."""
