@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ FILES, LAYERS = 0, 1
 IMAGES, OBJECTS = 0, 1
 _PAUSE_MS = 350
 _MANY = 64
+_PAGES = ("napari_cellclf.plugin.train.widget", "napari_cellclf.plugin.classify.widget")
 _NOTHING = "Choose a folder of images, a CSV table with a column path, or open layers."
 _NO_LAYERS = "No image layer is open; open one in napari, or choose files."
 _NO_OBJECTS = "Open a Labels layer of the image's objects, or a Points layer of their centres."
@@ -391,6 +393,9 @@ class ImagesPage(QWidget):
 def _open(question: Question, ticket: Ticket) -> tuple[Collection, tuple[str, ...]]:
     # Mixed here rather than in the window's thread, should there be many classes.
     class_colours(_MANY)
+    # What the other tabs need is imported here as well.
+    for name in _PAGES:
+        import_module(name)
     return open_question(question, ticket.on_progress, ticket.should_stop)
 
 
