@@ -3,25 +3,45 @@
     python benchmarks/calibration.py RUN ...
 
 Temperature and threshold are fitted again to the validation predictions in ``RUN/report`` and
-measured on the test predictions. The temperature that the run had is undone first. "Error by
-chance" is that of as many images whose confidences are exactly right: few images show an error.
+measured on the test predictions. The temperature that the run had is undone first. In a run of
+folds (``cellclf train --split 5-fold --validation 0.2``) each fold has its own, and the test
+predictions of all are measured together, so that every image is predicted once.
+
+Few images show an error though there is none. "Error by chance" is that of as many images whose
+confidences are exactly right. "Without chance" takes out what chance adds on average: the root
+mean square, over intervals of confidence, of the gap between confidence and accuracy, with the
+sampling variance of each interval subtracted (Kumar, Liang and Ma, Verified Uncertainty
+Calibration, NeurIPS 2019). The error is a mean of these gaps, which is at most their root mean
+square.
 
     python benchmarks/calibration.py --choose RUN ...
 
 compares how strongly a temperature is held at 1, on the validation predictions alone: it is fitted
 to a few of them, and measured on the others.
+
+    python benchmarks/calibration.py --offsets RUN ...
+
+asks, again on the validation predictions alone, whether a number for each class, added to the
+logarithms, would calibrate better than the temperature by itself. Groups of images are left out in
+turn, or a quarter of the images where there are no groups.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from napari_cellclf.core.calibration import (
+    DOUBT,
     SMALLEST_PROBABILITY,
     apply_temperature,
     calibrate,
@@ -33,7 +53,15 @@ from napari_cellclf.core.calibration import (
 
 DOUBTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SIZES, REPEATS = (10, 20, 30, 50, 100, 200), 30
+OFFSET_DOUBTS = (4.0, 16.0, 64.0)
 Pair = tuple["np.ndarray", "np.ndarray"]
+Apply = Callable[["np.ndarray"], "np.ndarray"]
+
+
+def parts_of(run: Path) -> list[Path]:
+    """Return the folds of a run, or the run itself."""
+    folds = sorted((run / "folds").glob("*/report"))
+    return [report.parent for report in folds] or [run]
 
 
 def load(run: Path, role: str) -> Pair:
@@ -63,44 +91,135 @@ def by_chance(confidence: np.ndarray) -> float:
     return float(np.mean([one.expected_calibration_error for one in found]))
 
 
-def measure(run: Path) -> None:
-    """Print one row of the table."""
-    found = calibrate(*load(run, "validation"))
-    before, truth = load(run, "test")
+def without_chance(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the root mean square of the gaps, without what chance adds to it on average."""
+    found = weighted_reliability(confidence, right, np.ones(len(right)))
+    several = found.count > 1
+    count, accuracy = found.count[several], found.accuracy[several]
+    gaps = (found.confidence[several] - accuracy) ** 2 - accuracy * (1 - accuracy) / (count - 1)
+    return float(np.sqrt(max(0.0, (count * gaps).sum() / len(right))))
+
+
+class Tested(NamedTuple):
+    """Test images of one run, calibrated by its validation images."""
+
+    validation: int
+    temperature: float
+    before: np.ndarray
+    after: np.ndarray
+    sets: np.ndarray
+    truth: np.ndarray
+
+
+def tested(part: Path) -> Tested:
+    """Calibrate on the validation images and apply it to the test images."""
+    answers, labels = load(part, "validation")
+    found = calibrate(answers, labels)
+    before, truth = load(part, "test")
     after = apply_temperature(before, found.temperature)
     assert found.set_threshold is not None
-    held = prediction_set(after, found.set_threshold)
-    errors = (expected_calibration_error(one, truth) for one in (before, after))
-    best = (before.argmax(axis=1) == truth).mean()
+    sets = prediction_set(after, found.set_threshold)
+    return Tested(len(labels), found.temperature, before, after, sets, truth)
+
+
+def measure(run: Path) -> None:
+    """Print one row of the table."""
+    parts = [tested(part) for part in parts_of(run)]
+    before = np.concatenate([one.before for one in parts])
+    after = np.concatenate([one.after for one in parts])
+    sets = np.concatenate([one.sets for one in parts])
+    truth = np.concatenate([one.truth for one in parts])
+    temperatures = [one.temperature for one in parts]
+    confidence = after.max(axis=1).astype(np.float64)
+    right = after.argmax(axis=1) == truth
     rows = np.arange(len(truth))
     cells = [
         run.name,
-        f"{len(load(run, 'validation')[1])}, {len(truth)}",
-        f"{100 * best:.1f} %",
-        f"{found.temperature:.2f}",
-        *(f"{error:.3f}" for error in errors),
-        f"{by_chance(after.max(axis=1).astype(np.float64)):.3f}",
-        f"{100 * held[rows, truth].mean():.1f} %",
-        f"{held.sum(axis=1).mean():.2f} of {held.shape[1]}",
+        f"{np.mean([one.validation for one in parts]):.0f}, {len(truth)}",
+        f"{100 * right.mean():.1f} %",
+        " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(temperatures), max(temperatures)))),
+        *(f"{expected_calibration_error(one, truth):.3f}" for one in (before, after)),
+        f"{by_chance(confidence):.3f}",
+        f"{without_chance(confidence, right):.3f}",
+        f"{100 * sets[rows, truth].mean():.1f} %",
+        f"{sets.sum(axis=1).mean():.2f} of {sets.shape[1]}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def choose(run: Path) -> None:
     """Print calibration error and cross-entropy for several strengths, on validation images."""
-    answers, truth = load(run, "validation")
-    rng = np.random.default_rng(0)
-    for size in (one for one in SIZES if one <= 0.7 * len(truth)):
-        found = np.zeros((len(DOUBTS), 2))
-        for _ in range(REPEATS):
-            few, rest = np.split(rng.permutation(len(truth)), [size])
-            for row, doubt in enumerate(DOUBTS):
-                temperature = fit_temperature(answers[few], truth[few], doubt=doubt)
-                softened = apply_temperature(answers[rest], temperature)
-                error = expected_calibration_error(softened, truth[rest])
-                found[row] += np.array([error, loss(softened, truth[rest])]) / REPEATS
-        cells = (f"{error:.3f} {entropy:.3f}" for error, entropy in found)
-        print(f"| {run.name} | {size} | {' | '.join(cells)} |", flush=True)
+    for part in parts_of(run):
+        answers, truth = load(part, "validation")
+        rng = np.random.default_rng(0)
+        for size in (one for one in SIZES if one <= 0.7 * len(truth)):
+            found = np.zeros((len(DOUBTS), 2))
+            for _ in range(REPEATS):
+                few, rest = np.split(rng.permutation(len(truth)), [size])
+                for row, doubt in enumerate(DOUBTS):
+                    temperature = fit_temperature(answers[few], truth[few], doubt=doubt)
+                    softened = apply_temperature(answers[rest], temperature)
+                    error = expected_calibration_error(softened, truth[rest])
+                    found[row] += np.array([error, loss(softened, truth[rest])]) / REPEATS
+            cells = (f"{error:.3f} {entropy:.3f}" for error, entropy in found)
+            print(f"| {part.name} | {size} | {' | '.join(cells)} |", flush=True)
+
+
+def with_offsets(answers: np.ndarray, truth: np.ndarray, doubt: float) -> Apply:
+    """Fit a temperature and an offset for each class, each held at 0 by so many images."""
+    logits, classes = np.log(np.maximum(answers, SMALLEST_PROBABILITY)), np.eye(answers.shape[1])
+
+    def surprise(values: np.ndarray) -> tuple[float, np.ndarray]:
+        sharp = np.exp(-values[0])
+        found = softmax(logits * sharp + values[1:], axis=1)
+        strength = DOUBT if values[0] < 0 else 1.0
+        held = (strength * values[0] ** 2 + doubt * (values[1:] ** 2).sum()) / 2
+        off = found - classes[truth]
+        slope = strength * values[0] - (off * logits).sum() * sharp
+        return held + len(truth) * loss(found, truth), np.append(
+            slope, off.sum(axis=0) + doubt * values[1:]
+        )
+
+    start = np.zeros(1 + answers.shape[1])
+    best = minimize(surprise, start, jac=True, method="L-BFGS-B").x
+
+    def apply(others: np.ndarray) -> np.ndarray:
+        sharp = np.log(np.maximum(others, SMALLEST_PROBABILITY)) * np.exp(-best[0])
+        return np.asarray(softmax(sharp + best[1:], axis=1))
+
+    return apply
+
+
+def validation_groups(run: Path) -> np.ndarray:
+    """Return which validation images are left out together, as numbers."""
+    table = pd.read_csv(run / "report" / "predictions.csv")
+    groups = table[table["role"] == "validation"]["group"]
+    if groups.notna().all() and 1 < groups.nunique() < len(groups):
+        return np.unique(groups.to_numpy(), return_inverse=True)[1]
+    return np.random.default_rng(0).permutation(len(groups)) % 4
+
+
+def offsets(run: Path) -> None:
+    """Print accuracy, calibration error and cross-entropy on left-out validation images."""
+    fits: list[Callable[[np.ndarray, np.ndarray], Apply]] = [
+        lambda answers, truth: partial(
+            apply_temperature, temperature=fit_temperature(answers, truth)
+        ),
+        *(partial(with_offsets, doubt=doubt) for doubt in OFFSET_DOUBTS),
+    ]
+    found: list[list[Pair]] = [[] for _ in fits]
+    for part in parts_of(run):
+        (answers, truth), groups = load(part, "validation"), validation_groups(part)
+        for out in (groups == number for number in np.unique(groups)):
+            for pairs, fit in zip(found, fits, strict=True):
+                pairs.append((fit(answers[~out], truth[~out])(answers[out]), truth[out]))
+    cells = []
+    for pairs in found:
+        after, truth = (np.concatenate(one) for one in zip(*pairs, strict=True))
+        right = 100 * (after.argmax(axis=1) == truth).mean()
+        error = expected_calibration_error(after, truth)
+        cells.append(f"{right:.1f} % {error:.3f} {loss(after, truth):.3f}")
+    print(f"| {run.name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -108,6 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--choose", action="store_true", help="compare strengths instead")
+    parser.add_argument("--offsets", action="store_true", help="try an offset for each class")
     arguments = parser.parse_args()
     heading = [
         "run",
@@ -117,12 +237,16 @@ def main() -> None:
         "error at 1",
         "error after",
     ]
-    heading += ["error by chance", "truth in set", "classes in set"]
+    heading += ["error by chance", "without chance", "truth in set", "classes in set"]
     if arguments.choose:
         heading = ["run", "images", *(f"doubt {doubt:g}" for doubt in DOUBTS)]
+    if arguments.offsets:
+        tried = (f"and offsets, doubt {doubt:g}" for doubt in OFFSET_DOUBTS)
+        heading = ["run", "temperature alone", *tried]
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
+    show = choose if arguments.choose else offsets if arguments.offsets else measure
     for run in arguments.runs:
-        (choose if arguments.choose else measure)(run)
+        show(run)
 
 
 if __name__ == "__main__":
