@@ -12,7 +12,8 @@ confidences are exactly right. "Without chance" takes out what chance adds on av
 mean square, over intervals of confidence, of the gap between confidence and accuracy, with the
 sampling variance of each interval subtracted (Kumar, Liang and Ma, Verified Uncertainty
 Calibration, NeurIPS 2019). The error is a mean of these gaps, which is at most their root mean
-square.
+square. "Of classes" is the mean gap between confidence and accuracy over predicted classes in place
+of intervals, and what chance makes of that.
 
     python benchmarks/calibration.py --choose RUN ...
 
@@ -21,9 +22,10 @@ to a few of them, and measured on the others.
 
     python benchmarks/calibration.py --offsets RUN ...
 
-asks, again on the validation predictions alone, whether a number for each class, added to the
-logarithms, would calibrate better than the temperature by itself. Groups of images are left out in
-turn, or a quarter of the images where there are no groups.
+asks, again on the validation predictions alone, whether more than a temperature would calibrate
+better: a power of the class weights (`fit_class_offsets`) where classes were balanced, or an offset
+of its own for each class. Groups of images are left out in turn, or a quarter of the images where
+there are no groups.
 """
 
 from __future__ import annotations
@@ -33,29 +35,33 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from napari_cellclf.bundles.bundle import read_spec
 from napari_cellclf.core.calibration import (
     DOUBT,
     SMALLEST_PROBABILITY,
     apply_temperature,
     calibrate,
     expected_calibration_error,
+    fit_class_offsets,
     fit_temperature,
     prediction_set,
     weighted_reliability,
 )
+from napari_cellclf.core.sampling import class_weights
 
 DOUBTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 SIZES, REPEATS = (10, 20, 30, 50, 100, 200), 30
-OFFSET_DOUBTS = (4.0, 16.0, 64.0)
 Pair = tuple["np.ndarray", "np.ndarray"]
 Apply = Callable[["np.ndarray"], "np.ndarray"]
+Weights: TypeAlias = "np.ndarray | None"
+Fit = Callable[["np.ndarray", "np.ndarray", "np.ndarray | None"], Apply]
 
 
 def parts_of(run: Path) -> list[Path]:
@@ -73,7 +79,26 @@ def load(run: Path, role: str) -> Pair:
     names = [spec["name"] for spec in one["classes"]]
     probabilities = table[[f"p_{name}" for name in names]].to_numpy()
     truth = np.array([names.index(name) for name in table["truth"]])
-    return apply_temperature(probabilities, 1 / one["calibration"]["temperature"]), truth
+    temperature, offsets = one["calibration"]["temperature"], offsets_of(run)
+    without = apply_temperature(probabilities, 1.0, [-offset for offset in offsets])
+    return apply_temperature(without, 1 / temperature), truth
+
+
+def offsets_of(run: Path) -> tuple[float, ...]:
+    """Return the class offsets of the model of a run."""
+    bundle = run / "model.cellclf"
+    return read_spec(bundle).class_offsets if bundle.exists() else ()
+
+
+def weights_of(run: Path) -> np.ndarray | None:
+    """Return how much more an image of each class counted in training, if classes were balanced."""
+    if json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]["balance"] == "none":
+        return None
+    metrics = json.loads((run / "report" / "metrics.json").read_text(encoding="utf-8"))
+    names = [spec["name"] for spec in metrics["evaluations"][0]["classes"]]
+    table = pd.read_csv(run / "dataset.csv")
+    labels = [names.index(name) for name in table[table["split"] == "train"]["label"]]
+    return class_weights(np.array(labels), len(names))
 
 
 def loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -82,13 +107,23 @@ def loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).mean())
 
 
-def by_chance(confidence: np.ndarray) -> float:
-    """Return the mean calibration error of honest confidences, by simulation."""
+def error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the calibration error: the mean gap over intervals of confidence."""
+    found = weighted_reliability(confidence, right, np.ones(len(right)))
+    return found.expected_calibration_error
+
+
+def error_of_classes(confidence: np.ndarray, right: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the mean gap between confidence and accuracy over predicted classes."""
+    gaps = np.bincount(predicted, confidence - right)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def by_chance(confidence: np.ndarray, measured: Callable[..., float], *others: np.ndarray) -> float:
+    """Return the mean error of honest confidences, by simulation."""
     rng = np.random.default_rng(0)
     drawn = (rng.random(len(confidence)) < confidence for _ in range(REPEATS))
-    ones = np.ones(len(confidence))
-    found = (weighted_reliability(confidence, right, ones) for right in drawn)
-    return float(np.mean([one.expected_calibration_error for one in found]))
+    return float(np.mean([measured(confidence, right, *others) for right in drawn]))
 
 
 def without_chance(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -114,9 +149,9 @@ class Tested(NamedTuple):
 def tested(part: Path) -> Tested:
     """Calibrate on the validation images and apply it to the test images."""
     answers, labels = load(part, "validation")
-    found = calibrate(answers, labels)
+    found = calibrate(answers, labels, weights_of(part))
     before, truth = load(part, "test")
-    after = apply_temperature(before, found.temperature)
+    after = apply_temperature(before, found.temperature, found.class_offsets)
     assert found.set_threshold is not None
     sets = prediction_set(after, found.set_threshold)
     return Tested(len(labels), found.temperature, before, after, sets, truth)
@@ -131,16 +166,21 @@ def measure(run: Path) -> None:
     truth = np.concatenate([one.truth for one in parts])
     temperatures = [one.temperature for one in parts]
     confidence = after.max(axis=1).astype(np.float64)
-    right = after.argmax(axis=1) == truth
+    predicted = after.argmax(axis=1)
+    right = predicted == truth
+    present = np.unique(truth)
+    recall = np.bincount(truth, right)[present] / np.bincount(truth)[present]
     rows = np.arange(len(truth))
     cells = [
         run.name,
         f"{np.mean([one.validation for one in parts]):.0f}, {len(truth)}",
-        f"{100 * right.mean():.1f} %",
+        f"{100 * right.mean():.1f} %, {100 * recall.mean():.1f} %",
         " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(temperatures), max(temperatures)))),
         *(f"{expected_calibration_error(one, truth):.3f}" for one in (before, after)),
-        f"{by_chance(confidence):.3f}",
+        f"{by_chance(confidence, error):.3f}",
         f"{without_chance(confidence, right):.3f}",
+        f"{error_of_classes(confidence, right, predicted):.3f}, "
+        f"{by_chance(confidence, error_of_classes, predicted):.3f}",
         f"{100 * sets[rows, truth].mean():.1f} %",
         f"{sets.sum(axis=1).mean():.2f} of {sets.shape[1]}",
     ]
@@ -159,13 +199,13 @@ def choose(run: Path) -> None:
                 for row, doubt in enumerate(DOUBTS):
                     temperature = fit_temperature(answers[few], truth[few], doubt=doubt)
                     softened = apply_temperature(answers[rest], temperature)
-                    error = expected_calibration_error(softened, truth[rest])
-                    found[row] += np.array([error, loss(softened, truth[rest])]) / REPEATS
-            cells = (f"{error:.3f} {entropy:.3f}" for error, entropy in found)
+                    gap = expected_calibration_error(softened, truth[rest])
+                    found[row] += np.array([gap, loss(softened, truth[rest])]) / REPEATS
+            cells = (f"{gap:.3f} {entropy:.3f}" for gap, entropy in found)
             print(f"| {part.name} | {size} | {' | '.join(cells)} |", flush=True)
 
 
-def with_offsets(answers: np.ndarray, truth: np.ndarray, doubt: float) -> Apply:
+def with_offsets(answers: np.ndarray, truth: np.ndarray, _weights: Weights, doubt: float) -> Apply:
     """Fit a temperature and an offset for each class, each held at 0 by so many images."""
     logits, classes = np.log(np.maximum(answers, SMALLEST_PROBABILITY)), np.eye(answers.shape[1])
 
@@ -199,26 +239,44 @@ def validation_groups(run: Path) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(groups)) % 4
 
 
+def alone(answers: np.ndarray, truth: np.ndarray, _weights: Weights) -> Apply:
+    """Fit the temperature by itself."""
+    return partial(apply_temperature, temperature=fit_temperature(answers, truth))
+
+
+def with_power(answers: np.ndarray, truth: np.ndarray, weights: Weights, doubt: float) -> Apply:
+    """Fit temperature and a power of the class weights, if there are any."""
+    if weights is None:
+        return alone(answers, truth, weights)
+    temperature, found = fit_class_offsets(answers, truth, weights, doubt=doubt)
+    return partial(apply_temperature, temperature=temperature, class_offsets=found)
+
+
+FITS: dict[str, Fit] = {
+    "temperature": alone,
+    **{f"and weights, doubt {n}": partial(with_power, doubt=n) for n in (4, 16, 64)},
+    **{f"and offsets, doubt {n}": partial(with_offsets, doubt=n) for n in (4, 16, 64)},
+}
+
+
 def offsets(run: Path) -> None:
-    """Print accuracy, calibration error and cross-entropy on left-out validation images."""
-    fits: list[Callable[[np.ndarray, np.ndarray], Apply]] = [
-        lambda answers, truth: partial(
-            apply_temperature, temperature=fit_temperature(answers, truth)
-        ),
-        *(partial(with_offsets, doubt=doubt) for doubt in OFFSET_DOUBTS),
-    ]
-    found: list[list[Pair]] = [[] for _ in fits]
+    """Print accuracy, error, error of classes and cross-entropy on left-out validation images."""
+    found: dict[str, list[Pair]] = {name: [] for name in FITS}
     for part in parts_of(run):
         (answers, truth), groups = load(part, "validation"), validation_groups(part)
+        weights = weights_of(part)
         for out in (groups == number for number in np.unique(groups)):
-            for pairs, fit in zip(found, fits, strict=True):
-                pairs.append((fit(answers[~out], truth[~out])(answers[out]), truth[out]))
+            for name, fit in FITS.items():
+                apply = fit(answers[~out], truth[~out], weights)
+                found[name].append((apply(answers[out]), truth[out]))
     cells = []
-    for pairs in found:
+    for pairs in found.values():
         after, truth = (np.concatenate(one) for one in zip(*pairs, strict=True))
-        right = 100 * (after.argmax(axis=1) == truth).mean()
-        error = expected_calibration_error(after, truth)
-        cells.append(f"{right:.1f} % {error:.3f} {loss(after, truth):.3f}")
+        predicted, confidence = after.argmax(axis=1), after.max(axis=1).astype(np.float64)
+        right = predicted == truth
+        errors = error(confidence, right), error_of_classes(confidence, right, predicted)
+        numbers = " ".join(f"{one:.3f}" for one in (*errors, loss(after, truth)))
+        cells.append(f"{100 * right.mean():.1f} % {numbers}")
     print(f"| {run.name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -229,20 +287,13 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="compare strengths instead")
     parser.add_argument("--offsets", action="store_true", help="try an offset for each class")
     arguments = parser.parse_args()
-    heading = [
-        "run",
-        "validation, test images",
-        "right",
-        "temperature",
-        "error at 1",
-        "error after",
-    ]
-    heading += ["error by chance", "without chance", "truth in set", "classes in set"]
+    heading = ["run", "validation, test images", "right, mean of classes", "temperature"]
+    heading += ["error at 1", "error after", "error by chance", "without chance"]
+    heading += ["of classes, by chance", "truth in set", "classes in set"]
     if arguments.choose:
         heading = ["run", "images", *(f"doubt {doubt:g}" for doubt in DOUBTS)]
     if arguments.offsets:
-        tried = (f"and offsets, doubt {doubt:g}" for doubt in OFFSET_DOUBTS)
-        heading = ["run", "temperature alone", *tried]
+        heading = ["run", *FITS]
     print(f"| {' | '.join(heading)} |\n|{'---|' * len(heading)}")
     show = choose if arguments.choose else offsets if arguments.offsets else measure
     for run in arguments.runs:

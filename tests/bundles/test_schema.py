@@ -105,6 +105,8 @@ def test_a_spec_survives_its_file(
         {"classes": [{"name": "a"}, {"name": "b", "value": float("nan")}]},
         {"temperature": 0},
         {"temperature": float("inf")},
+        {"class_offsets": [0.1]},
+        {"class_offsets": [0.1, float("nan")]},
         {"unsure_threshold": 1.5},
         {"files": {"weights.safetensors": "abc"}},
         {"training": {"manifest_sha256": "xyz"}},

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_cellclf.core.calibration import (
+    DOUBT,
     SET_COVERAGE,
     apply_temperature,
     calibrate,
     choose_unsure_threshold,
     coverage_curve,
     expected_calibration_error,
+    fit_class_offsets,
     fit_temperature,
     prediction_set,
     reliability,
@@ -110,7 +112,7 @@ def test_thirty_images_that_are_all_right_sharpen_but_not_to_certainty(confidenc
     right = np.zeros(30, int)
     calibrated, without_doubt = (
         apply_temperature(answers, fit_temperature(answers, right, doubt=doubt))[0, 0]
-        for doubt in (16, 0)
+        for doubt in (DOUBT, 0)
     )
     assert without_doubt > 0.999
     # 30 of 30 are consistent with a true accuracy of 90 %: 4 samples in 100 look like that.
@@ -135,11 +137,11 @@ def test_thirty_images_leave_an_honest_classifier_honest():
             - (later.argmax(axis=1) == truth).mean()
             for sample in samples
         ]
-        for doubt in (0, 16)
+        for doubt in (0, DOUBT)
     }
     assert max(gaps[0]) > 0.08
-    assert max(gaps[16]) < 0.05
-    assert np.mean(gaps[16]) == pytest.approx(0, abs=0.03)
+    assert max(gaps[DOUBT]) < 0.05
+    assert np.mean(gaps[DOUBT]) == pytest.approx(0, abs=0.03)
 
 
 @given(st.integers(0, 60), st.integers(0, 2**32 - 1), st.floats(0.5, 0.99))
@@ -201,6 +203,62 @@ def test_all_is_fitted_with_the_temperature_that_the_classifier_will_have():
     assert found.temperature == fit_temperature(probabilities, truth)
     assert found.unsure_threshold == choose_unsure_threshold(softened, truth)
     assert found.set_threshold == set_threshold(softened, truth)
+
+
+def balanced(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions of a network for which each class is as frequent, of images where it is not."""
+    rng = np.random.default_rng(seed)
+    frequency = np.array([0.8, 0.15, 0.05])
+    truth = rng.choice(3, n, p=frequency)
+    evidence = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[truth]
+    likelihood = np.exp(1.5 * evidence)
+    return likelihood / likelihood.sum(axis=1, keepdims=True), truth, 1 / (3 * frequency)
+
+
+def gap_of_the_rarest(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    rare = probabilities.argmax(axis=1) == 2
+    return probabilities[rare, 2].mean() - (truth[rare] == 2).mean()
+
+
+def test_rare_classes_that_counted_more_in_training_become_honest():
+    probabilities, truth, weights = balanced(4000)
+    later, true, _ = balanced(20_000, seed=1)
+    alone = apply_temperature(later, fit_temperature(probabilities, truth))
+    temperature, offsets = fit_class_offsets(probabilities, truth, weights)
+    corrected = apply_temperature(later, temperature, offsets)
+    assert gap_of_the_rarest(alone, true) > 0.2
+    assert gap_of_the_rarest(corrected, true) == pytest.approx(0, abs=0.06)
+    # These predictions follow the weights wholly, so that nothing but their inverse undoes them.
+    np.testing.assert_allclose(offsets, -np.log(weights), atol=0.1)
+
+
+def test_few_images_move_the_offsets_little_and_none_not_at_all():
+    probabilities, truth, weights = balanced(4000)
+    few, many = (fit_class_offsets(probabilities[:n], truth[:n], weights)[1] for n in (5, 4000))
+    assert abs(few[2]) < 0.8 * abs(many[2])
+    assert fit_class_offsets(probabilities[:0], truth[:0], weights) == (1.0, ())
+
+
+def test_classes_that_counted_the_same_have_a_temperature_alone():
+    probabilities, truth, _ = balanced(200)
+    found = fit_class_offsets(probabilities, truth, np.ones(3))
+    assert found == (fit_temperature(probabilities, truth), ())
+    assert calibrate(probabilities, truth).class_offsets == ()
+
+
+def test_a_network_that_ignored_the_weights_is_not_corrected_for_them():
+    probabilities, truth, weights = balanced(4000)
+    honest = apply_temperature(probabilities, 1.0, -np.log(weights))
+    assert np.abs(fit_class_offsets(honest, truth, weights)[1]).max() < 0.1
+
+
+def test_thresholds_are_chosen_with_the_offsets():
+    probabilities, truth, weights = balanced(500)
+    found = calibrate(probabilities, truth, weights)
+    calibrated = apply_temperature(probabilities, found.temperature, found.class_offsets)
+    assert len(found.class_offsets) == 3
+    assert found.unsure_threshold == choose_unsure_threshold(calibrated, truth)
+    assert found.set_threshold == set_threshold(calibrated, truth)
 
 
 def test_calibration_error_of_honest_and_of_wrong_answers():

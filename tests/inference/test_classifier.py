@@ -267,6 +267,19 @@ def test_the_temperature_is_applied_once(
     )
 
 
+def test_class_offsets_are_applied(
+    save: Callable[..., ModelBundle], tmp_path: Path, classifier: Classifier, make_image: MakeImage
+) -> None:
+    offsets = np.linspace(-1, 1, len(classifier.classes)).tolist()
+    bundle = save(tmp_path / "offset.cellclf", class_offsets=offsets)
+    image = make_image(4)
+    np.testing.assert_allclose(
+        Classifier(bundle, classifier.engine).predict(image).probabilities,
+        apply_temperature(classifier.predict(image).probabilities, 1.0, offsets),
+        atol=1e-6,
+    )
+
+
 @pytest.mark.parametrize("nothing", [[], ()])
 def test_nothing_to_classify(classifier: Classifier, nothing: Any) -> None:
     with pytest.raises(NoImagesError, match="no image was given"):

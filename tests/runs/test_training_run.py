@@ -367,6 +367,22 @@ def test_fine_tuning_that_makes_it_worse_is_not_kept(whole, dataset, tmp_path):
     assert said in (result.folder.report / "report.html").read_text(encoding="utf-8")
 
 
+def test_balanced_classes_are_corrected_by_the_validation_images(dataset, tmp_path, no_report):
+    # The second class is rare: two images of it train, none validates.
+    second, split = dataset.labels == 1, dataset.table["split"].to_numpy()
+    kept = ~second | (split == "test")
+    kept[np.flatnonzero(second & (split == "train"))[:2]] = True
+    config = CONFIG.changed(balance="class-weights", epochs=1, head_epochs=0)
+    run = create_run(dataset.subset(kept), config, tmp_path / "rare")
+    result = run_training(run.path)
+    first, rare = ModelBundle.load(run.bundle).spec.class_offsets
+    assert rare < 0 < first
+    classifier = load_classifier(run.bundle)
+    again = classifier.predict([read_image(path) for path in load_dataset(run).test.paths])
+    np.testing.assert_allclose(again.probabilities, result.evaluation.probabilities, atol=1e-4)
+    assert "Classes were balanced in training" in (run.bundle / "README.md").read_text("utf-8")
+
+
 def test_the_stored_test_image_is_nobodys(whole):
     """It is simulated; of the images nothing but the weights and the figures travels."""
     spec = whole.folder.spec()

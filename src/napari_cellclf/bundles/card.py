@@ -156,6 +156,13 @@ def _evaluations(spec: BundleSpec) -> Iterator[str]:
     if spec.temperature != 1:
         how = "softened" if spec.temperature > 1 else "sharpened"
         yield from (f"Probabilities are {how} by a temperature of {spec.temperature:.3g}.", "")
+    if spec.class_offsets:
+        yield (
+            "Classes were balanced in training, which makes a network too sure of rare ones. Its "
+            "probabilities are corrected for the frequencies of the validation images; where "
+            "classes are more or less frequent, they are off."
+        )
+        yield ""
     if spec.unsure_threshold is not None:
         advised = f"{100 * spec.unsure_threshold:.0f} %"
         yield (

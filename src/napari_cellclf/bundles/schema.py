@@ -233,6 +233,9 @@ class BundleSpec(_Part):
     temperature : float
         Softens (above 1) or sharpens (below 1) probabilities so that they mean what they say; 1
         changes nothing.
+    class_offsets : tuple of float
+        Added to the logarithms of the probabilities after the temperature, one for each class, to
+        undo part of what balanced classes did in training; none changes nothing.
     unsure_threshold : float, optional
         Below this confidence an answer should be read as "unsure".
     prediction_sets : PredictionSetSpec, optional
@@ -277,6 +280,7 @@ class BundleSpec(_Part):
     training: TrainingSpec = TrainingSpec()
     evaluations: tuple[EvaluationSpec, ...] = ()
     temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    class_offsets: tuple[Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)], ...] = ()
     unsure_threshold: float | None = Field(default=None, ge=0, le=1)
     prediction_sets: PredictionSetSpec | None = None
     rounding: RoundingSpec | None = None
@@ -294,6 +298,15 @@ class BundleSpec(_Part):
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _an_offset_for_each_class(self) -> BundleSpec:
+        if len(self.class_offsets) not in (0, len(self.classes)):
+            raise ValueError(
+                f"{len(self.class_offsets)} class offsets for {len(self.classes)} classes; give "
+                "none, or one for each"
+            )
         return self
 
     @property

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 SMALLEST_PROBABILITY = 1e-12
 #: How many images' worth of doubt hold a temperature at 1 against sharpening; chosen by simulation
 #: and on validation images alone (benchmarks/calibration.py compares others). Less against
 #: softening: a mistake is evidence at once, a few images that are all right are next to none.
-DOUBT = 16.0
+DOUBT = 8.0
 _DOUBT_ABOVE_ONE = 1.0
 #: Fraction of images whose prediction set should hold the true class.
 SET_COVERAGE = 0.9
@@ -31,20 +33,32 @@ class Calibration:
     #: Classes at least as probable are in the prediction set, which holds the true class of
     #: `SET_COVERAGE` of the images.
     set_threshold: float | None = None
+    #: For `apply_temperature`; none unless the classes were balanced in training.
+    class_offsets: tuple[float, ...] = ()
 
 
-def calibrate(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> Calibration:
-    """Fit temperature and thresholds to held-out images.
+def calibrate(
+    probabilities: NDArray[np.floating],
+    truth: NDArray[np.integer],
+    class_weights: NDArray[np.floating] | None = None,
+) -> Calibration:
+    """Fit temperature, class offsets and thresholds to held-out images.
 
     `probabilities`: ndarray, shape (N, K); without temperature. `truth`: ndarray of int, shape
-    (N,).
+    (N,). `class_weights`: ndarray, shape (K,), optional; how much more an image of each class
+    counted in training, where classes were balanced.
     """
-    temperature = fit_temperature(probabilities, truth)
-    calibrated = apply_temperature(probabilities, temperature)
+    offsets: tuple[float, ...] = ()
+    if class_weights is None:
+        temperature = fit_temperature(probabilities, truth)
+    else:
+        temperature, offsets = fit_class_offsets(probabilities, truth, class_weights)
+    calibrated = apply_temperature(probabilities, temperature, offsets)
     return Calibration(
         temperature,
         choose_unsure_threshold(calibrated, truth),
         set_threshold(calibrated, truth),
+        offsets,
     )
 
 
@@ -93,15 +107,16 @@ class CoverageCurve:
 
 
 def apply_temperature(
-    probabilities: NDArray[np.floating], temperature: float
+    probabilities: NDArray[np.floating], temperature: float, class_offsets: Sequence[float] = ()
 ) -> NDArray[np.float32]:
     """Soften (above 1) or sharpen (below 1) probabilities.
 
     Dividing logits by a temperature [1]_ equals raising probabilities to its inverse and
     normalising again, so that it works on the output of a softmax.
 
-    `probabilities`: ndarray, shape (N, K); rows sum to 1. Returns rows sum to 1; the most probable
-    class stays the same.
+    `probabilities`: ndarray, shape (N, K); rows sum to 1. `class_offsets`: of K classes, added to
+    the logarithms afterwards (`fit_class_offsets`). Returns rows sum to 1; without offsets the
+    most probable class stays the same.
 
     References
     ----------
@@ -115,6 +130,8 @@ def apply_temperature(
     logits = (
         np.log(np.maximum(probabilities.astype(np.float64), SMALLEST_PROBABILITY)) / temperature
     )
+    if len(class_offsets):
+        logits = logits + np.asarray(class_offsets, np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
@@ -164,6 +181,60 @@ def fit_temperature(
 
     found = minimize_scalar(surprise, bounds=np.log(_BOUNDS), method="bounded")
     return float(np.exp(found.x))
+
+
+def fit_class_offsets(
+    probabilities: NDArray[np.floating],
+    truth: NDArray[np.integer],
+    class_weights: NDArray[np.floating],
+    *,
+    doubt: float = DOUBT,
+) -> tuple[float, tuple[float, ...]]:
+    """Find temperature and class offsets for a network whose classes were balanced in training.
+
+    Such a network predicts as if all classes were equally frequent, so that it is too sure of rare
+    ones. Dividing its probabilities by the weights would undo this if it had followed them wholly
+    [1]_; here they are divided by a power of the weights, which `doubt` holds at 0. It is one
+    number for all classes: an offset of its own for each would fit how frequent the classes happen
+    to be in the few groups that are held out.
+
+    `probabilities`, `truth`: as for `fit_temperature`. `class_weights`: ndarray, shape (K,), above
+    0. Returns the temperature, and K offsets, none if the classes counted the same.
+
+    References
+    ----------
+    .. [1] Saerens, Latinne and Decaestecker, Adjusting the Outputs of a Classifier to New a Priori
+       Probabilities, Neural Computation 14, 2002.
+
+    Examples
+    --------
+    >>> equal = np.full((1000, 2), 0.5)
+    >>> truth = np.repeat([0, 1], [900, 100])
+    >>> apply_temperature(equal[:1], *fit_class_offsets(equal, truth, np.array([1, 9]))).round(1)
+    array([[0.9, 0.1]], dtype=float32)
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST_PROBABILITY))
+    directions = -np.log(np.asarray(class_weights, np.float64))
+    if not len(truth) or not directions.any():
+        return fit_temperature(probabilities, truth), ()
+    rows = np.arange(len(truth))
+
+    def surprise(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        sharp = np.exp(-values[0])
+        logarithms = log_softmax(logits * sharp + values[1] * directions, axis=1)
+        strengths = np.array([doubt if values[0] < 0 else min(doubt, _DOUBT_ABOVE_ONE), doubt])
+        off = np.exp(logarithms)
+        off[rows, truth] -= 1
+        slopes = np.array([-sharp * (off * logits).sum(), (off @ directions).sum()])
+        held = (strengths * values**2).sum() / 2
+        return float(held - logarithms[rows, truth].sum()), slopes + strengths * values
+
+    bounds = [tuple(np.log(_BOUNDS)), (0.0, 1.0)]
+    found = minimize(surprise, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(np.exp(found[0])), tuple((found[1] * directions).tolist())
 
 
 def set_threshold(

@@ -417,9 +417,9 @@ class Classifier:
     def _computed(self, compute: Compute, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         spec = self.bundle.spec
         probabilities = mean_over_views(compute, pixels, spec.input.views)
-        if spec.temperature == 1:
+        if spec.temperature == 1 and not spec.class_offsets:
             return probabilities
-        return apply_temperature(probabilities, spec.temperature)
+        return apply_temperature(probabilities, spec.temperature, spec.class_offsets)
 
     def _items(self, images: Any) -> list[UnreadImage]:
         listed = images if isinstance(images, list | tuple) else [images]

@@ -14,6 +14,7 @@ from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset_report import check_bad
 from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
+from napari_cellclf.core.sampling import class_weights
 from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.rebuild import weight_names
@@ -222,13 +223,18 @@ class Session:
         """Fit temperature and thresholds on the validation images, and on nothing else."""
         if "validation" not in self._splits:
             return Calibration()
-        answers = self._answers(network, "validation")
-        return calibrate(answers, self._splits["validation"].labels)
+        answers, weights = self._answers(network, "validation"), None
+        if self._config.balance != "none":
+            labels = self._splits["train"].labels
+            weights = class_weights(labels, len(self._dataset.classes))
+        return calibrate(answers, self._splits["validation"].labels, weights)
 
     def _evaluate(self, network: keras.Model, split: str, calibration: Calibration) -> Evaluation:
         prepared, rows = self._splits[split], getattr(self._dataset, split)
         return Evaluation.from_probabilities(
-            apply_temperature(self._answers(network, split), calibration.temperature),
+            apply_temperature(
+                self._answers(network, split), calibration.temperature, calibration.class_offsets
+            ),
             prepared.labels,
             self._dataset.classes,
             ids=[rows.ids[row] for row in prepared.rows],
@@ -313,6 +319,7 @@ class Session:
                 for e in evaluations
             ],
             temperature=calibration.temperature,
+            class_offsets=calibration.class_offsets,
             unsure_threshold=calibration.unsure_threshold,
             prediction_sets=prediction_sets_of(calibration),
             limits=limits_of(dataset, self._hashes),

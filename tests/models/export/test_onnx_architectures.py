@@ -120,9 +120,14 @@ def test_weights_above_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("views", ["one", "flips", "all"])
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_views_and_temperature_are_those_of_the_classifier(
-    views: str, temperature: float, run_onnx: Callable[..., np.ndarray]
+@pytest.mark.parametrize(
+    ("temperature", "offsets"), [(1.0, ()), (2.5, ()), (1.0, (0.5, -1, 0)), (0.4, (0.5, -1, 0))]
+)
+def test_views_and_calibration_are_those_of_the_classifier(
+    views: str,
+    temperature: float,
+    offsets: tuple[float, ...],
+    run_onnx: Callable[..., np.ndarray],
 ) -> None:
     from napari_cellclf.core.calibration import apply_temperature
     from napari_cellclf.core.tta import mean_over_views
@@ -130,8 +135,9 @@ def test_views_and_temperature_are_those_of_the_classifier(
     network = build_network("compact-cnn", input_shape=(None, None, 2), n_classes=3)
     batch = images(48, count=3)
     answers = mean_over_views(lambda view: np.asarray(network(view)), batch, views)
-    expected = apply_temperature(answers, temperature)
-    model = to_onnx(network, steps=ClassifierSteps(views=views, temperature=temperature))
+    expected = apply_temperature(answers, temperature, offsets)
+    steps = ClassifierSteps(views=views, temperature=temperature, class_offsets=offsets)
+    model = to_onnx(network, steps=steps)
     np.testing.assert_allclose(run_onnx(model, batch), expected, atol=1e-5)
 
 

@@ -108,7 +108,10 @@ def _classifier_steps(spec: BundleSpec, raw: np.ndarray[Any, Any]) -> Classifier
             )
         views = "flips"
     return ClassifierSteps(
-        spec.input.preprocessing.normalization.write_onnx, views, spec.temperature
+        spec.input.preprocessing.normalization.write_onnx,
+        views,
+        spec.temperature,
+        spec.class_offsets,
     )
 
 
@@ -157,6 +160,7 @@ def _described(spec: BundleSpec) -> dict[str, Any]:
                 "preprocessing": json.loads(preprocessing.model_dump_json()),
                 "views_in_graph": spec.input.views,
                 "temperature_in_graph": spec.temperature,
+                "class_offsets_in_graph": list(spec.class_offsets),
                 "unsure_threshold": spec.unsure_threshold,
             },
         },

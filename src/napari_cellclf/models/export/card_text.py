@@ -145,7 +145,7 @@ def _lines(spec: BundleSpec, neutral: list[float], full: float) -> Iterator[str]
     yield from ("", "## Output", "")
     yield "The probability of each class. Inside the ONNX file, besides the network:"
     yield f"the mean over views of the image ({spec.input.views}), and the temperature"
-    yield f"{spec.temperature:g}."
+    yield f"{spec.temperature:g}{' with class offsets' if spec.class_offsets else ''}."
     yield from ("", "## Validation", "")
     yield (
         "The test tensors reproduce the original model's prediction of its test image. Its "

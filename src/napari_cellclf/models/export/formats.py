@@ -106,5 +106,6 @@ def metadata(spec: BundleSpec) -> dict[str, str]:
         "cellclf.preprocessing": spec.input.preprocessing.model_dump_json(),
         "cellclf.views": spec.input.views,
         "cellclf.temperature": json.dumps(spec.temperature),
+        "cellclf.class_offsets": json.dumps(spec.class_offsets),
         "cellclf.licence": spec.licence,
     }

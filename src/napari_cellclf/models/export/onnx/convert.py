@@ -45,11 +45,14 @@ class ClassifierSteps:
         The views of the image whose predictions are averaged; ``all`` takes square images only.
     temperature : float
         By which the logarithms of the probabilities are divided.
+    class_offsets : tuple of float
+        What is then added to them, one for each class.
     """
 
     normalize: Callable[[Scope, Value], Value] | None = None
     views: Views = "one"
     temperature: float = 1.0
+    class_offsets: tuple[float, ...] = ()
 
 
 _PLAIN = ClassifierSteps()
@@ -216,9 +219,9 @@ def write_with_steps(
         answer = network(image)
     else:
         answer = _mean_over_views(scope.inside("views"), image, steps.views, network)
-    if steps.temperature == 1:
+    if steps.temperature == 1 and not steps.class_offsets:
         return answer
-    return _soften(scope.inside("temperature"), answer, steps.temperature)
+    return _soften(scope.inside("temperature"), answer, steps)
 
 
 def _mean_over_views(
@@ -253,9 +256,11 @@ def _reversed(scope: Scope, image: Value, axes: list[int]) -> Value:
     )
 
 
-def _soften(scope: Scope, probabilities: Value, temperature: float) -> Value:
-    """Divide the logarithms by the temperature, as `core.calibration.apply_temperature` does."""
+def _soften(scope: Scope, probabilities: Value, steps: ClassifierSteps) -> Value:
+    """Calibrate as `core.calibration.apply_temperature` does."""
     smallest = scope.constant("smallest", SMALLEST_PROBABILITY)
     logits = scope.each("Log", scope.each("Max", probabilities, smallest))
-    softened = scope.each("Div", logits, scope.constant("temperature", temperature))
+    softened = scope.each("Div", logits, scope.constant("temperature", steps.temperature))
+    if steps.class_offsets:
+        softened = scope.each("Add", softened, scope.constant("offsets", steps.class_offsets))
     return scope.each("Softmax", softened, axis=-1)
