@@ -134,6 +134,7 @@ def test_a_trained_head_predicts_the_same_everywhere(
     same([list(told["probabilities"].values())], "HTTP")
     child = ProcessEngine(str(bundle), "keras")
     try:
+        child.wait_until_ready()
         pixels = classifier.preprocessing(cc.read_image(image))[np.newaxis]
         np.testing.assert_allclose(child(pixels), classifier.engine(pixels), atol=1e-5)
     finally:
