@@ -49,20 +49,19 @@ def find_unlabelled(dataset: Dataset, config: TrainingConfig) -> Dataset | None:
     rows = [make_row(source, UNLABELLED[0].name, "train") for source in sources]
     found = Dataset(_with_groups(make_frame(rows), dataset), UNLABELLED, dataset.group_column)
     without_held_out(found, dataset)
-    return replace(found, source=config.unlabelled, naming=dataset.naming)
+    return replace(found, naming=dataset.naming)
 
 
 def load_unlabelled(run: RunFolder, root: str | Path | None = None) -> Dataset | None:
     """Read the images without labels of a run; None if it has none."""
-    spec = run.spec()
-    if spec.config.unlabelled is None:
+    if not run.unlabelled_file.is_file():
         return None
+    spec = run.spec()
     found = read_dataset_csv(
         run.unlabelled_file,
         root or spec.root,
         classes=UNLABELLED,
         group_column=spec.group_column,
-        source=spec.config.unlabelled,
     )
     return replace(found, naming=spec.naming)
 
