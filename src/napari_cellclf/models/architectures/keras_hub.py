@@ -72,8 +72,8 @@ class KerasHub(Architecture):
         preset: str | None = None,
         backbone: str | None = None,
         config: str | None = None,
-        scale: Sequence[float] = _SCALE,
-        offset: Sequence[float] = _OFFSET,
+        scale: Sequence[float] | None = None,
+        offset: Sequence[float] | None = None,
         pooling: str = "auto",
         weights: str | None = None,
         hidden_units: int | None = None,
@@ -106,7 +106,7 @@ class KerasHub(Architecture):
         if not pretrained or input_shape[2] != 3:
             photograph = photograph_range(_AS_THEY_ARE, unit_range)
             tensor = keras.layers.Rescaling(*photograph, name="to_photograph_range")(image)
-        tensor = _to_range(tensor, scale, offset)
+        tensor = _to_range(tensor, scale or _SCALE, offset or _OFFSET)
         answer = network({"images": tensor} if isinstance(network.input, dict) else tensor)
         features = _pooled(answer, input_shape, arguments.get("patch_size"), pooling)
         return add_head(
