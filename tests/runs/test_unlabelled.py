@@ -170,8 +170,8 @@ def said_of(run: RunFolder, kind: str, held_out: str, other: Path) -> None:
     """Check what log, report, settings and model say of images without labels."""
     notes = [one["message"] for one in read_progress(run.log)[0] if one["event"] == "note"]
     assert "6 images without labels are used" in notes
-    copies = "5 images without labels are used; left out: 1 copies of images with a label"
-    assert copies in notes
+    left_out = "1 with the pixels of an image that has a label"
+    assert f"5 images without labels are used; left out: {left_out}" in notes
     report = json.loads((run.report / "metrics.json").read_text())
     assert report["facts"]["images without labels"] == f"5, used by {kind}"
     assert report["settings"]["semi_supervised"] == kind

@@ -122,7 +122,7 @@ def without_copies(
     known = {one for image in labelled for one in image}
     kept = [number for number, image in enumerate(hashes) if known.isdisjoint(image)]
     copies = len(hashes) - len(kept)
-    why = Counter({"copies of images with a label": copies} if copies else {})
+    why = Counter({"with the pixels of an image that has a label": copies} if copies else {})
     return np.array(kept, np.intp), _sentence(len(kept), why) if copies else ""
 
 
