@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from samples import spec
 
-from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, InputSpec
+from napari_cellclf.bundles.schema import BundleSpec, EvaluationSpec, InputSpec, TrainingSpec
 from napari_cellclf.core.classes import ClassSpec
 
 _finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -148,3 +148,22 @@ def test_hashes_are_replaced_and_checked() -> None:
     assert made.sealed({"weights.safetensors": "1" * 64}).description == "kept"
     with pytest.raises(ValidationError):
         made.sealed({"weights.safetensors": "short"})
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("3 images below /data/jane doe/plate 1, by kind", "3 images below plate 1, by kind"),
+        (r"the table C:\Users\jane\x.csv and \\server\share\y.csv", "the table x.csv and y.csv"),
+        ("~/secret/a and ../b/c, file:///srv/lab/d; and/or", "a and c, d; and/or"),
+        ("https://zenodo.org/records/1 (sha256:00)", "https://zenodo.org/records/1 (sha256:00)"),
+    ],
+)  # fmt: skip
+def test_no_folder_of_somebodys_computer_is_passed_on(written: str, read: str) -> None:
+    assert TrainingSpec(source=written).source == read
+
+
+@given(st.text(alphabet="/\\.~:a ,C", max_size=30))
+def test_names_are_the_same_read_twice(text: str) -> None:
+    once = TrainingSpec(source=text).source
+    assert TrainingSpec(source=once).source == once

@@ -42,8 +42,8 @@ class TestFolders:
         assert set(data.table["split"]) == {""}
         assert data.group_column is None
         assert data.source == (
-            f"3 images in 2 folders of classes below {root}; without images that are read, and so "
-            "no classes: notes"
+            f"3 images in 2 folders of classes below {root.name}; without images that are read, "
+            "and so no classes: notes"
         )
 
     def test_paths_are_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

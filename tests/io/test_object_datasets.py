@@ -72,7 +72,7 @@ def test_a_table_of_objects_is_read(folder: Path) -> None:
     assert data.objects[2] == NamedObject(3)
     assert data.group_column == "path"
     assert data.group_reason == "objects of one image stay together"
-    assert data.source.startswith(f"24 objects in 6 images of the table {folder}")
+    assert data.source.startswith("24 objects in 6 images of the table objects.csv")
 
 
 def test_objects_of_one_image_stay_on_one_side(folder: Path) -> None:

@@ -225,3 +225,35 @@ class TestLock:
         run = RunFolder(tmp_path / "file" / "run")
         with pytest.raises(RunError, match="make it writable"), locked(run):
             pass
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "dataset.csv", "progress.jsonl", "lock", "stop", "report", "checkpoints"]
+)
+def test_nothing_in_a_run_is_followed_elsewhere(tmp_path: Path, name: str) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for folder in (run, elsewhere):
+        folder.mkdir()
+    kept = elsewhere / "kept"
+    kept.write_text("{}")
+    (run / "run.json").write_text("{}")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(elsewhere if name in ("report", "checkpoints") else kept)
+    with pytest.raises(RunError, match=f"{name} is a link"):
+        RunFolder(run).spec()
+    assert kept.read_text() == "{}"
+
+
+def test_a_link_within_is_not_followed_either(tmp_path: Path) -> None:
+    inside = tmp_path / "checkpoints/000001"
+    inside.mkdir(parents=True)
+    (inside / "arrays.npz").symlink_to("/etc/hostname")
+    with pytest.raises(RunError, match=r"arrays\.npz is a link"):
+        RunFolder(tmp_path).spec()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b" " * (1 << 22) + b"{}"])
+def test_a_deep_or_huge_description_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match="cannot be read"):
+        RunFolder(tmp_path).spec()

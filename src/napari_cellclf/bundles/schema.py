@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from napari_cellclf.core.calibration import SET_COVERAGE, Calibration
 from napari_cellclf.core.classes import ClassSpec
@@ -43,6 +44,34 @@ _UNSEALED = ("files", SEAL)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=10_000)]
+
+#: A path from a root, from the home or from a folder above, without its last name.
+_FOLDERS = re.compile(
+    r"""(?<![\w.:/\\~-])                                # not inside a word or an address
+    (?:file:/+(?=\S)|~[\w.-]*[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]+|\\\\(?=\S)|/(?=[^\s/]))
+    (?:(?:(?![,;][ ]|[ ][.~]|[A-Za-z]:[\\/])[^\\/\n])*(?<![ ])[\\/]+)*""",
+    re.VERBOSE,
+)
+
+
+def names_only(text: str) -> str:
+    """Leave only the last name of each path: the others tell of somebody's computer.
+
+    Examples
+    --------
+    >>> names_only("4 images below /data/jane/my data/plate 1, labelled by kind")
+    '4 images below plate 1, labelled by kind'
+    >>> names_only("https://zenodo.org/records/1 and/or C:/Users/jane/x.csv")
+    'https://zenodo.org/records/1 and/or x.csv'
+    """
+    # What is left may look like a path again; read twice, a text says the same.
+    while (shorter := _FOLDERS.sub("", text)) != text:
+        text = shorter
+    return text
+
+
+#: Texts that older versions wrote whole paths into, and that are passed on with a model.
+NamesOnly = Annotated[Text, AfterValidator(names_only)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 JsonScalar = bool | int | Finite | str | None
@@ -112,7 +141,7 @@ class ArchitectureSpec(_Part):
     #: compared with the list of allowed layers before Keras sees them.
     layers: dict[str, Any] | None = None
     #: Where its first weights came from, None if they were random.
-    pretrained: Text | None = None
+    pretrained: NamesOnly | None = None
     #: Number of weights.
     n_parameters: int | None = Field(default=None, ge=0)
 
@@ -121,7 +150,7 @@ class TrainingSpec(_Part):
     """What a model was trained on, and with what."""
 
     #: The data set, in words.
-    source: Text = ""
+    source: NamesOnly = ""
     #: Of the data.
     licence: Text = ""
     #: Images by class, then by split (``train``, ``validation``, ``test``).
@@ -147,7 +176,7 @@ class EvaluationSpec(_Part):
     """How well a model did on some data, and what part the data played."""
 
     #: Such as ``"leave one plate out"``.
-    name: str = Field(min_length=1, max_length=200)
+    name: Annotated[NamesOnly, Field(min_length=1, max_length=200)]
     #: What the data was to the model.
     role: Role
     #: Number of images.

@@ -52,8 +52,11 @@ def import_silently(name: str) -> Any:
     """Import a library without letting it tell anybody.
 
     OpenVINO 2026.4 tells Google Analytics of each import, in a forked process, and leaves a file
-    with an identity in the user's home, unless its package `openvino_telemetry` is not there.
+    with an identity in the user's home, unless its package `openvino_telemetry` is not there. ONNX
+    Runtime 1.32 tells Microsoft, and leaves such a file as soon as it is imported, unless this
+    variable is set by then; it stays, for others that import it later.
     """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with _LOCK, _hidden("openvino_telemetry"):
         return importlib.import_module(name)
 

@@ -278,7 +278,7 @@ class OnnxRuntimeEngine(_GraphEngine):
         `precision`: {'fast', 'float32'}; ``fast`` lets a GPU round as it does by default.
         """
         runtime = engine_library("onnxruntime")
-        # Microsoft's own builds for Windows would report to the system's telemetry.
+        # Builds that know no variable for it, as on Windows, report to the system's telemetry.
         runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY

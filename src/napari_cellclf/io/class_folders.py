@@ -13,7 +13,7 @@ from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import DatasetError, NoImagesError
 from napari_cellclf.io.dataset_tables import make_dataset, make_row, split_of
 from napari_cellclf.io.folder_walk import LeftOut, image_files, is_own_output
-from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden
+from napari_cellclf.io.local_paths import IMAGE_SUFFIXES, is_hidden, own_name
 from napari_cellclf.io.named_images import find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text
 from napari_cellclf.io.sources import found_sources
@@ -60,7 +60,7 @@ def read_class_folders(folder: Path, naming: Naming = None) -> Dataset:
     n_classes = len({row["label"] for row in found.rows})
     return found.dataset(
         f"{counted(len(found.rows), 'image')} in {counted(n_classes, 'folder')} of classes below "
-        f"{folder}"
+        f"{own_name(folder)}"
     )
 
 
@@ -73,7 +73,9 @@ def read_split_folders(folder: Path, naming: Naming = None) -> Dataset:
     found.add_beside(folder, [below for below in _folders(folder) if below not in parts.values()])
     _check_any(found, folder, naming)
     listed = ", ".join(below.name for below in parts.values())
-    return found.dataset(f"{counted(len(found.rows), 'image')} in {listed} below {folder}")
+    return found.dataset(
+        f"{counted(len(found.rows), 'image')} in {listed} below {own_name(folder)}"
+    )
 
 
 class _Labelled:

@@ -22,6 +22,7 @@ from napari_cellclf.core.objects import plane_text
 from napari_cellclf.errors import DatasetError, InputError, NoImagesError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, escape, read_csv, write_cells
 from napari_cellclf.io.label_file import current_labels
+from napari_cellclf.io.local_paths import own_name
 from napari_cellclf.io.masks import ObjectColumns, mask_beside
 from napari_cellclf.io.named_images import named_image
 from napari_cellclf.io.naming import Naming, NamingScheme
@@ -190,7 +191,7 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     rows_in_words = counted(len(unique), noun if objects is None else "object")
     if objects is not None or planes is not None:
         rows_in_words += f" in {counted(count, 'image')}"
-    words = f"{rows_in_words} of the table {path}, labelled by {label}"
+    words = f"{rows_in_words} of the table {own_name(path)}, labelled by {label}"
     if table.note:
         words += f"; {table.note}"
     if len(filled) < len(rows):

@@ -26,7 +26,7 @@ from napari_cellclf.io.dataset_tables import (
     split_of,
     with_group,
 )
-from napari_cellclf.io.local_paths import local_path
+from napari_cellclf.io.local_paths import local_path, own_name
 from napari_cellclf.io.named_images import FoundImages, NamedImage, find_images
 from napari_cellclf.io.naming import Naming, NamingScheme, find_scheme, naming_text, schemes_of
 from napari_cellclf.io.sources import ImageSource, named_sources
@@ -199,7 +199,7 @@ def _read_named(
     _take_split(rows, scheme, folder)
     own = column == scheme.label
     classes = make_classes((row["label"] for row in rows), may_be_ordered=own)
-    words = f"{counted(len(rows), 'image')} below {folder}, labelled by {column}"
+    words = f"{counted(len(rows), 'image')} below {own_name(folder)}, labelled by {column}"
     words += not_named(others, scheme.example) + said_of(found.left_out)
     if own:
         words += _joined_folders(rows, folder)
@@ -306,7 +306,7 @@ def _read_numbered(
         )
     classes = [ClassSpec(name=scheme.class_name(n), value=n, unit=unit) for n in sorted(kept)]
     step = f"every {unit}" if every == 1 else f"one in {every} {unit}s"
-    words = f"{counted(len(rows), 'image')} below {folder}, {step} from {first} to {last}"
+    words = f"{counted(len(rows), 'image')} below {own_name(folder)}, {step} from {first} to {last}"
     if len(rows) < len(sources):
         words += (
             f"; {len(sources) - len(rows):,} of {counted(len(sources), 'image')} are of other "

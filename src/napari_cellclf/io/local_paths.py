@@ -53,6 +53,12 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - a ~ without a home stays as it is
 
 
+def own_name(path: str | os.PathLike[str]) -> str:
+    """Return the last name of a path, also of one such as ``.``."""
+    whole = os.path.abspath(path)  # noqa: PTH100
+    return os.path.basename(whole) or whole  # noqa: PTH119
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that tools leave beside the real ones."""
     return name.startswith(".") or is_left_by_tools(name)

@@ -14,15 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.errors import CheckpointError, RunError
+from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.errors import CheckpointError, ModelError, RunError
+from napari_cellclf.io.regular_files import open_regular, read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEPT = 2
+_STAGES = ("head", "network")
 _STATE, _ARRAYS = "state.json", "arrays.npz"
 #: What reading a file that is cut off, emptied or changed may raise.
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    ModelError,
+    zipfile.BadZipFile,
+)
+#: Of ``state.json``, in bytes, and of all arrays, which are written without compression.
+_MOST_STATE = 1 << 26
+_HEADERS = 1 << 20
 #: Left free on the disk, for the model and the report.
 _SPARE_BYTES = 50 * 2**20
 
@@ -176,11 +192,15 @@ def _sealed(state: dict[str, Any]) -> bytes:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    sealed = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    sealed = parse_json(read_regular(path / _STATE, _MOST_STATE, follow=False), _STATE)
     if not isinstance(sealed, dict) or _digest(str(sealed.get("state"))) != sealed.get("sha256"):
         raise ValueError("its state is not the one that was written")
-    found: dict[str, Any] = json.loads(sealed["state"])
-    return found
+    found = parse_json(str(sealed["state"]).encode(), _STATE)
+    best = found["best_epoch"]
+    # They become names of folders.
+    if found["stage"] not in _STAGES or not (best is None or (type(best) is int and best >= 0)):
+        raise ValueError("its state is not one of a training")
+    return dict(found)
 
 
 def _digest(text: str) -> str:
@@ -189,11 +209,17 @@ def _digest(text: str) -> str:
 
 def _read_arrays(path: Path, expected: str) -> dict[str, NDArray[Any]]:
     file = path / _ARRAYS
-    with file.open("rb") as stream:
+    # One file for all that follows: nobody can exchange it meanwhile.
+    with open_regular(file, follow=False) as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
             raise ValueError("its arrays are not those that were written")
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        with zipfile.ZipFile(stream) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+            if declared > os.fstat(stream.fileno()).st_size + _HEADERS:
+                raise ValueError("its arrays would be larger than their file")
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
 
 
 def _write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_cellclf.bundles.catalogue import RUN_MODEL
+from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.validation import reason_of
-from napari_cellclf.errors import RunError, RunLockedError
+from napari_cellclf.errors import RunError, RunLockedError, UnsafeModelError
+from napari_cellclf.io.regular_files import read_regular
 from napari_cellclf.models.training.config import TrainingConfig
 
 #: Raised when a change would make older versions misread a run.
 FORMAT_VERSION: Literal[1] = 1
 #: Seconds.
 _PATIENCE = 0.5
+#: Of ``run.json``, in bytes.
+_MOST_BYTES = 1 << 22
+#: Names in a run's folder and two folders deep, at most, that are looked at.
+_MOST_NAMES = 100_000
 
 
 class RunSpec(BaseModel):
@@ -132,9 +139,10 @@ class RunFolder:
         RunError
             If the folder is no run, or its description cannot be read.
         """
+        self.check_links()
         try:
-            found: Any = json.loads(self.spec_file.read_text(encoding="utf-8"))
-            return RunSpec.model_validate(found)
+            content = read_regular(self.spec_file, _MOST_BYTES, follow=False)
+            return RunSpec.model_validate(parse_json(content, self.spec_file.name))
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path} is not a training run (no run.json); give data and --out to start one"
@@ -144,8 +152,22 @@ class RunFolder:
                 f"{self.spec_file} cannot be used ({reason_of(error)}); was it made by another "
                 "version?"
             ) from error
-        except (OSError, ValueError) as error:
+        except UnsafeModelError as error:
             raise RunError(f"{self.spec_file} cannot be read ({error}); start a new run") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(
+                f"{self.spec_file} cannot be read ({reason}); start a new run"
+            ) from error
+
+    def check_links(self) -> None:
+        """Refuse a folder with links in it: what is written or removed there would be elsewhere."""
+        link = next(_links(self.path, 2, [_MOST_NAMES]), None)
+        if link is not None:
+            raise RunError(
+                f"{link} is a link, and nothing in a run's folder may lead elsewhere; put a copy "
+                "of what it leads to in its place, or start a new run"
+            )
 
     def write_spec(self, spec: RunSpec) -> None:
         """Replace what the run was asked to do, whole or not at all."""
@@ -168,6 +190,24 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether it has made its model."""
         return self.bundle.exists()
+
+
+def _links(folder: Path, deep: int, left: list[int]) -> Iterator[Path]:
+    """Find links, and hidden ways (junctions of Windows), in a folder and those in it."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    left[0] -= len(found)
+    if left[0] < 0:
+        raise RunError(f"{folder} holds more files than a run has; start a new run")
+    for entry in found:
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode) or getattr(entry, "is_junction", bool)():
+            yield Path(entry.path)
+        elif deep and stat.S_ISDIR(status.st_mode):
+            yield from _links(Path(entry.path), deep - 1, left)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from napari_cellclf.core.progress import OnProgress, Progress
 from napari_cellclf.errors import RunError
+from napari_cellclf.io.regular_files import open_regular
 from napari_cellclf.models.training.reporter import StepReport
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -41,7 +43,7 @@ class ProgressLog:
         self._on_event = on_event
         with self._explained():
             # Unbuffered: a line that found no room is not written again later.
-            self._file = path.open("a+b", buffering=0)
+            self._file = open(path, "a+b", buffering=0, opener=_own)  # noqa: SIM115
             self._close_last_line()
 
     def write(self, event: str, **fields: Any) -> None:
@@ -73,10 +75,15 @@ class ProgressLog:
                 self._file.write(b"\n")
 
 
+def _own(path: str, flags: int) -> int:
+    # Never through a link, to somebody's other file.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def read_progress(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """Read the lines that were written since the last time."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, follow=False) as file:
             file.seek(offset)
             content = file.read()
     except OSError:
@@ -89,7 +96,7 @@ def read_progress(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], in
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and "event" in found else None
 

@@ -23,6 +23,7 @@ from napari_cellclf.models.export.api import _WRITERS, export_model
 from napari_cellclf.models.export.export_options import FORMATS
 from napari_cellclf.models.export.formats import ExportSource, write_saved_model
 from napari_cellclf.models.export.runtimes import run_onnx, run_openvino, run_saved_model
+from telling import tells_nobody
 
 Save = Callable[..., ModelBundle]
 BUNDLED = [model.name for model in cc.list_models() if model.where == "bundled"]
@@ -45,6 +46,27 @@ def test_onnx(save: Save, tmp_path: Path) -> None:
     assert props["cellclf.spec_sha256"] == bundle.spec.spec_sha256
     said = cc.Preprocessing.model_validate_json(props["cellclf.preprocessing"])
     assert said == bundle.spec.input.preprocessing
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_exporter_tells_anybody(kind: str, save: Save, tmp_path: Path) -> None:
+    bundle = save()
+    target = tmp_path / PLAIN.get(kind, "m.zip")
+    tells_nobody(
+        f"""
+from pathlib import Path
+from napari_cellclf.models.export.api import export_model
+try:
+    export_model({str(bundle.path)!r}, {kind!r}, Path({str(target)!r}))
+except Exception as error:
+    print(error)
+else:
+    assert Path({str(target)!r}).exists()
+""",
+        tmp_path,
+        # TensorFlow and bioimageio.core look at the system with programs of its own.
+        quietly=False,
+    )
 
 
 def test_openvino_keeps_32_bits(save: Save, tmp_path: Path) -> None:
