@@ -264,3 +264,19 @@ def test_a_journal_of_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:
     path.write_bytes(b'{"format": 1, "work": "other"}\n')
     with pytest.raises(InputError, match="another model"):
         Journal(path, "key").earlier(10)
+
+
+@pytest.mark.parametrize("edit", [('"done": 2', '"done": 202'), ('"rows": 2', '"rows": 1')])
+def test_a_line_that_was_changed_ends_a_journal(tmp_path: Path, edit: tuple[str, str]) -> None:
+    journal = Journal(tmp_path / "j", "key")
+    journal.begin(Earlier())
+    journal.add(1, 1, [])
+    journal.add(2, 2, [])
+    journal.add(3, 3, [])
+    journal.close()
+    assert journal.earlier(10) == Earlier(3, 3)
+    assert journal.earlier(10, total=2) == Earlier(2, 2)
+    text = journal.path.read_text()
+    journal.path.write_text(text.replace(*edit))
+    assert journal.earlier(10) == Earlier(1, 1)
+    assert journal.path.read_text() != text

@@ -176,3 +176,21 @@ def test_an_index_with_fewer_shapes_than_keys_is_not_used(tmp_path):
     said = json.loads(index.read_text())
     index.write_text(json.dumps(said | {"keys": [*said["keys"], "7"]}))
     assert cache.find(["1", "7"]).missing == [0, 1]
+
+
+@pytest.mark.parametrize("damage", ["one bit", "rolled"])
+def test_damaged_arrays_are_missing_and_counted(tmp_path: Path, damage: str) -> None:
+    add(ArrayCache(tmp_path, "group", MOST), 1, 2)
+    file = next(tmp_path.glob("*.f32"))
+    content = bytearray(file.read_bytes())
+    content = content[4:] + content[:4] if damage == "rolled" else content
+    if damage == "one bit":
+        content[-1] ^= 1
+    file.write_bytes(content)
+    cache = ArrayCache(tmp_path, "group", MOST)
+    found = cache.find(["1", "2"])
+    assert (found.missing, found.damaged) == (([1], 1) if damage == "one bit" else ([0, 1], 2))
+    add(cache, 1, 2)
+    again = cache.find(["1", "2"])
+    np.testing.assert_array_equal(again[1], array(2))
+    assert again.missing == []

@@ -321,7 +321,7 @@ def _object_columns(sources: Sequence[ImageSource]) -> Iterator[Mapping[str, Any
 def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], None]) -> Earlier:
     from napari_cellclf.io.tables import count_rows
 
-    earlier = journal.earlier(count_rows(partial_path(table)))
+    earlier = journal.earlier(count_rows(partial_path(table)), total)
     if earlier.done:
         note(
             f"resuming: {earlier.done:,} of {counted(total, 'image')} done in {partial_path(table)}"

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.regular_files import read_regular
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
 #: Columns before those that names and tables bring.
 _FIRST = ("image", "label", "confidence")
-_FORMAT = 1
+_FORMAT = 2
+#: Of a journal, in bytes: reasons of as many failures as anybody has images.
+_MOST_BYTES = 1 << 30
 #: Seconds between two lines: what a kill costs at most.
 _EVERY = 1.0
 
@@ -321,8 +325,11 @@ class Journal:
         self._file: IO[bytes] | None = None
         self._next = 0.0
 
-    def earlier(self, rows: int) -> Earlier:
-        """Return what an earlier process did of this work."""
+    def earlier(self, rows: int, total: int | None = None) -> Earlier:
+        """Return what an earlier process did of this work, up to the first line that is damaged.
+
+        `rows`: whole ones in the table. `total`: images of the work.
+        """
         first, *lines = _read(self.path) or [None]
         if not isinstance(first, dict):
             return Earlier()
@@ -332,10 +339,15 @@ class Journal:
                 "add --overwrite to start again, or choose another --out"
             )
         found, bad = Earlier(), []
+        before = (0, 0)
         for line in lines:
+            now = _counts(line)
+            if now is None or now[0] < before[0] or now[1] < before[1]:
+                break
+            before = now
             bad += [(str(image), str(reason)) for image, reason in line["bad"]]
-            if line["rows"] <= rows:
-                found = Earlier(line["done"], line["rows"], tuple(bad))
+            if now[1] <= rows and (total is None or now[0] <= total) and len(bad) <= now[0]:
+                found = Earlier(*now, tuple(bad))
         return found
 
     def begin(self, earlier: Earlier) -> None:
@@ -374,7 +386,18 @@ class Journal:
 
 
 def _state(done: int, rows: int, bad: Sequence[Bad]) -> dict[str, Any]:
-    return {"done": done, "rows": rows, "bad": [list(one) for one in bad]}
+    said = {"done": done, "rows": rows, "bad": [list(one) for one in bad]}
+    return said | {"sum": zlib.crc32(_line(said))}
+
+
+def _counts(line: Any) -> tuple[int, int] | None:
+    """Return how many images and rows a line speaks of; None if it is not as it was written."""
+    if not isinstance(line, dict):
+        return None
+    said = {key: value for key, value in line.items() if key != "sum"}
+    if line.get("sum") != zlib.crc32(_line(said)) or set(said) != {"done", "rows", "bad"}:
+        return None
+    return said["done"], said["rows"]
 
 
 def _line(document: Any) -> bytes:
@@ -384,7 +407,7 @@ def _line(document: Any) -> bytes:
 def _read(path: Path) -> list[Any]:
     """Return the lines up to the first that is not whole."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path, _MOST_BYTES, follow=False).split(b"\n")
     except OSError:
         return []
     documents = []
@@ -392,6 +415,6 @@ def _read(path: Path) -> list[Any]:
     for line in lines[:-1]:
         try:
             documents.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
     return documents

@@ -1,8 +1,8 @@
 """Arrays on disk, each under a key of its own, that are mapped and not read.
 
-They lie in parts: a file of float32 numbers and one of JSON that says what lies where. A part
-appears whole and never changes, so that several processes may add to a cache at once; two that add
-the same array do so in two parts, and either is good.
+They lie in parts: a file of float32 numbers and one of JSON that says what lies where, and the
+checksum of each array. A part appears whole and never changes, so that several processes may add to
+a cache at once; two that add the same array do so in two parts, and either is good.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,16 +24,19 @@ import numpy as np
 
 from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io.cache import delete_oldest, remove_abandoned
+from napari_cellclf.io.regular_files import read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_FORMAT = 3
+_FORMAT = 4
 _FLOAT = 4
 #: A process that is killed loses what it has added in the last so many seconds.
 _SECONDS = 30.0
 _NUMBERS, _INDEX = ".f32", ".json"
+#: Of an index, in bytes.
+_MOST_INDEX = 1 << 28
 _NO_SHAPE = (0, 0, 0)
 #: What a damaged index raises when it is read.
 _DAMAGE = (
@@ -56,6 +60,8 @@ class KeptArrays:
         self.bad: dict[int, str] = {}
         #: What was noted of each array when it was made; ``""`` for nothing.
         self.notes = [""] * len(keys)
+        #: How many were there, but are not what was written any more; they are missing.
+        self.damaged = 0
         #: Where they lie.
         self.files: set[Path] = set()
         self.shapes: list[tuple[int, ...]] = [()] * len(keys)
@@ -92,20 +98,36 @@ class KeptArrays:
                 self.bad[number] = reasons[key]
                 self.shapes[number] = _NO_SHAPE
 
-    def _take_from(self, part: _Part, wanted: dict[str, list[int]]) -> bool:
-        """Take from a part what is still wanted; return whether anything was in it."""
+    def _take_from(self, part: _Part, wanted: dict[str, list[int]], known: set[Place]) -> bool:
+        """Take from a part what is still wanted; return whether anything was in it.
+
+        `known`: what was compared with its checksum before.
+        """
         found = [(place, key) for place, key in enumerate(part.keys) if key in wanted]
         if not found:
             return False
-        self._parts.append(part.numbers())
-        self.files.add(part.file)
+        numbers = part.numbers()
+        whole = []
         for place, key in found:
+            if (part.file, place) in known or part.is_whole(numbers, place):
+                known.add((part.file, place))
+                whole.append((place, key))
+        self.damaged += len(found) - len(whole)
+        if not whole:
+            return False
+        self._parts.append(numbers)
+        self.files.add(part.file)
+        for place, key in whole:
             for number in wanted.pop(key, ()):
                 self._part[number] = len(self._parts) - 1
                 self._start[number] = part.starts[place]
                 self.shapes[number] = part.shapes[place]
                 self.notes[number] = part.notes[place]
         return True
+
+
+#: A file of numbers, and which array in it.
+Place = tuple[Path, int]
 
 
 class ArrayCache:
@@ -115,6 +137,7 @@ class ArrayCache:
         self.folder = folder
         self._group = group
         self._most_bytes = most_bytes
+        self._known: set[Place] = set()
 
     def find(self, keys: Sequence[str]) -> KeptArrays:
         """Look for arrays."""
@@ -125,7 +148,7 @@ class ArrayCache:
         for index in sorted(self.folder.glob(f"{self._group}-*{_INDEX}")):
             try:
                 part = _Part(index)
-                if wanted and found._take_from(part, wanted):
+                if wanted and found._take_from(part, wanted, self._known):
                     # Says which part was used last.
                     os.utime(part.file)
             except _DAMAGE:
@@ -187,9 +210,11 @@ class Adder:
         """
         if self._file is None:
             self._file = (self._beside / "numbers").open("wb")
-            self._index = {"format": _FORMAT, "keys": [], "shapes": [], "notes": []}
+            self._index = {"format": _FORMAT, "keys": [], "shapes": [], "notes": [], "sums": []}
             self._began = time.monotonic()
-        self._file.write(np.ascontiguousarray(array, np.float32).data)
+        numbers = np.ascontiguousarray(array, np.float32)
+        self._file.write(numbers.data)
+        self._index["sums"].append(_checksum(numbers))
         self._index["keys"].append(key)
         self._index["shapes"].append(array.shape)
         self._index["notes"].append(note)
@@ -218,18 +243,23 @@ class _Part:
     """What an index says, if its numbers are all there."""
 
     def __init__(self, index: Path) -> None:
-        said = json.loads(index.read_text(encoding="utf-8"))
+        said = json.loads(read_regular(index, _MOST_INDEX, follow=False))
         self.file = index.with_suffix(_NUMBERS)
         self.keys = [str(key) for key in said["keys"]]
         self.shapes = [tuple(int(side) for side in shape) for shape in said["shapes"]]
         self.notes = [str(note) for note in said["notes"]]
+        self.sums = [int(one) for one in said["sums"]]
         sizes = [math.prod(shape) for shape in self.shapes]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         whole = self.file.stat().st_size == _FLOAT * self.starts[-1]
-        possible = len(self.keys) == len(sizes) == len(self.notes)
+        possible = len(self.keys) == len(sizes) == len(self.notes) == len(self.sums)
         possible = possible and all(min(shape, default=0) >= 0 for shape in self.shapes)
         if said["format"] != _FORMAT or not possible or not whole:
             raise ValueError(f"{self.file} is not what {index} says")
+
+    def is_whole(self, numbers: NDArray[np.float32], place: int) -> bool:
+        """Whether an array is the one that was written, as far as a checksum tells."""
+        return _checksum(numbers[self.starts[place] : self.starts[place + 1]]) == self.sums[place]
 
     def numbers(self) -> NDArray[np.float32]:
         total = int(self.starts[-1])
@@ -237,3 +267,7 @@ class _Part:
 
 
 _NONE = np.zeros(0, np.float32)
+
+
+def _checksum(numbers: NDArray[np.float32]) -> int:
+    return zlib.crc32(numbers.reshape(-1).view(np.uint8).data)

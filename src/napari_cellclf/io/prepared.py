@@ -114,7 +114,9 @@ def prepare_images(
             f"the prepared images cannot be written to {folder} ({error.strerror or error}); free "
             "some space, or set CELLCLF_CACHE to another folder"
         ) from error
-    return cache.find_all(keys, bad)
+    made = cache.find_all(keys, bad)
+    made.damaged = found.damaged
+    return made
 
 
 class _Preparer:

@@ -156,6 +156,11 @@ class Session:
                 should_stop=self._should_stop,
             )
             done += len(split) * (1 + len(rotations))
+            if self._splits[name].damaged:
+                self._reporter.note(
+                    f"{counted(self._splits[name].damaged, f'prepared {name} image')} in the cache "
+                    "had been changed or damaged; prepared again"
+                )
             bad = self._splits[name].bad
             for path, reason in bad[:_MOST_TOLD]:
                 # Most reasons begin with the file's name.
@@ -397,6 +402,8 @@ class PreparedSplit:
     hashes: tuple[tuple[str, ...], ...]
     #: Paths that are left out, and why.
     bad: tuple[tuple[str, str], ...]
+    #: How many had been prepared before, and were damaged since.
+    damaged: int = 0
 
 
 def prepare_split(
@@ -432,4 +439,5 @@ def prepare_split(
         tuple(prepared.keys[number] for number in kept),
         tuple(tuple(prepared.notes[number].split()) for number in kept),
         tuple((split.ids[row], reason) for row, reason in sorted(bad.items())),
+        prepared.damaged,
     )
