@@ -273,3 +273,10 @@ def test_cards_tell_what_there_is_to_know(name: str) -> None:
     for part in (found.title, found.uri, found.checksum.digest, found.licence, "cellclf models"):
         assert part in card
     assert all(f"`{one}`" in card for one in found.class_names)
+
+
+@pytest.mark.parametrize("name", ["rxrx1-celltype", "RxRx1-CellType"])
+def test_the_name_of_a_bundled_model_cannot_be_taken(name: str) -> None:
+    registry = parse_registry(document(entry(name=name), entry()), "list.json")
+    assert [one.name for one in registry.entries] == ["ours"]
+    assert "comes with this package has its name" in registry.problems[0]

@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from napari_cellclf.bundles.catalogue import bundled_folder
 from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.schema import NAME_PATTERN, Sha256, Text
 from napari_cellclf.core.classes import ClassSpec
@@ -373,9 +375,12 @@ def parse_registry(text: bytes, source: str, *, folder: Path | None = None) -> R
     """
     entries: dict[str, RegistryEntry] = {}
     problems = []
+    bundled = {path.stem.casefold() for path in bundled_folder().glob(f"*{SUFFIX}")}
     for position, raw in enumerate(_raw_entries(text, source), start=1):
         try:
             entry = _placed(_ADAPTER.validate_python(raw), folder)
+            if entry.name.casefold() in bundled:
+                raise ValueError("a model that comes with this package has its name")
             if entry.name in entries:
                 raise ValueError("its name stands there twice")
             entries[entry.name] = entry

@@ -29,7 +29,7 @@ from napari_cellclf.cli.output import Failures
 from napari_cellclf.cli.terminal import (
     ExitCode,
     ProgressReporter,
-    printable,
+    printable_lines,
     stop_on_interrupt,
     stream_style,
 )
@@ -183,7 +183,7 @@ def _conclude(
     if args.json:
         print(json.dumps(evaluation.metrics(), allow_nan=False))
     else:
-        print("\n".join(map(printable, evaluation.summary().splitlines())))
+        print(printable_lines(evaluation.summary()))
     reporter.note(f"report in {page}")
     return ExitCode.SOME_FAILED if evaluation.failed else ExitCode.OK
 

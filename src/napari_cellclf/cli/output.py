@@ -84,7 +84,7 @@ class Screen:
 
     def write(self, predictions: Predictions) -> None:
         """Print rows, below a heading the first time."""
-        width = max(map(len, predictions.classes))
+        width = max(len(printable(name)) for name in predictions.classes)
         if not self._begun:
             self._begun = True
             ranks = range(1, min(self._top_k, len(predictions.classes)) + 1)
@@ -92,11 +92,11 @@ class Screen:
             print(f"{'image':{self._image_width}}  {heading}".rstrip())
         for row, image in enumerate(predictions.ids):
             best = predictions.top_k(self._top_k, row)
-            cells = "  ".join(f"{label:{width}} {value:7.1%}" for label, value in best)
+            cells = "  ".join(f"{printable(label):{width}} {value:7.1%}" for label, value in best)
             said = predictions.unsure_column(row, self._unsure_below)
             said |= predictions.unlike_columns(row)
             marks = [mark for mark in ("unsure", "unlike") if said.get(mark)]
-            end = ", ".join([*marks, *predictions.remarks[row]])
+            end = printable(", ".join([*marks, *predictions.remarks[row]]))
             print(f"{printable(image):{self._image_width}}  {cells}  {end}".rstrip(), flush=True)
 
     def write_bad(self, image: str, reason: str) -> None:

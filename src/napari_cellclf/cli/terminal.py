@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """Escape the same in each line of a text of several."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """Set rows of text in columns.
 

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from napari_cellclf.cli.data import add_reading_arguments, read_and_split, read_only
 from napari_cellclf.cli.options import chosen_settings, image_size, parse_setting, positive
 from napari_cellclf.cli.output import plain
-from napari_cellclf.cli.terminal import ExitCode, ProgressReporter, stop_on_interrupt, stream_style
+from napari_cellclf.cli.terminal import (
+    ExitCode,
+    ProgressReporter,
+    printable,
+    printable_lines,
+    stop_on_interrupt,
+    stream_style,
+)
 from napari_cellclf.errors import InputError
 
 if TYPE_CHECKING:
@@ -191,7 +198,7 @@ def _train(
             continue
         if result.evaluation is not None:
             _tell(result.evaluation, report)
-        print(f"model:  {result.bundle}")
+        print(f"model:  {printable(str(result.bundle))}")
     return ExitCode.OK
 
 
@@ -243,8 +250,8 @@ def _print_json(evaluation: Evaluation | None, report: Path, **more: str) -> Non
 
 
 def _tell(evaluation: Evaluation, report: Path) -> None:
-    print(evaluation.summary())
-    print(f"report: {report}")
+    print(printable_lines(evaluation.summary()))
+    print(f"report: {printable(str(report))}")
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 _LONGEST = 60
+#: Of settings, in characters.
+_MOST_TEXT = 1 << 20
 #: What is allowed, by the kind of the problem; filled with what pydantic knows of it.
 _ALLOWED: Mapping[str, str] = {
     "greater_than": "a number above {gt}",
@@ -58,6 +61,16 @@ def reason_of(error: ValidationError, *, skip: int = 0) -> str:
         return f"{where}: {own_words[0]}" if _path(shortest) else own_words[0]
     allowed = " or ".join(dict.fromkeys(filter(None, map(_allowed, of_field))))
     return f"{where} cannot be {_short(shortest['input'])}; give {allowed}"
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse settings that somebody else may have written; ValueError says why they are refused."""
+    if len(text) > _MOST_TEXT:
+        raise ValueError(f"it is longer than {_MOST_TEXT} characters")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def refuse_truth_value(value: Any, annotation: Any) -> Any:

@@ -12,7 +12,13 @@ from pathlib import Path
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import is_here, models_folder, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
-from napari_cellclf.bundles.model_lists import NetworkEntry, RegistryEntry, WeightsEntry, find_entry
+from napari_cellclf.bundles.model_lists import (
+    BundleEntry,
+    NetworkEntry,
+    RegistryEntry,
+    WeightsEntry,
+    find_entry,
+)
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.bundles.write import copy_bundle
@@ -106,7 +112,7 @@ def fetch_model(
             should_stop=should_stop,
         )
     else:
-        bundle = _install(file, target, overwrite, on_progress, should_stop)
+        bundle = _install(file, target, entry, overwrite, on_progress, should_stop)
     note_origin(target, entry)
     return bundle
 
@@ -198,7 +204,9 @@ def fetch_address(
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    return _install(file, target, overwrite, on_progress, should_stop) if is_bundle else file
+    if not is_bundle:
+        return file
+    return _install(file, target, None, overwrite, on_progress, should_stop)
 
 
 def fetch_address_file(
@@ -249,20 +257,30 @@ def _described(entry: NetworkEntry) -> ForeignNetwork:
 
 
 def _install(
-    file: Path, target: Path, overwrite: bool, on_progress: OnProgress, should_stop: ShouldStop
+    file: Path,
+    target: Path,
+    entry: BundleEntry | None,
+    overwrite: bool,
+    on_progress: OnProgress,
+    should_stop: ShouldStop,
 ) -> ModelBundle:
     """Try a bundle and put a copy in its place."""
     on_progress(Progress(0, 1, f"trying {target.stem}"))
     bundle = copy_bundle(
-        file, target, overwrite=overwrite, verify=lambda path: _try(path, should_stop)
+        file, target, overwrite=overwrite, verify=lambda path: _try(path, entry, should_stop)
     )
     on_progress(Progress(1, 1, f"trying {target.stem}"))
     return bundle
 
 
-def _try(path: Path, should_stop: ShouldStop) -> None:
+def _try(path: Path, entry: BundleEntry | None, should_stop: ShouldStop) -> None:
     """Check a model, and let a process of its own load it and answer its test image."""
     bundle = ModelBundle.load(path)
+    if entry is not None and bundle.spec.class_names != entry.class_names:
+        raise BundleError(
+            f"the model {entry.name} has other classes ({', '.join(bundle.spec.class_names)[:200]})"
+            " than the list of models says; tell whoever keeps the list"
+        )
     # Whatever computes it now, Keras may some day.
     bundle.weights()
     bundle.layers()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from napari_cellclf.cli import main
 from napari_cellclf.errors import ArchitectureError, InputError
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.training.config import TrainingConfig, parse_value
-from napari_cellclf.models.training.presets import make_config
+from napari_cellclf.models.training.presets import find_preset, make_config
 
 WRONG = {
     "size=[0,5]": "size: [0, 5] is not a height and a width; give two whole numbers from 8 to 163",
@@ -83,3 +85,21 @@ def test_parameters_of_another_type_are_one_line(parameters):
         build_network("compact-cnn", input_shape=(64, 64, 1), n_classes=2, **parameters)
     assert "\n" not in str(refused.value)
     assert "supported between" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "1e400", "[" * 20_000, "\0"])
+def test_settings_that_cannot_be_parsed_are_one_line(value: str) -> None:
+    with pytest.raises(InputError, match="epochs") as raised:
+        make_config({"epochs": parse_value(value)})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "[" * 20_000, "x = " + "9" * 5000, "#" * (1 << 21), "\0"]
+)
+def test_presets_that_cannot_be_parsed_are_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    with pytest.raises(InputError, match="not valid TOML") as raised:
+        find_preset(str(file))
+    assert "\n" not in str(raised.value)

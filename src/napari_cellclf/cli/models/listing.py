@@ -134,7 +134,7 @@ def _show(args: argparse.Namespace) -> None:
         return
     spec = ModelBundle.load(path).spec
     if args.json:
-        print(spec.model_dump_json(indent=2))
+        print(json.dumps(spec.model_dump(mode="json"), indent=2))
         return
     _print_card(model_card(spec))
     print(f"\nPath: {printable(str(path))}")
@@ -149,7 +149,7 @@ def _show_entry(args: argparse.Namespace, not_here: ModelNotFoundError) -> None:
     if not found:
         raise not_here
     if args.json:
-        print(found[0].model_dump_json(indent=2))
+        print(json.dumps(found[0].model_dump(mode="json"), indent=2))
     else:
         _print_card(entry_card(found[0]))
 

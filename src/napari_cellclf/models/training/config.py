@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -12,7 +11,7 @@ from napari_cellclf.core.normalization import AnyNormalization, parse_normalizat
 from napari_cellclf.core.objects import ObjectCrop
 from napari_cellclf.core.preprocessing import MOST_SIDE
 from napari_cellclf.core.tta import Views
-from napari_cellclf.core.validation import refuse_truth_value
+from napari_cellclf.core.validation import parse_toml, refuse_truth_value
 from napari_cellclf.errors import InputError, NormalizationError
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 
@@ -312,6 +311,7 @@ def parse_value(text: str) -> Any:
     if text == "null":
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
+        # Also a whole number of thousands of digits, which no setting takes.
         return text

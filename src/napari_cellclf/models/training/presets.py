@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,13 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_cellclf.core.image import RGB_NAMES, Image
-from napari_cellclf.core.validation import reason_of
+from napari_cellclf.core.validation import parse_toml, reason_of
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.regular_files import read_regular
 from napari_cellclf.models.architectures.base import ARCHITECTURES
 from napari_cellclf.models.architectures.registry import canonical_name
 from napari_cellclf.models.training.config import TrainingConfig
 
 _SUFFIX = ".toml"
+#: Of a preset's file.
+_MOST_BYTES = 1 << 22
 DEFAULT_PRESET = "fluorescence"
 #: What is taken instead where rows are objects.
 OBJECTS_PRESET = "objects"
@@ -82,7 +84,8 @@ def find_preset(name: str) -> Preset:
     """Find a preset."""
     if name.endswith(_SUFFIX):
         try:
-            return _parse(Path(name).stem, Path(name).read_text(encoding="utf-8"))
+            text = read_regular(Path(name), _MOST_BYTES).decode("utf-8")
+            return _parse(Path(name).stem, text)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"the preset {name} cannot be read ({error}); check the path"
@@ -203,8 +206,8 @@ def _copied(value: Any) -> Any:
 
 def _parse(name: str, text: str) -> Preset:
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        found = parse_toml(text)
+    except ValueError as error:
         raise InputError(f"the preset {name} is not valid TOML ({error}); correct it") from error
     extra = set(found) - {"title", "description", "config", "data"}
     config, data = found.get("config"), found.get("data", {})
