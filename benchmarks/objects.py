@@ -19,7 +19,8 @@ import napari_cellclf as cc
 from napari_cellclf.bundles.schema import ArchitectureSpec
 from napari_cellclf.core.objects import ObjectCrop, objects_in_mask
 from napari_cellclf.models.architectures.registry import build_network
-from napari_cellclf.models.save import make_test_image, save_bundle
+from napari_cellclf.models.sample_image import make_test_image
+from napari_cellclf.models.save import save_bundle
 
 _CROP = 64
 

@@ -47,7 +47,8 @@ from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.models.architectures.compact_cnn import COMPACT_CNN
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.augmentation.config import AugmentationConfig
-from napari_cellclf.models.save import make_test_image, save_bundle
+from napari_cellclf.models.sample_image import make_test_image
+from napari_cellclf.models.save import save_bundle
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.stages import LabelledArrays, TrainingData, train_network
 

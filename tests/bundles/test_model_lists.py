@@ -68,7 +68,7 @@ def server() -> Iterator[Server]:
 def test_the_packages_list_is_valid_to_the_last_entry() -> None:
     registry = parse_registry(REGISTRY_FILE.read_bytes(), "registry.json")
     assert registry.problems == ()
-    assert {entry.kind for entry in registry.entries} == {"network", "weights"}
+    assert {entry.kind for entry in registry.entries} == {"network", "weights", "backbone"}
     assert all(place.startswith("https://") for e in registry.entries for place in e.places)
     assert REGISTRY_FILE.stat().st_size < 100_000
 

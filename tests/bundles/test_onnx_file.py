@@ -327,7 +327,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "split-into-other-numbers": (
         _one(node("Split", ["image"], "x", number("num_outputs", 2)) + message(2, "y") * 3),
-        "operator 'Split'",
+        "operator Split with parts that are not those",
     ),
     "cast-to-nothing": (_one(node("Cast", ["image"], "x", number("to", 0))), "cannot be computed"),
     "cast-to-texts": (_one(node("Cast", ["image"], "x", number("to", 8))), "else than plain"),

@@ -102,12 +102,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def telling(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first one, which also says what is unlike its images and has prediction sets."""
-    from napari_cellclf.models.save import unlike_spec
+    from napari_cellclf.bundles.schema import unlike_spec_of
 
     unlikeness = Unlikeness.fit(np.random.default_rng(0).random((30, 3), np.float32))
     spec = ModelBundle.load(bundle).spec
     said = {
-        "unlike": unlike_spec(unlikeness),
+        "unlike": unlike_spec_of(unlikeness),
         # Every class is at least as probable.
         "prediction_sets": PredictionSetSpec(coverage=0.9, threshold=0),
     }

@@ -16,14 +16,13 @@ import keras
 import numpy as np
 import pytest
 
-from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance
+from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance, photograph_range
 from napari_cellclf.core.resizing import resized
 from napari_cellclf.errors import ArchitectureError, BundleError, UnsafeModelError
 from napari_cellclf.models.architectures import efficientnet_lite0 as lite0
 from napari_cellclf.models.architectures.registry import build_network
 from napari_cellclf.models.architectures.transfer import (
     has_rescaling,
-    photograph_range,
     widen,
     widen_kernel,
 )

@@ -11,13 +11,14 @@ from napari_cellclf.core.objects import ObjectCrop, objects_in_mask
 from napari_cellclf.errors import CancelledError
 from napari_cellclf.io.collections import open_collection
 from napari_cellclf.models.architectures.registry import default_preprocessing
-from napari_cellclf.models.backbone_child import FeatureEngine, network_of
+from napari_cellclf.models.backbone_child import FeatureEngine
 from napari_cellclf.models.backbones import (
     Backbone,
     default_backbone,
     row_features,
     start_process,
 )
+from napari_cellclf.models.keras_backbone import network_of
 from napari_cellclf.models.training.network import split_head
 
 

@@ -55,6 +55,8 @@ LIMITS = {
 REQUIRED = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
 OPTIONAL = (GRAPH, SEEN_IMAGES, UNLIKE)
 
+#: Raised when a backbone and a head are put together in another way.
+_PUT_TOGETHER = 1
 _CHUNK = 1 << 20
 
 
@@ -206,6 +208,11 @@ class ModelBundle:
             If a layer is not on the list of those that can be loaded safely.
         """
         listed = self.spec.architecture.layers
+        if self.spec.backbone is not None:
+            raise BundleError(
+                f"{self.path.name} is built on the ONNX file of {self.spec.backbone.name}, which "
+                "Keras cannot compute, train or export; use the engine openvino or onnxruntime"
+            )
         if listed is None:
             return None
         # A registered architecture does without.
@@ -238,13 +245,23 @@ class ModelBundle:
 
     @property
     def has_graph(self) -> bool:
-        """Whether it has its network as ``model.onnx``, too, for engines other than Keras."""
-        return GRAPH in self.spec.files
+        """Whether its network is there as ONNX, for engines other than Keras."""
+        return GRAPH in self.spec.files or self.spec.backbone is not None
 
     @property
     def graph_sha256(self) -> str:
-        """Which ``model.onnx`` it has; empty where it has none."""
-        return self.spec.files.get(GRAPH, "")
+        """Which ``model.onnx`` it has, or makes of its backbone; empty where it has none."""
+        backbone = self.spec.backbone
+        if backbone is None:
+            return self.spec.files.get(GRAPH, "")
+        preprocessing = self.spec.input.preprocessing
+        described = (
+            str(_PUT_TOGETHER),
+            backbone.model_dump_json(),
+            preprocessing.model_dump_json(),
+        )
+        parts = " ".join((*described, self.spec.files[WEIGHTS]))
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def graph(self) -> bytes:
         """Read ``model.onnx`` and check it, before an engine sees it.
@@ -270,7 +287,7 @@ class ModelBundle:
             raise BundleError(
                 f"{self.path.name} has no {GRAPH} for other engines; use the engine keras"
             )
-        content = self._unchanged(GRAPH)
+        content = self._unchanged(GRAPH) if self.spec.backbone is None else self._put_together()
         size = self.spec.input.preprocessing.size or (None, None)
         # An engine that finds the network compiled needs neither the file nor `onnx`.
         from napari_cellclf.bundles.onnx_file import check_onnx
@@ -282,6 +299,23 @@ class ModelBundle:
             n_classes=len(self.spec.classes),
         )
         return content
+
+    def _put_together(self) -> bytes:
+        """Write its network with the backbone that it names."""
+        from napari_cellclf.bundles.backbone_files import read_backbone
+        from napari_cellclf.bundles.backbone_graph import check_head, put_together
+
+        backbone, channels = self.spec.backbone, len(self.spec.input.channels)
+        assert backbone is not None  # or there would be nothing to put together
+        head = self.weights()
+        check_head(head, backbone, channels, len(self.spec.classes))
+        return put_together(
+            read_backbone(backbone, self.path.name),
+            backbone,
+            channels,
+            photographs=self.spec.input.preprocessing.normalization == backbone.photographs,
+            head=head,
+        )
 
     @property
     def _members(self) -> Members:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_cellclf.bundles.catalogue import is_here, place_of
 from napari_cellclf.bundles.schema import (
+    BackboneSpec,
     BundleSpec,
     EvaluationSpec,
     PredictionSetSpec,
@@ -91,6 +92,12 @@ def _input(spec: BundleSpec) -> Iterator[str]:
     else:
         yield "Images of any size."
     yield from (f"Normalisation: {preprocessing.normalization.kind}.", "")
+    yield from _network(spec)
+
+
+def _network(spec: BundleSpec) -> Iterator[str]:
+    if spec.backbone is not None:
+        yield _backbone(spec.backbone, len(spec.input.channels))
     yield f"Network: {spec.architecture.name}" + (
         f", {spec.architecture.n_parameters:,} parameters."
         if spec.architecture.n_parameters is not None
@@ -104,6 +111,19 @@ def _input(spec: BundleSpec) -> Iterator[str]:
     if spec.architecture.pretrained:
         yield f"Its first weights came from {spec.architecture.pretrained}."
     yield ""
+
+
+def _backbone(spec: BackboneSpec, channels: int) -> str:
+    """Say which network it is built on, and that it is not in the bundle."""
+    title = f" ({_one_line(spec.title)})" if spec.title else ""
+    runs = spec.runs(channels)
+    each = f" It sees one channel at a time, {runs} times for an image." if runs > 1 else ""
+    source = f", from {_one_line(spec.source)}" if spec.source else ""
+    return (
+        f"It is a head on the backbone {spec.name}{title}, which is not in this bundle: an ONNX "
+        f"file with the SHA-256 {spec.sha256}{source}.{each} Its licence: "
+        f"{_sentence(spec.licence or 'not stated')}"
+    )
 
 
 def _unlike(spec: UnlikeSpec | None) -> str:
@@ -221,12 +241,14 @@ def _entry_lines(entry: RegistryEntry) -> Iterator[str]:
     yield from (f"# {entry.title}", "")
     if entry.description:
         yield from (entry.description, "")
-    where = (
-        str(place_of(entry)) if is_here(entry) else f"not yet: cellclf models fetch {entry.name}"
-    )
+    way = entry.way if entry.kind == "backbone" else f"cellclf models fetch {entry.name}"
+    where = str(place_of(entry)) if is_here(entry) else f"not yet: {way}"
     yield from (f"On this computer: {where}", "")
     if entry.kind == "weights":
         yield from (f'For training {entry.architecture} with weights="imagenet".', "")
+    elif entry.kind == "backbone":
+        each = "one channel at a time" if entry.one_channel else "photographs, or one channel each"
+        yield from (f"A frozen network for training a head on its features; it sees {each}.", "")
     else:
         yield from ("## What it looks at", "")
         yield from (f"- {channel}" for channel in entry.channel_names)
@@ -238,5 +260,12 @@ def _entry_lines(entry: RegistryEntry) -> Iterator[str]:
     yield from ("## File", "", size_in_words(entry), "")
     yield from (f"- {place}" for place in entry.places)
     reason = f" ({entry.md5_reason})" if entry.md5_reason else ""
-    yield from ("", f"{entry.checksum.title} {entry.checksum.digest}{reason}", "")
+    if entry.sha256 is None and entry.md5 is None:
+        yield from (
+            "",
+            "No file is published with a checksum; it is recorded when you add one.",
+            "",
+        )
+    else:
+        yield from ("", f"{entry.checksum.title} {entry.checksum.digest}{reason}", "")
     yield from ("## Licence and citation", "", entry.licence, "", entry.citation)

@@ -142,13 +142,16 @@ def place_of(entry: RegistryEntry) -> Path:
     """Return where an entry lies once it was fetched."""
     if entry.kind == "weights":
         return keras_models_folder() / entry.file_name
+    if entry.kind == "backbone":
+        # Its description; the file beside it has its hash for a name.
+        return models_folder() / "backbones" / f"{entry.name}.json"
     return models_folder() / f"{entry.name}{SUFFIX}"
 
 
 def is_here(entry: RegistryEntry) -> bool:
     """Whether an entry was fetched; nothing of it is read."""
     path = place_of(entry)
-    if entry.kind == "weights":
+    if entry.kind in ("weights", "backbone"):
         return path.is_file()
     return path.exists() and _read_origin(path) == str(entry.checksum)
 
@@ -177,7 +180,7 @@ def _way_to(wanted: str) -> str:
     from napari_cellclf.bundles.model_lists import read_registries
 
     known = {entry.name: entry.kind for entry in read_registries().entries}
-    if known.get(wanted, "weights") != "weights":
+    if known.get(wanted, "weights") in ("bundle", "network"):
         return f"fetch it with: cellclf models fetch {wanted}"
     return f"models by name: {_names()}"
 

@@ -22,6 +22,7 @@ from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.schema import NAME_PATTERN, Sha256, Text
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import CellclfError, ModelError, RegistryError
@@ -346,7 +347,50 @@ class WeightsEntry(_Entry):
         return ()
 
 
-RegistryEntry = BundleEntry | NetworkEntry | WeightsEntry
+class BackboneEntry(_Entry):
+    """A backbone as an ONNX file, for training a head and not for classifying.
+
+    Where nobody publishes such a file with a checksum, the user makes it as `how` says, and its
+    checksum is recorded when it is added.
+    """
+
+    #: Tells it from the others.
+    kind: Literal["backbone"] = "backbone"
+    #: How to make the file, where there is no checksum of one; then `uri` is where to begin.
+    how: Text = ""
+    #: Height and width that it is given, in pixels, for a file that takes any.
+    size: tuple[int, int] | None = None
+    #: As in `BackboneSpec`.
+    one_channel: bool = False
+    #: Name of the output with the features; the first one if empty.
+    output: str = ""
+    photographs: ImageNet | None = None
+
+    @model_validator(mode="after")
+    def _one_checksum(self) -> BackboneEntry:
+        if self.md5 is not None or (self.sha256 is None) != bool(self.how):
+            raise ValueError("give sha256, or say in `how` how the file is made")
+        return self
+
+    @property
+    def way(self) -> str:
+        """How to get it, for messages."""
+        if self.sha256 is not None:
+            return f"get it with: cellclf models fetch {self.name}"
+        return f"{self.how}, then: cellclf models add-backbone FILE.onnx --name {self.name}"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """None: it answers nothing."""
+        return ()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """None of its own."""
+        return ()
+
+
+RegistryEntry = BundleEntry | NetworkEntry | WeightsEntry | BackboneEntry
 _ADAPTER: TypeAdapter[RegistryEntry] = TypeAdapter(
     Annotated[RegistryEntry, Field(discriminator="kind")]
 )

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import onnx
@@ -31,6 +31,9 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.errors import BundleError, UnsafeModelError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Side = int | None
 
 MAX_NODES = 6_000
@@ -47,17 +50,16 @@ OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
 IR_VERSIONS = range(3, onnx.IR_VERSION + 1)
 
 #: Operators that a classifier of images is made of. None of them holds another graph, draws random
-#: numbers, or makes a tensor whose size depends on what is in the image. `Split` is missing because
-#: onnx 1.23 aborts where it has another number of results than it states.
+#: numbers, or makes a tensor whose size depends on what is in the image.
 OPERATORS = words(
-    "Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv "
-    "ConvTranspose DepthToSpace Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather "
+    "Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape "
+    "Conv ConvTranspose DepthToSpace Div Dropout Elu Equal Erf Exp Expand Flatten Floor Gather "
     "Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual "
     "HardSigmoid HardSwish Identity InstanceNormalization LRN LayerNormalization LeakyRelu "
     "Less LessOrEqual Log LogSoftmax LpNormalization MatMul Max MaxPool Mean Min Mish Mul Neg "
     "PRelu Pad Pow Reciprocal ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare Relu Reshape Resize Selu Shape Shrink Sigmoid Slice Softmax Softplus "
-    "Softsign SpaceToDepth Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
+    "Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh ThresholdedRelu Tile Transpose "
     "Unsqueeze Where"
 )
 
@@ -68,19 +70,21 @@ _FIELDS: Mapping[str, frozenset[str]] = {
         "opset_import"
     ),
     "OperatorSetIdProto": words("domain version"),
-    "GraphProto": words("node name initializer doc_string input output value_info"),
-    "NodeProto": words("input output name op_type domain attribute doc_string"),
+    "GraphProto": words("node name initializer doc_string input output value_info metadata_props"),
+    "NodeProto": words("input output name op_type domain attribute doc_string metadata_props"),
     "AttributeProto": words("name type doc_string f i s t floats ints"),
     "TensorProto": words(
         "dims data_type name doc_string data_location raw_data float_data int32_data int64_data "
-        "double_data uint64_data"
+        "double_data uint64_data metadata_props"
     ),
-    "ValueInfoProto": words("name type doc_string"),
+    "ValueInfoProto": words("name type doc_string metadata_props"),
     "TypeProto": words("tensor_type"),
     "Tensor": words("elem_type shape"),
     "TensorShapeProto": words("dim"),
     "Dimension": words("dim_value dim_param"),
 }
+#: Numbers, and texts that exporters write everywhere and nobody computes with.
+_NOT_LOOKED_AT = ("doc_string", "metadata_props", "raw_data")
 #: What the others are, for messages.
 _REFUSED = {
     "external_data": "a tensor in another file",
@@ -105,7 +109,7 @@ _TYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2",
     11: "<f8", 12: "<u4", 13: "<u8",
 }  # fmt: skip
-_FLOAT, _INT32, _INT64 = 1, 6, 7
+_FLOAT, _INT32, _INT64, _BOOL = 1, 6, 7, 9
 #: What `onnx` raises of a node that does not fit its inputs; the last four come from C++.
 _REFUSALS = (
     *(InferenceError, ValidationError, SchemaError),
@@ -153,9 +157,40 @@ def check_onnx(
     try:
         _Check(name).model(content, inputs, n_classes)
     except (DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(
-            f"{name} is not a complete ONNX file (truncated download?); get it again"
-        ) from error
+        raise _incomplete(name) from error
+
+
+@dataclass(frozen=True)
+class OnnxPorts:
+    """What an ONNX network takes and makes, as it was found."""
+
+    #: Of the input, with the batch in front; None where a side is open.
+    taken: tuple[Side, ...]
+    #: Of each output, for the images that were assumed.
+    made: dict[str, tuple[int, ...]]
+
+
+def look_at_onnx(content: bytes, name: str, assumed: Sequence[Side] = ()) -> OnnxPorts:
+    """Check an ONNX file as `check_onnx` does, whatever it makes of an image.
+
+    Its graph alone is checked, and may be used: ONNX Runtime can take settings from the texts that
+    stand beside it.
+
+    `assumed`: sides of the input, with the batch in front, where the file leaves them open.
+    """
+    check = _Check(name)
+    try:
+        graph = check.opened(content, texts_beside=True)
+        check.ports(graph, None)
+        fed = check.compute(graph, assumed)
+        made = {port.name: check.output(port)[0] for port in graph.output}
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise _incomplete(name) from error
+    return OnnxPorts(_declared(fed), made)
+
+
+def _incomplete(name: str) -> BundleError:
+    return BundleError(f"{name} is not a complete ONNX file (truncated download?); get it again")
 
 
 @dataclass(frozen=True)
@@ -190,8 +225,20 @@ class _Check:
         raise UnsafeModelError(f"{self.name} {what}")
 
     def model(self, content: bytes, inputs: Sequence[Side] | None, n_classes: int | None) -> None:
+        graph = self.opened(content)
+        self.extra_names(graph)
+        self.ports(graph, inputs)
+        self.compute(graph, inputs or ())
+        self.result(graph.output[0], n_classes)
+        for port in graph.output[1:]:
+            self.extra(port)
+
+    def opened(self, content: bytes, *, texts_beside: bool = False) -> Any:
+        """Parse a file without its large constants, and check what stands in it; the graph."""
         thin = _Thin(self.refuse)
         parsed = onnx.ModelProto.FromString(thin.copy(memoryview(content), _TO_DATA))
+        if texts_beside:
+            parsed.ClearField("metadata_props")
         self.fields(parsed)
         self.versions(parsed)
         graph = parsed.graph
@@ -199,15 +246,17 @@ class _Check:
             raise DecodeError
         for tensor, left_out in zip(graph.initializer, thin.left_out, strict=True):
             self.add(tensor.name, self.constant(tensor, left_out))
-        fed = self.ports(graph, inputs)
-        self.add(fed.name, _Tensor(_FLOAT, _fed_sides(fed, inputs or ())))
+        return graph
+
+    def compute(self, graph: onnx.GraphProto, inputs: Sequence[Side]) -> onnx.ValueInfoProto:
+        """Follow the sizes of everything that is computed of one image; return the input."""
+        fed = self.fed(graph)
+        self.add(fed.name, _Tensor(_FLOAT, _fed_sides(fed, inputs)))
         if self.known[fed.name].count > MAX_NUMBERS:
             self.refuse(f"takes {self.known[fed.name].count:g} numbers; limit {MAX_NUMBERS}")
         for node in graph.node:
             self.node(node)
-        self.result(graph.output[0], n_classes)
-        for port in graph.output[1:]:
-            self.extra(port)
+        return fed
 
     def fields(self, parsed: onnx.ModelProto) -> None:
         """Let nothing pass that is not known here: an engine may know what to do with it."""
@@ -229,7 +278,7 @@ class _Check:
             values = (value,) if plain else value
             if field.name == "ints" and len(values) > _MAX_LIST:
                 self.refuse("holds a list of numbers that is longer than such lists are")
-            if isinstance(values[0], int | float) or field.name in ("doc_string", "raw_data"):
+            if isinstance(values[0], int | float) or field.name in _NOT_LOOKED_AT:
                 continue
             self.n_fields += len(values)
             if self.n_fields > MAX_FIELDS:
@@ -289,25 +338,32 @@ class _Check:
         whole = list(listed) if tensor.data_type in (_INT32, _INT64) else None
         return _Tensor(tensor.data_type, sides, tensor, whole)
 
-    def ports(self, graph: onnx.GraphProto, inputs: Sequence[Side] | None) -> onnx.ValueInfoProto:
-        """Check what goes in and comes out; return the input."""
+    def fed(self, graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+        """Return the one input that is no constant."""
         fed: list[onnx.ValueInfoProto] = [one for one in graph.input if one.name not in self.known]
         if len(fed) != 1 or not graph.output:
             self.refuse(f"has {len(fed)} inputs and {len(graph.output)} outputs instead of one")
+        return fed[0]
+
+    def extra_names(self, graph: onnx.GraphProto) -> None:
         others = [port.name for port in graph.output[1:]]
         if others != [name for name in EXTRAS if name in others]:
             self.refuse(
                 f"has {len(graph.output)} outputs, of which those after the first are not "
                 f"{' and '.join(EXTRAS)}"
             )
-        for port in (fed[0], *graph.output):
+
+    def ports(self, graph: onnx.GraphProto, inputs: Sequence[Side] | None) -> None:
+        """Check what goes in, and that plain numbers come out."""
+        fed = self.fed(graph)
+        for port in (fed, *graph.output):
             if not port.type.HasField("tensor_type"):
                 self.refuse("takes or makes something else than one plain tensor")
             if port.type.tensor_type.elem_type != _FLOAT:
                 self.refuse("takes or makes other numbers than float32")
             if not port.type.tensor_type.HasField("shape"):
                 self.refuse(f"does not say what shape {port.name[:80]!r} has; save it with shapes")
-        taken = _declared(fed[0])
+        taken = _declared(fed)
         if inputs is not None and (
             len(taken) != len(inputs)
             or any(fixed not in (None, side) for fixed, side in zip(taken, inputs, strict=True))
@@ -316,7 +372,6 @@ class _Check:
                 f"{self.name} takes arrays of shape {taken}, but {tuple(inputs)} will be fed; "
                 "export it again"
             )
-        return fed[0]
 
     def output(self, port: onnx.ValueInfoProto) -> tuple[tuple[int, ...], tuple[Side, ...], bool]:
         """Return the size of an output for one image, what is stated, and whether they agree."""
@@ -380,6 +435,8 @@ class _Check:
         """Infer the size of each result of a node, with a batch of one image."""
         if node.op_type == "Constant":
             return dict.fromkeys(node.output, self.constant_of(node))
+        if node.op_type == "Split":
+            return self.split(node)
         taken = {name: self.known[name] for name in node.input if name}
         if node.op_type != "Slice" and any(
             abs(number) > _LARGEST for tensor in taken.values() for number in tensor.whole or ()
@@ -403,8 +460,31 @@ class _Check:
             reason = str(error).removeprefix("[ShapeInferenceError] ").split("\n")[0][:200]
             reason = reason.encode("ascii", "replace").decode()
             self.refuse(f"uses the operator {node.op_type} as it cannot be computed ({reason})")
-        whole = _computed(node, list(taken.values()))
+        # One tensor may be taken twice.
+        whole = _computed(node, [self.known[name] for name in node.input if name])
         return {name: self.made(node, found.get(name), whole) for name in node.output if name}
+
+    def split(self, node: onnx.NodeProto) -> dict[str, _Tensor]:
+        """Infer what is split; onnx 1.23 aborts where there are other results than are stated."""
+        given = {one.name: one for one in node.attribute}
+        count = len(node.output)
+        if not node.input or not node.input[0] or not count:
+            self.refuse("uses the operator Split of nothing")
+        data, *stated = [self.known[name] for name in node.input if name]
+        axis = given["axis"].i if "axis" in given else 0
+        inside = -len(data.sides) <= axis < len(data.sides)
+        side = data.sides[axis] if inside else 0
+        sizes = [side // count] * count
+        if stated or "split" in given:
+            sizes = list((stated[0].whole or ()) if stated else given["split"].ints)
+        fits = len(sizes) == count == (given["num_outputs"].i if "num_outputs" in given else count)
+        if not fits or sum(sizes) != side or min(sizes, default=0) < 1:
+            self.refuse("uses the operator Split with parts that are not those of what is split")
+        axis %= len(data.sides)
+        return {
+            name: _Tensor(data.kind, (*data.sides[:axis], size, *data.sides[axis + 1 :]))
+            for name, size in zip(node.output, sizes, strict=True)
+        }
 
     def constant_of(self, node: onnx.NodeProto) -> _Tensor:
         if len(node.attribute) != 1 or not node.attribute[0].HasField("t") or node.input:
@@ -428,8 +508,10 @@ class _Check:
         if 0 in sides:
             # At another size of image it would be something.
             self.refuse(f"makes nothing by {node.op_type} of an image of this size")
-        if whole is None or kind != _INT64 or len(whole) != math.prod(sides):
+        if whole is None or kind not in (_INT64, _BOOL) or len(whole) != math.prod(sides):
             return _Tensor(kind, sides)
+        if kind == _BOOL:
+            return _Tensor(kind, sides, None, [int(one != 0) for one in whole])
         return _Tensor(_INT64, sides, make_tensor("", _INT64, sides, whole), whole)
 
     def unknown(self, node: onnx.NodeProto) -> NoReturn:
@@ -469,21 +551,62 @@ def _fed_sides(port: onnx.ValueInfoProto, fed: Sequence[Side]) -> tuple[int, ...
 
 def _computed(node: onnx.NodeProto, taken: list[_Tensor]) -> list[int] | None:
     """Compute the few whole numbers by which exporters say how large something is."""
+    given = {one.name: one for one in node.attribute}
     if node.op_type == "Shape":
-        given = {one.name: one.i for one in node.attribute}
-        return list(taken[0].sides[given.get("start", 0) : given.get("end", MAX_RANK)])
-    lists = [tensor.whole for tensor in taken if tensor.whole is not None]
+        start, end = (given[key].i if key in given else None for key in ("start", "end"))
+        return list(taken[0].sides[start:end])
+    arrays = [
+        np.array(tensor.whole, np.int64).reshape(tensor.sides)
+        for tensor in taken
+        if tensor.whole is not None
+    ]
     # Of lists alone, so that the order is plain.
-    if not taken or len(lists) < len(taken) or any(len(tensor.sides) > 1 for tensor in taken):
+    if not taken or len(arrays) < len(taken) or any(array.ndim > 1 for array in arrays):
         return None
-    first, *others = lists
-    if node.op_type in ("Identity", "Reshape", "Squeeze", "Unsqueeze"):
-        return first
-    if node.op_type == "Concat" and sum(map(len, lists)) <= _FEW:
-        return sum(others, first)
-    if node.op_type == "Gather" and all(-len(first) <= place < len(first) for place in others[0]):
-        return [first[place] for place in others[0]]
-    return None
+    if node.op_type == "ConstantOfShape":
+        count = math.prod(arrays[0].tolist())
+        fill = onnx.numpy_helper.to_array(given["value"].t) if "value" in given else np.zeros(1)
+        return [int(fill.item())] * count if 0 <= count <= _FEW and fill.size == 1 else None
+    compute = _ON_LISTS.get(node.op_type)
+    try:
+        found = None if compute is None else compute(*arrays)
+    except (IndexError, TypeError, ValueError, ZeroDivisionError):
+        # The node is not as its operator wants it, which its inference tells.
+        return None
+    return None if found is None or found.size > _FEW else [int(one) for one in found.ravel()]
+
+
+def _slice(
+    data: NDArray[np.int64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    axis: NDArray[np.int64] | None = None,
+    step: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    stride = 1 if step is None else int(step.item())
+    first, last = int(start.item()), int(end.item())
+    # Backwards, an end below the list means something else to Python.
+    return data[first:last:stride] if stride > 0 else data[:0]
+
+
+def _divided(data: NDArray[np.int64], by: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    # Rounding differs below zero.
+    return data // by if (data >= 0).all() and (by > 0).all() else None
+
+
+#: What is computed of such numbers, by the operator. `Reshape` and its like keep them in order.
+_ON_LISTS: Mapping[str, Callable[..., NDArray[Any] | None]] = {
+    **dict.fromkeys(("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"), lambda one, *_: one),
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": _divided,
+    "Equal": np.equal,
+    "Where": np.where,
+    "Concat": lambda *parts: np.concatenate([part.ravel() for part in parts]),
+    "Gather": lambda data, places: data[places],
+    "Slice": _slice,
+}
 
 
 def _multiplications(node: onnx.NodeProto, taken: list[_Tensor | None]) -> int:

@@ -8,14 +8,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from napari_cellclf.core.calibration import SET_COVERAGE, Calibration
 from napari_cellclf.core.classes import ClassSpec
+from napari_cellclf.core.normalization import ImageNet
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.core.tta import Views
+
+if TYPE_CHECKING:
+    from napari_cellclf.core.unlikeness import Unlikeness
 
 #: Raised when a change would make older versions of this package misread a bundle.
 FORMAT_VERSION: Literal[1] = 1
@@ -146,6 +150,44 @@ class ArchitectureSpec(_Part):
     n_parameters: int | None = Field(default=None, ge=0)
 
 
+class BackboneSpec(_Part):
+    """A frozen network in an ONNX file that is not in the bundle, and is known by its hash."""
+
+    #: Under which it is added, such as ``"dinov2-vits14"``.
+    name: str = Field(pattern=NAME_PATTERN)
+    #: Of the file.
+    sha256: Sha256
+    title: str = Field(default="", max_length=200)
+    #: Where the file comes from, in words or as an address.
+    source: Text = ""
+    licence: Text = ""
+    #: Height and width of the images that it is given, in pixels.
+    size: tuple[Side, Side]
+    #: Channels of the images that it is given.
+    n_inputs: int = Field(ge=1, le=64)
+    #: Whether channels are the last axis of its input; else they are the second.
+    channels_last: bool = False
+    #: Whether each channel is given by itself, and the features of all are put one after the
+    #: other. So it is, too, with images of another number of channels than `n_inputs`.
+    one_channel: bool = False
+    #: The name of the output that features are taken from: features, a map of them, or tokens of
+    #: which the first is taken.
+    output: str = Field(min_length=1, max_length=200)
+    #: How many features it makes of an image that it is given.
+    n_features: int = Field(ge=1, le=1 << 16)
+    #: What was done to photographs that it was trained on; None where each image was brought to
+    #: zero mean and unit variance.
+    photographs: ImageNet | None = None
+
+    def runs(self, channels: int) -> int:
+        """Return how often it is computed for an image: once, or for each channel."""
+        return channels if self.one_channel or channels != self.n_inputs else 1
+
+
+#: Name of the architecture of what a bundle holds itself where its backbone is a file.
+HEAD_ON_BACKBONE = "head-on-backbone"
+
+
 class TrainingSpec(_Part):
     """What a model was trained on, and with what."""
 
@@ -218,6 +260,13 @@ class PredictionSetSpec(_Part):
     threshold: float = Field(ge=0, le=1)
 
 
+def unlike_spec_of(unlikeness: Unlikeness) -> UnlikeSpec:
+    """Describe how a threshold of "unlike" was chosen."""
+    return UnlikeSpec(
+        level=unlikeness.level, n_groups=unlikeness.n_groups, n_images=unlikeness.n_images
+    )
+
+
 def prediction_sets_of(calibration: Calibration) -> PredictionSetSpec | None:
     """Write down the threshold of prediction sets, where there is one."""
     threshold = calibration.set_threshold
@@ -255,6 +304,8 @@ class BundleSpec(_Part):
         In the order of the network's output.
     architecture : ArchitectureSpec
         Which network.
+    backbone : BackboneSpec, optional
+        The network whose features it classifies, where that is a file beside the bundle.
     training : TrainingSpec
         On what and with what.
     evaluations : tuple of EvaluationSpec
@@ -306,6 +357,7 @@ class BundleSpec(_Part):
     input: InputSpec
     classes: tuple[ClassSpec, ...] = Field(min_length=2, max_length=10_000)
     architecture: ArchitectureSpec
+    backbone: BackboneSpec | None = None
     training: TrainingSpec = TrainingSpec()
     evaluations: tuple[EvaluationSpec, ...] = ()
     temperature: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
@@ -335,6 +387,18 @@ class BundleSpec(_Part):
             raise ValueError(
                 f"{len(self.class_offsets)} class offsets for {len(self.classes)} classes; give "
                 "none, or one for each"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_backbone(self) -> BundleSpec:
+        backbone = self.backbone
+        if (self.architecture.name == HEAD_ON_BACKBONE) != (backbone is not None):
+            raise ValueError(f"a backbone and the architecture {HEAD_ON_BACKBONE} belong together")
+        if backbone is not None and self.input.preprocessing.size != backbone.size:
+            raise ValueError(
+                f"the backbone is given images of {backbone.size} pixels, but the preprocessing "
+                f"makes {self.input.preprocessing.size}"
             )
         return self
 

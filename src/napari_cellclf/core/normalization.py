@@ -499,6 +499,30 @@ class ImageNet(Normalization):
         return [float(np.mean(self.mean))] * n_channels, [float(np.mean(self.std))] * n_channels
 
 
+#: Mean and standard deviation of ImageNet's training photographs (0..255), averaged over red,
+#: green and blue: (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) times 255, the numbers that
+#: Keras's and torchvision's "torch" preprocessing state.
+PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
+PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
+
+
+def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
+    """Find the scale and offset from prepared pixels to those that a network was pretrained on.
+
+    `unit_range`: whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
+
+    Examples
+    --------
+    >>> scale, offset = photograph_range(ImageNet(mean=(0, 0, 0), std=(1, 1, 1)))
+    >>> round(scale, 1), round(offset, 1)
+    (57.6, 114.5)
+    """
+    mean, std = np.mean(normalization.mean), np.mean(normalization.std)
+    if unit_range:
+        return float(255 / std), float(-mean / std)
+    return float(PHOTOGRAPH_STD / std), float((PHOTOGRAPH_MEAN - mean) / std)
+
+
 _KERAS_MODES: dict[str, dict[str, Any]] = {
     "tf": {},
     "torch": {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_cellclf.bundles.backbone_files import read_backbone
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.errors import (
@@ -103,14 +105,21 @@ def load_classifier(
         raise InputError(
             f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}"
         )
-    chosen = choose_engine(engine, bundle.has_graph, look_at_machine())
+    machine = look_at_machine()
+    backbone = bundle.spec.backbone
+    if backbone is not None:
+        # What is found compiled needs no file, but whoever has lost it should know now.
+        read_backbone(backbone, path.name)
+        machine = replace(machine, keras_has_gpu=False)
+    chosen = choose_engine(engine, bundle.has_graph, machine)
     if window_is_open() if own_process is None else own_process:
         return Classifier(bundle, _ready(ProcessEngine(str(path), engine, precision)))
     # Engines take time to import: everything that is wrong with the file is said before.
     if self_test:
         prepared_test(bundle)
     told: EnginePrecision = "fast" if _may_round(bundle, precision) else "float32"
-    return Classifier(bundle, _load(bundle, chosen, told, self_test, engine == "auto"))
+    may_change = engine == "auto" and backbone is None
+    return Classifier(bundle, _load(bundle, chosen, told, self_test, may_change))
 
 
 def _may_round(bundle: ModelBundle, precision: Precision) -> bool:

@@ -9,14 +9,24 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from napari_cellclf.bundles.backbone_files import (
+    backbone_entries,
+    file_of,
+    find_backbone,
+    keep_backbone,
+    list_backbones,
+    read_file,
+)
+from napari_cellclf.bundles.backbone_graph import layout_of
+from napari_cellclf.bundles.schema import BackboneSpec, JsonScalar
 from napari_cellclf.core.channels import reason_in_training
 from napari_cellclf.core.counting import counted
 from napari_cellclf.core.normalization import ImageNet, ZeroMeanUnitVariance
@@ -29,24 +39,36 @@ from napari_cellclf.core.progress import (
     never_stop,
 )
 from napari_cellclf.core.seen_images import pixel_hashes
-from napari_cellclf.errors import CancelledError, DatasetError, InputError
+from napari_cellclf.core.validation import reason_of
+from napari_cellclf.errors import (
+    ArchitectureError,
+    BundleError,
+    CancelledError,
+    CellclfError,
+    DatasetError,
+    InputError,
+    IntegrityError,
+)
 from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
 from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.dataset_channels import channel_spec
+from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.prepared import ahead, file_stamp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_cellclf.core.channels import ChannelSpec
     from napari_cellclf.core.collection import Collection, Row
     from napari_cellclf.core.image import Image
+    from napari_cellclf.core.normalization import Normalization
     from napari_cellclf.core.objects import ObjectCrop
 
 CHILD = "napari_cellclf.models.backbone_child"
 DEFAULT_BACKBONE = "efficientnet-lite0"
 #: What its architecture is built with: roots of the features, and its pretrained weights.
-PARAMETERS = {"square_root": True}
+PARAMETERS: dict[str, JsonScalar | list[JsonScalar]] = {"square_root": True}
 #: What the authors of its weights did to photographs.
 PHOTOGRAPHS = ImageNet(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
 #: As its authors evaluated it: 7/8 of height and width, at the size that it was trained with.
@@ -54,41 +76,214 @@ _SIZE, _CENTRE = (224, 224), 0.875
 _RGB = ("red", "green", "blue")
 _MOST_BYTES = 10 * 2**30
 _BATCH = 32
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Backbone(BaseModel):
-    """The pretrained network of this package, frozen, and how its input is made of a row."""
+    """A frozen network, however it is stored, and how its input is made of a row.
+
+    It is a registered architecture with pretrained weights, or a network in an ONNX file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preprocessing: Preprocessing
+    #: In the registry; the one that comes with this package unless another is chosen.
+    architecture: str = DEFAULT_BACKBONE
+    #: What it is built with, and where its weights come from; None for random ones.
+    parameters: dict[str, JsonScalar | list[JsonScalar]] = dict(PARAMETERS)
+    weights: str | None = "imagenet"
+    #: The file that is the network instead.
+    file: BackboneSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """Which network it is."""
+        return self.architecture if self.file is None else self.file.name
 
     @property
     def key(self) -> str:
         """What features depend on, besides the rows."""
         said = self.model_dump_json()
-        return _digest(f"{_FORMAT} {version('napari-cellclf')} {PARAMETERS} {said}")
+        return _digest(f"{_FORMAT} {version('napari-cellclf')} {said}")
 
 
-def default_backbone(image: Image, object_crop: ObjectCrop | None = None) -> Backbone:
-    """Choose how the pretrained network looks at images like this one.
+def default_backbone(
+    image: Image,
+    object_crop: ObjectCrop | None = None,
+    name: str = DEFAULT_BACKBONE,
+    *,
+    weights: str | None = "imagenet",
+    **parameters: JsonScalar | list[JsonScalar],
+) -> Backbone:
+    """Choose how a pretrained network looks at images like this one.
 
     Colour images in 8 bits are photographs to it. All others are brought to zero mean and unit
-    variance, and each of their channels has its own input.
+    variance, and each of their channels has its own input, or is looked at by itself.
+
+    `name`: of an ONNX file that was added (`add_backbone`), or of an architecture with pretrained
+    weights, which imports Keras unless it is the default one. `weights`, `parameters`: of an
+    architecture.
     """
-    names = [name or f"channel {number}" for number, name in enumerate(image.channels, 1)]
-    specs = tuple(channel_spec("image" if len(names) == 1 else name) for name in names)
+    names = [one or f"channel {number}" for number, one in enumerate(image.channels, 1)]
+    specs = tuple(channel_spec("image" if len(names) == 1 else one) for one in names)
     is_photograph = tuple(names) == _RGB and np.dtype(image.dtype) == np.uint8
+    size, photographs, how = _look_up(name, specs, weights, parameters)
+    takes_them = is_photograph and photographs is not None
+    normalization = photographs if takes_them else ZeroMeanUnitVariance()
     return Backbone(
         preprocessing=Preprocessing(
             channels=specs,
             centre=_CENTRE if object_crop is None else 1.0,
-            size=_SIZE,
-            normalization=PHOTOGRAPHS if is_photograph else ZeroMeanUnitVariance(),
+            size=size,
+            normalization=normalization,
             object_crop=object_crop,
-        )
+        ),
+        **how,
     )
+
+
+def _look_up(
+    name: str,
+    channels: tuple[ChannelSpec, ...],
+    weights: str | None,
+    parameters: dict[str, JsonScalar | list[JsonScalar]],
+) -> tuple[tuple[int, int], Normalization | None, dict[str, Any]]:
+    """Find a network by its name: size of its images, what it does to photographs, the rest."""
+    if name == DEFAULT_BACKBONE:
+        # Without Keras.
+        return _SIZE, PHOTOGRAPHS, {"weights": weights, "parameters": PARAMETERS | parameters}
+    from napari_cellclf.models.architectures import registry
+
+    here = {spec.name: spec for spec in list_backbones()}
+    try:
+        known = name not in here and registry.canonical_name(name)
+    except ArchitectureError:
+        known = False
+    if not known:
+        spec = here.get(name) or find_backbone(name)
+        return spec.size, spec.photographs, {"file": spec}
+    if registry.find_architecture(known).pretrained is None:
+        raise ArchitectureError(
+            f"{known} has no pretrained weights, so that it is no backbone; choose another"
+        )
+    settled = registry.default_preprocessing(known, channels, weights=weights)
+    how = {"architecture": known, "weights": weights, "parameters": parameters}
+    return settled.size or _SIZE, settled.normalization, how
+
+
+def add_backbone(
+    path: str | Path,
+    name: str,
+    *,
+    size: tuple[int, int] | None = None,
+    output: str = "",
+    one_channel: bool | None = None,
+    photographs: ImageNet | None = None,
+    title: str = "",
+    licence: str = "",
+    source: str = "",
+    should_stop: ShouldStop = never_stop,
+) -> BackboneSpec:
+    """Add an ONNX file as a backbone, checked and tried, under the hash of its bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. It takes ``(N, C, Y, X)`` or ``(N, Y, X, C)`` with any N, and gives features, a
+        map of features, or tokens of which the first is taken.
+    name : str
+        What to call it. Of a backbone in a list of models, the list says what is left out here.
+    size : tuple of int, optional
+        Height and width that it was trained with, for a file that takes any.
+    output : str
+        Name of the output to take; the first one if empty.
+    one_channel : bool, optional
+        Whether each channel is given to it by itself.
+    photographs : ImageNet, optional
+        What was done to photographs that it was trained on; None for each image's own mean and
+        variance.
+    title, licence, source : str
+        What it is, and where it comes from; kept in every model that is built on it.
+    should_stop : callable
+        Asked while it is tried.
+
+    Returns
+    -------
+    BackboneSpec
+        What is known of it.
+
+    Raises
+    ------
+    ModelError
+        If it is no such network, or holds anything but standard operators.
+    """
+    entry = backbone_entries().get(name)
+    if entry is not None:
+        size, output = size or entry.size, output or entry.output
+        one_channel = entry.one_channel if one_channel is None else one_channel
+        photographs = photographs or entry.photographs
+        title, licence = title or entry.title, licence or entry.licence
+        source = source or entry.uri
+    place = expanded(path)
+    content = read_file(place)
+    digest = hashlib.sha256(content).hexdigest()
+    if entry is not None and entry.sha256 not in (None, digest):
+        raise IntegrityError(
+            f"{place.name} is not the file that the list of models names {name} (its SHA-256 "
+            f"is {digest}); get it again, or give another name"
+        )
+    layout = layout_of(content, place.name, size, output)
+    try:
+        spec = BackboneSpec(
+            **asdict(layout),
+            name=name,
+            sha256=digest,
+            title=title,
+            source=source,
+            licence=licence,
+            one_channel=bool(one_channel),
+            photographs=photographs,
+        )
+    except ValidationError as error:
+        raise BundleError(f"{place.name} cannot be a backbone: {reason_of(error)}") from error
+    was_here = file_of(spec).is_file()
+    kept = keep_backbone(spec, content)
+    try:
+        _try(spec, should_stop)
+    except CellclfError:
+        kept.with_name(f"{name}.json").unlink(missing_ok=True)
+        if not was_here:
+            kept.unlink(missing_ok=True)
+        raise
+    return spec
+
+
+def _try(spec: BackboneSpec, should_stop: ShouldStop) -> None:
+    """Let a process of its own compute two images, together and each by itself."""
+    channels = [{"name": f"channel {number}"} for number in range(1, spec.n_inputs + 1)]
+    backbone = Backbone(preprocessing={"channels": channels, "size": spec.size}, file=spec)
+    shape = (2, *spec.size, spec.n_inputs)
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    engine = start_process(backbone)
+    try:
+        engine.wait_until_ready()
+        if should_stop():
+            raise CancelledError(f"stopped while {spec.name} was being tried")
+        together = engine(images)
+        alone = np.concatenate([engine(images[:1]), engine(images[1:])])
+    finally:
+        engine.close()
+    near = 1e-3 * float(np.abs(alone).max())
+    if not np.isfinite(together).all() or not np.abs(together - alone).max() <= near:
+        raise BundleError(
+            f"{spec.name} gives other features of two images together than of each alone; export "
+            "it again for prediction, with a dynamic batch"
+        )
+    if np.abs(alone[0] - alone[1]).max() <= near:
+        raise BundleError(
+            f"{spec.name} gives the same features of two different images; name another output"
+        )
 
 
 @dataclass(frozen=True, eq=False)

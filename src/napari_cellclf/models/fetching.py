@@ -9,10 +9,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+from napari_cellclf.bundles.backbone_files import file_of
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.catalogue import is_here, models_folder, note_origin, place_of
 from napari_cellclf.bundles.foreign import ForeignNetwork
 from napari_cellclf.bundles.model_lists import (
+    BackboneEntry,
     BundleEntry,
     NetworkEntry,
     RegistryEntry,
@@ -29,13 +31,14 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import BundleError, CancelledError
+from napari_cellclf.errors import BundleError, CancelledError, RegistryError
 from napari_cellclf.inference.process_engine import ProcessEngine
 from napari_cellclf.io.cache import fetched_folder
 from napari_cellclf.io.remote.addresses import FileAddress, check_name, parse_address
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.fetch import fetch_file
 from napari_cellclf.io.remote.source import Rules
+from napari_cellclf.models.backbones import add_backbone
 from napari_cellclf.models.importing import import_network
 
 #: Largest file that is fetched from an address that no list describes.
@@ -74,7 +77,7 @@ def fetch_model(
     -------
     ModelBundle or Path
         A model in the user's folder of models, checked and tried; for weights of a backbone, the
-        file where Keras looks for it.
+        file where Keras looks for it; for a backbone, its file, checked and tried.
 
     Raises
     ------
@@ -93,6 +96,13 @@ def fetch_model(
         return fetch_entry_file(
             entry, offline=offline, rules=rules, on_progress=on_progress, should_stop=should_stop
         )
+    if isinstance(entry, BackboneEntry):
+        if entry.sha256 is None:
+            raise RegistryError(f"no file of {name} is published with a checksum; {entry.way}")
+        file = fetch_entry_file(
+            entry, offline=offline, rules=rules, on_progress=on_progress, should_stop=should_stop
+        )
+        return file_of(add_backbone(file, name, should_stop=should_stop))
     if is_here(entry) and not overwrite:
         return ModelBundle.load(target)
     if target.exists() and not overwrite:
@@ -129,7 +139,7 @@ def fetch_entry_file(
     if isinstance(entry, WeightsEntry):
         folder, name = place_of(entry).parent, entry.file_name
     else:
-        suffix = ".keras" if isinstance(entry, NetworkEntry) else SUFFIX
+        suffix = {"network": ".keras", "backbone": ".onnx"}.get(entry.kind, SUFFIX)
         folder, name = _kept(entry.checksum), f"{entry.name}{suffix}"
     return fetch_file(
         entry.uri,
@@ -281,9 +291,10 @@ def _try(path: Path, entry: BundleEntry | None, should_stop: ShouldStop) -> None
             f"the model {entry.name} has other classes ({', '.join(bundle.spec.class_names)[:200]})"
             " than the list of models says; tell whoever keeps the list"
         )
-    # Whatever computes it now, Keras may some day.
     bundle.weights()
-    bundle.layers()
+    if bundle.spec.backbone is None:
+        # Whatever computes it now, Keras may some day.
+        bundle.layers()
     engine = ProcessEngine(str(path))
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -66,7 +66,8 @@ def _make(folder: Path) -> None:
     _tell(folder, done=1, message="starting Keras")
     # Imported as late as this, so that its seconds are told of.
     from napari_cellclf.bundles.schema import TrainingSpec
-    from napari_cellclf.models.save import make_test_image, save_bundle
+    from napari_cellclf.models.sample_image import make_test_image
+    from napari_cellclf.models.save import save_bundle
 
     _tell(folder, done=2, message="building the network")
     network = _network(copy, request["name"], described.preprocessing.size, found.n_outputs)

@@ -39,7 +39,7 @@ from napari_cellclf.bundles.schema import (
     RoundingSpec,
     TestImageSpec,
     TrainingSpec,
-    UnlikeSpec,
+    unlike_spec_of,
 )
 from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.core.classes import ClassSpec
@@ -76,9 +76,6 @@ from napari_cellclf.models.export.runtimes import TOLERANCE, largest_difference
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Sides of a test image where images keep their own size: at most, and where that is unknown.
-_MOST_PIXELS, _TEST_SIDE = 256, 128
-_BLOBS = 6
 #: Parameters of layers that do nothing when a network predicts, and what Keras notes beside them.
 _OF_TRAINING = frozenset(("trainable", "seed", "rate", "build_config", "shared_object_id"))
 #: Largest difference of features and of the feature map, as a fraction of their own length.
@@ -210,36 +207,13 @@ def save_bundle(
             files[SEEN_IMAGES] = dump_array(seen_images.to_array())
         if unlikeness is not None:
             files[UNLIKE] = dump_weights(unlikeness.to_arrays())
-            spec = spec.model_copy(update={"unlike": unlike_spec(unlikeness)})
+            spec = spec.model_copy(update={"unlike": unlike_spec_of(unlikeness)})
         graph = write_graph(network, Path(folder), spec.name, fed, answer)
         if graph is not None:
             files[GRAPH] = graph
             rounding = measure_rounding(network, graph, typical, unlikeness)
             spec = spec.model_copy(update={"rounding": rounding})
         return write_bundle(path, spec, files, overwrite=overwrite, as_zip=as_zip, verify=_verify)
-
-
-def make_test_image(preprocessing: Preprocessing, sides: Sequence[int] = ()) -> Image:
-    """Make an image to test a bundle with, so that no real image is distributed with it.
-
-    Bright blobs on a dark background, others in each channel: where an engine rounds to 16 bits,
-    they show it better than smooth noise does. `sides`: height and width of a prepared image,
-    where images keep their own size. Returns 16 bits, ``CYX``; the same for the same size.
-    """
-    names = [spec.name for spec in preprocessing.channels]
-    size = preprocessing.size or sides or (_TEST_SIDE, _TEST_SIDE)
-    height, width = (
-        min(side, _MOST_PIXELS) if preprocessing.size is None else side for side in size
-    )
-    random = np.random.default_rng(0)
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    centres = random.uniform(0.1, 0.9, (len(names), _BLOBS, 2))
-    planes = [
-        sum(np.exp(-((y - v) ** 2 + (x - u) ** 2) / 0.01) for v, u in channel)
-        for channel in centres
-    ]
-    pixels = (1000 + 20_000 * np.clip(np.stack(planes), 0, 2)).astype(np.uint16)
-    return Image(pixels, "CYX", names, source="simulated")
 
 
 def write_graph(
@@ -266,13 +240,6 @@ def write_graph(
         _log.info("%s has no %s, so only Keras can run it: %s", name, GRAPH, error)
         return None
     return file
-
-
-def unlike_spec(unlikeness: Unlikeness) -> UnlikeSpec:
-    """Describe how a threshold of "unlike" was chosen."""
-    return UnlikeSpec(
-        level=unlikeness.level, n_groups=unlikeness.n_groups, n_images=unlikeness.n_images
-    )
 
 
 def measure_rounding(

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from napari_cellclf.bundles.arrays import dump_weights
+from napari_cellclf.bundles.arrays import dump_weights, parse_weights
 from napari_cellclf.bundles.schema import (
     EvaluationSpec,
     PredictionSetSpec,
@@ -22,6 +22,7 @@ from napari_cellclf.bundles.schema import (
 )
 from napari_cellclf.core.calibration import apply_temperature, calibrate
 from napari_cellclf.core.metrics import METRICS, Outcomes
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.suggesting import Estimate, Head, Suggester
 from napari_cellclf.core.unlikeness import Unlikeness
 from napari_cellclf.errors import InputError
@@ -48,6 +49,18 @@ class SuggestedModel(BaseModel):
     unsure_threshold: float | None
     prediction_sets: PredictionSetSpec | None
     limits: tuple[str, ...]
+
+    def described(self) -> dict[str, Any]:
+        """Return the other fields of the bundle."""
+        return {
+            "name": self.name,
+            "title": self.name,
+            "evaluations": self.evaluations,
+            "temperature": self.temperature,
+            "unsure_threshold": self.unsure_threshold,
+            "prediction_sets": self.prediction_sets,
+            "limits": self.limits,
+        }
 
 
 def describe_suggested_model(
@@ -129,6 +142,18 @@ def write_request(
     np.savez(folder / HEAD, kernel=head.kernel, bias=head.bias)
     lines = sorted({one for image in hashes for one in image})
     (folder / SEEN).write_text("\n".join(lines), encoding="ascii")
+
+
+def read_request(folder: Path) -> tuple[SuggestedModel, Head, SeenImages, Unlikeness | None]:
+    """Read what was asked for."""
+    asked = SuggestedModel.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
+    with np.load(folder / HEAD, allow_pickle=False) as arrays:
+        head = Head(arrays["kernel"], arrays["bias"], tuple(range(len(asked.classes))))
+    seen = (folder / SEEN).read_text(encoding="ascii").split()
+    unlikeness = None
+    if (folder / KNOWN).exists():
+        unlikeness = Unlikeness.from_arrays(parse_weights((folder / KNOWN).read_bytes(), KNOWN))
+    return asked, head, SeenImages.of((one, "train") for one in seen), unlikeness
 
 
 def _evaluations(

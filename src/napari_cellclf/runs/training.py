@@ -22,7 +22,8 @@ from napari_cellclf.io.cache import cache_folder
 from napari_cellclf.io.prepared import items_of, prepare_images
 from napari_cellclf.io.rows import RowReader
 from napari_cellclf.models.devices import spread_over
-from napari_cellclf.models.save import make_test_image, save_bundle
+from napari_cellclf.models.sample_image import make_test_image
+from napari_cellclf.models.save import save_bundle
 from napari_cellclf.models.training.minibatches import Subset
 from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
 from napari_cellclf.models.training.semi_supervised import check_drawable

@@ -1,4 +1,4 @@
-"""Bring in somebody else's network."""
+"""Bring in somebody else's network: as a model, or as a backbone."""
 
 from __future__ import annotations
 
@@ -83,6 +83,52 @@ def add_arguments(actions: Subparsers) -> None:
     add_overwrite(parser, "replace a model of that name")
     parser.set_defaults(run_action=_import)
     add_verbose(parser)
+    _add_backbone_arguments(actions)
+
+
+def _add_backbone_arguments(actions: Subparsers) -> None:
+    """Declare ``cellclf models add-backbone``."""
+    parser = actions.add_parser(
+        "add-backbone",
+        help="keep an ONNX file as a frozen network that heads are trained on",
+        description="Check an ONNX file, try it in a process of its own, and keep it under its "
+        "SHA-256. Of a backbone in a list of models the list says what is left out here.",
+    )
+    parser.add_argument("file", metavar="FILE", help="an .onnx file with its weights inside")
+    parser.add_argument("--name", required=True, help="what to call it, such as dinov2-vits14")
+    parser.add_argument("--size", type=image_size, metavar="HxW", help="where it takes any")
+    parser.add_argument("--output", default="", metavar="NAME", help="if not its first output")
+    parser.add_argument("--one-channel", action="store_true", help="each channel by itself")
+    parser.add_argument(
+        "--photographs", metavar="FORM", help="how it wants photographs, such as imagenet:torch"
+    )
+    for field, meaning in (("title", "one line"), ("licence", "of it"), ("source", "where from")):
+        parser.add_argument(f"--{field}", default="", metavar="TEXT", help=meaning)
+    parser.set_defaults(run_action=_add_backbone)
+    add_verbose(parser)
+
+
+def _add_backbone(args: argparse.Namespace) -> None:
+    from napari_cellclf.core.normalization import ImageNet, parse_normalization
+    from napari_cellclf.models.backbones import add_backbone
+
+    photographs = parse_normalization(args.photographs) if args.photographs else None
+    if photographs is not None and not isinstance(photographs, ImageNet):
+        raise InputError(f"--photographs {args.photographs} is not a form of imagenet")
+    if isinstance(args.size, str):
+        raise InputError(f"--size {args.size} is not a size of a backbone; give HxW")
+    spec = add_backbone(
+        args.file,
+        args.name,
+        size=args.size,
+        output=args.output,
+        one_channel=True if args.one_channel else None,
+        photographs=photographs,
+        title=args.title,
+        licence=args.licence,
+        source=args.source,
+    )
+    print(f"{spec.name}: {spec.n_features} features, SHA-256 {spec.sha256}")
 
 
 def _import(args: argparse.Namespace) -> None:

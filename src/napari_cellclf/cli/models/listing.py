@@ -90,7 +90,7 @@ def _list_available(args: argparse.Namespace) -> None:
     rows = [
         (
             entry.name,
-            "weights" if entry.kind == "weights" else counted(len(entry.class_names), "class"),
+            counted(len(entry.class_names), "class") if entry.class_names else entry.kind,
             size_in_words(entry),
             "here" if is_here(entry) else "",
             _short(entry.licence),

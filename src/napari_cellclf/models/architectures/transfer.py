@@ -21,19 +21,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from napari_cellclf.core.normalization import ImageNet, photograph_range
 from napari_cellclf.errors import ArchitectureError
 from napari_cellclf.models.architectures.base import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_cellclf.core.normalization import ImageNet
-
-#: Mean and standard deviation of ImageNet's training photographs (0..255), averaged over red,
-#: green and blue: (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) times 255, the numbers that
-#: Keras's and torchvision's "torch" preprocessing state.
-PHOTOGRAPH_MEAN = 255 * (0.485 + 0.456 + 0.406) / 3
-PHOTOGRAPH_STD = 255 * (0.229 + 0.224 + 0.225) / 3
 #: What is added to features before their root is taken.
 ROOT_SUMMAND = 0.01
 
@@ -108,24 +102,6 @@ def add_head(
         n_classes, activation="softmax", dtype="float32", name="probabilities"
     )
     return keras.Model(backbone.input, last(features), name=name)
-
-
-def photograph_range(normalization: ImageNet, unit_range: bool = False) -> tuple[float, float]:
-    """Find the scale and offset from prepared pixels to those that a network was pretrained on.
-
-    `unit_range`: whether prepared pixels lie in 0 to 1; else they have zero mean and unit variance.
-
-    Examples
-    --------
-    >>> from napari_cellclf.core.normalization import ImageNet
-    >>> scale, offset = photograph_range(ImageNet(mean=(0, 0, 0), std=(1, 1, 1)))
-    >>> round(scale, 1), round(offset, 1)
-    (57.6, 114.5)
-    """
-    mean, std = np.mean(normalization.mean), np.mean(normalization.std)
-    if unit_range:
-        return float(255 / std), float(-mean / std)
-    return float(PHOTOGRAPH_STD / std), float((PHOTOGRAPH_MEAN - mean) / std)
 
 
 def has_rescaling(network: keras.Model) -> bool:

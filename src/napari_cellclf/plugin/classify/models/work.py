@@ -41,7 +41,7 @@ def list_shelf() -> list[ShelfEntry]:
     return entries + [
         _of_registry(entry)
         for entry in registry.entries
-        if entry.name not in known and not is_here(entry)
+        if entry.name not in known and not is_here(entry) and _can_be_fetched(entry)
     ]
 
 
@@ -147,11 +147,16 @@ def _of_model(model: ModelInfo) -> ShelfEntry:
     )
 
 
+def _can_be_fetched(entry: RegistryEntry) -> bool:
+    """Whether there is a file of it; of some backbones everybody makes their own."""
+    return entry.sha256 is not None or entry.md5 is not None
+
+
 def _of_registry(entry: RegistryEntry) -> ShelfEntry:
     return ShelfEntry(
         name=entry.name,
         title=entry.title,
-        place="weights" if entry.kind == "weights" else "fetch",
+        place="weights" if entry.kind in ("weights", "backbone") else "fetch",
         classes=entry.class_names,
         channels=entry.channel_names,
         licence=entry.licence,
