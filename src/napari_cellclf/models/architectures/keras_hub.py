@@ -19,13 +19,13 @@ from typing import Any
 
 import keras
 
-from napari_cellclf.core.normalization import ImageNet
+from napari_cellclf.core.normalization import ImageNet, photograph_range
 from napari_cellclf.errors import ArchitectureError, DownloadError
 from napari_cellclf.inference.rebuild import UNFILLED
 from napari_cellclf.io.remote.source import OFFLINE_VARIABLE, is_offline
 from napari_cellclf.models.architectures.base import Architecture, Shape
 from napari_cellclf.models.architectures.pretrained_weights import first_line, load_weights
-from napari_cellclf.models.architectures.transfer import add_head, fit_weights, photograph_range
+from napari_cellclf.models.architectures.transfer import add_head, fit_weights
 
 NAME = "keras-hub"
 #: Each network scales photographs in 0 to 255 itself, as its preset says.
