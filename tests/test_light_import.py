@@ -23,6 +23,7 @@ HELPS = [
     ["models", "show"],
     ["models", "fetch"],
     ["models", "import"],
+    ["models", "add-backbone"],
     ["models", "share"],
     ["models", "export"],
     ["models", "remove"],
