@@ -257,3 +257,12 @@ def test_a_deep_or_huge_description_is_one_line(tmp_path: Path, content: bytes) 
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(RunError, match="cannot be read"):
         RunFolder(tmp_path).spec()
+
+
+def test_a_table_that_was_changed_is_not_trained_on(tmp_path: Path) -> None:
+    run = create_run(plain(tmp_path), CONFIG, tmp_path / "run")
+    table = run.dataset_file.read_text()
+    assert "train" in table
+    run.dataset_file.write_text(table.replace("train", "test", 1))
+    with pytest.raises(RunError, match="is not as it was when the run was made"):
+        run_training(run.path)

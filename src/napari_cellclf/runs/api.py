@@ -252,6 +252,12 @@ def _train_logged(
             return should_stop() or run.stop_file.exists()
 
         dataset = load_dataset(run, root)
+        # A continued model moves images to the side where it had them, and writes that down.
+        if spec.config.continue_from is None and dataset.sha256 != spec.manifest_sha256:
+            raise RunError(
+                f"{run.dataset_file} is not as it was when the run was made, and a run has one set "
+                "of images; undo the change, or start a new run with it"
+            )
         unlabelled = load_unlabelled(run, root)
         return _train(run, spec, dataset, unlabelled, log, on_progress, stop)
 
