@@ -14,6 +14,8 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from simulated_rows import LEVELS, make_rows, true_class
 
+from napari_cellclf.bundles.backbone_files import keep_backbone
+from napari_cellclf.bundles.schema import BackboneSpec
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.suggesting import Estimate, LabelCheck, Suggester
 from napari_cellclf.plugin.bench import learning
@@ -410,3 +412,29 @@ def test_labels_that_look_wrong_can_be_sorted_to_the_front(opener: Any, qtbot: A
     page.gallery.view.setFocus()
     QTest.keyClick(page.gallery.view, str(CLASSES.index(true_class(first)) + 1))
     qtbot.waitUntil(lambda: "1 label looks wrong" in page.estimate.text(), timeout=PATIENCE)
+
+
+def test_another_network_looks_at_the_images_where_one_was_added(
+    opener: Any, engines: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "models"))
+    spec = BackboneSpec(
+        name="mine", sha256="0" * 64, size=(32, 32), n_inputs=3, output="out", n_features=16
+    )
+    keep_backbone(spec, b"a network")
+    opened = opener()
+    box = opened.tab.backbone
+    opened.begin()
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    assert box.currentData() == "efficientnet-lite0"
+    assert len(engines) == 1
+    QTest.keyClick(box, Qt.Key.Key_Down)
+    assert box.currentData() == "mine"
+    qtbot.waitUntil(lambda: len(engines) == 2, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
+    # What is saved as a model is built on it.
+    assert opened.learning.learnable.backbone.file == spec
+    QTest.keyClick(box, Qt.Key.Key_Down)
+    assert box.currentData() == "mine"
+    assert "dinov2-vits14 is not here" in opened.tab.message.text()
+    assert len(engines) == 2

@@ -15,7 +15,13 @@ from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import LabelFile, is_short
 from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
-from napari_cellclf.plugin.shared.controls import Footer, KeysPage, MessageLine, WrappedLabel
+from napari_cellclf.plugin.shared.controls import (
+    Footer,
+    KeysPage,
+    MessageLine,
+    WrappedLabel,
+    wide_combo,
+)
 from napari_cellclf.plugin.shared.messages import explain
 
 _FIRST = "Open images on the tab Images first; they are labelled here, one key each."
@@ -56,11 +62,17 @@ class LabelTab(KeysPage):
             "Saves what was learnt from the labels so far, within half a minute, among your models."
         )
         self.pause = QPushButton("Pause")
-        for button in (self.train, self.use, self.pause):
+        self.backbone = wide_combo(
+            "The frozen network that looks at the images; what it sees is learnt from. "
+            "cellclf models add-backbone adds others."
+        )
+        for button in (self.train, self.use, self.pause, self.backbone):
             button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.progress = QProgressBar()
         self.progress.setVisible(False)
-        self.footer = Footer(self.message, [self.train, self.use, self.pause], self.progress)
+        self.footer = Footer(
+            self.message, [self.train, self.use, self.pause], self.progress, self.backbone
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._pages, 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_cellclf.bundles.backbone_files import backbone_entries, list_backbones
 from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.counting import counted
@@ -31,6 +32,7 @@ from napari_cellclf.core.suggesting import (
 from napari_cellclf.errors import CellclfError, InputError
 from napari_cellclf.models.backbones import (
     CHILD,
+    DEFAULT_BACKBONE,
     Backbone,
     RowFeatures,
     default_backbone,
@@ -94,13 +96,14 @@ class _Preparation:
     """The features that are being computed, which can be paused and stopped at once."""
 
     collection: Collection
+    backbone: str
     paused: threading.Event = field(default_factory=threading.Event)
     engine: ProcessEngine | None = None
     ended: bool = False
 
     def __call__(self, ticket: Ticket) -> Learnable:
         """Compute the features, and all that does not depend on labels; in a thread."""
-        backbone = choose_backbone(self.collection)
+        backbone = choose_backbone(self.collection, self.backbone)
         found = row_features(
             self.collection,
             backbone,
@@ -145,6 +148,9 @@ class Learning(QObject):
         self._page: LabelPage | None = None
         self.learnable: Learnable | None = None
         self._preparation: _Preparation | None = None
+        #: The network that looks at images, and how those are got that are not here.
+        self._backbone = DEFAULT_BACKBONE
+        self._ways: dict[str, str] = {}
         #: What was asked last, and what is to be done after that which is being done.
         self.request: Request | None = None
         self._next: Request | None = None
@@ -175,6 +181,7 @@ class Learning(QObject):
         self._saving.done.connect(self._on_saved)
         self._saving.failed.connect(self._on_not_saved)
         tab.use.clicked.connect(self._on_use)
+        tab.backbone.activated.connect(self._on_backbone)
         tab.pause.clicked.connect(self._on_pause)
         tab.pause.setVisible(False)
         tab.page_changed.connect(self.show_page)
@@ -190,6 +197,7 @@ class Learning(QObject):
         self._end_learning()
         self._page = page
         if page is not None:
+            self._list_backbones()
             page.set_learner(self)
             page.tell(_WAITING)
             self._soon.start()
@@ -228,9 +236,35 @@ class Learning(QObject):
         else:
             self._start_refit(self.request)
 
+    def _list_backbones(self) -> None:
+        """List the networks that can look at images, those to be got last."""
+        here = [DEFAULT_BACKBONE, *(spec.name for spec in list_backbones())]
+        if self._backbone not in here:
+            self._backbone = DEFAULT_BACKBONE
+        entries = backbone_entries()
+        self._ways = {name: entry.way for name, entry in entries.items() if name not in here}
+        box = self._tab.backbone
+        box.clear()
+        for name in here:
+            box.addItem(f"Look at images with {name}", name)
+        for name in self._ways:
+            box.addItem(f"{name} (not here yet)", name)
+        box.setCurrentIndex(box.findData(self._backbone))
+
+    def _on_backbone(self) -> None:
+        """Look at the images with another network, or say how to get it."""
+        box = self._tab.backbone
+        name = box.currentData()
+        if name in self._ways:
+            box.setCurrentIndex(box.findData(self._backbone))
+            self._tab.refuse(f"{name} is not here: {self._ways[name]}")
+        elif name != self._backbone:
+            self._backbone = name
+            self.show_page(self._page)
+
     def _begin(self) -> None:
         if self._page is not None:
-            self._preparation = _Preparation(self._page.collection)
+            self._preparation = _Preparation(self._page.collection, self._backbone)
             self._show_working(True)
             self._features.start(self._preparation)
 
@@ -403,7 +437,7 @@ def _known(learnt: Learnable, request: Request, collection: Collection) -> Unlik
     return known_images(learnt.rows.features[rows], named)
 
 
-def choose_backbone(collection: Collection) -> Backbone:
+def choose_backbone(collection: Collection, name: str = DEFAULT_BACKBONE) -> Backbone:
     """Choose how rows are looked at, by the first image that can be read."""
     crop = None
     if collection.has_objects:
@@ -416,7 +450,7 @@ def choose_backbone(collection: Collection) -> Backbone:
     reason = "there are none"
     for number in range(min(_TRIES, len(collection))):
         try:
-            return default_backbone(collection.read(number), crop)
+            return default_backbone(collection.read(number), crop, name)
         except CellclfError as error:
             reason = str(error)
     raise InputError(f"the first images cannot be read ({reason}); open others")
