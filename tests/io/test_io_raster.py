@@ -30,6 +30,42 @@ def pillow_bytes(pixels: np.ndarray, mode: str | None = None, **options: object)
     return buffer.getvalue()
 
 
+def png_of(pixels: bytes, side: int, tail: bytes = b"") -> bytes:
+    """Write a grey PNG whose compressed data are those given, and a tail of them."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", pixels), (b"IDAT", tail), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("side", [64, 1400])
+def test_data_that_go_on_behind_the_last_pixel_are_not_inflated(tmp_path: Path, side: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (side, side + 1), np.uint8)
+    rows[:, 0] = 0
+    packer = zlib.compressobj(9)
+    honest = packer.compress(rows.tobytes()) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    path = tmp_path / "x.png"
+    # 8 GiB of zeros would take half a minute.
+    path.write_bytes(png_of(honest, side, zeros * 2**13))
+    with pytest.raises(UnreadableImageError, match="go on behind its last pixel"):
+        read_file(path)
+    path.write_bytes(png_of(zlib.compress(rows.tobytes()), side))
+    np.testing.assert_array_equal(read_file(path).data, rows[:, 1:])
+
+
+def test_a_large_image_that_compresses_well_is_no_trick(tmp_path: Path) -> None:
+    pixels = np.zeros((5000, 5000), np.uint8)
+    pixels[:, ::3] = np.arange(5000, dtype=np.uint8)[:, np.newaxis] // 7
+    pixels[:900] = np.random.default_rng(0).integers(0, 256, (900, 5000), np.uint8)
+    path = tmp_path / "x.png"
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    np.testing.assert_array_equal(read_file(path).data, pixels)
+
+
 @FAST
 @given(
     plane=st.tuples(st.integers(1, 30), st.integers(1, 30)),

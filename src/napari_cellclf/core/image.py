@@ -12,7 +12,7 @@ import numpy as np
 from napari_cellclf.core.counting import counted
 from napari_cellclf.core.foreign_arrays import plain_array
 from napari_cellclf.core.objects import ImageObject, objects_in_mask, position_text
-from napari_cellclf.errors import AxesError, ImageError
+from napari_cellclf.errors import AxesError, ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: (a site), and others that a file may declare (I sequence, Q unknown, ...).
 CHANNEL_AXES = "CS"
 RGB_NAMES = ("red", "green", "blue", "alpha")
+#: In pixels; whole slides have a fifth of it.
+LONGEST_SIDE = 2**20
 #: The name of a grey image that was saved in colours.
 GREY = "grey"
 
@@ -81,6 +83,7 @@ class Image:
         object.__setattr__(self, "data", plain_array(self.data))
         _check_axes(self.axes, self.data.ndim)
         _check_array(self.data)
+        check_sides(self.height_width, self.source or "the image")
         channels = tuple(self.channels) or self._default_channels()
         if len(channels) != self.n_channels:
             raise AxesError(
@@ -329,6 +332,15 @@ def _check_axes(axes: str, ndim: int) -> None:
         raise AxesError(
             f"axes {axes!r} have channels (C) and RGB samples (S) at once; "
             "split the image or convert RGB to grey first"
+        )
+
+
+def check_sides(sides: Sequence[int], where: object) -> None:
+    """Refuse an image so long that it would take minutes to resize; `sides`: in pixels."""
+    if max(sides, default=0) > LONGEST_SIDE:
+        raise ImageTooLargeError(
+            f"{where}: one of its sides is {max(sides)} pixels long; give parts of at most "
+            f"{LONGEST_SIDE} pixels a side"
         )
 
 

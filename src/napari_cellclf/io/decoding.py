@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_cellclf.core.image import check_sides
 from napari_cellclf.errors import ImageError, ImageTooLargeError, InputError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -112,7 +113,10 @@ def check_declared(
     `dtype`: type of a pixel. `limit_bytes`: bytes of decoded pixels.
     """
     declared = math.prod(int(size) for size in shape) * dtype.itemsize
-    if declared > limit_bytes:
+    if declared <= limit_bytes:
+        # A list of bytes has no sides.
+        check_sides(shape if len(shape) > 1 else (), path)
+    else:
         sizes = "x".join(str(size) for size in shape)
         raise ImageTooLargeError(
             f"{path}: image declares {sizes} {dtype} ({human_bytes(declared)}); limit "

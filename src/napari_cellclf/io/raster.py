@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ _PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 #: Chunks from which pixels are decoded. Others are texts and profiles, compressed ones among them,
 #: which a decoder would inflate a thousand times over.
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+#: Bytes of a PNG from which at most half a GiB can be inflated, in half a second.
+_SMALL_PNG = 2**19
+#: Of a larger one, how many bytes are looked at, and how often.
+_SAMPLE, _SAMPLED_EVERY = 2**11, 2**18
+_INFLATED_AT_ONCE = 2**20
 
 
 def read_png(path: AnyFile, limit_bytes: int) -> Image:
@@ -65,6 +71,11 @@ def read_png(path: AnyFile, limit_bytes: int) -> Image:
         orientation = exif_orientation(_png_exif(data))
         # Beside the pixels of a large image only one copy of its file.
         del data
+        if png_goes_on(needed, header):
+            raise UnreadableImageError(
+                f"{path}: its data go on behind its last pixel; it is damaged or hostile, save the "
+                "image again"
+            )
         pixels = imagecodecs.png_decode(needed)
     return _image(pixels, header, orientation, path)
 
@@ -212,6 +223,46 @@ def png_pixels(data: bytes) -> bytes | None:
             return b"".join((*kept, data[start:end])) if end <= len(data) else None
         position = end
     return None
+
+
+def png_goes_on(data: bytes, header: RasterHeader) -> bool:
+    """Whether the data of a PNG file go on for long behind its last pixel.
+
+    A decoder would inflate all of it, up to a thousand times its size. Inflating it here as well
+    would take long for honest files, whose compressed data cannot be compressed any further: so it
+    is done only where they can, or where they are more than pixels could ever need.
+
+    `data`: bytes; the file, as `png_pixels` returns it.
+    """
+    if len(data) < _SMALL_PNG:
+        return False
+    # Each row has one byte more; Adam7's seven passes have a few rows more than the image.
+    row = -(-header.width * header.samples * header.bits // 8) + 1
+    most = 2 * (row + 8) * (header.height + 8)
+    if len(data) <= most + _SMALL_PNG and not _can_be_compressed(data):
+        return False
+    inflater, inflated = zlib.decompressobj(), 0
+    for part in _png_image_data(data):
+        rest = part
+        while rest and inflated <= most:
+            inflated += len(inflater.decompress(rest, _INFLATED_AT_ONCE))
+            rest = inflater.unconsumed_tail
+    return inflated > most
+
+
+def _can_be_compressed(data: bytes) -> bool:
+    """Whether some place in a file is so regular that far more than pixels may come of it."""
+    places = (data[at : at + _SAMPLE] for at in range(0, len(data), _SAMPLED_EVERY))
+    return any(len(zlib.compress(one, 1)) < len(one) // 2 for one in places)
+
+
+def _png_image_data(data: bytes) -> Iterator[bytes]:
+    position = len(PNG_MAGIC)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IDAT":
+            yield data[position + 8 : position + 8 + int(length)]
+        position += 12 + int(length)
 
 
 def _png_exif(data: bytes) -> bytes:

@@ -9,11 +9,12 @@ import numpy as np
 
 from napari_cellclf.errors import ImageTooLargeError, UnreadableImageError
 from napari_cellclf.io.decoding import check_declared, check_tile, human_bytes
+from napari_cellclf.io.embedded_images import check_embedded
 from napari_cellclf.io.memory import AnyFile
 from napari_cellclf.io.raster import (
     PNG_MAGIC,
-    jpeg_header,
     jpeg_is_complete,
+    png_goes_on,
     png_header,
     png_pixels,
 )
@@ -28,10 +29,6 @@ _EMBEDDED = {6, 7, 33007, 34892, 34933}
 #: page, and longer for a header's entries, whatever of them is used.
 _SENT_PAGES = 1024
 _SENT_HEADER_BYTES = 2**22
-#: How much of a segment is looked at for the header of an image format inside it.
-_HEAD_BYTES = 4096
-#: Start of a JPEG 2000 code stream: SOC and SIZ markers (ISO/IEC 15444-1 annex A).
-_JPEG2000_SIZE = b"\xff\x4f\xff\x51"
 _CLEAR, _END = 256, 257
 #: How many codes after a Clear code have 9, 10 and 11 bits; all others have 12.
 _WIDTHS = np.repeat(np.array([9, 10, 11, 12]), [254, 512, 1024, 2400])
@@ -162,46 +159,17 @@ def _check_page(
     for start, count in written:
         if start + count > size:
             raise _incomplete(path, f"pixels up to byte {start + count}, file of {size}")
-    if keyframe.compression > _LZW:
-        _check_embedded(written, keyframe, tif, path)
-
-
-def _check_embedded(
-    segments: list[tuple[int, int]], keyframe: TiffPage, tif: TiffFile, path: AnyFile
-) -> None:
-    """Bound images inside segments, whose own headers a decoder believes more than the TIFF's."""
-    allowed = 4 * math.prod(keyframe.chunks)
-    for start, count in segments:
-        tif.filehandle.seek(start)
-        declared = _embedded_size(tif.filehandle.read(min(count, _HEAD_BYTES)))
-        if declared > max(allowed, 2**20):
-            raise ImageTooLargeError(
-                f"{path}: a compressed part declares {declared} values where the image has room "
-                f"for {allowed // 4}; the file is damaged or hostile, do not use it"
-            )
+    check_embedded(written, keyframe, tif, path)
 
 
 def _check_effort(segment: bytes) -> None:
     """Refuse what keeps a decoder busy for long, though its pixels are few."""
     if segment.startswith(b"\xff\xd8"):
         jpeg_is_complete(segment)
-    elif segment.startswith(PNG_MAGIC) and png_pixels(segment) not in (None, segment):
+    elif segment.startswith(PNG_MAGIC) and (
+        png_pixels(segment) not in (None, segment) or png_goes_on(segment, png_header(segment))
+    ):
         raise ValueError("a PNG inside holds more than pixels")
-
-
-def _embedded_size(head: bytes) -> int:
-    try:
-        if head.startswith(b"\xff\xd8"):
-            return math.prod(jpeg_header(head).shape)
-        if head.startswith(PNG_MAGIC):
-            return math.prod(png_header(head).shape)
-    except ValueError:
-        return 0
-    position = head.find(_JPEG2000_SIZE)
-    if 0 <= position <= len(head) - 16:
-        width = int.from_bytes(head[position + 8 : position + 12], "big")
-        return width * int.from_bytes(head[position + 12 : position + 16], "big")
-    return 0
 
 
 def lzw_is_old(data: bytes) -> bool:
