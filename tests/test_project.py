@@ -158,7 +158,7 @@ def test_every_file_of_the_package_is_installed() -> None:
 
 def test_entry_points() -> None:
     assert [point.value for point in entry_points(group="console_scripts", name="cellclf")] == [
-        "napari_cellclf.cli:main"
+        "napari_cellclf.cli:program"
     ]
     assert [
         point.value for point in entry_points(group="napari.manifest", name="napari-cellclf")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from napari_cellclf.cli import main
+from napari_cellclf.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -22,13 +22,16 @@ import numpy as np
 import pytest
 from server_samples import png
 
-from napari_cellclf.errors import ImageTooLargeError, InputError
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.progress import part_done
+from napari_cellclf.errors import CancelledError, ImageTooLargeError, InputError
 from napari_cellclf.inference.batches import PlaneAnswer
 from napari_cellclf.inference.remote import read_token
 from napari_cellclf.server.batching import Batcher
 from napari_cellclf.server.run import listen
 from napari_cellclf.server.served_model import ServedModel, load_served
 from napari_cellclf.server.settings import Limits, Settings, is_loopback
+from napari_cellclf.server.uploads import UploadedImage
 
 RAW = {"Content-Type": "image/png"}
 
@@ -295,6 +298,44 @@ def test_a_new_model_that_fails_in_any_way_does_not_end_the_watch(
         monkeypatch.undo()
         live.service.models._refused = ""
         _until(lambda: live.service.models.current is not served)
+
+
+def test_images_that_nobody_waits_for_are_ended_or_make_it_not_ready(
+    running: Any, served_one: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, told = threading.Semaphore(0), threading.Event(), []
+
+    def one_piece() -> None:
+        # As a decoder that looks at nothing until it is done, and then is told to end.
+        begun.release()
+        assert go.wait(20)
+        try:
+            part_done("reading", 0.5)
+        except CancelledError as error:
+            told.append(error)
+            raise
+
+    def read(self: UploadedImage) -> Image:
+        one_piece()
+        return Image(np.zeros((9, 9)), "YX")
+
+    limits = Limits(batch=4, answer_seconds=0.5)
+    with running(served_one, limits) as live, ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(UploadedImage, "read", read)
+        answers = [pool.submit(_ask, live.url) for _ in range(2)]
+        assert [answer.result().status_code for answer in answers] == [504, 504]
+        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=10)
+        ready = httpx.get(f"{live.url}/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "busy"})
+        assert _ask(live.url).status_code == 503
+        assert httpx.get(f"{live.url}/healthz").status_code == 200
+        go.set()
+        _until(lambda: not live.service.is_stuck)
+        assert len(told) == 2
+        monkeypatch.undo()
+        assert httpx.get(f"{live.url}/readyz").status_code == 200
+        assert _ask(live.url).status_code == 200
 
 
 def test_a_stop_finishes_what_has_begun(running: Any, slow: ServedModel) -> None:

@@ -4,6 +4,6 @@ Importing this package loads the standard library only. Each command imports wha
 runs, so that ``--help`` answers at once.
 """
 
-from napari_cellclf.cli.app import main
+from napari_cellclf.cli.app import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -6,8 +6,12 @@ import argparse
 import importlib
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 from napari_cellclf.cli.options import Subparsers
 from napari_cellclf.cli.terminal import ExitCode, add_verbose, printable, quiet_libraries
@@ -37,6 +41,9 @@ COMMANDS = {
     "demo": "end-to-end demo on simulated images, in under two minutes",
 }
 
+#: Seconds for threads to end, after a command has ended.
+_PATIENCE = 1.0
+
 #: Errors that name something outside the program: a disk, the memory, a package that is not there.
 _OUTSIDE = (OSError, MemoryError, ImportError)
 
@@ -60,6 +67,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stopped.code or 0)
     with quiet_libraries(verbose=args.verbose):
         return _run(args)
+
+
+def program() -> NoReturn:
+    """Run the command line as a program of its own, which ends when its work does.
+
+    Python would wait for threads, and some libraries decode a large image in one piece, which
+    nothing but the end of the process can stop.
+    """
+    code = main()
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                _flush()
+                os._exit(code)
+    sys.exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
 
 
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:

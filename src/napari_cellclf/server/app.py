@@ -79,6 +79,8 @@ async def readyz(request: Request) -> Response:
     service: Service = request.app.state.service
     if service.stopping:
         return _state(State(status="stopping"), 503)
+    if service.is_stuck:
+        return _state(State(status="busy"), 503)
     return _state(State(status="ok"))
 
 

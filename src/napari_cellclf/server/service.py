@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_cellclf.core.progress import watched
+from napari_cellclf.errors import CancelledError
 from napari_cellclf.server.batching import Batcher
 from napari_cellclf.server.prometheus import Metrics
 from napari_cellclf.server.request_errors import ClientGoneError, RequestError, busy
@@ -36,7 +39,13 @@ class Service:
         self.receiver = Receiver(limits)
         self.stopping = False
         self._decoders = ThreadPoolExecutor(settings.decoders, "cellclf-decode")
+        self._abandoned: set[Future[Any]] = set()
         self._running = 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether every thread that decodes is at an image that nobody waits for any more."""
+        return len(self._abandoned) >= self.settings.decoders
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
@@ -55,8 +64,29 @@ class Service:
             self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def decode(self, work: Callable[[], T]) -> T:
-        """Run work in one of the threads that decode images."""
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        """Run work in one of the threads that decode images, as long as somebody waits for it."""
+        if self.is_stuck:
+            raise busy("images that take too long are still being decoded")
+        ended = threading.Event()
+
+        def end_if_asked(what: str, fraction: float) -> None:
+            if ended.is_set():
+                raise CancelledError("nobody waits for this image any more")
+
+        def watched_work() -> T:
+            with watched(end_if_asked):
+                return work()
+
+        decoding = self._decoders.submit(watched_work)
+        try:
+            return await asyncio.wrap_future(decoding)
+        except asyncio.CancelledError:
+            ended.set()
+            if not decoding.done() and not decoding.cancel():
+                # What is decoded in one piece ends by itself.
+                self._abandoned.add(decoding)
+                decoding.add_done_callback(self._abandoned.discard)
+            raise
 
     async def answer(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """Run the work of a request whose body has been read, until the client disconnects."""
