@@ -70,7 +70,7 @@ def test_the_table_has_the_agreed_columns():
 
 
 def test_shapes_must_fit():
-    with pytest.raises(InputError, match=r"shape \(1, 2\) do not fit 1 images and 3 classes"):
+    with pytest.raises(InputError, match=r"shape \(1, 2\) do not fit 1 image and 3 classes"):
         Predictions(np.zeros((1, 2), np.float32), CLASSES, ("a",))
 
 

@@ -314,22 +314,22 @@ def test_a_graph_that_does_not_take_its_test_image(
     assert "Keras computes instead" in caplog.text
 
 
-@needs_openvino
+@pytest.mark.parametrize("engine", [pytest.param("openvino", marks=needs_openvino), "keras"])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_does_not_wait_for_ever(bundle: ModelBundle) -> None:
+def test_a_forked_process_does_not_wait_for_ever(bundle: ModelBundle, engine: str) -> None:
     code = f"""
 import os, signal
 import numpy as np
 from napari_cellclf.errors import EngineError
 from napari_cellclf.inference.load import load_classifier
 pixels = np.zeros((2, 20, 24, 2), np.float32)
-compute = load_classifier({str(bundle.path)!r}, engine="openvino").engine
+compute = load_classifier({str(bundle.path)!r}, engine={engine!r}).engine
 compute(pixels)
 if os.fork():
     os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 signal.alarm(30)
 def load_again():
-    load_classifier({str(bundle.path)!r}, engine="openvino")
+    load_classifier({str(bundle.path)!r}, engine={engine!r})
 for attempt in (lambda: compute(pixels), load_again):
     try:
         attempt()

@@ -111,7 +111,7 @@ def test_named_files_are_one_image() -> None:
     files = [MemoryFile("a.png", png_encode(_pixels(1))), MemoryFile("b.tif", _tiff(_pixels(2)))]
     (source,) = upload_sources(files, channels=["DNA", "actin"])
     assert source.read().channels == ("DNA", "actin")
-    with pytest.raises(InputError, match="1 channels"):
+    with pytest.raises(InputError, match=r"1 channel \(DNA\)"):
         upload_sources(files, channels=["DNA"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -94,8 +95,10 @@ def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
         raise RunError("the disk is full")
 
     (tmp_path / "run.json").touch()
-    monkeypatch.setattr(RunFolder, "spec", lambda run: None)
-    monkeypatch.setattr(api, "load_dataset", lambda *_: None)
+    made = SimpleNamespace(sha256="of the images")
+    spec = SimpleNamespace(config=SimpleNamespace(continue_from=None), manifest_sha256=made.sha256)
+    monkeypatch.setattr(RunFolder, "spec", lambda run: spec)
+    monkeypatch.setattr(api, "load_dataset", lambda *_: made)
     monkeypatch.setattr(api, "_train", end)
     with pytest.raises(TrainingError):
         api.run_training(tmp_path)

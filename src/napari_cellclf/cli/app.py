@@ -75,6 +75,7 @@ def program() -> NoReturn:
     Python would wait for threads, and some libraries decode a large image in one piece, which
     nothing but the end of the process can stop.
     """
+    _replace_closed_streams()
     code = main()
     deadline = time.monotonic() + _PATIENCE
     for thread in threading.enumerate():
@@ -84,6 +85,21 @@ def program() -> NoReturn:
                 _flush()
                 os._exit(code)
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Let nothing go where a shell has closed a stream (``>&-``).
+
+    Otherwise the next file that is opened would take its place, and what libraries print.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            stream = os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8")
+            setattr(sys, name, stream)
 
 
 def _flush() -> None:

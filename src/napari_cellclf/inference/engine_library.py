@@ -88,12 +88,12 @@ def openvino_core() -> Any:
     return core
 
 
-def check_process(process: int) -> None:
-    """Refuse to compute in a process that was forked from the one with OpenVINO's threads."""
+def check_process(process: int, library: str = "OpenVINO") -> None:
+    """Refuse to compute in a process that was forked from the one with a library's threads."""
     if os.getpid() != process:
         raise EngineError(
-            "OpenVINO was started before this process was forked from another, and cannot compute "
-            "here; start processes with the method 'spawn' of multiprocessing"
+            f"{library} was started before this process was forked from another, and cannot "
+            "compute here; start processes with the method 'spawn' of multiprocessing"
         )
 
 

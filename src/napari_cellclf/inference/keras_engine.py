@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_cellclf.inference.engine import Computed, asked_for
-from napari_cellclf.inference.engine_library import image_too_large, is_exhausted, or_exhausted
+from napari_cellclf.inference.engine_library import (
+    check_process,
+    image_too_large,
+    is_exhausted,
+    or_exhausted,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +65,7 @@ class KerasEngine:
     @classmethod
     def load(cls, bundle: ModelBundle) -> KerasEngine:
         """Rebuild the network of a bundle and give it its weights."""
+        check_process(_process(), "Keras")
         # Whatever is wrong with the files is said before Keras is imported, which takes seconds.
         weights, layers = bundle.weights(), bundle.layers()
         from napari_cellclf.inference.rebuild import rebuild_bundle
@@ -115,6 +122,8 @@ class KerasEngine:
         return self._with_extras[extras]
 
     def _predict(self, network: Any, batch: NDArray[np.float32]) -> Any:
+        # The threads of its backend are not there, and would be waited for for ever.
+        check_process(_process(), "Keras")
         try:
             # Not `predict`, which sets up a data pipeline for every call.
             with without_retracing_advice():
@@ -123,6 +132,12 @@ class KerasEngine:
             if not is_exhausted(error):
                 raise
             raise image_too_large(batch, self._place) from error
+
+
+@cache
+def _process() -> int:
+    """Return the process in which Keras was first asked for something here."""
+    return os.getpid()
 
 
 @contextmanager

@@ -177,7 +177,7 @@ def read_table(path: Path, label: str, naming: Naming = None) -> Dataset:
     objects = _objects_of(path, columns, filled)
     planes = PlaneColumns.of_rows([name for name in columns if name != label.lower()], filled)
     for row in filled:
-        file = Path(os.path.abspath(path_in_table(row["path"], path.parent)))  # noqa: PTH100
+        file = Path(os.path.abspath(path_in_table(row["path"], path)))  # noqa: PTH100
         one = _said_by_name(file, naming, schemes) | _row(row, label.lower(), path)
         if planes is not None:
             plane = planes.plane_in(row, f"{row['path']} in the table {path}")
@@ -224,7 +224,7 @@ def _objects_of(
     found = ObjectColumns.of_rows(columns, rows)
     if found is not None and found.names == (found.object,):
         # An image with several numbers has objects; of one with one, a mask beside it tells.
-        paths = {row["path"]: path_in_table(row["path"], table.parent) for row in rows}
+        paths = {row["path"]: path_in_table(row["path"], table) for row in rows}
         planes = PlaneColumns.of_rows(columns, rows)
         places = [
             (row["path"], () if planes is None else planes.plane_in(row, row["path"]))
@@ -252,7 +252,7 @@ def _name_objects(
         where = f"{row['path']} in the table {table}"
         named = columns.object_in(row, counted[within], where)
         mask = columns.mask_in(row)
-        place = str(Path(os.path.abspath(path_in_table(mask, table.parent)))) if mask else ""  # noqa: PTH100
+        place = str(Path(os.path.abspath(path_in_table(mask, table)))) if mask else ""  # noqa: PTH100
         if named is None:
             raise DatasetError(f"{where} names no object; fill its column 'object'")
         if not place and named.centre is None:
@@ -331,7 +331,8 @@ def _row(row: Mapping[str, str], label: str, table: Path) -> dict[str, str]:
 
 def _said_by_name(file: Path, naming: Naming, schemes: list[NamingScheme]) -> dict[str, Any]:
     """Return what the name of a file says, and add its scheme to those that were met."""
-    image = named_image(file, naming) if file.is_file() else None
+    # Not Path.is_file, which raises where a name is too long.
+    image = named_image(file, naming) if os.path.isfile(file) else None  # noqa: PTH113
     if image is None:
         return {"path": str(file)}
     schemes.append(image.scheme)

@@ -318,9 +318,9 @@ def _changes(file: Path, rows: Iterable[Mapping[str, str]]) -> Iterator[Change]:
             return text[len(_LAYER) :]
         if "://" in text:
             return text
-        found = path_in_table(text, file.parent)
+        found = path_in_table(text, file)
         if text != text.strip() and not found.exists():
-            found = path_in_table(text.strip(), file.parent)
+            found = path_in_table(text.strip(), file)
         return os.path.abspath(found)  # noqa: PTH100
 
     for row in rows:
@@ -352,11 +352,11 @@ def _is_western(file: Path, table: CsvTable) -> bool:
         if _UNDECODED.search("".join(row.get(name, "") for name in ("label", "who", "detail"))):
             return True
         text = row.get("path", "")
-        if not _UNDECODED.search(text) or path_in_table(text, file.parent).exists():
+        if not _UNDECODED.search(text) or path_in_table(text, file).exists():
             # Names of files need not be valid Unicode.
             return False
         read_again = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
-        return path_in_table(read_again, file.parent).exists()
+        return path_in_table(read_again, file).exists()
 
     return any(map(is_western, table.rows))
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from napari_cellclf.core.counting import counted
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import NamedObject, Plane
-from napari_cellclf.errors import InputError, NoImagesError, UnreadableImageError
+from napari_cellclf.errors import ImageError, InputError, NoImagesError, UnreadableImageError
 from napari_cellclf.io.csv_tables import TABLE_SUFFIXES, CsvTable, read_csv
 from napari_cellclf.io.files import read_file
 from napari_cellclf.io.local_paths import local_path
@@ -173,7 +173,7 @@ def _from_table(path: Path, naming: Naming, on_note: OnNote) -> list[ImageSource
     for row in table.rows:
         text = row.pop(column).strip()
         if text:
-            source = _from_row(text, path.parent, naming)
+            source = _from_row(text, path, naming)
             extra = {key: value for key, value in row.items() if value}
             sources.append(replace(source, metadata={**source.metadata, **extra}))
     if not sources:
@@ -220,8 +220,8 @@ def _of_objects(
         if len(named) > 1:
             # What is said of all of them; the rest is each object's own.
             fields = {k: v for k, v in fields.items() if all(row[k] == v for row in named)}
-        place = str(path_in_table(mask, path.parent)) if mask else None
-        source = _from_row(text, path.parent, naming)
+        place = str(path_in_table(mask, path)) if mask else None
+        source = _from_row(text, path, naming)
         sources.append(
             replace(
                 source,
@@ -286,9 +286,13 @@ def listed(columns: Sequence[str]) -> str:
     return ", ".join([*shown, *more]) or "none"
 
 
-def path_in_table(text: str, folder: Path) -> Path:
-    """Return the file that a table in a folder names; one that we wrote may name it from here."""
-    path = folder / local_path(text)
+def path_in_table(text: str, table: Path) -> Path:
+    """Return the file that a table names; one that we wrote may name it from where we are."""
+    folder = table.parent
+    try:
+        path = folder / local_path(text)
+    except ImageError as error:
+        raise ImageError(f"a row of the table {table} cannot be used: {error}") from error
     # Spreadsheets and file systems may write one name in two ways (é, or e and an accent).
     forms = [path, *(folder / unicodedata.normalize(form, text) for form in ("NFC", "NFD"))]
     # As Windows writes it.
@@ -308,11 +312,11 @@ def without_path(count: int) -> str:
     return counted(count, "row names no image", "rows name no image")
 
 
-def _from_row(text: str, folder: Path, naming: Naming) -> ImageSource:
+def _from_row(text: str, table: Path, naming: Naming) -> ImageSource:
     name = text
     try:
-        name = str(folder / local_path(text))
-        path = path_in_table(text, folder)
+        name = str(table.parent / local_path(text))
+        path = path_in_table(text, table)
         name = str(path)
         return _from_file(path, naming)
     except (InputError, OSError, ValueError) as error:

@@ -64,7 +64,9 @@ def family(name: str) -> str:
 
 
 def test_all_architectures_are_of_families_that_are_tested() -> None:
-    assert set(map(family, list_architectures())) == set(map(family, SMALL))
+    # Which network keras-hub makes is a parameter of it; test_keras_hub.py has some of them.
+    ours = set(list_architectures()) - {"keras-hub"}
+    assert set(map(family, ours)) == set(map(family, SMALL))
 
 
 @pytest.mark.parametrize("normalization", ["batch", "group", "none"])
