@@ -239,6 +239,12 @@ def test_a_lone_image_cannot_be_enough_for_a_model_that_needs_more(site_model: P
         load_served(str(site_model), 1, single_channel="w2")
 
 
+@pytest.mark.parametrize("name", ["DAPI", "", "w"])
+def test_an_unknown_single_channel_is_blamed_on_its_own_option(any_stain: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"--single-channel names channel .* w1 Hoechst, w2 ConA"):
+        load_served(str(any_stain), 1, single_channel=name)
+
+
 def test_a_bad_image_among_good_ones_fails_alone(one: httpx.Client) -> None:
     files = _form(**{"a.png": png(9), "b.png": png(99)[:60], "c.png": png(200)})
     body = one.post("/api/predict", files=files).json()

@@ -90,6 +90,36 @@ def test_all_give_the_same_scores_and_remarks(
     assert [one["label"] for one in answer] == list(found.labels)
 
 
+def test_swapped_channels_are_named_by_all(
+    save_model: Callable[..., Path], client: Client, tmp_path: Path,
+) -> None:  # fmt: skip
+    names = ("w1 Hoechst", "w2 ConA")
+    channels = [{"name": name} for name in names]
+    plain = load_classifier(save_model(tmp_path / "plain.cellclf", channels))
+    random = np.random.default_rng(0)
+
+    def draw() -> np.ndarray[Any, Any]:
+        return np.stack([random.integers(low, low + 40, (16, 16), np.uint8) for low in (10, 150)])
+
+    images = [Image(draw(), "CYX", names) for _ in range(30)]
+    path = tmp_path / "known.cellclf"
+    save_model(path, channels, unlikeness=Unlikeness.fit(plain.features(images)))
+    usual = draw()
+    sent, images = [], []
+    for name, pixels in (("usual", usual), ("swapped", usual[::-1])):
+        files = [(f"{name}_w{number}.png", png(one)) for number, one in enumerate(pixels, 1)]
+        sent.append([("image", file) for file in files])
+        images.append(Image(pixels, "CYX", names))
+    expected = [list(one) for one in load_classifier(path).predict(images).remarks]
+    assert expected == [[], [f"channel order: fits better with {names[0]} and {names[1]} swapped"]]
+    there = client(load_served(str(path), 4))
+    found = []
+    for form in sent:
+        answer = there.post("/api/predict?channel=w1 Hoechst&channel=w2 ConA", files=form).json()
+        found += [one["remarks"] for one in answer["predictions"]]
+    assert found == expected
+
+
 def test_a_server_gives_a_client_of_its_network_the_same(
     known: Path, served: ServedModel, files: list[Path], running: Callable[..., Any],
     tmp_path: Path, capsys: pytest.CaptureFixture[str],

@@ -194,9 +194,32 @@ def taken_as(channel: str) -> str:
     return f"the image is one channel without a name, taken as {channel}"
 
 
-def expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
-    """Return the full name of the expected channel that a user means."""
-    return next(iter(name_overrides(expected, {given: None})))
+def expected_name(
+    expected: Sequence[ChannelSpec], given: str, says: str = "the mapping names"
+) -> str:
+    """Return the full name of the expected channel that a user means.
+
+    `says`: where it was named, for the error.
+    """
+    if any(spec.name == given for spec in expected):
+        return given
+    tests = (
+        lambda spec: spec.matches(given),
+        lambda spec: any(_contains(mine, given) for mine in (spec.name, *spec.aliases)),
+    )
+    for test in tests:
+        hits = [spec.name for spec in expected if test(spec)]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise ChannelMismatchError(
+                f"{says} channel {given!r}, which could be any of the model's "
+                f"{', '.join(hits)}; write the whole name"
+            )
+    raise ChannelMismatchError(
+        f"{says} channel {given!r}, but the model expects "
+        f"{', '.join(spec.name for spec in expected)}; use one of those"
+    )
 
 
 def name_overrides(
@@ -211,7 +234,7 @@ def name_overrides(
     """
     named: dict[str, str | None] = {}
     for given, source in overrides.items():
-        name = _expected_name(expected, given)
+        name = expected_name(expected, given)
         if name in named:
             raise ChannelMismatchError(
                 f"the mapping names the model's channel {name!r} twice; say once what feeds it"
@@ -236,28 +259,6 @@ def _required_but_missing(
     if len(mapping.missing) == len(expected):
         return mapping.missing
     return tuple(spec.name for spec in expected if spec.required and spec.name in mapping.missing)
-
-
-def _expected_name(expected: Sequence[ChannelSpec], given: str) -> str:
-    if any(spec.name == given for spec in expected):
-        return given
-    tests = (
-        lambda spec: spec.matches(given),
-        lambda spec: any(_contains(mine, given) for mine in (spec.name, *spec.aliases)),
-    )
-    for test in tests:
-        hits = [spec.name for spec in expected if test(spec)]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            raise ChannelMismatchError(
-                f"the mapping names channel {given!r}, which could be any of the model's "
-                f"{', '.join(hits)}; write the whole name"
-            )
-    raise ChannelMismatchError(
-        f"the mapping names channel {given!r}, but the model expects "
-        f"{', '.join(spec.name for spec in expected)}; use one of those"
-    )
 
 
 def _find(spec: ChannelSpec, available: Sequence[str]) -> int | None:

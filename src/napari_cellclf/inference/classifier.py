@@ -289,6 +289,14 @@ class Classifier:
         probabilities = self._computed(compute, pixels)
         return list(map(PlaneAnswer, probabilities, scores))
 
+    def channel_orders(self) -> ChannelOrders | None:
+        """Return what finds swapped channels in unlike images; None where that cannot be known."""
+        unlikeness = self.bundle.unlikeness if self.says_unlike else None
+        if unlikeness is None:
+            return None
+        names = [channel.name for channel in self.preprocessing.channels]
+        return ChannelOrders(self.engine, unlikeness, names)
+
     def features(
         self,
         images: Any,
@@ -454,9 +462,7 @@ class Classifier:
         threads: int | None = None,
     ) -> Iterator[FinishedImages]:
         _check_batch_size(batch_size)
-        unlikeness = self.bundle.unlikeness if self.says_unlike else None
-        names = [channel.name for channel in self.preprocessing.channels]
-        orders = None if unlikeness is None else ChannelOrders(self.engine, unlikeness, names)
+        orders = self.channel_orders()
 
         def compute(rows: list[PreparedPlane]) -> list[PlaneResult]:
             _stop_if(should_stop)

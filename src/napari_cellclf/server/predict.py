@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from napari_cellclf.bundles.schema import BundleSpec
+    from napari_cellclf.inference.channel_order import ChannelOrders
     from napari_cellclf.io.memory import MemoryFile
     from napari_cellclf.server.served_model import ServedModel
     from napari_cellclf.server.service import Service
@@ -82,10 +83,11 @@ async def classify(
         for source in sources
     ]
     rows = _rows(images, served.spec)
+    orders = served.classifier.channel_orders()
     predictions: list[ImageAnswer | ImageFailure] = []
     failed: list[BadImage] = []
     while part := await service.decode(partial(_take, rows)):
-        answers = await asyncio.gather(*(_answer(service, served, *one) for one in part))
+        answers = await asyncio.gather(*(_answer(service, served, orders, *one) for one in part))
         failed += [answer for answer in answers if isinstance(answer, BadImage)]
         predictions += [_failure(a) if isinstance(a, BadImage) else a for a in answers]
     if len(failed) == len(predictions):
@@ -195,7 +197,11 @@ def _take(rows: Iterator[_Prepared]) -> list[_Prepared]:
 
 
 async def _answer(
-    service: Service, served: ServedModel, uploaded: UploadedImage, row: PreparedPlane | BadImage
+    service: Service,
+    served: ServedModel,
+    orders: ChannelOrders | None,
+    uploaded: UploadedImage,
+    row: PreparedPlane | BadImage,
 ) -> ImageAnswer | BadImage:
     if isinstance(row, BadImage):
         return row
@@ -203,9 +209,21 @@ async def _answer(
         answer = await service.batcher.compute(
             served, served.classifier.answers, row.pixels, served.batch
         )
+        score = answer.unlike_score
+        if orders is not None and score is not None and is_unlike(score):
+            tried = partial(_in_other_orders, orders, score)
+            # In the network's own thread, after the images that wait.
+            found = await service.batcher.compute((orders, row.id), tried, row.pixels, 1)
+            answer = replace(answer, remarks=found)
         return _checked(served, uploaded, row, answer)
     except ImageError as error:
         return BadImage(row.id, str(error), error)
+
+
+def _in_other_orders(
+    orders: ChannelOrders, score: float, pixels: NDArray[np.float32]
+) -> list[tuple[str, ...]]:
+    return [orders.remarks(pixels[0], score)]
 
 
 def _checked(
@@ -235,7 +253,7 @@ def _checked(
         prediction_set=None if sets is None else sets[0],
         unlike=None if score is None else is_unlike(score),
         unlike_score=score if score is not None and np.isfinite(score) else None,
-        remarks=row.remarks,
+        remarks=(*row.remarks, *answer.remarks),
         probabilities=dict(zip(served.classifier.classes, map(float, probabilities), strict=True)),
         warnings=tuple(uploaded.warnings),
         metadata=dict(row.metadata),

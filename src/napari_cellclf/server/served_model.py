@@ -83,7 +83,7 @@ def _single_channel(spec: BundleSpec, wanted: str | None) -> str | None:
     if wanted is None:
         return spec.input.single_channel
     channels = spec.input.preprocessing.channels
-    name = expected_name(channels, wanted)
+    name = expected_name(channels, wanted, "--single-channel names")
     others = [one.name for one in channels if one.required and one.name != name]
     if others:
         raise InputError(

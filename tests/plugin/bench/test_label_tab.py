@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from napari_cellclf.plugin.bench.images_page import LAYERS
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.widget import IMAGES, LABEL, RESULTS, TRAIN, BenchWidget
 from napari_cellclf.plugin.gallery.keys import ACTIONS
+from napari_cellclf.plugin.shared.preferences import plugin_preferences
 
 PATIENCE = 30_000
 
@@ -187,6 +188,16 @@ def test_a_row_is_shown_in_the_viewer(open_bench: Any, qtbot: Any, folder: Path)
     np.testing.assert_array_equal(layer.data, np.full((24, 24), 40))
 
 
+@pytest.fixture
+def _usual_keys() -> Iterator[None]:
+    """Leave no changed key to other tests, however the test ends."""
+    keys = plugin_preferences().labels
+    before = keys.keys
+    yield
+    keys.keys = before
+
+
+@pytest.mark.usefixtures("_usual_keys")
 def test_a_key_can_be_changed_and_stays_changed(open_bench: Any, qtbot: Any, folder: Path) -> None:
     viewer, bench = open_bench(folder)
     add_class(qtbot, bench, "dark")
