@@ -17,6 +17,7 @@ from simulated_rows import LEVELS, make_rows, true_class
 from napari_cellclf.bundles.backbone_files import keep_backbone
 from napari_cellclf.bundles.schema import BackboneSpec
 from napari_cellclf.core.labelling import LabelBook
+from napari_cellclf.core.seen_images import pixel_hashes
 from napari_cellclf.core.suggesting import Estimate, LabelCheck, Suggester
 from napari_cellclf.plugin.bench import learning
 from napari_cellclf.plugin.bench.label_page import LabelPage
@@ -412,6 +413,51 @@ def test_labels_that_look_wrong_can_be_sorted_to_the_front(opener: Any, qtbot: A
     page.gallery.view.setFocus()
     QTest.keyClick(page.gallery.view, str(CLASSES.index(true_class(first)) + 1))
     qtbot.waitUntil(lambda: "1 label looks wrong" in page.estimate.text(), timeout=PATIENCE)
+
+
+_TESTED = """
+import sys
+from pathlib import Path
+import keras, numpy as np
+from napari_cellclf.core.channels import ChannelSpec
+from napari_cellclf.core.image import Image
+from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.models.architectures.registry import build_network
+from napari_cellclf.models.save import save_bundle
+
+network = build_network("compact-cnn", input_shape=(None, None, 1), n_classes=2)
+test = Image(np.random.default_rng(0).integers(0, 255, (1, 48, 48), np.uint8), "CYX", ("grey",))
+save_bundle(
+    network, sys.argv[1], preprocessing=Preprocessing(channels=(ChannelSpec(name="grey"),)),
+    classes=("a", "b"), architecture="compact-cnn", test_image=test,
+    seen_images=SeenImages.of([(sys.argv[2], "test"), (sys.argv[3], "train")]),
+)
+"""
+
+
+def test_images_that_a_model_set_aside_for_its_test_are_not_listed_as_likely_wrong(
+    opener: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any, run_python: Callable[..., str]
+) -> None:
+    monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "models"))
+    opened = opener(60, told_apart=True)
+    opened.begin()
+    page, learn = opened.page, opened.learning
+    qtbot.waitUntil(lambda: learn.is_ready, timeout=PATIENCE)
+    ids = [row.id for row in page.collection.rows]
+    for row in range(40):
+        right = CLASSES.index(true_class(row))
+        page.book.label([ids[row]], CLASSES[(right + (row in (7, 23))) % len(CLASSES)])
+    qtbot.waitUntil(lambda: "2 labels look wrong" in page.estimate.text(), timeout=PATIENCE)
+    hashes = [pixel_hashes(page.collection.read(row))[0] for row in (7, 23)]
+    assert hashes[0] != hashes[1]
+    (tmp_path / "models").mkdir()
+    run_python(_TESTED, str(tmp_path / "models" / "tested.cellclf"), *hashes)
+    # As the dock does when a training has ended.
+    learn.judge_again()
+    qtbot.waitUntil(lambda: "1 label looks wrong" in page.estimate.text(), timeout=PATIENCE)
+    assert np.isnan(page.doubts[7])
+    assert page.doubts[23] > 0
 
 
 def test_another_network_looks_at_the_images_where_one_was_added(

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Collection as Rows
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -48,7 +48,7 @@ from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.gallery.gallery_model import DOUBTS
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
-from napari_cellclf.plugin.train.own_model import keep_as_own
+from napari_cellclf.plugin.train.own_model import images_kept_for_tests, keep_as_own
 from napari_cellclf.runs.resolve import crop_around
 
 if TYPE_CHECKING:
@@ -298,17 +298,27 @@ class Learning(QObject):
         self._suggest()
         self._pause.start()
 
+    def judge_again(self) -> None:
+        """Judge what was learnt once more: a model may have set images aside for its test."""
+        self._pause.start()
+
     def _begin_estimate(self) -> None:
         """Judge what was learnt, once nobody presses a key."""
         request = self.request
         if request is None or self.learnable is None or self._refit.running:
             return
-        suggester = self.learnable.suggester
+        suggester, hashes = self.learnable.suggester, self.learnable.rows.hashes
 
         def work(ticket: Ticket) -> tuple[Estimate | None, LabelCheck]:
             asked, stop = (request.labels, request.n_classes), ticket.should_stop
             estimate = suggester.estimate(*asked, request.random_rows, stop)
-            return estimate, suggester.check(*asked, stop)
+            check = suggester.check(*asked, stop)
+            # A test that was cleaned by predictions would make models look better than they are.
+            kept = images_kept_for_tests()
+            for_tests = [not kept.isdisjoint(image) for image in hashes]
+            if any(for_tests):
+                check = replace(check, doubts=np.where(for_tests, np.nan, check.doubts))
+            return estimate, check
 
         self._estimate.start(work)
 

@@ -157,6 +157,7 @@ class BenchWidget(DockedWidget):
 
     def use_model(self, name: str) -> bool:
         """Go to the results with a model chosen."""
+        self.learning.judge_again()
         self.show_tab(RESULTS)
         return bool(self.results.form.model.choose(name))
 

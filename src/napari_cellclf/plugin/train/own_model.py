@@ -1,4 +1,4 @@
-"""A model that was trained becomes one of the user's own, found by name, shared and removed."""
+"""A model that was trained becomes one of the user's own, found by name, with its own test."""
 
 from __future__ import annotations
 
@@ -31,6 +31,23 @@ def keep_as_own(bundle: Path) -> str:
             return name
         number += 1
         name = f"{spec.name[:_LONGEST]}-{number}"
+
+
+def images_kept_for_tests() -> frozenset[str]:
+    """Return the hashes (`pixel_hashes`) of images that the user's own models are tested on."""
+    from napari_cellclf.bundles.bundle import ModelBundle, read_spec
+    from napari_cellclf.bundles.catalogue import list_models
+
+    kept: set[str] = set()
+    for model in list_models():
+        if model.where == "mine":
+            try:
+                seen = ModelBundle(model.path, read_spec(model.path)).seen_images()
+            except ModelError:
+                # No test could be trusted of what is damaged.
+                continue
+            kept.update(image for image, split in seen.splits.items() if split == "test")
+    return frozenset(kept)
 
 
 def _fingerprint(place: Path) -> str:
