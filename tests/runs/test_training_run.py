@@ -114,6 +114,10 @@ class TestAFinishedRun:
         assert steps == sorted(steps)
         assert steps[-1] == records[0]["total"]
 
+    def test_it_records_its_precision(self, whole):
+        spec = whole.folder.spec()
+        assert (spec.config.precision, spec.precision) == ("auto", "float32")
+
     def test_it_learnt_what_is_plain_to_see(self, whole):
         assert whole.evaluation.role == "test"
         assert whole.evaluation.headline()["accuracy"] > 0.5
@@ -405,3 +409,23 @@ def test_held_out_images_tell_whether_the_model_bears_16_bits(
     spec = ModelBundle.load(run_training(run.path).bundle).spec
     held_out = len(dataset.validation) + len(dataset.test)
     assert spec.rounding == RoundingSpec(n=held_out, largest=0.5)
+
+
+def test_a_resumed_run_keeps_its_precision(tmp_path, dataset, no_report, monkeypatch):
+    asked = []
+
+    def settled(*_, **__):
+        asked.append(True)
+        return "bfloat16"
+
+    monkeypatch.setattr("napari_cellclf.runs.training.settled_precision", settled)
+    config = CONFIG.changed(head_epochs=0, epochs=2, reproducible=False, views="one")
+    run = create_run(dataset, config, tmp_path / "rounded")
+    with pytest.raises(CancelledError):
+        run_training(run.path, should_stop=lambda: bool(events(run, "epoch")))
+    result = run_training(run.path)
+    assert run.spec().precision == "bfloat16"
+    assert len(asked) == 1
+    # What is saved computes in float32.
+    engine = load_classifier(result.bundle, engine="keras", self_test=False).engine
+    assert {layer.compute_dtype for layer in engine.network.layers} == {"float32"}

@@ -19,7 +19,7 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import RunError, RunLockedError, UnsafeModelError
 from napari_cellclf.io.regular_files import read_regular
-from napari_cellclf.models.training.config import TrainingConfig
+from napari_cellclf.models.training.config import Settled, TrainingConfig
 
 #: Raised when a change would make older versions misread a run.
 FORMAT_VERSION: Literal[1] = 1
@@ -46,6 +46,8 @@ class RunSpec(BaseModel):
     config: TrainingConfig
     #: The choices as they were made.
     requested: TrainingConfig
+    #: What a precision that was left open came to, from the first step on.
+    precision: Settled | None = None
     #: The preset it came from.
     preset: str | None = None
     #: In the order of the network's outputs.

@@ -24,6 +24,7 @@ from napari_cellclf.io.rows import RowReader
 from napari_cellclf.models.devices import spread_over
 from napari_cellclf.models.sample_image import make_test_image
 from napari_cellclf.models.save import save_bundle
+from napari_cellclf.models.training.measured_precision import settled_precision
 from napari_cellclf.models.training.minibatches import Subset
 from napari_cellclf.models.training.network import InitialNetwork, in_float32, initial_network
 from napari_cellclf.models.training.semi_supervised import check_drawable
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.preprocessing import Preprocessing
     from napari_cellclf.core.progress import ShouldStop
     from napari_cellclf.core.unlikeness import Unlikeness
-    from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.models.training.config import Settled, TrainingConfig
     from napari_cellclf.runs.checkpoints import DiskKeeper
     from napari_cellclf.runs.folder import RunFolder, RunSpec
     from napari_cellclf.runs.progress_log import RunReporter
@@ -98,7 +99,8 @@ class Session:
         with spread_over(config.devices) as count:
             if count > 1:
                 self._reporter.note(f"each batch is shared among {count} devices")
-            beginning = initial_network(config, preprocessing, self._dataset.classes)
+            computed = config.changed(precision=self._precision(preprocessing))
+            beginning = initial_network(computed, preprocessing, self._dataset.classes)
             trained = train_network(
                 beginning.network,
                 self._material(),
@@ -138,6 +140,24 @@ class Session:
         if config.semi_supervised == "sgan" and sides is not None:
             check_drawable(sides)
         return preprocessing
+
+    def _precision(self, preprocessing: Preprocessing) -> Settled:
+        """Settle in which precision is computed, once, and write it down."""
+        if self._spec.precision is None:
+            arrays = self._splits["train"].arrays
+            found = settled_precision(
+                self._config,
+                preprocessing,
+                self._dataset.classes,
+                lambda count: np.stack([np.asarray(arrays[row]) for row in range(count)]),
+                len(arrays),
+                folder=cache_folder() / "precision",
+                note=self._reporter.note,
+                should_stop=self._should_stop,
+            )
+            self._spec = self._spec.model_copy(update={"precision": found})
+            self._run.write_spec(self._spec)
+        return self._spec.precision or "float32"
 
     def _prepare(self, preprocessing: Preprocessing) -> None:
         self._reporter.stage("prepare")

@@ -18,6 +18,8 @@ from napari_cellclf.models.augmentation.config import AugmentationConfig
 Scalar = bool | int | float | str | None
 Name = Annotated[str, Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: What `precision` comes to.
+Settled = Literal["float32", "bfloat16", "float16"]
 #: Of epochs and steps: more than anybody will wait for.
 _MOST_STEPS = 10**6
 #: In pixels; augmentation blurs over 5 of them.
@@ -116,7 +118,8 @@ class TrainingConfig(BaseModel):
         The metric that chooses the best weights on the validation images: any installed one that
         needs only predictions, such as ``"loss"`` or ``"balanced_accuracy"``.
     precision : {'auto', 'float32', 'bfloat16', 'float16'}
-        Of the computations; ``auto`` is bfloat16 on GPUs that have it.
+        Of the computations; ``auto`` is bfloat16 on GPUs that have it, and on processors that have
+        it where a run finds it to be faster for its network, at the same loss.
     views : {'one', 'flips', 'all'}
         How many views of each image the finished model averages: the image itself, also flipped
         (4), or also transposed (8). Each view costs one prediction.
