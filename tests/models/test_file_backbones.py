@@ -22,6 +22,7 @@ from napari_cellclf.bundles.backbone_files import (
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.cli import main
 from napari_cellclf.core.image import Image
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.suggesting import Suggester
 from napari_cellclf.errors import (
     ArchitectureError,
@@ -126,7 +127,8 @@ def teach(collection, backbone, tmp_path, name):
     request = tmp_path / f"request-{name}"
     request.mkdir()
     known = known_images(found.features[list(labels)], None)
-    write_request(request, described, head, [found.hashes[row] for row in labels], known)
+    seen = SeenImages.of((one, "train") for row in labels for one in found.hashes[row])
+    write_request(request, described, head, seen, known)
     place = tmp_path / f"{name}.cellclf"
     save(request, place)
     return found.features, place
@@ -324,6 +326,10 @@ def test_any_architecture_with_pretrained_weights_is_a_backbone(tmp_path):
     small = backbone.preprocessing.model_copy(update={"size": (32, 32)})
     computed = FeatureEngine(backbone.model_copy(update={"preprocessing": small}))
     assert computed(np.zeros((2, 32, 32, 1), np.float32)).shape == (2, 1280)
+    # Whose head has two layers elsewhere.
+    assert default_backbone(collection.read(0), name="resnet50").parameters == {
+        "hidden_units": None
+    }
     with pytest.raises(ArchitectureError, match="has no pretrained weights, so that it is no"):
         default_backbone(collection.read(0), name="compact-cnn")
 

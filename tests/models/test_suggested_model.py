@@ -11,6 +11,7 @@ from napari_cellclf.core.calibration import apply_temperature
 from napari_cellclf.core.collection import Collection, Row
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.objects import ObjectCrop, objects_in_mask
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.suggesting import Suggester
 from napari_cellclf.errors import InputError
 from napari_cellclf.inference.load import load_classifier
@@ -66,7 +67,8 @@ def make_bundle(found, suggester, labels, backbone, tmp_path, **said):
     )
     groups = ["a", "b"] * (len(labels) // 2) if suggester.has_groups else None
     known = known_images(found.features[list(labels)], groups)
-    write_request(tmp_path, described, head, [found.hashes[row] for row in labels], known)
+    seen = SeenImages.of((one, "train") for row in labels for one in found.hashes[row])
+    write_request(tmp_path, described, head, seen, known)
     save(tmp_path, tmp_path / "mine.cellclf")
     return described
 

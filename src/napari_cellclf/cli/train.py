@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
     from napari_cellclf.core.evaluation import Evaluation
     from napari_cellclf.models.training.config import TrainingConfig
+    from napari_cellclf.runs.api import RunResult
 
 #: What --split takes to hold out one group, or one of K parts, after the other.
 LEAVE_ONE_OUT = "leave-one-out"
@@ -45,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser)
     add = parser.add_argument
     add("--out", type=Path, metavar="RUN", help="folder of the new run; its model gets its name")
+    add(
+        "--backbone",
+        metavar="NAME",
+        help="train nothing but a head on the frozen features of this backbone: an ONNX file that "
+        "was added (cellclf models add-backbone), or a network with pretrained weights",
+    )
     add(
         "--validation",
         type=float,
@@ -113,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--root is for a run that is resumed; leave it out, DATA says where images are"
         )
+    if args.backbone is not None:
+        return _train_on_backbone(args)
     settings = chosen_settings(args)
     if args.split == LEAVE_ONE_OUT or (args.split or "").endswith(_FOLD):
         return _train_folds(args, settings.config, settings.preset)
@@ -130,17 +139,56 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_changes(args: argparse.Namespace) -> None:
     """Rather than let a run go on as it was begun, and say nothing of what was typed."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    plain = vars(parser.parse_args([os.curdir]))
-    free = ("data", "root", "json")
-    changed = [name for name in plain if name not in free and getattr(args, name) != plain[name]]
-    if changed:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+    options = _given(args, ("data", "root", "json"))
+    if options:
         raise InputError(
             f"{options} cannot be changed for a run that is resumed; leave it out, or start a "
             "new run with --out"
         )
+
+
+def _given(args: argparse.Namespace, free: Sequence[str]) -> str:
+    """List the options that were given, but for some."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    plain = vars(parser.parse_args([os.curdir]))
+    changed = [name for name in plain if name not in free and getattr(args, name) != plain[name]]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+
+
+def _train_on_backbone(args: argparse.Namespace) -> int:
+    """Fit a head to the frozen features of a backbone."""
+    parser = argparse.ArgumentParser()
+    add_reading_arguments(parser)
+    reading = vars(parser.parse_args([os.curdir]))
+    options = _given(args, (*reading, "every", "minutes", "out", "backbone", "json"))
+    if options:
+        raise InputError(
+            f"{options} is for training a network, but --backbone trains a head on features that "
+            "stay as they are; leave one of them out"
+        )
+    if args.split == LEAVE_ONE_OUT or (args.split or "").endswith(_FOLD):
+        raise InputError(
+            f"--split {args.split} cannot be used with --backbone; give random, group, given or a "
+            "column"
+        )
+    from napari_cellclf.runs.on_backbone import train_on_backbone
+
+    args.every = args.every or 1
+    dataset = read_and_split(args)
+    reporter = ProgressReporter(stream_style(json=args.json), "training", unit=None)
+    with reporter, stop_on_interrupt() as interrupted, _stop_on_terminate() as terminated:
+        reporter.note(dataset.source)
+        result = train_on_backbone(
+            dataset,
+            args.backbone,
+            args.out,
+            on_progress=reporter,
+            on_note=reporter.note,
+            should_stop=lambda: interrupted() or terminated(),
+        )
+    _show(result, as_json=args.json)
+    return ExitCode.OK
 
 
 def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) -> int:
@@ -192,14 +240,19 @@ def _train(
                 on_event=_Told(reporter.note),
                 should_stop=lambda: interrupted() or terminated(),
             )
-        report = folder / "report" / "report.html"
-        if as_json:
-            _print_json(result.evaluation, report, model=str(result.bundle))
-            continue
-        if result.evaluation is not None:
-            _tell(result.evaluation, report)
-        print(f"model:  {printable(str(result.bundle))}")
+        _show(result, as_json=as_json)
     return ExitCode.OK
+
+
+def _show(result: RunResult, *, as_json: bool) -> None:
+    """Print what came of a run."""
+    report = result.folder.report / "report.html"
+    if as_json:
+        _print_json(result.evaluation, report, model=str(result.bundle))
+        return
+    if result.evaluation is not None:
+        _tell(result.evaluation, report)
+    print(f"model:  {printable(str(result.bundle))}")
 
 
 class _Told:

@@ -163,11 +163,15 @@ def _look_up(
     if not known:
         spec = here.get(name) or find_backbone(name)
         return spec.size, spec.photographs, {"file": spec}
-    if registry.find_architecture(known).pretrained is None:
+    architecture = registry.find_architecture(known)
+    if architecture.pretrained is None:
         raise ArchitectureError(
             f"{known} has no pretrained weights, so that it is no backbone; choose another"
         )
     settled = registry.default_preprocessing(known, channels, weights=weights)
+    # The head that follows the features has one layer, and a preset is written out.
+    one_layer = {"hidden_units": None} if "hidden_units" in architecture.parameters() else {}
+    parameters = dict(architecture.settle(one_layer | parameters))
     how = {"architecture": known, "weights": weights, "parameters": parameters}
     return settled.size or _SIZE, settled.normalization, how
 
@@ -322,13 +326,42 @@ def row_features(
 
     Rows that cannot be read are in `bad`. What was computed is kept when it is stopped.
     """
-    folder = cache_folder() / "features" if folder is None else folder
     keys = _row_keys(collection, backbone, should_stop)
+    prepare = _Preparer(collection, backbone.preprocessing)
+    return compute_features(
+        backbone,
+        keys,
+        prepare,
+        start=start,
+        folder=folder,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+
+
+#: Prepared pixels, and the hashes of those that they were made of.
+Prepared: TypeAlias = "tuple[NDArray[np.float32], str]"
+
+
+def compute_features(
+    backbone: Backbone,
+    keys: Sequence[str],
+    prepare: Callable[[int], Prepared | str],
+    *,
+    start: Start = start_process,
+    folder: Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+    should_stop: ShouldStop = never_stop,
+) -> RowFeatures:
+    """Compute the features of every row, but for those that are kept under their keys.
+
+    `prepare`: from the number of a row to its pixels, or why there are none.
+    """
+    folder = cache_folder() / "features" if folder is None else folder
     cache = ArrayCache(folder, f"rows-{backbone.key}", _MOST_BYTES)
     found = cache.find(keys)
     if found.missing:
         on_progress(Progress(len(keys) - len(found.missing), len(keys), "starting the network"))
-        prepare = _Preparer(collection, backbone.preprocessing)
         engine = start(backbone)
         try:
             bad = _compute_missing(engine, prepare, cache, found, on_progress, should_stop)
@@ -349,13 +382,9 @@ def row_features(
     return RowFeatures(features, found.bad, tuple(tuple(note.split()) for note in found.notes))
 
 
-#: Prepared pixels, and the hashes of those that they were made of.
-_Prepared: TypeAlias = "tuple[NDArray[np.float32], str]"
-
-
 def _compute_missing(
     engine: ProcessEngine,
-    prepare: _Preparer,
+    prepare: Callable[[int], Prepared | str],
     cache: ArrayCache,
     found: KeptArrays,
     on_progress: OnProgress,
@@ -369,7 +398,7 @@ def _compute_missing(
     with closing(ahead(missing, prepare)) as rows, cache.adding(found) as adder:
         engine.wait_until_ready()
         for first in range(0, len(missing), _BATCH):
-            good: list[tuple[int, _Prepared]] = []
+            good: list[tuple[int, Prepared]] = []
             for number in missing[first : first + _BATCH]:
                 if should_stop():
                     raise CancelledError(f"stopped after {done} of {counted(total, 'image')}")
@@ -385,7 +414,7 @@ def _compute_missing(
     return bad
 
 
-def _compute(engine: Any, good: Sequence[tuple[int, _Prepared]]) -> NDArray[np.float32]:
+def _compute(engine: Any, good: Sequence[tuple[int, Prepared]]) -> NDArray[np.float32]:
     """Compute one batch, images of one size together."""
     arrays = [one[0] for _, one in good]
     if len({array.shape for array in arrays}) > 1:
@@ -401,7 +430,7 @@ class _Preparer:
         self._preprocessing = preprocessing
         self._hashes: dict[tuple[object, object], str] = {}
 
-    def __call__(self, number: int) -> _Prepared | str:
+    def __call__(self, number: int) -> Prepared | str:
         row = self._collection.rows[number]
         try:
             image = self._collection.read(number)

@@ -1,4 +1,4 @@
-"""A backbone and the head that labels have taught, as a model that can be used at once.
+"""A backbone and the head that was fitted on it, as a model that can be used at once.
 
 This imports no Keras: a child process (`models/backbone_child.py`) writes the bundle.
 """
@@ -36,7 +36,7 @@ _METRICS = ("accuracy", "balanced_accuracy", "loss")
 
 
 class SuggestedModel(BaseModel):
-    """What a bundle says of a model that was taught by labels in the bench."""
+    """What a bundle says of a backbone with a head."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -129,18 +129,15 @@ def write_request(
     folder: Path,
     described: SuggestedModel,
     head: Head,
-    hashes: Sequence[Sequence[str]],
+    seen: SeenImages,
     unlikeness: Unlikeness | None = None,
 ) -> None:
-    """Write down what the child process makes a bundle of.
-
-    `hashes`: those of the pixels of each labelled image.
-    """
+    """Write down what the child process makes a bundle of."""
     if unlikeness is not None:
         (folder / KNOWN).write_bytes(dump_weights(unlikeness.to_arrays()))
     (folder / REQUEST).write_text(described.model_dump_json(), encoding="utf-8")
     np.savez(folder / HEAD, kernel=head.kernel, bias=head.bias)
-    lines = sorted({one for image in hashes for one in image})
+    lines = sorted(f"{image} {split}" for image, split in seen.splits.items())
     (folder / SEEN).write_text("\n".join(lines), encoding="ascii")
 
 
@@ -149,11 +146,12 @@ def read_request(folder: Path) -> tuple[SuggestedModel, Head, SeenImages, Unlike
     asked = SuggestedModel.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
     with np.load(folder / HEAD, allow_pickle=False) as arrays:
         head = Head(arrays["kernel"], arrays["bias"], tuple(range(len(asked.classes))))
-    seen = (folder / SEEN).read_text(encoding="ascii").split()
+    lines = (folder / SEEN).read_text(encoding="ascii").splitlines()
+    seen = SeenImages(dict(line.split() for line in lines))
     unlikeness = None
     if (folder / KNOWN).exists():
         unlikeness = Unlikeness.from_arrays(parse_weights((folder / KNOWN).read_bytes(), KNOWN))
-    return asked, head, SeenImages.of((one, "train") for one in seen), unlikeness
+    return asked, head, seen, unlikeness
 
 
 def _evaluations(

@@ -47,9 +47,9 @@ def create_run(
     if config.continue_from is not None:
         dataset = _with_known_classes(dataset, config.continue_from)
     else:
-        _check_classes(dataset)
+        check_classes(dataset)
     unlabelled = find_unlabelled(dataset, config)
-    root = _common_folder((*dataset.paths, *filter(None, dataset.masks)))
+    root = common_folder(dataset)
     spec = RunSpec(
         name=model_name(run.path.name),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,11 +68,7 @@ def create_run(
     )
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        if not _is_free(run):
-            raise RunError(
-                f"{run.path} holds files already; choose a new folder, or resume the run in it "
-                "by naming it alone"
-            )
+        check_free(run)
         # Of a run that failed before it trained anything.
         run.log.unlink(missing_ok=True)
         beside = run.path / _BEGUN
@@ -146,7 +142,8 @@ def _check_objects(dataset: Dataset, config: TrainingConfig) -> None:
     settled_crop(dataset.subset([]) if dataset.has_objects else dataset, config)
 
 
-def _check_classes(dataset: Dataset) -> None:
+def check_classes(dataset: Dataset) -> None:
+    """Refuse less than two classes, and any without a training image."""
     if len(dataset.classes) < 2:
         raise DatasetError(
             f"{len(dataset.classes)} class was found; a classifier needs at least 2: give a folder "
@@ -167,13 +164,24 @@ def _check_shown(dataset: Dataset, names: set[str]) -> None:
         )
 
 
-def _common_folder(paths: tuple[str, ...]) -> Path:
+def common_folder(dataset: Dataset) -> Path:
+    """Return the folder that all files of a data set are below."""
+    paths = (*dataset.paths, *filter(None, dataset.masks))
     parents = [str(Path(path).parent) for path in paths]
     try:
         return Path(os.path.commonpath(parents))
     except ValueError:
         # On Windows, images on two drives have no folder in common.
         return Path(parents[0])
+
+
+def check_free(run: RunFolder) -> None:
+    """Refuse a folder that holds anything."""
+    if not _is_free(run):
+        raise RunError(
+            f"{run.path} holds files already; choose a new folder, or resume the run in it "
+            "by naming it alone"
+        )
 
 
 def _is_free(run: RunFolder) -> bool:

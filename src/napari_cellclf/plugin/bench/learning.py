@@ -21,6 +21,7 @@ from napari_cellclf.bundles.paths import SUFFIX
 from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.counting import counted
 from napari_cellclf.core.progress import Progress
+from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.suggesting import (
     FEWEST_FOR_ESTIMATE,
     RANDOM_EVERY,
@@ -433,8 +434,9 @@ def save_model(
     )
     with tempfile.TemporaryDirectory(prefix="cellclf-") as private:
         folder = Path(private)
-        hashes = [learnt.rows.hashes[row] for row in request.labels]
-        write_request(folder, described, head, hashes, _known(learnt, request, collection))
+        labelled = (learnt.rows.hashes[row] for row in request.labels)
+        seen = SeenImages.of((one, "train") for image in labelled for one in image)
+        write_request(folder, described, head, seen, _known(learnt, request, collection))
         place = folder / f"{name}{SUFFIX}"
         run_command(["save", private, str(place)], ticket, CHILD)
         return keep_as_own(place)
