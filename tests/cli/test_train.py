@@ -15,6 +15,7 @@ from imagecodecs import png_encode
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import api, cross_validation
+from napari_cellclf.runs.api import RunResult
 from napari_cellclf.runs.create import create_run, load_dataset
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.progress_log import RunReporter, read_progress
@@ -58,9 +59,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunFolder]:
     """The runs that would have been trained."""
     runs: list[RunFolder] = []
 
-    def note(folder: Path, **_: object) -> SimpleNamespace:
+    def note(folder: Path, **_: object) -> RunResult:
         runs.append(RunFolder(Path(folder)))
-        return SimpleNamespace(evaluation=None, bundle=Path(folder) / "model.cellclf")
+        return RunResult(runs[-1])
 
     monkeypatch.setattr(api, "run_training", note)
     return runs
