@@ -108,10 +108,39 @@ def test_labels_are_kept_at_once_and_opened_again(
 
 
 def test_two_windows_do_not_write_one_file(open_bench: Any, qtbot: Any, folder: Path) -> None:
-    open_bench(folder)
+    viewer, _ = open_bench(folder)
     _, second = open_bench(folder)
-    assert second.label.page is None
-    assert "open in another window" in second.label.message.text()
+    tab = second.label
+    assert tab.page is None
+    assert "open in another window" in tab.message.text()
+    assert "Come back to this tab" in tab._empty.text()
+    assert not any(widget.isVisible() for widget in (tab.train, tab.use, tab.backbone))
+    # Once the other window is closed, coming back to the tab is enough.
+    viewer.window.remove_dock_widget("all")
+    second.show_tab(IMAGES)
+    second.show_tab(LABEL)
+    qtbot.waitUntil(lambda: tab.page is not None, timeout=PATIENCE)
+    assert tab.train.isVisible()
+    assert not tab.message.is_wrong()
+
+
+def test_what_is_redone_from_the_beginning_asks_for_no_name(
+    open_bench: Any, qtbot: Any, folder: Path
+) -> None:
+    _, bench = open_bench(folder)
+    for name in ("dark", "bright"):
+        add_class(qtbot, bench, name)
+    press(qtbot, bench, "12")
+    page = bench.label.page
+    while page.book.can_undo:
+        qtbot.mouseClick(page._undo, Qt.MouseButton.LeftButton)
+    assert page.book.classes == ()
+    assert page.bar.name.isVisible()
+    while page.book.can_redo:
+        qtbot.mouseClick(page._redo, Qt.MouseButton.LeftButton)
+    assert page.book.counts() == {"dark": 1, "bright": 1}
+    assert not page.bar.name.isVisible()
+    qtbot.waitUntil(page.gallery.view.hasFocus, timeout=PATIENCE)
 
 
 def test_labels_that_cannot_be_written_stay_in_the_window(

@@ -533,7 +533,7 @@ class LabelPage(KeysPage):
     def _take_classes(self) -> None:
         """Take all labels from the book, whose classes are others than before."""
         rows = self.gallery.rows
-        classes = self.book.classes
+        classes, before = self.book.classes, rows.classes
         # What was suggested is of other classes; the next result is not.
         if len(classes) != len(rows.classes):
             rows.set_predictions(None)
@@ -544,6 +544,9 @@ class LabelPage(KeysPage):
         self.gallery.refresh()
         if not classes:
             self.bar.ask_for_class()
+        elif not before:
+            # Redone: the name that was asked for is no longer missing.
+            self._end_typing()
 
     def _count(self) -> None:
         given = self.gallery.rows.given

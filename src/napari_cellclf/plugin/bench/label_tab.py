@@ -25,6 +25,7 @@ from napari_cellclf.plugin.shared.controls import (
 from napari_cellclf.plugin.shared.messages import explain
 
 _FIRST = "Open images on the tab Images first; they are labelled here, one key each."
+_NOT_READ = "These images cannot be labelled yet; see below. Come back to this tab to try again."
 _FEW = "Label images of at least two classes first; then a model can be trained on them."
 
 
@@ -48,6 +49,8 @@ class LabelTab(KeysPage):
         self._reading.failed.connect(self._on_not_read)
         self._kept = ""
         self._refused = False
+        #: What is tried again when the tab is shown, since its labels could not be opened.
+        self._not_read: tuple[Collection, Path, str] | None = None
         self._end_listening: Callable[[], None] = lambda: None
         self._empty = WrappedLabel()
         self._empty.setText(_FIRST)
@@ -83,6 +86,7 @@ class LabelTab(KeysPage):
     def show_collection(self, collection: Collection | None, labels: Path, who: str) -> None:
         """Label other rows, going on with the labels in a file."""
         self._close_page()
+        self._not_read = None
         if collection is None:
             return
         opening = self._opening = _Opening(collection, labels, who, self._opening)
@@ -107,6 +111,7 @@ class LabelTab(KeysPage):
         self.page.show_wanted.connect(self.show_wanted)
         self._pages.addWidget(self.page)
         self._pages.setCurrentWidget(self.page)
+        self._offer_work(possible=True)
         # Whatever is clicked below the page, the next key is meant for the tiles.
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.footer.setVisible(True)
@@ -119,9 +124,16 @@ class LabelTab(KeysPage):
         self.page_changed.emit(self.page)
 
     def _on_not_read(self, sentence: str) -> None:
-        self._empty.setText(_FIRST)
+        self._empty.setText(_NOT_READ)
+        if self._opening is not None:
+            self._not_read = self._opening.collection, self._opening.path, self._opening.book.who
+        self._offer_work(possible=False)
         self.message.say(sentence, wrong=True)
         self.footer.setVisible(True)
+
+    def _offer_work(self, *, possible: bool) -> None:
+        for widget in (self.train, self.use, self.backbone):
+            widget.setVisible(possible)
 
     def refuse(self, sentence: str) -> None:
         """Say what is to be done before a button can do its work; said until that may be done."""
@@ -134,6 +146,8 @@ class LabelTab(KeysPage):
 
     def begin(self) -> None:
         """Let keys go to the images, or to the name of the first class."""
+        if self.page is None and self._not_read is not None:
+            self.show_collection(*self._not_read)
         if self.page is None:
             return
         if self.page.book.classes:
