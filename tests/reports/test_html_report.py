@@ -358,7 +358,7 @@ def test_a_report_needs_something_to_tell(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, no_plots):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written into"):
+    with pytest.raises(InputError, match="cannot be written"):
         write_report(tmp_path / "file", [make()], title="t")
 
 

@@ -38,13 +38,13 @@ AXES = {
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is saved."""
     saved: list[Figure] = []
-    save = tuning_plots._save
+    save = tuning_plots.save_figure
 
     def remember(figure: Figure, path: Path) -> Path:
         saved.append(figure)
         return save(figure, path)
 
-    monkeypatch.setattr(tuning_plots, "_save", remember)
+    monkeypatch.setattr(tuning_plots, "save_figure", remember)
     return saved
 
 

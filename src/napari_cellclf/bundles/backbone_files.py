@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from napari_cellclf.bundles.bundle import GRAPH, LIMITS
-from napari_cellclf.bundles.catalogue import models_folder
+from napari_cellclf.bundles.catalogue import ELSEWHERE, models_folder
 from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.schema import BackboneSpec
 from napari_cellclf.errors import BundleError, IntegrityError, ModelNotFoundError
+from napari_cellclf.io.replacing import replacing
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.model_lists import BackboneEntry
@@ -114,17 +115,10 @@ def keep_backbone(spec: BackboneSpec, content: bytes) -> Path:
     """Put a backbone that was checked where it is found; returns the path of its file."""
     target = file_of(spec)
     described = target.with_name(f"{spec.name}.json")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in ((target, content), (described, spec.model_dump_json(indent=1).encode())):
-            beside = path.with_name(f".{path.name}.partial")
+    for path, data in ((target, content), (described, spec.model_dump_json(indent=1).encode())):
+        with replacing(path, BundleError, ELSEWHERE) as beside:
+            beside.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(data)
-            beside.replace(path)
-    except OSError as error:
-        raise BundleError(
-            f"{target} could not be written ({error.strerror or error}); free some space, or set "
-            "CELLCLF_MODELS to another folder"
-        ) from error
     return target
 
 

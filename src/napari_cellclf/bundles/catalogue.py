@@ -20,14 +20,18 @@ from napari_cellclf.bundles.paths import (
     refuse_urls,
 )
 from napari_cellclf.bundles.schema import NAME_PATTERN
-from napari_cellclf.errors import ModelError, ModelNotFoundError
+from napari_cellclf.errors import BundleError, ModelError, ModelNotFoundError
 from napari_cellclf.io.cache import keras_models_folder
 from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.io.replacing import replacing
 
 if TYPE_CHECKING:
     from napari_cellclf.bundles.model_lists import RegistryEntry
 
 Where = Literal["bundled", "mine"]
+
+#: What to do where the folder of models cannot be written.
+ELSEWHERE = "free some space, or set CELLCLF_MODELS to another folder"
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +163,8 @@ def is_here(entry: RegistryEntry) -> bool:
 def note_origin(path: Path, entry: RegistryEntry) -> None:
     """Write down beside a model of which file it was made."""
     note = {"checksum": str(entry.checksum), "uri": entry.uri}
-    origin_note(path).write_text(json.dumps(note), encoding="utf-8")
+    with replacing(origin_note(path), BundleError, ELSEWHERE) as beside:
+        beside.write_text(json.dumps(note), encoding="utf-8")
 
 
 def origin_note(path: Path) -> Path:

@@ -31,6 +31,7 @@ from napari_cellclf.io.remote.addresses import FileAddress, WebAddress, check_na
 from napari_cellclf.io.remote.checksum import Checksum
 from napari_cellclf.io.remote.source import PassingFault, Rules, is_offline
 from napari_cellclf.io.remote.web import read_text
+from napari_cellclf.io.replacing import replacing
 
 #: Environment variable that names further lists, separated as in PATH.
 REGISTRY_VARIABLE = "CELLCLF_REGISTRY"
@@ -185,16 +186,10 @@ def _read_web(address: WebAddress, ask: bool) -> Registry:
 
 
 def _keep(path: Path, text: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+    remedy = "free some space, or set CELLCLF_CACHE to a folder that is writable"
+    with replacing(path, RegistryError, remedy) as beside:
+        beside.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(text)
-        beside.replace(path)
-    except OSError as error:
-        raise RegistryError(
-            f"{path.parent} cannot be written ({error.strerror or error}); set CELLCLF_CACHE to a "
-            "folder that is writable"
-        ) from error
 
 
 def _short_hash(text: str) -> str:

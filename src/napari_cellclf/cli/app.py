@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -46,6 +47,9 @@ _PATIENCE = 1.0
 
 #: Errors that name something outside the program: a disk, the memory, a package that is not there.
 _OUTSIDE = (OSError, MemoryError, ImportError)
+
+#: What a disk says that has no room, or none for this user; which file did not fit is not known.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,6 +188,8 @@ def _describe(error: Exception) -> str:
         return "out of memory; try a smaller --batch-size, or smaller images"
     if isinstance(error, ImportError):
         return f"a package that is needed cannot be imported: {error}; see cellclf info"
+    if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
+        return f"{error.strerror}; free some space, or set TMPDIR to another disk"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -244,10 +244,12 @@ def _write(dataset: Dataset, report: DatasetReport, names: str, args: argparse.N
     from napari_cellclf.cli.prediction_table import write_bad_files
     from napari_cellclf.io.csv_tables import mark_for_excel
     from napari_cellclf.io.dataset_tables import write_dataset_csv
+    from napari_cellclf.io.replacing import replacing
     from napari_cellclf.reports.dataset_summary import dataset_text, plot_class_counts
 
     folder = args.out
-    folder.joinpath("report.txt").write_text(names + dataset_text(report), encoding="utf-8")
+    with replacing(folder / "report.txt") as beside:
+        beside.write_text(names + dataset_text(report), encoding="utf-8")
     # Relative to the table itself, so that it is data that can be read again.
     write_dataset_csv(dataset, folder / "dataset.csv", folder)
     plot_class_counts(report, folder / "classes-before.png", title="before augmentation")

@@ -15,7 +15,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.replacing import refusals, replacing
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
@@ -160,9 +161,11 @@ class TableFile:
         self._failed_of_done = 0
 
     def __enter__(self) -> Self:
-        self._writer.__enter__()
-        if self._journal is not None:
-            self._journal.begin(self._earlier)
+        with ExitStack() as stack:
+            stack.enter_context(self._writer)
+            if self._journal is not None:
+                self._journal.begin(self._earlier)
+            stack.pop_all()
         return self
 
     def write(self, predictions: Predictions) -> None:
@@ -201,7 +204,7 @@ class TableFile:
     ) -> None:
         if kind is not None and self._journal is not None:
             # On a full disk the line before it has to do.
-            with suppress(OSError):
+            with suppress(InputError):
                 self._write_down(self._journal)
         self._writer.__exit__(kind, error, trace)
         if kind is None:
@@ -270,17 +273,13 @@ def write_bad_files(rows: Sequence[tuple[str, str]], path: Path) -> None:
     """Write which images failed and why, whole or not at all."""
     from napari_cellclf.io.csv_tables import safe_row
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            table = csv.writer(file)
-            table.writerow(("image", "reason"))
-            table.writerows(map(safe_row, rows))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with (
+        replacing(path) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(("image", "reason"))
+        table.writerows(map(safe_row, rows))
 
 
 def journal_path(table: Path) -> Path:
@@ -352,10 +351,9 @@ class Journal:
 
     def begin(self, earlier: Earlier) -> None:
         """Start again, with what was done earlier as the first line."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         lines = [self._heading(), _state(earlier.done, earlier.rows, earlier.bad)]
-        beside.write_bytes(b"".join(map(_line, lines)))
-        beside.replace(self.path)
+        with replacing(self.path) as beside:
+            beside.write_bytes(b"".join(map(_line, lines)))
         self._file = self.path.open("ab")
 
     def is_due(self) -> bool:
@@ -365,15 +363,18 @@ class Journal:
     def add(self, done: int, rows: int, bad: Sequence[Bad]) -> None:
         """Write a line; the rows that it speaks of must be on the disk."""
         if self._file is not None:
-            self._file.write(_line(_state(done, rows, bad)))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with refusals(self.path):
+                self._file.write(_line(_state(done, rows, bad)))
+                self._file.flush()
+                os.fsync(self._file.fileno())
             self._next = self._clock() + _EVERY
 
     def close(self) -> None:
         """Close the file, which stays."""
         if self._file is not None:
-            self._file.close()
+            # What found no room before finds none now, and was said.
+            with suppress(OSError):
+                self._file.close()
             self._file = None
 
     def remove(self) -> None:

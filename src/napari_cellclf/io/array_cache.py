@@ -25,6 +25,7 @@ import numpy as np
 from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io.cache import delete_oldest, remove_abandoned
 from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.replacing import refusals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,6 +174,11 @@ class ArrayCache:
     @contextmanager
     def adding(self, found: KeptArrays) -> Iterator[Adder]:
         """Add arrays; what was added is kept when the block is left, and if it is cancelled."""
+        remedy = "free some space, or set CELLCLF_CACHE to another folder"
+        with refusals(self.folder, DatasetError, remedy):
+            yield from self._adding(found)
+
+    def _adding(self, found: KeptArrays) -> Iterator[Adder]:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.folder)
         for file in delete_oldest(

@@ -6,7 +6,6 @@ import codecs
 import csv
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.raster import sniff
 from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.replacing import replacing
 
 #: Endings of files that are tables when they are given beside images.
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm", ".xls", ".ods"})
@@ -215,21 +215,12 @@ def _rows(path: Path, reader: Any, heading: list[str], found: CsvText) -> Iterat
 
 def write_cells(table: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write the cells of a table, whole or not at all."""
-    beside = table.with_name(f".{table.name}.{os.getpid()}.tmp")
-    try:
+    with (
+        replacing(table) as beside,
         # Undecodable bytes in names of files come back as they were.
-        with beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-            csv.writer(out).writerows(rows)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(table)
-    except OSError as error:
-        raise InputError(
-            f"the table {table} cannot be written ({error.strerror}); choose a folder that exists "
-            "and is writable"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+        beside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,
+    ):
+        csv.writer(out).writerows(rows)
 
 
 def mark_for_excel(*tables: Path) -> None:
@@ -240,19 +231,13 @@ def mark_for_excel(*tables: Path) -> None:
     for table in tables:
         if not table.is_file():
             continue
-        beside = table.with_name(f".{table.name}.{os.getpid()}.tmp")
-        try:
-            with table.open("rb") as plain, beside.open("wb") as marked:
-                marked.write(codecs.BOM_UTF8)
-                shutil.copyfileobj(plain, marked)
-            beside.replace(table)
-        except OSError as error:
-            raise InputError(
-                f"the table {table} cannot be written again for Excel ({error.strerror}); it is "
-                "complete without --excel"
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
+        with (
+            replacing(table, remedy="it is complete without --excel") as beside,
+            table.open("rb") as plain,
+            beside.open("wb") as marked,
+        ):
+            marked.write(codecs.BOM_UTF8)
+            shutil.copyfileobj(plain, marked)
 
 
 def safe_row(values: Iterable[Any]) -> list[str]:

@@ -92,28 +92,22 @@ def prepare_images(
     before = len(items) - len(missing)
     prepare = _Preparer(preprocessing, frame, should_stop)
     bad: dict[str, str] = {}
-    try:
-        with cache.adding(found) as adder:
-            together = _together([items[number] for number in missing])
-            prepared = (one for some in ahead(together, prepare) for one in some)
-            for done, (number, one) in enumerate(zip(missing, prepared, strict=True), 1):
-                if isinstance(one, str):
-                    bad[keys[number]] = one
-                else:
-                    pixels, pixels_hash = one
-                    if done == 1:
-                        _check_room(folder, pixels.nbytes * len(missing))
-                    adder.add(keys[number], pixels, pixels_hash)
-                on_progress(Progress(before + done, len(items), "preparing images"))
-                if should_stop():
-                    raise CancelledError(
-                        f"stopped after preparing {before + done} of {counted(len(items), 'image')}"
-                    )
-    except OSError as error:
-        raise DatasetError(
-            f"the prepared images cannot be written to {folder} ({error.strerror or error}); free "
-            "some space, or set CELLCLF_CACHE to another folder"
-        ) from error
+    with cache.adding(found) as adder:
+        together = _together([items[number] for number in missing])
+        prepared = (one for some in ahead(together, prepare) for one in some)
+        for done, (number, one) in enumerate(zip(missing, prepared, strict=True), 1):
+            if isinstance(one, str):
+                bad[keys[number]] = one
+            else:
+                pixels, pixels_hash = one
+                if done == 1:
+                    _check_room(folder, pixels.nbytes * len(missing))
+                adder.add(keys[number], pixels, pixels_hash)
+            on_progress(Progress(before + done, len(items), "preparing images"))
+            if should_stop():
+                raise CancelledError(
+                    f"stopped after preparing {before + done} of {counted(len(items), 'image')}"
+                )
     made = cache.find_all(keys, bad)
     made.damaged = found.damaged
     return made
@@ -254,8 +248,8 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free * 0.95:
         raise DatasetError(
-            f"the prepared images need {needed / 2**30:.1f} GiB in {folder}, where "
-            f"{free / 2**30:.1f} GiB are free; free some space, set CELLCLF_CACHE to a larger "
+            f"the prepared images need {needed / 2**20:.0f} MiB in {folder}, where "
+            f"{free / 2**20:.0f} MiB are free; free some space, set CELLCLF_CACHE to a larger "
             "disk, or choose a smaller size"
         )
 

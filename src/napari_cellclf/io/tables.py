@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import safe_row
+from napari_cellclf.io.replacing import refusals, replacing
 
 if TYPE_CHECKING:
     from napari_cellclf.core.predictions import Predictions
@@ -40,16 +42,20 @@ class PredictionWriter:
         kept_rows: int | None = None,
     ) -> None:
         self._path = Path(path)
-        fixed = ("image", "label", "confidence", *(f"p_{name}" for name in classes))
         # A dict keeps the order and each name once.
-        self._columns = list(dict.fromkeys((*fixed, *extra)))
+        self._columns = list(dict.fromkeys((*_columns(classes), *extra)))
         self._file: IO[str] | None = None
         self._kept_rows = kept_rows
 
     def __enter__(self) -> Self:
         if self._kept_rows is None:
-            self._file = self._open(self._path)
-            self._put(self._file, self._columns)
+            with refusals(self._path):
+                self._file = _open(self._path)
+            try:
+                self._put(self._file, self._columns)
+            except InputError as error:
+                self.__exit__(InputError, error, None)
+                raise
         else:
             with self._path.open(newline="", encoding="utf-8") as file:
                 self._columns = next(csv.reader(file))
@@ -59,7 +65,8 @@ class PredictionWriter:
     def sync(self) -> None:
         """Make sure that what was written so far outlives the computer's power."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            with refusals(self._path):
+                os.fsync(self._file.fileno())
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append a row."""
@@ -77,28 +84,15 @@ class PredictionWriter:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            # What did not fit before does not fit now either, and was said.
+            with refusals(self._path) if kind is None else suppress(OSError):
+                self._file.close()
             self._file = None
 
-    def _open(self, path: Path) -> IO[str]:
-        try:
-            # Names that are not valid Unicode (surrogates) are written as escapes, not lost.
-            return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise InputError(
-                f"the table {path} cannot be written ({error.strerror}); choose a folder that "
-                "exists and is writable"
-            ) from error
-
     def _put(self, file: IO[str], values: Iterable[Any]) -> None:
-        try:
+        with refusals(self._path):
             csv.writer(file).writerow(safe_row(values))
             file.flush()
-        except OSError as error:
-            raise InputError(
-                f"the table {self._path} cannot be written further ({error.strerror}); free some "
-                "space or choose another place"
-            ) from error
 
     def _widen(self, new: list[str]) -> None:
         self._columns += new
@@ -108,20 +102,15 @@ class PredictionWriter:
 
     def _rewrite(self, empty: int, rows: int | None) -> None:
         """Rewrite the table beside the old one until it is complete, then append to it."""
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        try:
-            wide = self._open(beside)
+        with replacing(self._path) as beside, _open(beside) as wide:
             self._put(wide, self._columns)
             with self._path.open(newline="", encoding="utf-8") as narrow:
                 old = csv.reader(narrow)
                 next(old)
                 # These are safe already: a second escape would change them.
                 csv.writer(wide).writerows(row + [""] * empty for row in islice(old, rows))
-            wide.close()
-            beside.replace(self._path)
-        finally:
-            beside.unlink(missing_ok=True)
-        self._file = self._path.open("a", newline="", encoding="utf-8", errors="backslashreplace")
+        with refusals(self._path):
+            self._file = _open(self._path, "a")
 
 
 def said_columns(*, unsure: bool, unlike: bool, sets: bool = False) -> list[str]:
@@ -151,9 +140,31 @@ def count_rows(path: Path) -> int:
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:
-    """Write predictions as a CSV table."""
+    """Write predictions as a CSV table, whole or not at all."""
     records = [predictions.record(row) for row in range(len(predictions))]
-    extra = dict.fromkeys(key for record in records for key in record)
-    with PredictionWriter(path, predictions.classes, list(extra)) as writer:
-        for record in records:
-            writer.write(record)
+    write_records(path, predictions.classes, (), records)
+
+
+def write_records(
+    path: str | os.PathLike[str],
+    classes: Sequence[str],
+    extra: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write rows that are all there as a CSV table, whole or not at all."""
+    columns = dict.fromkeys(
+        (*_columns(classes), *extra, *(key for record in records for key in record))
+    )
+    with replacing(Path(path)) as beside, _open(beside) as file:
+        table = csv.writer(file)
+        table.writerow(safe_row(columns))
+        table.writerows(safe_row(map(record.get, columns)) for record in records)
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    return ["image", "label", "confidence", *(f"p_{name}" for name in classes)]
+
+
+def _open(path: Path, mode: Literal["w", "a"] = "w") -> IO[str]:
+    # Names that are not valid Unicode (surrogates) are written as escapes, not lost.
+    return path.open(mode, newline="", encoding="utf-8", errors="backslashreplace")

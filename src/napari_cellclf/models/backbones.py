@@ -45,7 +45,6 @@ from napari_cellclf.errors import (
     BundleError,
     CancelledError,
     CellclfError,
-    DatasetError,
     InputError,
     IntegrityError,
 )
@@ -365,11 +364,6 @@ def compute_features(
         engine = start(backbone)
         try:
             bad = _compute_missing(engine, prepare, cache, found, on_progress, should_stop)
-        except OSError as error:
-            raise DatasetError(
-                f"the features cannot be written to {folder} ({error.strerror or error}); free "
-                "some space, or set CELLCLF_CACHE to another folder"
-            ) from error
         finally:
             engine.close()
         found = cache.find_all(keys, bad)

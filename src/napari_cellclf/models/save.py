@@ -69,6 +69,7 @@ from napari_cellclf.inference.rebuild import (
     weight_names,
 )
 from napari_cellclf.inference.self_test import run_self_test
+from napari_cellclf.io.replacing import refusals
 from napari_cellclf.models.architectures.registry import architecture_version
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.export.runtimes import TOLERANCE, largest_difference
@@ -195,7 +196,11 @@ def save_bundle(
     spec = spec.model_copy(update={"architecture": how})
     weights = dict(zip(weight_names(again), network.get_weights(), strict=True))
     raw = np.asarray(test_image.data)
-    with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
+    remedy = "free some space, or set TMPDIR to another disk"
+    with (
+        refusals(Path(tempfile.gettempdir()), BundleError, remedy),
+        tempfile.TemporaryDirectory(prefix="cellclf-") as folder,
+    ):
         fed = pixels[np.newaxis]
         answer = KerasEngine(network)(fed)
         files: dict[str, bytes | Path] = {

@@ -10,6 +10,7 @@ from napari_cellclf.core.counting import counted
 from napari_cellclf.core.dataset_report import DatasetReport
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.errors import InputError
+from napari_cellclf.reports.plots import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,8 +164,7 @@ def plot_class_counts(
     axes = figure.add_subplot()
     _draw(axes, counts)
     axes.set(ylabel="images", title=title)
-    figure.savefig(Path(path), dpi=110)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def augmented_counts(data: Dataset | DatasetReport, copies: int) -> dict[str, dict[str, int]]:

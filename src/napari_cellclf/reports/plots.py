@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.replacing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def plot_confusion(
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(drawn, ax=axes, label="fraction of the true class", shrink=0.8)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_montage(
@@ -86,7 +87,7 @@ def plot_montage(
         _draw_bars(figure.add_subplot(grid[2 * row + 1, column]), predictions.top_k(bars, number))
     if title:
         figure.suptitle(title)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def to_rgb(image: Image) -> NDArray[np.float32]:
@@ -147,7 +148,9 @@ def _short(name: str) -> str:
     return name if len(name) <= 34 else "..." + name[-31:]
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as a picture, whole or not at all."""
     path = Path(path)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as beside:
+        figure.savefig(beside, format=path.suffix[1:] or "png", dpi=110)
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from napari_cellclf.core.evaluation import SCHEMA_VERSION
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import safe_row
+from napari_cellclf.io.replacing import refusals, replacing
 from napari_cellclf.reports.page import Explain, page_view
 
 if TYPE_CHECKING:
@@ -97,20 +97,15 @@ def write_report(
     }
     view = page_view(numbers, evaluations, read, explain)
     out = Path(folder)
-    try:
+    with refusals(out):
         out.mkdir(parents=True, exist_ok=True)
-        with _replacing(out / PREDICTIONS) as file:
-            _write_predictions(evaluations, file)
-        with _replacing(out / METRICS) as file:
-            json.dump(numbers, file, indent=1, allow_nan=False)
-            file.write("\n")
-        with _replacing(out / PAGE) as file:
-            file.write(render(view))
-    except OSError as error:
-        raise InputError(
-            f"the report cannot be written into {out} ({error.strerror}); choose a folder that is "
-            "writable and has room"
-        ) from error
+    with _replacing(out / PREDICTIONS) as file:
+        _write_predictions(evaluations, file)
+    with _replacing(out / METRICS) as file:
+        json.dump(numbers, file, indent=1, allow_nan=False)
+        file.write("\n")
+    with _replacing(out / PAGE) as file:
+        file.write(render(view))
     return out / PAGE
 
 
@@ -176,13 +171,8 @@ def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
-    """Write a file beside, and give it its name when it is whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with (
+        replacing(path) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        yield file

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import napari_cellclf as cc
+from full_disk import contents, full_disk
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.keras_file import read_keras_file
 from napari_cellclf.core.progress import Progress
@@ -67,6 +68,19 @@ else:
         # TensorFlow and bioimageio.core look at the system with programs of its own.
         quietly=False,
     )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk_keeps_the_older_export(kind: str, save: Save, tmp_path: Path) -> None:
+    bundle = save()
+    target = tmp_path / "to" / PLAIN.get(kind, "m.zip")
+    about = {"licence": "CC-BY-4.0", "authors": ["A"]} if kind == "bioimageio" else {}
+    export_model(bundle, kind, target, **about)
+    before = contents(target.parent)
+    with pytest.raises(ExportError, match="free some space") as told, full_disk():
+        export_model(bundle, kind, target, overwrite=True, **about)
+    assert "\n" not in str(told.value)
+    assert contents(target.parent) == before
 
 
 def test_openvino_keeps_32_bits(save: Save, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_cellclf.core.progress import OnProgress, Progress, ShouldStop
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.io.replacing import refusals, replacing
 from napari_cellclf.io.rxrx1 import COLUMNS
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ def write_plate(
     should_stop: ShouldStop,
 ) -> None:
     """Draw a plate's sites and write each stain as a PNG file, and the table of all sites."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_table(plate, folder / TABLE)
+    with refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_table(plate, folder / TABLE)
     for number, site in enumerate(plate, start=1):
-        _write_site(site, folder)
+        with refusals(folder):
+            _write_site(site, folder)
         on_progress(Progress(number, len(plate), "simulating sites"))
         if should_stop():
             raise CancelledError(f"stopped after {number} of {len(plate)} sites")
@@ -92,10 +95,11 @@ def claim_folder(folder: Path, names: Iterable[str]) -> None:
         )
     for name in earlier:
         (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     # Written before the files, so that a demo that was interrupted can be replaced, too.
     marker = {"made_by": _MADE_BY, "files": names}
-    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    with replacing(folder / MARKER) as beside:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
 
 
 def _earlier_files(folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from napari_cellclf.core.counting import counted
 from napari_cellclf.core.simulation import simulate_plate
 from napari_cellclf.core.stains import CELL_TYPES, STAINS
 from napari_cellclf.errors import InputError
+from napari_cellclf.io.replacing import refusals
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
@@ -123,7 +124,10 @@ class _Tour:
             }
             spec = made.spec.model_copy(update={"title": TITLE})
             write_bundle(self._out / MODEL, spec, files, as_zip=True)
-            shutil.copytree(result.folder.report, self._out / REPORT, dirs_exist_ok=True)
+            with refusals(self._out / REPORT):
+                (self._out / REPORT).mkdir(exist_ok=True)
+                for file in result.folder.report.iterdir():
+                    file.replace(self._out / REPORT / file.name)
         assert result.evaluation is not None
         return result.evaluation
 

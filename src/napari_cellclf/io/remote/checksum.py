@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.io.replacing import replacing
 
 _DIGITS = {"sha256": 64, "md5": 32}
 _BLOCK = 1 << 20
@@ -86,7 +88,9 @@ def note_checked(path: Path, checksum: Checksum) -> None:
     """Record beside a file that its checksum was compared."""
     found = path.stat()
     note = {"checksum": str(checksum), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-    note_path(path).write_text(json.dumps(note), encoding="utf-8")
+    # Without it the checksum is compared again next time.
+    with suppress(InputError), replacing(note_path(path)) as beside:
+        beside.write_text(json.dumps(note), encoding="utf-8")
 
 
 def was_checked(path: Path, checksum: Checksum) -> bool:

@@ -45,7 +45,7 @@ def write_package(source: ExportSource, path: Path) -> None:
     spec = source.bundle.spec
     licence = spdx_licence(spec.licence, source.licence)
     authors = written_authors(source.authors)
-    with tempfile.TemporaryDirectory(prefix="cellclf-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         root = Path(folder)
         content = _content(source, root) | {"license": licence, "authors": authors}
         _pack(content, root, path)

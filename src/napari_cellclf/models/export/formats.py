@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +75,8 @@ def write_openvino(source: ExportSource, path: Path) -> None:
     model = openvino_core().read_model(io.BytesIO(to_onnx(source.network)))
     for key, text in metadata(source.bundle.spec).items():
         model.set_rt_info(text, key.split("."))
-    openvino.save_model(model, path, compress_to_fp16=False)
+    with _writing(path, "OpenVINO", RuntimeError):
+        openvino.save_model(model, path, compress_to_fp16=False)
     source.check("OpenVINO", partial(run_openvino, path))
 
 
@@ -86,7 +89,8 @@ def write_saved_model(source: ExportSource, path: Path) -> None:
         )
     port = source.network.inputs[0]
     signature = keras.InputSpec(shape=port.shape, dtype="float32", name=port.name)
-    source.network.export(path, "tf_saved_model", verbose=False, input_signature=[signature])
+    with _writing(path, "TensorFlow", export_library("tensorflow").errors.OpError):
+        source.network.export(path, "tf_saved_model", verbose=False, input_signature=[signature])
     source.check("TensorFlow", partial(run_saved_model, path))
 
 
@@ -94,6 +98,20 @@ def write_keras(source: ExportSource, path: Path) -> None:
     """Let Keras write the network, and compare what it wrote in Keras."""
     source.network.save(path)
     source.check("Keras", partial(run_keras, path))
+
+
+@contextmanager
+def _writing(path: Path, program: str, kind: type[Exception]) -> Iterator[None]:
+    """Say in one sentence that a program could not write: each has an error of its own for it."""
+    try:
+        yield
+    except kind as error:
+        # TensorFlow says last what the system said.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rpartition("; ")[2]
+        raise ExportError(
+            f"{program} cannot write {path.name} ({reason}); free some space, or choose another "
+            "folder"
+        ) from error
 
 
 def metadata(spec: BundleSpec) -> dict[str, str]:

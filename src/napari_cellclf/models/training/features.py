@@ -25,7 +25,7 @@ from napari_cellclf.core.progress import (
     ignore_progress,
     never_stop,
 )
-from napari_cellclf.errors import CancelledError, DatasetError, EngineError, ExportError
+from napari_cellclf.errors import CancelledError, EngineError, ExportError
 from napari_cellclf.inference.engine import (
     EngineName,
     EnginePrecision,
@@ -218,20 +218,14 @@ def _compute_missing(
 ) -> None:
     missing = found.missing
     done = len(arrays) - len(missing)
-    try:
-        with cache.adding(found) as adder:
-            for numbers, batch in _batches(arrays, missing, batch_size):
-                if should_stop():
-                    raise CancelledError(f"stopped after the features of {counted(done, 'image')}")
-                for number, row in zip(numbers, compute(batch), strict=False):
-                    adder.add(found.keys[number], row)
-                done += len(numbers)
-                on_progress(Progress(done, len(arrays), "computing features of the backbone"))
-    except OSError as error:
-        raise DatasetError(
-            f"the features cannot be written to {cache.folder} ({error.strerror or error}); free "
-            "some space, or set CELLCLF_CACHE to another folder"
-        ) from error
+    with cache.adding(found) as adder:
+        for numbers, batch in _batches(arrays, missing, batch_size):
+            if should_stop():
+                raise CancelledError(f"stopped after the features of {counted(done, 'image')}")
+            for number, row in zip(numbers, compute(batch), strict=False):
+                adder.add(found.keys[number], row)
+            done += len(numbers)
+            on_progress(Progress(done, len(arrays), "computing features of the backbone"))
 
 
 def _batches(

@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +25,9 @@ import keras
 import numpy as np
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
-from napari_cellclf.errors import CancelledError
+from napari_cellclf.errors import CancelledError, InputError
 from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.replacing import replacing
 from napari_cellclf.models.devices import chosen_backend, has_fast_bfloat16
 from napari_cellclf.models.training.network import initial_network, thaw
 from napari_cellclf.models.training.trainer import Trainer
@@ -211,10 +213,6 @@ def _read(kept: Path) -> dict[Settled, MeasuredWay] | None:
 def _write(kept: Path, measured: dict[Settled, MeasuredWay]) -> None:
     """Keep what was measured; where that is impossible, the next run measures again."""
     said = {way: {"seconds": one.seconds, "loss": one.loss} for way, one in measured.items()}
-    beside = kept.with_name(f".{kept.name}.{os.getpid()}")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(InputError), replacing(kept) as beside:
+        beside.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(said), encoding="utf-8")
-        beside.replace(kept)
-    except OSError:
-        beside.unlink(missing_ok=True)

@@ -318,7 +318,7 @@ def save_table(results: Results, path: str, *, sets: bool = False) -> None:
 
     `sets`: whether with prediction sets, where the model can say.
     """
-    from napari_cellclf.io.tables import PredictionWriter, said_columns
+    from napari_cellclf.io.tables import said_columns, write_records
 
     if not results.records:
         raise InputError(f"none of the {results.noun}s was classified, so there is no row to write")
@@ -326,11 +326,12 @@ def save_table(results: Results, path: str, *, sets: bool = False) -> None:
     first = results.records[0]
     sets = sets and results.request.model.prediction_sets is not None
     extra = said_columns(unsure="unsure" in first, unlike="unlike" in first, sets=sets)
-    with PredictionWriter(path, results.classes, extra) as writer:
-        for row in results.rows:
-            if not row.error:
-                said = {"prediction_set": "; ".join(row.prediction_set or ())} if sets else {}
-                writer.write(row.record | said)
+    rows = [row for row in results.rows if not row.error]
+    records = [
+        row.record | ({"prediction_set": "; ".join(row.prediction_set or ())} if sets else {})
+        for row in rows
+    ]
+    write_records(path, results.classes, extra, records)
 
 
 def summary_message(

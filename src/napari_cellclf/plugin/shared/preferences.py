@@ -6,6 +6,8 @@ import logging
 from typing import Any
 
 from napari_cellclf.bundles.model_lists import settings_files, split_places
+from napari_cellclf.errors import InputError
+from napari_cellclf.io.replacing import replacing
 
 _HEADER = "# Written by napari from its preferences (Cell Classifier, Models); change it there.\n"
 
@@ -40,6 +42,7 @@ def share_registries() -> None:
         before = path.read_text(encoding="utf-8") if path.exists() else _HEADER
         if text != before:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        _log.warning("%s cannot be written, so the command line keeps its lists: %s", path, error)
+            with replacing(path) as beside:
+                beside.write_text(text, encoding="utf-8")
+    except (OSError, InputError) as error:
+        _log.warning("the command line keeps its lists of models: %s", error)

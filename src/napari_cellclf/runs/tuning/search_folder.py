@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.io.replacing import replacing
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.tuning.space import Range, search_space
@@ -146,20 +146,9 @@ class TuningFolder:
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the search, whole or not at all."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with beside.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            raise RunError(
-                f"{path} cannot be written ({error.strerror or error}); free some space or choose "
-                "another folder, and start the same search again"
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
+        remedy = "free some space, and start the same search again"
+        with replacing(path, RunError, remedy) as beside:
+            beside.write_text(text, encoding="utf-8", newline="")
 
 
 def is_half_made(run: RunFolder) -> bool:

@@ -6,15 +6,11 @@ import csv
 import io
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_cellclf.errors import RunError
 from napari_cellclf.io.csv_tables import safe_row
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.runs.tuning.search_folder import TuningFolder, TuningSpec
@@ -129,25 +125,8 @@ def plot_results(folder: TuningFolder, spec: TuningSpec, records: Sequence[Trial
     words = f"validation {spec.metric.replace('_', ' ')}"
     common: dict[str, Any] = {"label": words, "larger_is_better": spec.larger_is_better}
     axes = {one.name: _axis(one) for one in spec.ranges}
-    with _appearing(folder.path / "history.png") as beside:
-        plot_history(records, beside, **common)
-    with _appearing(folder.path / "settings.png") as beside:
-        plot_settings(records, axes, beside, **common)
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """Yield a name to write to, which becomes the file when it is whole."""
-    beside = target.with_name(f".{os.getpid()}.partial{target.suffix}")
-    try:
-        yield beside
-        beside.replace(target)
-    except OSError as error:
-        raise RunError(
-            f"{target} cannot be written ({error.strerror or error}); free some space"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    plot_history(records, folder.path / "history.png", **common)
+    plot_settings(records, axes, folder.path / "settings.png", **common)
 
 
 def _axis(one: Range) -> SettingAxis:
