@@ -49,6 +49,12 @@ class Result:
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def _never_end_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that stops slowly on a busy machine is not ended, since it is this process."""
+    monkeypatch.setattr("napari_cellclf.cli.stopping.PATIENCE", 1e9)
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a real Keras network: brighter w1 is nuclei, brighter w2 reticulum."""

@@ -2,7 +2,8 @@
 
 DATA as for `cellclf data`. With --out a new run begins there; without it, DATA is the folder of a
 run that resumes from its last checkpoint. To stop a run, press Ctrl-C, or make a file named "stop"
-in its folder: it finishes its batch and can be resumed later.
+in its folder: it finishes its step, saves, and ends within 10 seconds. A second Ctrl-C ends it at
+once. Either way it can be resumed later.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from napari_cellclf.cli.terminal import (
     ProgressReporter,
     printable,
     printable_lines,
-    stop_on_interrupt,
     stream_style,
 )
 from napari_cellclf.errors import InputError
@@ -172,12 +170,13 @@ def _train_on_backbone(args: argparse.Namespace) -> int:
             f"--split {args.split} cannot be used with --backbone; give random, group, given or a "
             "column"
         )
+    from napari_cellclf.cli.stopping import stoppable
     from napari_cellclf.runs.on_backbone import train_on_backbone
 
     args.every = args.every or 1
     dataset = read_and_split(args)
     reporter = ProgressReporter(stream_style(json=args.json), "training", unit=None)
-    with reporter, stop_on_interrupt() as interrupted, _stop_on_terminate() as terminated:
+    with reporter, stoppable(None, reporter.note, reporter.hide) as should_stop:
         reporter.note(dataset.source)
         result = train_on_backbone(
             dataset,
@@ -185,7 +184,7 @@ def _train_on_backbone(args: argparse.Namespace) -> int:
             args.out,
             on_progress=reporter,
             on_note=reporter.note,
-            should_stop=lambda: interrupted() or terminated(),
+            should_stop=should_stop,
         )
     _show(result, as_json=args.json)
     return ExitCode.OK
@@ -224,13 +223,16 @@ def _train(
     folders: Sequence[Path], root: Path | None, source: str = "", *, as_json: bool = False
 ) -> int:
     """Carry runs out; `source` says which images a new one has, and what was left out."""
+    from napari_cellclf.cli.stopping import stoppable
     from napari_cellclf.runs.api import run_training
+    from napari_cellclf.runs.folder import RunFolder
 
     style = stream_style(json=as_json)
     for number, folder in enumerate(folders, start=1):
         title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
         reporter = ProgressReporter(style, title, unit=None)
-        with reporter, stop_on_interrupt() as interrupted, _stop_on_terminate() as terminated:
+        run = RunFolder(folder)
+        with reporter, stoppable(run, reporter.note, reporter.hide) as should_stop:
             if number == 1 and source:
                 reporter.note(source)
             result = run_training(
@@ -238,7 +240,7 @@ def _train(
                 root=root,
                 on_progress=reporter,
                 on_event=_Told(reporter.note),
-                should_stop=lambda: interrupted() or terminated(),
+                should_stop=should_stop,
             )
         _show(result, as_json=as_json)
     return ExitCode.OK
@@ -305,26 +307,6 @@ def _print_json(evaluation: Evaluation | None, report: Path, **more: str) -> Non
 def _tell(evaluation: Evaluation, report: Path) -> None:
     print(printable_lines(evaluation.summary()))
     print(f"report: {printable(str(report))}")
-
-
-@contextmanager
-def _stop_on_terminate() -> Iterator[Callable[[], bool]]:
-    """Take a polite kill as a wish to stop after the present batch."""
-    asked = [False]
-
-    def remember(*_: object) -> None:
-        asked[0] = True
-
-    try:
-        before = signal.signal(signal.SIGTERM, remember)
-    except ValueError:
-        # Python delivers signals to the main thread only.
-        yield lambda: False
-        return
-    try:
-        yield lambda: asked[0]
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _ListPresets(argparse.Action):

@@ -55,6 +55,14 @@ def read_regular(path: Path, most: int | None = None, *, follow: bool = True) ->
     return content
 
 
+def never_a_link(path: str, flags: int) -> int:
+    """Open a file to write to, as an `opener` does, but never through a link to somebody's other.
+
+    Returns its descriptor.
+    """
+    return os.open(path, flags | _NO_LINK, 0o666)
+
+
 def _check_regular(found: os.stat_result, path: Path) -> None:
     if stat.S_ISREG(found.st_mode):
         return

@@ -107,7 +107,7 @@ def train(
     on_progress : callable
         Told of the work done in the whole run.
     should_stop : callable
-        Asked after each batch.
+        Asked after each step, and in between wherever work can be interrupted.
     own_process : bool, optional
         Whether it runs in a child process, as it must beside an OpenGL window on some drivers.
         None decides: in napari yes, elsewhere no. The results are the same.
@@ -213,7 +213,7 @@ def _in_child(run: RunFolder, on_progress: OnProgress, should_stop: ShouldStop) 
                 time.sleep(_LOOK)
                 offset = _follow(run, offset, on_progress)
                 if should_stop() and not run.stop_file.exists():
-                    run.stop_file.touch()
+                    run.ask_to_stop()
         finally:
             if child.poll() is None:
                 child.terminate()
@@ -247,9 +247,11 @@ def _train_logged(
     with _logged(run, on_event) as log:
         run.stop_file.unlink(missing_ok=True)
         remove_partial(run.checkpoints)
+        wish = str(run.stop_file)
 
         def stop() -> bool:
-            return should_stop() or run.stop_file.exists()
+            # Two microseconds, since some steps take a tenth of a millisecond.
+            return should_stop() or os.path.exists(wish)  # noqa: PTH110
 
         dataset = load_dataset(run, root)
         # A continued model moves images to the side where it had them, and writes that down.
@@ -280,6 +282,8 @@ def _train(
     from napari_cellclf.runs.training import Session
 
     set_up(reproducible=spec.config.reproducible)
+    if should_stop():
+        raise CancelledError("stopped before the first image; start the run again to resume")
     device = describe_device(find_devices(chosen_backend()))
     first = RunReporter(log, on_progress, workload(dataset, spec.config))
     dataset, changed = keep_old_sides(

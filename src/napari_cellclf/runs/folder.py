@@ -18,7 +18,7 @@ from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import RunError, RunLockedError, UnsafeModelError
-from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.regular_files import never_a_link, read_regular
 from napari_cellclf.models.training.config import Settled, TrainingConfig
 
 #: Raised when a change would make older versions misread a run.
@@ -120,8 +120,32 @@ class RunFolder:
 
     @property
     def stop_file(self) -> Path:
-        """Whoever makes this file asks the run to stop."""
+        """Whoever makes this file asks the run to stop; at once, if "now" stands in it."""
         return self.path / "stop"
+
+    def ask_to_stop(self, *, now: bool = False) -> None:
+        """Ask whatever process trains here to stop after its step, or to end at once."""
+        try:
+            with open(self.stop_file, "a", encoding="utf-8", opener=never_a_link) as file:
+                file.write("now" if now else "")
+        except OSError as error:
+            raise RunError(
+                f"{self.stop_file} cannot be made ({error.strerror or error}); make it by hand to "
+                "stop the run"
+            ) from error
+
+    def stop_wish(self) -> Literal["", "soon", "now"]:
+        """Read whether somebody asks the run to stop, after its step or at once."""
+        try:
+            size = self.stop_file.stat().st_size
+            if not size:
+                return "soon"
+            text = read_regular(self.stop_file, _MOST_BYTES, follow=False)
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnsafeModelError):
+            return "soon"
+        return "now" if text.strip().startswith(b"now") else "soon"
 
     @property
     def lock_file(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 from napari_cellclf.core.progress import OnProgress, Progress
 from napari_cellclf.errors import RunError
-from napari_cellclf.io.regular_files import open_regular
+from napari_cellclf.io.regular_files import never_a_link, open_regular
 from napari_cellclf.models.training.reporter import StepReport
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -43,7 +42,7 @@ class ProgressLog:
         self._on_event = on_event
         with self._explained():
             # Unbuffered: a line that found no room is not written again later.
-            self._file = open(path, "a+b", buffering=0, opener=_own)  # noqa: SIM115
+            self._file = open(path, "a+b", buffering=0, opener=never_a_link)  # noqa: SIM115
             self._close_last_line()
 
     def write(self, event: str, **fields: Any) -> None:
@@ -73,11 +72,6 @@ class ProgressLog:
             self._file.seek(-1, 2)
             if self._file.read(1) != b"\n":
                 self._file.write(b"\n")
-
-
-def _own(path: str, flags: int) -> int:
-    # Never through a link, to somebody's other file.
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def read_progress(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:

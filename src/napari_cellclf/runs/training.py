@@ -16,6 +16,7 @@ from napari_cellclf.core.evaluation import Evaluation
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.sampling import class_weights
 from napari_cellclf.core.seen_images import SeenImages
+from napari_cellclf.errors import CancelledError
 from napari_cellclf.inference.keras_engine import KerasEngine
 from napari_cellclf.inference.rebuild import weight_names
 from napari_cellclf.io.cache import cache_folder
@@ -100,6 +101,7 @@ class Session:
             if count > 1:
                 self._reporter.note(f"each batch is shared among {count} devices")
             computed = config.changed(precision=self._precision(preprocessing))
+            self._stop_if_asked()
             beginning = initial_network(computed, preprocessing, self._dataset.classes)
             trained = train_network(
                 beginning.network,
@@ -120,12 +122,20 @@ class Session:
             for split in ("test", "validation")
             if split in self._splits
         )
+        self._stop_if_asked()
         self._reporter.stage("save")
         unlikeness = self._unlikeness(network)
         self._report(evaluations, trained, preprocessing, network)
+        self._stop_if_asked()
         # Last, since it makes the run a finished one.
         self._save(network, preprocessing, beginning, evaluations, calibration, unlikeness)
         return evaluations
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            raise CancelledError(
+                "stopped between two parts of the run; start it again to go on from here"
+            )
 
     def _resolve(self) -> Preprocessing:
         """Write down what is trained, once, before anything is."""

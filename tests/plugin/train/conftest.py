@@ -71,9 +71,9 @@ for epoch in range(1, 5):
     if behaviour == "error":
         tell("error", message="the images are gone; put them back")
         sys.exit(1)
-    deadline = time.monotonic() + (60 if behaviour == "wait" else 0)
+    deadline = time.monotonic() + (60 if behaviour in ("wait", "stuck") else 0)
     while time.monotonic() < deadline:
-        if (run / "stop").exists():
+        if behaviour != "stuck" and (run / "stop").exists():
             tell("stopped", message="stopped as asked")
             sys.exit(130)
         time.sleep(0.02)

@@ -132,7 +132,9 @@ def test_a_run_that_somebody_else_trains_is_followed(
         qtbot.waitUntil(lambda: follower.phase == "running", timeout=PATIENCE)
         assert follower.state.device == "theirs"
         follower.stop()
-        assert run.stop_file.exists()
+        assert run.stop_wish() == "soon"
+        assert follower.stop_now() == ""
+        assert run.stop_wish() == "now"
     qtbot.waitUntil(lambda: follower.phase == "waiting", timeout=PATIENCE)
 
 

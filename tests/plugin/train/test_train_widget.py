@@ -224,6 +224,32 @@ def test_stop_and_resume(start: Any, fake: Fake, qtbot: Any) -> None:
     ends(qtbot, widget, "done")
 
 
+def test_stop_now_ends_a_run_that_does_not_stop(start: Any, fake: Fake, qtbot: Any) -> None:
+    _, widget = start("stuck")
+    run, folder = widget.form.run, widget.run.follower.run
+    ends(qtbot, widget, "running")
+    assert run.stop.text() == "Stop"
+    assert "within 10 seconds" in run.stop.toolTip()
+    # The second click of a double click is no second wish.
+    qtbot.mouseClick(run.stop, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(run.stop, Qt.MouseButton.LeftButton)
+    qtbot.wait(1000)
+    assert widget.run.follower.phase == "stopping"
+    assert run.stop.text() == "Stop now"
+    assert run.stop.isEnabled()
+    assert "last checkpoint" in run.stop.toolTip()
+    assert "10 s at most" in run.stage.text()
+    qtbot.mouseClick(run.stop, Qt.MouseButton.LeftButton)
+    ends(qtbot, widget, "waiting")
+    assert not running_processes()
+    assert run.stop.text() == "Stop"
+    assert not run.stop.isEnabled()
+    assert folder.stop_wish() == "soon"
+    widget.run.command = fake("finish")
+    qtbot.mouseClick(run.train, Qt.MouseButton.LeftButton)
+    ends(qtbot, widget, "done")
+
+
 def test_a_run_that_failed_says_why(start: Any, qtbot: Any) -> None:
     _, widget = start("error")
     ends(qtbot, widget, "failed")

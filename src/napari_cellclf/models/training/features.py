@@ -91,6 +91,8 @@ def cached_features(
     work = FeatureNetwork(backbone)
     for way, cache in zip(ways, caches, strict=True):
         found = cache.find(keys)
+        if should_stop():
+            raise CancelledError("stopped before the features of the backbone")
         if not found.missing:
             # Another process has just computed them, while one more way was tried here.
             return _stacked(found)

@@ -104,7 +104,7 @@ class RunFollower(QObject):
         self.state, self.problem = RunState(), ""
 
     def stop(self) -> str:
-        """Ask the run to stop after its batch."""
+        """Ask the run to stop after its step."""
         if self.run is None or not self.active:
             return ""
         self._stop_wanted = True
@@ -113,11 +113,24 @@ class RunFollower(QObject):
             if self.phase == "starting" and self._process is not None:
                 self._process.terminate()
             else:
-                ask_to_stop(self.run)
+                self.run.ask_to_stop()
         except RunError as error:
             self._stop_wanted = False
             return sentence(str(error))
         self._go("stopping")
+        return ""
+
+    def stop_now(self) -> str:
+        """End the run at once; it loses what came after its last checkpoint."""
+        if self.run is None or self.phase != "stopping":
+            return ""
+        try:
+            if self._process is not None:
+                self._process.kill()
+            else:
+                self.run.ask_to_stop(now=True)
+        except RunError as error:
+            return sentence(str(error))
         return ""
 
     def _begin(self, run: RunFolder, process: TrainingProcess | None, phase: Phase) -> None:
@@ -252,9 +265,14 @@ class TrainingProcess:
         return code
 
     def terminate(self) -> None:
-        """End it at once, which loses nothing that a checkpoint holds."""
+        """Ask it to end, before it looks for a file."""
         if self.exit_code() is None:
             self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once, which loses nothing that a checkpoint holds."""
+        if self.exit_code() is None:
+            self._process.kill()
 
     def last_words(self) -> str:
         """Return the last line that it printed; empty if it printed none."""
@@ -271,17 +289,6 @@ class TrainingProcess:
 def running_processes() -> list[TrainingProcess]:
     """List the trainings that were started from this napari and are going on."""
     return [process for process in list(_started.values()) if process.exit_code() is None]
-
-
-def ask_to_stop(run: RunFolder) -> None:
-    """Ask whatever process trains in a folder to stop after its batch."""
-    try:
-        run.stop_file.touch()
-    except OSError as error:
-        raise RunError(
-            f"{run.stop_file} cannot be made ({error.strerror or error}); make it by hand to stop "
-            "the run"
-        ) from error
 
 
 def _give_way(pid: int) -> None:

@@ -36,6 +36,11 @@ _NOTES_SHOWN = 3
 #: x and y of each point of a curve.
 Series = Sequence[tuple[float, float]]
 
+_STOP = "Finishes the current step, saves, and ends within 10 seconds; Resume continues from there."
+_STOP_NOW = (
+    "Ends the run at once, without saving. Resume continues from its last checkpoint, by default a "
+    "minute old at most, and computes what came after it again."
+)
 _REDRAW_MS = 500
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 8, 20, 18
 
@@ -59,7 +64,7 @@ class RunForm(QWidget):
             "Leaves this run as it is; trains what is chosen above in a new folder."
         )
         self.stop = QPushButton("Stop")
-        self.stop.setToolTip("Stops after the current batch; Resume continues from there.")
+        self.offer_stop(able=False, now=False)
         self.message = MessageLine()
         self.progress = QProgressBar()
         self.stage = small_label()
@@ -86,6 +91,12 @@ class RunForm(QWidget):
         self.train.setVisible(bool(resume) or not new)
         self.train.setEnabled(able)
         self.new.setVisible(new)
+
+    def offer_stop(self, *, able: bool, now: bool) -> None:
+        """Let the button *Stop* say what it does; once it was pressed, it ends the run at once."""
+        self.stop.setEnabled(able)
+        self.stop.setText("Stop now" if now else "Stop")
+        self.stop.setToolTip(_STOP_NOW if now else _STOP)
 
     def show_state(self, state: RunState | None, *, waiting: str = "") -> None:
         """Show how a run goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
 
 from qtpy.QtCore import QObject, QUrl, Signal
@@ -11,7 +12,12 @@ from napari_cellclf.errors import RunError
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.plugin.shared.background import LatestTask
 from napari_cellclf.plugin.shared.messages import Refusal, sentence
-from napari_cellclf.plugin.train.follower import RunFollower, TrainingProcess, running_processes
+from napari_cellclf.plugin.train.follower import (
+    ACTIVE,
+    RunFollower,
+    TrainingProcess,
+    running_processes,
+)
 from napari_cellclf.plugin.train.form import TrainForm
 from napari_cellclf.plugin.train.request import TrainRequest, resume_command
 from napari_cellclf.plugin.train.run_state import RunHeadline, headline
@@ -19,7 +25,7 @@ from napari_cellclf.runs.folder import RunFolder
 
 _STARTING = "Starting (loading Keras takes some seconds)…"
 _WRITING = "Creating the run…"
-_STOPPING = "Stopping after the current batch…"
+_STOPPING = "Stopping: finishing this step and saving (10 s at most)…"
 _RUNNING = "Training in progress; press Stop or wait."
 _WAITING = (
     "This run is not finished. Resume continues it from its last checkpoint, with the images and "
@@ -30,6 +36,8 @@ _DONE = "This run is finished; New run trains what is chosen above."
 _KEPT = "Its model is {name} among yours in Classify. New run trains what is chosen above."
 _OPENED = "The report was opened in the web browser; its file is {page}."
 _NO_BROWSER = "No web browser could be started; open this file in one: {page}."
+#: The second click of a double click is no wish to lose anything.
+_DOUBLE_CLICK_SECONDS = 0.6
 
 
 class RunSteps(QObject):
@@ -51,6 +59,7 @@ class RunSteps(QObject):
         self._last: Hashable = None
         self._said: str | None = None
         self._said_wrong = True
+        self._stopped_at = 0.0
         self._writing, self._summing_up = LatestTask(self), LatestTask(self)
         self._connect()
         self._adopt()
@@ -112,8 +121,13 @@ class RunSteps(QObject):
         self._run_form.folder.set_path("")
 
     def stop(self) -> None:
-        """Do what the button *Stop* does."""
-        self._said, self._said_wrong = self.follower.stop() or None, True
+        """Do what the button *Stop* does, which is *Stop now* while the run is stopping."""
+        stopping = self.follower.phase == "stopping"
+        if stopping and time.monotonic() - self._stopped_at < _DOUBLE_CLICK_SECONDS:
+            return
+        self._stopped_at = time.monotonic()
+        problem = self.follower.stop_now() if stopping else self.follower.stop()
+        self._said, self._said_wrong = problem or None, True
         self.show()
 
     def open_report(self) -> bool:
@@ -160,7 +174,7 @@ class RunSteps(QObject):
             new=phase == "done" or self.resumable,
             able=not active and (self.resumable or self._request is not None),
         )
-        form.stop.setEnabled(phase in ("starting", "running"))
+        form.offer_stop(able=phase in ACTIVE, now=phase == "stopping")
         waiting = _WRITING if self._writing.running else ""
         waiting = {"starting": _STARTING, "stopping": _STOPPING}.get(phase, waiting)
         state = follower.state if follower.run is not None or active else None
