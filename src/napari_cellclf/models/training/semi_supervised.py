@@ -22,6 +22,7 @@ from keras import ops
 
 from napari_cellclf.errors import TrainingError
 from napari_cellclf.models.augmentation.layers import build_augmenter
+from napari_cellclf.models.training.fused_normalization import with_fused_normalization
 from napari_cellclf.models.training.minibatches import Batches
 from napari_cellclf.models.training.trainer import (
     Trainer,
@@ -127,7 +128,7 @@ class PseudoLabelTrainer(SemiSupervisedTrainer):
             varied = augment(unlabelled)
         join = keras.layers.Concatenate(axis=0, dtype="float32")
         # In one pass, so that batch normalisation sees all of them together.
-        answers = network(join([tensor, varied, unlabelled]))
+        answers = with_fused_normalization(network)(join([tensor, varied, unlabelled]))
         both = _PseudoLabels(self._likely)([answers, mixed])
         return keras.Model([*inputs, unlabelled], both, name="trainer")
 
@@ -150,7 +151,9 @@ class GanTrainer(SemiSupervisedTrainer):
         augmentation: AugmentationConfig | None,
     ) -> keras.Model:
         last = _last_layer(network)
-        features = keras.Model(network.inputs[0], last.input, name="features")
+        features = with_fused_normalization(
+            keras.Model(network.inputs[0], last.input, name="features")
+        )
         self._generator = build_generator(input_shape, config.seed)
         self._player = _player(features, self._generator, input_shape)
         inputs, tensor, mixed = labelled_inputs(network, config, input_shape, augmentation)

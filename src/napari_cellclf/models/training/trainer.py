@@ -12,6 +12,7 @@ from keras import ops
 
 from napari_cellclf.models.augmentation.config import AugmentationConfig
 from napari_cellclf.models.augmentation.layers import build_augmenter
+from napari_cellclf.models.training.fused_normalization import with_fused_normalization
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,8 +96,9 @@ class Trainer:
     ) -> keras.Model:
         """Make the model whose inputs are `step`'s, and whose answers `_loss` compares."""
         inputs, tensor, mixed = labelled_inputs(network, config, input_shape, augmentation)
-        answers = keras.layers.Concatenate(dtype="float32")([network(tensor), mixed])
-        return keras.Model(inputs, answers, name="trainer")
+        answers = with_fused_normalization(network)(tensor)
+        both = keras.layers.Concatenate(dtype="float32")([answers, mixed])
+        return keras.Model(inputs, both, name="trainer")
 
     def _more_inputs(self, count: int) -> list[NDArray[np.float32]]:
         """Return what the model takes beside so many images and their targets."""
