@@ -1,29 +1,36 @@
-"""How fast whole networks are trained here: in float32, in bfloat16, as a run chooses, in PyTorch.
+"""How fast whole networks are trained here: as Keras does it, as a run does it, and in PyTorch.
 
     python benchmarks/train.py [--pairs 6] [--only resnet50]
 
-Steps of fine-tuning on one batch of random images: the step of a run (`Trainer`) in float32, which
-is what runs did before, and in bfloat16, in turns in one process; what a run chooses for itself;
-and, where torch and torchvision are installed, a plain loop of PyTorch with AdamW, channels last,
-in float32 and in bfloat16 (autocast). Fewest seconds of each; the first step, which compiles, does
-not count.
+Steps of fine-tuning on one batch of random images, in turns: the step of a run (`Trainer`) in
+float32 and in bfloat16, each with batch normalization as Keras computes it and in one operation
+(`fused_normalization`); which precision a run chooses for itself; and, where torch and torchvision
+are installed, a plain loop of PyTorch with AdamW, channels last, in float32 and in bfloat16
+(autocast), in a process of its own (`torch_steps.py`). Fewest seconds of each; the first step,
+which compiles, does not count. Before there was `fused_normalization`, and before a precision was
+measured, runs took the first column.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
 
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
+from napari_cellclf.models.training import trainer as trainers
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.measured_precision import settled_precision
 from napari_cellclf.models.training.network import initial_network
@@ -35,10 +42,12 @@ CASES = (
     ("mobilenetv2", 160, 32, "mobilenet_v2"),
     ("efficientnet-lite0", 160, 32, None),
 )
+WAYS = ("float32", "bfloat16")
 CLASSES = tuple(ClassSpec(name=name) for name in "abcd")
 RATE = 1e-4
 
-Step = Callable[[], Any]
+#: Takes a step, and returns its seconds.
+Step = Callable[[], float]
 
 
 def batch_of(count: int, side: int) -> np.ndarray:
@@ -52,52 +61,55 @@ def preprocessing_of(side: int) -> Preprocessing:
     return Preprocessing(channels=channels, size=(side, side))
 
 
-def our_step(config: TrainingConfig, side: int, precision: str) -> Step:
-    """Make the step of a run."""
+def our_step(config: TrainingConfig, side: int, precision: str, *, fused: bool) -> Step:
+    """Make the step of a run, or what it was when Keras normalized the batches."""
     made = initial_network(
         config.changed(precision=precision), preprocessing_of(side), CLASSES
     ).network
     made.trainable = True
     images = batch_of(config.batch_size, side)
     targets = np.eye(len(CLASSES), dtype=np.float32)[np.arange(len(images)) % len(CLASSES)]
-    trainer = Trainer(made, config, images.shape[1:], None, made)
-    return lambda: trainer.step(images, targets, RATE)
-
-
-def torch_step(name: str, side: int, count: int, bfloat16: bool) -> Step:
-    """Make the step of a plain loop in PyTorch, whose loss is waited for as well."""
-    import torch
-    import torchvision
-
-    network = getattr(torchvision.models, name)(num_classes=len(CLASSES))
-    network = network.to(memory_format=torch.channels_last).train()
-    images = torch.from_numpy(batch_of(count, side)).permute(0, 3, 1, 2)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(count) % len(CLASSES)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE)
+    if fused:
+        trainer = Trainer(made, config, images.shape[1:], None, made)
+    else:
+        with patch.object(trainers, "with_fused_normalization", lambda network: network):
+            trainer = Trainer(made, config, images.shape[1:], None, made)
 
     def step() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = torch.nn.functional.cross_entropy(network(images).float(), labels)
-        loss.backward()
-        optimizer.step()
-        return float(loss)
+        start = time.perf_counter()
+        trainer.step(images, targets, RATE)
+        return time.perf_counter() - start
 
     return step
 
 
+@contextmanager
+def torch_steps(name: str, side: int, count: int) -> Iterator[dict[str, Step]]:
+    """Give steps of PyTorch, in a process that waits while others take theirs."""
+    file = Path(__file__).with_name("torch_steps.py")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    command = [sys.executable, str(file), name, str(side), str(count), str(cores)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        asked, told = process.stdin, process.stdout
+        assert asked is not None
+        assert told is not None
+
+        def step(way: str) -> float:
+            print(way, file=asked, flush=True)
+            return float(told.readline())
+
+        yield {f"PyTorch {way}": lambda way=way: step(way) for way in WAYS}
+        asked.close()
+
+
 def fewest_seconds(steps: dict[str, Step], pairs: int) -> dict[str, float]:
     """Take the steps in turns, so that what else runs slows all alike."""
-    found: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
-    for _ in range(pairs):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            found[name].append(time.perf_counter() - start)
-    return {name: min(seconds) for name, seconds in found.items()}
+    rounds = [{name: step() for name, step in steps.items()} for _ in range(pairs)]
+    return {name: min(seconds[name] for seconds in rounds) for name in steps}
 
 
 def chosen(config: TrainingConfig, side: int) -> str:
@@ -114,6 +126,21 @@ def chosen(config: TrainingConfig, side: int) -> str:
         )
 
 
+def measured(config: TrainingConfig, side: int, theirs: str | None, pairs: int) -> dict[str, float]:
+    """Return images a second by way."""
+    steps = {
+        f"{'fused' if fused else 'Keras'} {way}": our_step(config, side, way, fused=fused)
+        for fused in (False, True)
+        for way in WAYS
+    }
+    if theirs is None:
+        seconds = fewest_seconds(steps, pairs)
+    else:
+        with torch_steps(theirs, side, config.batch_size) as more:
+            seconds = fewest_seconds(steps | more, pairs)
+    return {name: config.batch_size / taken for name, taken in seconds.items()}
+
+
 def main() -> None:
     """Print a table of images a second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -126,18 +153,12 @@ def main() -> None:
         if arguments.only not in ("", name):
             continue
         config = TrainingConfig(architecture=name, weights=None, head_epochs=0, batch_size=count)
-        steps = {way: our_step(config, side, way) for way in ("float32", "bfloat16")}
-        if has_torch and theirs is not None:
-            for way in ("float32", "bfloat16"):
-                steps[f"PyTorch {way}"] = torch_step(theirs, side, count, way == "bfloat16")
-        seconds = fewest_seconds(steps, arguments.pairs)
-        del steps
-        rates = {way: count / taken for way, taken in seconds.items()}
+        rates = measured(config, side, theirs if has_torch else None, arguments.pairs)
         way = chosen(config, side)
         shown = ", ".join(f"{one} {rate:.1f}" for one, rate in rates.items())
         print(
             f"{name}, {side} pixels, batches of {count}: {shown}; a run takes {way}: "
-            f"{rates[way] / rates['float32']:.2f} times float32",
+            f"{rates[f'fused {way}'] / rates['Keras float32']:.2f} times Keras float32",
             flush=True,
         )
     if not has_torch:
