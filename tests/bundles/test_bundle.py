@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from napari_cellclf.bundles.arrays import dump_array, parse_array
 from napari_cellclf.bundles.bundle import ModelBundle, members_of, read_spec
 from napari_cellclf.bundles.paths import previous_path
+from napari_cellclf.bundles.write import write_bundle
 from napari_cellclf.errors import (
     BundleError,
     IntegrityError,
@@ -46,6 +47,22 @@ def test_zip_is_stored(tmp_path: Path) -> None:
 def test_the_test_image_has_its_axes(tmp_path: Path) -> None:
     image = samples.bundle(tmp_path).test_image
     assert (image.axes, image.shape, image.dtype) == ("YX", (4, 4), np.uint8)
+
+
+def test_a_huge_test_image_is_refused(tmp_path: Path) -> None:
+    files = samples.files() | {"test_input.npy": dump_array(np.zeros((2, (1 << 24) + 1), np.uint8))}
+    bundle = write_bundle(tmp_path / "two.cellclf", samples.spec(), files)
+    with pytest.raises(BundleError, match=r"holds 33,554,434 numbers; limit 33,554,432"):
+        _ = bundle.test_image
+
+
+@pytest.mark.parametrize("shape", [(60_000, 60_000, 1), (None, None, 60_000)])
+def test_a_network_of_another_size_is_refused_before_it_is_built(
+    tmp_path: Path, shape: tuple[int | None, int | None, int]
+) -> None:
+    fields = {"architecture": {"name": "compact-cnn", "input_shape": shape}}
+    with pytest.raises(BundleError, match="write the bundle again"):
+        samples.bundle(tmp_path, fields=fields).layers()
 
 
 def test_a_test_image_whose_axes_do_not_fit(tmp_path: Path) -> None:

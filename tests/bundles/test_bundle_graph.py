@@ -7,10 +7,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import samples
-from onnx_bytes import graph, model, node, whole_file
+from onnx_bytes import graph, model, node, number, port, tensor, whole_file
 
+from napari_cellclf.bundles.arrays import dump_array
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.write import copy_bundle, write_bundle
 from napari_cellclf.errors import BundleError, IntegrityError, UnsafeModelError
@@ -45,6 +47,35 @@ def test_the_gate_looks_before_an_engine_does(tmp_path: Path) -> None:
     hostile = model(graph(node("Loop", ["image"], "answer")))
     with pytest.raises(UnsafeModelError):
         _bundle(tmp_path, hostile).graph()
+
+
+def test_a_network_of_open_size_is_weighed_by_its_test_image(tmp_path: Path) -> None:
+    scales = tensor("scales", np.array([1, 32, 32, 1], np.float32))
+    content = model(
+        graph(
+            node("Resize", ["image", "", "scales"], "large"),
+            node("ReduceMax", ["large", "axes"], "one", number("keepdims", 0)),
+            node("Gemm", ["one", "kernel"], "answer"),
+            tensors=(
+                scales,
+                tensor("axes", np.array([1, 2])),
+                tensor("kernel", np.ones((1, 2), np.float32)),
+            ),
+            inputs=(port("image", "batch", "y", "x", 1),),
+        )
+    )
+    open_size = samples.spec(input={"preprocessing": {"channels": [{"name": "DNA"}]}})
+    for name, side in (("small", 300), ("large", 400)):
+        files = samples.files() | {
+            "model.onnx": content,
+            "test_input.npy": dump_array(np.zeros((side, side), np.uint8)),
+        }
+        bundle = write_bundle(tmp_path / f"{name}.cellclf", open_size, files)
+        if name == "small":
+            assert bundle.graph() == content
+        else:
+            with pytest.raises(UnsafeModelError, match=r"numbers of one image by Resize; limit"):
+                bundle.graph()
 
 
 def test_it_must_take_what_the_bundle_feeds_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +31,7 @@ from onnx_bytes import (
     whole_file,
 )
 
-from napari_cellclf.bundles.onnx_file import MAX_FIELDS, MAX_NODES, check_onnx
+from napari_cellclf.bundles.onnx_file import MAX_FIELDS, MAX_NODES, OPERATORS, OPSETS, check_onnx
 from napari_cellclf.errors import BundleError, ModelError, UnsafeModelError
 
 WHOLE = whole_file()
@@ -593,3 +594,19 @@ def test_tensors_are_not_copied() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_nodes_that_are_not_as_their_operator_wants_them_are_told(operator: str) -> None:
+    schema = onnx.defs.get_schema(operator, OPSETS[-1], "")
+    texts = [text_attribute(name, "text") for name in schema.attributes]
+    lists = [ints(name, *[1] * 9) for name in schema.attributes]
+    for inputs in ([], ["image"], ["", "image"], ["bias"], ["image", "bias", "", "bias"]):
+        for how in ((), texts, lists, texts[:1] * 2):
+            spoiled = graph(
+                node(operator, inputs, "flat", *how),
+                *NODES[1:],
+                tensors=(*TENSORS, tensor("axes", np.array([1, -1]))),
+            )
+            with suppress(BundleError, UnsafeModelError):
+                _check(model(spoiled, opset=OPSETS[-1]))

@@ -30,10 +30,10 @@ _HEADER = re.compile(
 _LONGEST = 1 << 10
 
 
-def parse_array(content: bytes, name: str) -> NDArray[Any]:
+def parse_array(content: bytes, name: str, most: int | None = None) -> NDArray[Any]:
     """Read a ``.npy`` file from memory.
 
-    `content`: bytes; the whole file.
+    `content`: bytes; the whole file. `most`: how many numbers it may hold.
     """
     start = content[:_LONGEST]
     found = _HEADER.match(start)
@@ -45,6 +45,8 @@ def parse_array(content: bytes, name: str) -> NDArray[Any]:
         raise BundleError(
             f"{name} declares {dtype} numbers of shape {shape}, which it does not hold"
         )
+    if most is not None and math.prod(shape) > most:
+        raise BundleError(f"{name} holds {math.prod(shape):,} numbers; limit {most:,}")
     numbers = np.frombuffer(content, dtype, offset=found.end())
     return numbers.reshape(shape, order="F" if found["fortran"] == b"True" else "C").copy()
 

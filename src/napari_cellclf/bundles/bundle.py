@@ -17,7 +17,13 @@ from napari_cellclf.bundles.arrays import parse_array, parse_weights
 from napari_cellclf.bundles.jsontext import parse_json
 from napari_cellclf.bundles.paths import checked_path
 from napari_cellclf.bundles.plainfile import TRUNCATED, Span, open_plain
-from napari_cellclf.bundles.schema import FORMAT_VERSION, BundleSpec, seal_of
+from napari_cellclf.bundles.schema import (
+    FORMAT_VERSION,
+    MAX_INPUT,
+    OPEN_SIDE,
+    BundleSpec,
+    seal_of,
+)
 from napari_cellclf.core.image import Image
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import BundleError, InputError, IntegrityError, UnsafeModelError
@@ -117,7 +123,7 @@ class ModelBundle:
     @property
     def test_input(self) -> NDArray[Any]:
         """The raw image that the stored answer belongs to; its axes are in `spec.test_image`."""
-        return self._array(TEST_INPUT)
+        return self._array(TEST_INPUT, MAX_INPUT)
 
     @property
     def test_output(self) -> NDArray[Any]:
@@ -214,6 +220,10 @@ class ModelBundle:
                 "Keras cannot compute, train or export; use the engine openvino or onnxruntime"
             )
         if listed is None:
+            stated = self.spec.architecture.input_shape
+            if stated is not None:
+                # Before Keras, which takes its time, builds it.
+                check_input(stated, self.spec, self.path.name)
             return None
         # A registered architecture does without.
         from napari_cellclf.bundles.networks import read_network
@@ -289,16 +299,23 @@ class ModelBundle:
             )
         content = self._unchanged(GRAPH) if self.spec.backbone is None else self._put_together()
         size = self.spec.input.preprocessing.size or (None, None)
+        channels = len(self.spec.input.channels)
         # An engine that finds the network compiled needs neither the file nor `onnx`.
         from napari_cellclf.bundles.onnx_file import check_onnx
 
         check_onnx(
             content,
             name,
-            inputs=(None, *size, len(self.spec.input.channels)),
+            inputs=(None, *size, channels),
             n_classes=len(self.spec.classes),
+            assumed=(None, *(size if size[0] else self._open_size()), channels),
         )
         return content
+
+    def _open_size(self) -> list[int]:
+        """Return the size by which a network that takes any is weighed: its test is one of them."""
+        image = self.test_image
+        return [max(OPEN_SIDE, image.shape[image.axes.index(axis)]) for axis in "YX"]
 
     def _put_together(self) -> bytes:
         """Write its network with the backbone that it names."""
@@ -327,8 +344,9 @@ class ModelBundle:
         _compare(hashlib.sha256(content).hexdigest(), self.spec.files[member], member, self.path)
         return content
 
-    def _array(self, member: str) -> NDArray[Any]:
-        return parse_array(read_all(self._members, member), f"{member} of {self.path.name}")
+    def _array(self, member: str, most: int | None = None) -> NDArray[Any]:
+        content = read_all(self._members, member)
+        return parse_array(content, f"{member} of {self.path.name}", most)
 
 
 def check_input(shape: Sequence[int | None], spec: BundleSpec, name: str) -> None:

@@ -130,6 +130,7 @@ def check_onnx(
     *,
     inputs: Sequence[Side] | None = None,
     n_classes: int | None = None,
+    assumed: Sequence[Side] | None = None,
 ) -> None:
     """Check an ONNX file statically.
 
@@ -145,6 +146,8 @@ def check_onnx(
         The shape that will be fed, with the batch in front; None where the size is open.
     n_classes : int, optional
         How many probabilities are expected for each image.
+    assumed : sequence of (int or None), optional
+        The shape of an image that it is weighed by, where `inputs` leaves sides open.
 
     Raises
     ------
@@ -155,7 +158,7 @@ def check_onnx(
         or time to compute.
     """
     try:
-        _Check(name).model(content, inputs, n_classes)
+        _Check(name).model(content, inputs, n_classes, assumed or inputs or ())
     except (DecodeError, UnicodeDecodeError) as error:
         raise _incomplete(name) from error
 
@@ -224,11 +227,17 @@ class _Check:
     def refuse(self, what: str) -> NoReturn:
         raise UnsafeModelError(f"{self.name} {what}")
 
-    def model(self, content: bytes, inputs: Sequence[Side] | None, n_classes: int | None) -> None:
+    def model(
+        self,
+        content: bytes,
+        inputs: Sequence[Side] | None,
+        n_classes: int | None,
+        assumed: Sequence[Side],
+    ) -> None:
         graph = self.opened(content)
         self.extra_names(graph)
         self.ports(graph, inputs)
-        self.compute(graph, inputs or ())
+        self.compute(graph, assumed)
         self.result(graph.output[0], n_classes)
         for port in graph.output[1:]:
             self.extra(port)
