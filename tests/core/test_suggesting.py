@@ -10,6 +10,7 @@ from napari_cellclf.core.suggesting import (
     FEWEST_FOR_ESTIMATE,
     RANDOM_EVERY,
     Suggester,
+    Suggestions,
     accuracy_interval,
 )
 from napari_cellclf.errors import CancelledError, InputError
@@ -321,3 +322,8 @@ def test_nothing_is_softened_by_labels_of_one_class():
     assert Suggester(features).check({}, 0).temperature == 1
     features[0] = np.nan
     assert Suggester(features).check({0: 1}, 2).temperature == 1
+
+
+def test_without_a_class_there_is_nothing_to_soften():
+    found = Suggestions(np.zeros((3, 0), np.float32), np.arange(3), np.zeros(3, bool))
+    assert found.softened(2.0).probabilities.shape == (3, 0)

@@ -253,6 +253,10 @@ def test_a_model_that_was_removed_says_nothing_more(
     assert "mine" not in widget.form.model.references()
     assert canvas_text(viewer) == ""
     assert rows(widget) == 0
+    # No other model takes its place without a word.
+    assert widget.form.model.current() is None
+    assert not widget.form.classify.isEnabled()
+    assert widget.form.message.text() == "grey was removed; choose another model."
 
 
 @pytest.mark.parametrize("how", ["keys", "mouse"])

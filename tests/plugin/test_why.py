@@ -104,6 +104,8 @@ def test_the_map_lies_on_its_plane_of_a_stack(open_widget: OpenWidget, qtbot: An
     qtbot.mouseClick(widget.form.why.button, LEFT)
     viewer.layers.remove(image)
     qtbot.waitUntil(lambda: widget.form.why.button.text() == "Why?", timeout=PATIENCE)
+    # A map goes with its image.
+    qtbot.waitUntil(lambda: not viewer.layers, timeout=PATIENCE)
 
 
 def test_it_can_be_stopped_and_gives_way(open_widget: OpenWidget, qtbot: Any) -> None:

@@ -97,6 +97,8 @@ class Suggestions:
 
     def softened(self, temperature: float) -> Suggestions:
         """Return the same with probabilities that mean what they say (`Suggester.temperature`)."""
+        if not self.probabilities.shape[1]:
+            return self
         known = np.isfinite(self.probabilities).all(axis=1)
         probabilities = self.probabilities.copy()
         probabilities[known] = apply_temperature(probabilities[known], temperature)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_cellclf.plugin.bench.images_page import LAYERS
 from napari_cellclf.plugin.bench.widget import RESULTS, BenchWidget
 
 pytestmark = pytest.mark.timeout(600)
@@ -72,3 +73,44 @@ def test_open_rows_are_classified_corrected_and_trained_on(
     bench.images.files.set_path("")
     qtbot.waitUntil(lambda: bench.images.collection is None, timeout=PATIENCE)
     assert not page.isVisibleTo(results)
+
+
+def test_rows_of_layers_are_shown_and_explained_whatever_these_are_called_by_now(
+    make_napari_viewer: Callable[..., Any], models: Path, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    _, bench = viewer.window.add_plugin_dock_widget("napari-cellclf", "Cell Classifier")
+    viewer.window._qt_window.resize(1200, 900)
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 4, 48, 60), np.uint8)
+    colours = viewer.add_image(pixels, channel_axis=0, name=["red", "green", "blue"])
+    viewer.layers.selection = set(colours)
+    viewer.add_image(np.zeros((48, 60), np.uint8), name="another")
+    viewer.layers.selection = set(colours)
+    bench.images.origin.setCurrentIndex(LAYERS)
+    qtbot.waitUntil(lambda: bench.images.collection is not None, timeout=PATIENCE)
+    assert len(bench.images.collection) == 4
+    results, page = bench.results, bench.results.form.page
+    bench.show_tab(RESULTS)
+    assert results.form.model.choose("colour")
+    # As one layer among others, they are no image of their own any more.
+    viewer.layers.selection = {viewer.layers["another"]}
+    viewer.layers["green"].name = "fluorescein"
+    qtbot.waitUntil(results.form.classify.isEnabled, timeout=PATIENCE)
+    qtbot.mouseClick(results.form.classify, LEFT)
+    qtbot.waitUntil(page.isVisible, timeout=PATIENCE)
+    # Most of the height is the images'.
+    form = results.form
+    qtbot.waitUntil(lambda: page.height() > form.height() / 2, timeout=PATIENCE)
+    page.go_to(2)
+    qtbot.mouseClick(page.show_in_viewer, LEFT)
+    assert viewer.layers.selection == set(colours)
+    assert viewer.dims.current_step[0] == 2
+    page.go_to(1)
+    why = results.form.why.button
+    qtbot.mouseClick(why, LEFT)
+    qtbot.waitUntil(lambda: why.text() == "Why?", timeout=PATIENCE)
+    assert results.form.message.text().startswith("Orange is evidence for ")
+    assert viewer.dims.current_step[0] == 1
+    viewer.layers.remove(colours[0])
+    qtbot.mouseClick(page.show_in_viewer, LEFT)
+    assert "was removed; open it again on the tab Images" in results.form.message.text()

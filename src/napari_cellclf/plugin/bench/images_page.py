@@ -131,19 +131,18 @@ class ImagesPage(QWidget):
         place = expanded(typed).absolute()
         return place / LABELS_NAME if place.is_dir() else place
 
+    @property
+    def opened_layers(self) -> ImageChoice | None:
+        """The layers that are open as rows; None where files are."""
+        return None if self._question is None else self._question.choice
+
     def show_row(self, number: int) -> str:
         """Show a row in the viewer; returns why that is not possible, or nothing."""
         collection, question, link = self.collection, self._question, self._link
         if collection is None or question is None or link is None:
             return _NOTHING
-        row = collection.rows[number]
         try:
-            there = [
-                name for one in list_choices(link.layers(), ())[0] for name in (one.path, one.title)
-            ]
-            if question.choice is not None and row.source not in there:
-                return f"{row.source} was removed or renamed; open it again on the tab Images."
-            link.show_row(row, question.naming)
+            link.show_row(collection.rows[number], question.naming, question.choice)
         except (CellclfError, OSError) as error:
             return explain(error)
         return ""
@@ -158,7 +157,13 @@ class ImagesPage(QWidget):
         if self._link is None:
             return
         before = self._chosen_layers()
-        self._choices, current = list_choices(self._link.layers(), self._link.selected())
+        layers = self._link.layers()
+        self._choices, current = list_choices(layers, self._link.selected())
+        there = {layer.key for layer in layers}
+        listed = [choice.keys for choice in self._choices]
+        if before is not None and before.keys <= there and before.keys not in listed:
+            # Layers that were chosen together stay so, whatever is selected by now.
+            self._choices = [*self._choices, before]
         with QSignalBlocker(self.layers):
             self.layers.clear()
             self.layers.addItems([choice.title for choice in self._choices])

@@ -231,7 +231,8 @@ class BenchWidget(DockedWidget):
 
     def _offer_rows(self, results: ClassifyWidget) -> None:
         page = self.label.page
-        results.show_collection(self._collection, None if page is None else page.book)
+        book = None if page is None else page.book
+        results.show_collection(self._collection, book, self.images.opened_layers)
         if page is not None:
             results.form.page.doubt(page.book, page.doubts)
 

@@ -47,6 +47,8 @@ LAYERS_TAB, FOLDER_TAB, ROWS_TAB = range(3)
 _LAID_OUT_MS = 50
 #: How often it is looked whether there is room to scroll.
 _TRIES = 10
+#: The most of the height that numbers take from the images below them: one in so many.
+_NUMBERS = 3
 
 
 class ClassifyForm(QWidget):
@@ -81,6 +83,7 @@ class ClassifyForm(QWidget):
         self.rows = WrappedLabel()
         self.command = CommandLine()
         self._tries = 0
+        self._moved = False
         self._scrolling = QTimer(self)
         self._scrolling.setSingleShot(True)
         self._scrolling.setInterval(_LAID_OUT_MS)
@@ -105,7 +108,19 @@ class ClassifyForm(QWidget):
         self._tries = _TRIES
         self._scrolling.start()
 
+    def _leave_room(self) -> None:
+        """Give the images the room that the numbers above them do not need, unless moved."""
+        above, *rest = self._parts.sizes()
+        needed = self.page.overview.sizeHint().height()
+        spare = above - min(needed, (above + sum(rest)) // _NUMBERS)
+        if not self._moved and self.page.isVisibleTo(self) and spare > 0:
+            self._parts.setSizes([above - spare, 0, rest[-1] + spare])
+
+    def _on_moved(self) -> None:
+        self._moved = True
+
     def _scroll(self) -> None:
+        self._leave_room()
         part = self.page.overview if self.page.overview.isVisibleTo(self) else self.results
         bar = self._area.verticalScrollBar()
         if bar is not None:
@@ -138,6 +153,7 @@ class ClassifyForm(QWidget):
         # Tables and galleries scroll by themselves: inside of what scrolls, nobody finds their end.
         self._parts = QSplitter(Qt.Orientation.Vertical)
         self._parts.setChildrenCollapsible(False)
+        self._parts.splitterMoved.connect(self._on_moved)
         for number, part in enumerate((above, self.results.table, self.page)):
             self._parts.addWidget(part)
             self._parts.setStretchFactor(number, 1 if number else 0)

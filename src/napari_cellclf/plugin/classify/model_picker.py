@@ -33,6 +33,7 @@ class ModelPicker(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self._box.setMinimumContentsLength(14)
+        self._box.setPlaceholderText("choose a model…")
         self._box.setToolTip("The model to classify with; drop a .cellclf model here to add it.")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -79,9 +80,17 @@ class ModelPicker(QWidget):
         with QSignalBlocker(self._box):
             self._box.clear()
             self._fill(reference or ("" if before is None else before.reference))
+            gone = before
+            if reference or before is None or before.reference in self.references():
+                gone = None
+            else:
+                # Another one in its place would soon be taken for it.
+                self._box.setCurrentIndex(-1)
         # Also where the name is the same: another model may lie under it.
         if self.current() != before:
             self.changed.emit()
+        if gone is not None:
+            self.failed.emit(f"{gone.title} was removed; choose another model.")
 
     def _fill(self, reference: str) -> None:
         listed = named_models()

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_cellclf.core.collection import Row
+from napari_cellclf.core.collection import Row, row_id
+from napari_cellclf.errors import ImageError
 from napari_cellclf.plugin.classify.choices import ImageChoice, LayerInfo, Placing, list_choices
 from napari_cellclf.plugin.classify.object_features import Position
 from napari_cellclf.plugin.classify.objects import ObjectsChoice, ObjectsSource
+from napari_cellclf.plugin.classify.pixels import plane_ids
 from napari_cellclf.plugin.napari_layers import KEY
 from napari_cellclf.plugin.reader import image_title, open_image
 
@@ -51,6 +53,8 @@ class ViewerLink:
         # How often the pixels of a layer were replaced, which its identity does not tell.
         self._versions: Counter[Hashable] = Counter()
         self._files: dict[Hashable, tuple[str, ...]] = {}
+        # The layer that lies over an image, and that image's.
+        self._over: tuple[Hashable, Hashable] = None, None
         viewer.layers.events.connect(self._layers_changed)
         viewer.layers.selection.events.changed.connect(self._selection_changed)
         viewer.dims.events.point.connect(self._slider_moved)
@@ -169,22 +173,34 @@ class ViewerLink:
             camera.zoom = (_WHOLE if whole else _BEST) * canvas / max(extent, 1e-9)
         camera.center = (0, *(world[axis] for axis in shown))
 
-    def show_row(self, row: Row, naming: str | None) -> None:
-        """Show the plane of a row, opened unless it is open, and its object in the middle."""
+    def show_row(self, row: Row, naming: str | None, of: ImageChoice | None = None) -> None:
+        """Show the plane of a row, opened unless it is open, and its object in the middle.
+
+        `of`: the layers that the row was made of, whatever they are called by now.
+        """
         plane = dict(row.plane)
-        for choice in self.choices():
-            letters = [choice.axes[axis] for axis in choice.leading]
-            if row.source in (choice.path, choice.title) and sorted(letters) == sorted(plane):
-                self._show_alone([self.find(key) for key in choice.keys])
-                self.go_to(choice, tuple(plane[letter] for letter in letters))
-                break
+        if of is not None:
+            self._show_layers(of, plane_ids(of)[row_id(row.source, plane)])
         else:
-            self.open_image(Path(row.source), plane, naming)
+            for choice in self.choices():
+                letters = [choice.axes[axis] for axis in choice.leading]
+                if row.source in (choice.path, choice.title) and sorted(letters) == sorted(plane):
+                    self._show_layers(choice, tuple(plane[letter] for letter in letters))
+                    break
+            else:
+                self.open_image(Path(row.source), plane, naming)
         layer = next(iter(self.viewer.layers.selection), None)
         if row.object is not None and layer is not None:
             box = row.object.box
             size = 32 if box is None else max(box[2] - box[0], box[3] - box[1])
             self._look_at(layer, row.object.centre, size)
+
+    def _show_layers(self, choice: ImageChoice, position: Position) -> None:
+        layers = [self.find(layer.key) for layer in choice.layers]
+        if None in layers:
+            raise ImageError(f"“{choice.title}” was removed; open it again on the tab Images")
+        self._show_alone(layers)
+        self.go_to(choice, position)
 
     def _show_alone(self, layers: Sequence[Any]) -> None:
         for layer in self.viewer.layers:
@@ -222,8 +238,13 @@ class ViewerLink:
             height, width = (first.level_shapes[0][axes.index(letter)] for letter in "YX")
             self._look_at(first, (height / 2, width / 2), max(height, width), whole=True)
 
-    def replace_layer(self, key: Hashable, data: tuple[Any, dict[str, Any]]) -> Hashable:
-        """Add an image layer in the place of another one, and leave the selection as it is."""
+    def replace_layer(
+        self, key: Hashable, data: tuple[Any, dict[str, Any]], over: Hashable
+    ) -> Hashable:
+        """Add an image layer in the place of another one, and leave the selection as it is.
+
+        `over`: the layer that it lies over, and goes with.
+        """
         selected, earlier = set(self.viewer.layers.selection), self.find(key)
         pixels, settings = data
         if earlier is not None:
@@ -233,7 +254,18 @@ class ViewerLink:
         layer = self.viewer.add_image(pixels, **settings)
         self.viewer.layers.selection = selected
         added: Hashable = layer.unique_id
+        self._over = added, over
         return added
+
+    def remove_lost(self) -> None:
+        """Remove the layer that lay over one that is gone."""
+        lost = self._lost()
+        if lost is not None:
+            self.viewer.layers.remove(lost)
+
+    def _lost(self) -> Any:
+        above, below = self._over
+        return self.find(above) if self.find(below) is None else None
 
     def show_text(self, text: str) -> None:
         """Show a text on the canvas, beside whatever text others show."""
@@ -258,6 +290,12 @@ class ViewerLink:
     def _layers_changed(self, event: Any) -> None:
         if event.type == "data":
             self._versions[self.viewer.layers[event.index].unique_id] += 1
+        if event.type == "removed":
+            lost = self._lost()
+            if lost is not None:
+                # Hidden at once: a plane outside of all that is left makes napari's canvas crash.
+                # Removed only later: napari may be about to remove it, too.
+                lost.visible = False
         if event.type in _LAYER_EVENTS:
             self._on_layers()
 

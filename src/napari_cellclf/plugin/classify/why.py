@@ -172,7 +172,7 @@ class WhyLink(QObject):
             self.said.emit("The image was removed meanwhile, so no map is shown.", True)
             return
         self._layer = self._link.replace_layer(
-            self._layer, over(layer, place.choice, place.position, found)
+            self._layer, over(layer, place.choice, place.position, found), place.layer
         )
         self.said.emit(
             f"Orange is evidence for {found.class_name} ({percent(found.probability)}), blue "

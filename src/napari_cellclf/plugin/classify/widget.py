@@ -14,6 +14,7 @@ from napari_cellclf.core.counting import counted
 from napari_cellclf.core.labelling import LabelBook
 from napari_cellclf.core.progress import Progress
 from napari_cellclf.errors import CellclfError
+from napari_cellclf.plugin.classify.choices import ImageChoice
 from napari_cellclf.plugin.classify.form import FOLDER_TAB, ROWS_TAB, ClassifyForm
 from napari_cellclf.plugin.classify.image_form import ImageForm
 from napari_cellclf.plugin.classify.job import (
@@ -77,6 +78,8 @@ class ClassifyWidget(DockedWidget):
         self._why: WhyLink | None = None
         self._page = PageLink(self.form.page, self.form.results)
         self._collection: Collection | None = None
+        #: The layers that its rows are of; None where they are of files.
+        self._layers: ImageChoice | None = None
         self._model = ModelProcess()
         self._book = ResultsBook()
         self._shown: Results | None = None
@@ -108,6 +111,7 @@ class ClassifyWidget(DockedWidget):
         """Read the viewer's layers again and fill in the form."""
         if self._link is None:
             return
+        self._link.remove_lost()
         layers, objects = self._link.layers(), self._link.object_layers()
         self._book.forget_others([*(one.key for one in layers), *(one.key for one in objects)])
         self._image.refresh(layers, objects, self._link.selected(), self.form.model.current())
@@ -119,9 +123,17 @@ class ClassifyWidget(DockedWidget):
             self._soon.stop()
             self.refresh()
 
-    def show_collection(self, collection: Collection | None, book: LabelBook | None = None) -> None:
-        """Offer the rows that are open in the bench; `book`: their labels, for corrections."""
-        self._collection, self._page.book = collection, book
+    def show_collection(
+        self,
+        collection: Collection | None,
+        book: LabelBook | None = None,
+        layers: ImageChoice | None = None,
+    ) -> None:
+        """Offer the rows that are open in the bench.
+
+        `book`: their labels, for corrections. `layers`: what the rows are of, unless of files.
+        """
+        self._collection, self._page.book, self._layers = collection, book, layers
         text = ""
         if collection is not None and len(collection):
             text = f"{counted(len(collection), collection.noun)} of {collection.title}"
@@ -403,7 +415,8 @@ class ClassifyWidget(DockedWidget):
         if self._link is None:
             return False
         try:
-            self._link.show_row(row, results.request.naming)
+            of_open = results.collection is self._collection
+            self._link.show_row(row, results.request.naming, self._layers if of_open else None)
         except (CellclfError, OSError) as error:
             self._say(f"The image was not opened: {error}", wrong=True)
             return False

@@ -82,8 +82,9 @@ class ResultsOverview(QWidget):
         """Show by their ids which images have no result, and why."""
         self.failed_section.setVisible(bool(failures))
         self.failed_section.summarise(f"{counted(len(failures), 'image')}, and why")
-        # Most reasons begin with the image's name.
-        named = ((Path(one).name, why) for one, why in failures.items())
+        # Most reasons begin with the image's path.
+        names = {one: Path(one).name for one in failures}
+        named = [(name, failures[one].replace(one, name)) for one, name in names.items()]
         lines = [why if name in why else f"{name}: {why}" for name, why in named]
         self.reasons.setPlainText("\n".join(lines))
 
