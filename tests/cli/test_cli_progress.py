@@ -53,6 +53,21 @@ def test_notes_are_written_beside_a_bar_and_the_bar_goes_to_standard_error(
     assert "cellclf: [red]x[/red]" in captured.err
 
 
+def test_a_bar_moves_to_and_fro_whenever_something_of_unknown_length_begins() -> None:
+    with ProgressReporter("bar", "training", unit=None, estimates=False) as reporter:
+        reporter.begin("training: starting")
+        reporter(Progress(3, 10, "preparing images 3 of 6, about 40 s left for this part"))
+        (task,) = reporter._bar.tasks
+        assert (task.completed, task.total) == (3, 10)
+        assert task.description.endswith("3 of 6, about 40 s left for this part")
+        reporter.begin("training: compiling the network")
+        (task,) = reporter._bar.tasks
+        assert task.total is None
+        assert task.description == "training: compiling the network"
+        reporter(Progress(4, 10, "training, epoch 1 of 2"))
+        assert reporter._bar.tasks[0].total == 10
+
+
 def test_silenced_it_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressReporter("bar") as reporter:
         reporter.silence()

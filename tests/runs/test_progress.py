@@ -166,3 +166,88 @@ class TestReporter:
             reporter.step(StepReport("network", 1, 1, done, 6, 0.5, 0.5))
             clock[0] += 2
         assert [line["seconds_left"] for line in self.records(tmp_path, "step")] == [None, 2.0]
+
+    def test_images_are_counted_through_all_splits(self, reporter, told, clock, tmp_path):
+        """And how long the network will take is not known while they are prepared."""
+        reporter.stage("prepare")
+        for offset, count in ((0, 6), (6, 4)):
+            reporter.part(offset)
+            for done in range(1, count + 1):
+                clock[0] += 1
+                reporter.progress(Progress(done, count, "preparing images"))
+        assert told[0].message == "preparing images 1 of 10"
+        assert told[2].message == "preparing images 3 of 10, a few seconds left for this part"
+        lines = self.records(tmp_path, "step")
+        assert [line.get("image") for line in lines] == [1, 2, 3, 4, 5, None, 7, 8, 9, None]
+        assert lines[7]["seconds_left"] == 2
+        assert lines[7]["of_stage"]
+
+
+class TestTimeLeft:
+    """Of steps that take as long as a fake clock says."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+        return now
+
+    @pytest.fixture
+    def take(self, tmp_path, clock):
+        """Take a step of so many seconds, and return how long the rest is said to take."""
+        told = []
+        log = ProgressLog(tmp_path / "progress.jsonl", told.append)
+
+        def begin(work: Workload, epochs: int):
+            reporter = RunReporter(log, lambda _: None, work)
+            reporter.stage("network")
+            steps, per_epoch = work.network_steps, work.network_steps // epochs
+
+            def step(done: int, seconds: float, validation: float = 0.0):
+                clock[0] += seconds
+                epoch = (done - 1) // per_epoch + 1
+                reporter.step(StepReport("network", epoch, epochs, done, steps, 0.5, 0.5))
+                said = told[-1]["seconds_left"]
+                if done % per_epoch == 0:
+                    clock[0] += validation
+                    reporter.epoch({"epoch": epoch})
+                return said
+
+            return step
+
+        yield begin
+        log.close()
+
+    def test_of_a_machine_that_becomes_half_as_fast(self, take):
+        step = take(Workload(0, 0, 0, 1000, 1), epochs=1)
+        # What is compiled before the first step says nothing of the others.
+        assert step(1, 300.0) is None
+        said = [step(done, 1.0) for done in range(2, 201)]
+        assert said == [1000 - done for done in range(2, 201)]
+        said = {done: step(done, 2.0) for done in range(201, 401)}
+        # Ten seconds later what is said is what the last steps imply, and never less from then on.
+        assert all(said[done] == 2 * (1000 - done) for done in range(206, 401))
+
+    def test_of_a_machine_that_becomes_twice_as_fast(self, take):
+        step = take(Workload(0, 0, 0, 1000, 1), epochs=1)
+        for done in range(1, 101):
+            step(done, 2.0)
+        said = {done: step(done, 1.0) for done in range(101, 201)}
+        assert all(said[done] == 1000 - done for done in range(135, 201))
+
+    def test_steps_that_take_a_minute_each(self, take):
+        step = take(Workload(0, 0, 0, 10, 1), epochs=1)
+        assert [step(done, 60.0) for done in (1, 2, 3)] == [None, 480, 420]
+        # The last step was slower than any before.
+        assert step(4, 180.0) == 6 * 180
+
+    def test_validation_is_part_of_it_from_the_first_epoch_on(self, take):
+        """Estimated from the steps in the first epoch, then as long as the last one took."""
+        work = Workload(0, 0, 0, 40, 2, validation=60, measured=90)
+        step = take(work, epochs=4)
+        step(1, 50.0)
+        # A step of two images takes a second; so do six images that are only predicted.
+        assert step(2, 1.0) == 38 + 4 * 10 + 15
+        for done in range(3, 11):
+            step(done, 1.0, validation=25.0)
+        assert [step(done, 1.0) for done in (11, 12)] == [29 + 3 * 25 + 15, 28 + 3 * 25 + 15]

@@ -106,7 +106,7 @@ class TestAFinishedRun:
     def test_its_log(self, whole):
         records, _ = read_progress(whole.folder.log)
         stages = [record["stage"] for record in records if record["event"] == "stage"]
-        assert stages == ["prepare", "features", "head", "network", "evaluate", "save"]
+        assert stages == ["prepare", "build", "features", "head", "network", "evaluate", "save"]
         assert records[0]["event"] == "start"
         assert "CPU" in records[0]["device"] or "GPU" in records[0]["device"]
         assert records[-1]["event"] == "done"

@@ -92,7 +92,8 @@ def stream_style(*, json: bool = False) -> Style:
 class ProgressReporter:
     """Show progress and one-line notes on standard error, without one spoiling the other.
 
-    `unit`: what is counted; None tells a percentage and the message instead.
+    `unit`: what is counted; None tells a percentage and the message instead. `estimates`: whether
+    a bar shows how long it will take, by the speed so far; a message may know better.
     """
 
     def __init__(
@@ -100,11 +101,14 @@ class ProgressReporter:
         style: Style,
         title: str = "classifying",
         unit: str | None = "images",
+        *,
+        estimates: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._style = style
         self._title = title
         self._unit = unit
+        self._estimates = estimates
         self._clock = clock
         self._next_line: float | None = None
         self._bar: RichProgress | None = None
@@ -123,8 +127,13 @@ class ProgressReporter:
 
     def begin(self, message: str) -> None:
         """Show that something of unknown length has begun; on terminals only."""
-        if self._style == "bar":
-            self._show(message, 0, None)
+        if self._style != "bar":
+            return
+        if self._bar is not None and self._task is not None:
+            # A bar does not forget how much there was to do.
+            self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(message, total=None, count="")
+        self._show(message, 0, None)
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the work has come: an `OnProgress`."""
@@ -170,7 +179,7 @@ class ProgressReporter:
 
     def _show(self, message: str, done: int, total: int | None, part: float = 0.0) -> None:
         if self._bar is None:
-            self._bar = _make_bar()
+            self._bar = _make_bar(estimates=self._estimates)
             self._bar.start()
             self._task = self._bar.add_task(message, total=total, count="")
         if self._task is not None:
@@ -180,7 +189,7 @@ class ProgressReporter:
             )
 
 
-def _make_bar() -> RichProgress:
+def _make_bar(*, estimates: bool) -> RichProgress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -195,7 +204,7 @@ def _make_bar() -> RichProgress:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if estimates else []),
         console=Console(file=sys.stderr),
         transient=True,
         # Standard output is not for the bar to rewrite.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,16 +230,17 @@ def _train(
     style = stream_style(json=as_json)
     for number, folder in enumerate(folders, start=1):
         title = f"run {number} of {len(folders)}" if len(folders) > 1 else "training"
-        reporter = ProgressReporter(style, title, unit=None)
+        reporter = ProgressReporter(style, title, unit=None, estimates=False)
         run = RunFolder(folder)
         with reporter, stoppable(run, reporter.note, reporter.hide) as should_stop:
             if number == 1 and source:
                 reporter.note(source)
+            reporter.begin(f"{title}: starting, which takes some seconds")
             result = run_training(
                 folder,
                 root=root,
                 on_progress=reporter,
-                on_event=_Told(reporter.note),
+                on_event=_Told(reporter, title),
                 should_stop=should_stop,
             )
         _show(result, as_json=as_json)
@@ -260,13 +261,19 @@ def _show(result: RunResult, *, as_json: bool) -> None:
 class _Told:
     """Writes what is worth a line of its own, where a run tells of it."""
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
+    def __init__(self, reporter: ProgressReporter, title: str) -> None:
+        self._note = reporter.note
+        self._begin = reporter.begin
+        self._title = title
 
     def __call__(self, record: Mapping[str, Any]) -> None:
+        from napari_cellclf.runs.progress_log import beginning_of
+
         event = record["event"]
         if event == "start":
             self._note(f"{'resuming' if record['resumed'] else 'training'} on {record['device']}")
+        elif event == "stage":
+            self._begin(f"{self._title}: {beginning_of(record['stage'])}")
         elif event == "note":
             self._note(record["message"])
         elif event == "epoch" and _is_worth_a_line(record):

@@ -177,6 +177,8 @@ def workload(dataset: Dataset, config: TrainingConfig, unlabelled: int = 0) -> W
         head_steps=config.head_epochs * steps,
         network_steps=config.epochs * (config.steps_per_epoch or steps),
         batch_size=config.batch_size,
+        validation=held_out,
+        measured=held_out + len(dataset.test),
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_cellclf.core.counting import time_left
 from napari_cellclf.core.progress import OnProgress, Progress
 from napari_cellclf.errors import RunError
 from napari_cellclf.io.regular_files import never_a_link, open_regular
@@ -22,12 +24,22 @@ _INTERVAL = 0.25
 _NETWORK_WEIGHT = 3
 _TITLES = {
     "prepare": "preparing images",
+    "build": "preparing the network",
     "features": "computing features",
     "head": "training the head",
     "network": "training",
     "evaluate": "evaluating",
-    "save": "saving the model",
+    "save": "saving the model and the report",
 }
+#: What takes the time until a stage tells how far it is.
+_BEGINNINGS = {"features": "compiling the network", "network": "compiling the network"}
+#: Seconds of which the steps tell how fast a stage goes, and the last of them, which may be slower.
+_RECENT, _LAST = 30.0, 10.0
+
+
+def beginning_of(stage: str) -> str:
+    """Say what a stage does at first."""
+    return _BEGINNINGS.get(stage, _TITLES.get(stage, stage))
 
 
 def ignore_event(record: Mapping[str, Any]) -> None:
@@ -107,6 +119,9 @@ class Workload:
     network_steps: int
     #: Images in a step.
     batch_size: int
+    #: Images that are predicted after each epoch, and at the end.
+    validation: int = 0
+    measured: int = 0
 
     @property
     def parts(self) -> dict[str, int]:
@@ -124,6 +139,50 @@ class Workload:
         return sum(self.parts.values())
 
 
+class _Pace:
+    """How fast a stage goes, by its last steps: on a busy machine earlier ones say little.
+
+    What comes between two epochs is counted by itself.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, float]] = deque()
+        self._step_at: float | None = None
+        self._paused = 0.0
+        #: Seconds of the last validation.
+        self.pause: float | None = None
+
+    def mark(self, done: float, now: float) -> None:
+        """Note how far the stage is."""
+        marks = self._marks
+        marks.append((now - self._paused, done))
+        while len(marks) > 3 and marks[1][0] <= marks[-1][0] - _RECENT:
+            marks.popleft()
+
+    def step(self, now: float) -> None:
+        """Note when a step ended."""
+        self._step_at = now
+
+    def epoch(self, now: float) -> None:
+        """Note that an epoch was validated."""
+        if self._step_at is not None:
+            self.pause = now - self._step_at
+            self._paused += self.pause
+
+    def seconds_each(self) -> float | None:
+        """Return how long a unit of work takes: as the last ones did, or longer; None at first."""
+        marks = self._marks
+        if len(marks) < 2 or marks[-1][0] - marks[0][0] < 1:
+            return None
+        end = marks[-1][0]
+        late = next(one for one in reversed(marks) if one[0] <= end - _LAST or one is marks[0])
+        return max((_each(one, marks[-1]) for one in (marks[0], late)), default=None)
+
+
+def _each(first: tuple[float, float], last: tuple[float, float]) -> float:
+    return (last[0] - first[0]) / max(last[1] - first[1], 1e-9)
+
+
 class RunReporter:
     """Writes the log of a run and tells a caller how far it is."""
 
@@ -132,16 +191,17 @@ class RunReporter:
         self._on_progress = on_progress
         self._work = workload
         self._stage = "prepare"
-        self._stage_began = time.monotonic()
-        self._first_done: float | None = None
+        self._pace = _Pace()
+        self._epochs_left = 0
         self._next_line = 0.0
         self._offset = 0.0
 
     def stage(self, name: str) -> None:
         """Begin a part of the run."""
         self._stage = name
-        self._stage_began = time.monotonic()
-        self._first_done = None
+        # What an earlier process did took this one no time.
+        self._pace = _Pace()
+        self._epochs_left = 0
         self._next_line = 0.0
         self._offset = 0.0
         self._log.write("stage", stage=name)
@@ -152,11 +212,19 @@ class RunReporter:
 
     def progress(self, progress: Progress) -> None:
         """Tell of images that were prepared, sent through the backbone or classified."""
-        self._tell(self._offset + progress.done, progress.done == progress.total, progress.message)
+        done, last = self._offset + progress.done, progress.done == progress.total
+        images = self._work.parts.get(self._stage, 0)
+        if last or not images:
+            self._tell(done, last, progress.message)
+            return
+        message = f"{progress.message} {round(done)} of {images}"
+        self._tell(done, last, message, image=round(done), images=images)
 
     def step(self, report: StepReport) -> None:
         """Tell of a training step."""
         whole = self._work.parts[report.stage]
+        self._pace.step(time.monotonic())
+        self._epochs_left = report.epochs - report.epoch + 1
         title = f"{_TITLES[report.stage]}, epoch {report.epoch} of {report.epochs}"
         self._tell(
             whole * report.done / report.total,
@@ -169,7 +237,8 @@ class RunReporter:
         )
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Tell of an epoch that is over."""
+        """Tell of an epoch that is over, and validated."""
+        self._pace.epoch(time.monotonic())
         self._log.write("epoch", **record)
 
     def note(self, message: str) -> None:
@@ -184,14 +253,12 @@ class RunReporter:
 
     def _tell(self, done_in_stage: float, last: bool, message: str, **fields: Any) -> None:
         now = time.monotonic()
-        if self._first_done is None:
-            # A run that goes on did the rest of it earlier; speed counts from here.
-            self._first_done, self._stage_began = done_in_stage, now
         if now < self._next_line and not last:
             return
         self._next_line = now + _INTERVAL
+        self._pace.mark(done_in_stage, now)
         done = self._before() + done_in_stage
-        left = self._seconds_left(done_in_stage, done, now)
+        left, of_stage = self._seconds_left(done_in_stage)
         whole = self._work.total
         self._log.write(
             "step",
@@ -200,20 +267,35 @@ class RunReporter:
             total=whole,
             seconds_left=None if left is None else round(left, 1),
             message=message,
+            **({"of_stage": True} if of_stage else {}),
             **fields,
         )
-        self._on_progress(Progress(min(round(done), whole), whole, message))
+        said = ", ".join(filter(None, (message, time_left(left, of_stage=of_stage))))
+        self._on_progress(Progress(min(round(done), whole), whole, said))
+
+    @property
+    def _number(self) -> int:
+        """Which of the parts of the work this stage is; behind them all if it is none."""
+        names = list(self._work.parts)
+        return names.index(self._stage) if self._stage in names else len(names)
 
     def _before(self) -> int:
         """Work of the stages before this one."""
-        parts = self._work.parts
-        names = list(parts)
-        if self._stage not in names:
-            return self._work.total
-        return sum(parts[name] for name in names[: names.index(self._stage)])
+        return sum(list(self._work.parts.values())[: self._number])
 
-    def _seconds_left(self, done_in_stage: float, done: float, now: float) -> float | None:
-        gone, made = now - self._stage_began, done_in_stage - (self._first_done or 0)
-        if gone < 1 or made <= 0:
-            return None
-        return gone / made * (self._work.total - done)
+    def _seconds_left(self, done: float) -> tuple[float | None, bool]:
+        """Estimate how long it takes, and tell whether that is to the end of this stage only.
+
+        How fast a later stage will be is not known before it has begun.
+        """
+        parts = list(self._work.parts.items())
+        later = [work for name, work in parts[self._number + 1 :] if work]
+        each = self._pace.seconds_each()
+        if each is None:
+            return None, bool(later)
+        left = each * (self._work.parts.get(self._stage, done) - done)
+        # A network predicts an image in about a third of the time that it learns one.
+        forward = each if self._stage == "network" else 0.0
+        pause = self._pace.pause
+        left += self._epochs_left * (forward * self._work.validation if pause is None else pause)
+        return left + forward * self._work.measured, bool(later)

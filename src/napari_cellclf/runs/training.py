@@ -96,6 +96,7 @@ class Session:
         """Prepare, train, evaluate, save and report."""
         preprocessing = self._resolve()
         self._prepare(preprocessing)
+        self._reporter.stage("build")
         config = self._config
         with spread_over(config.devices) as count:
             if count > 1:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_cellclf.plugin.train.run_state import RunState, follow, time_left
+from napari_cellclf.core.counting import time_left
+from napari_cellclf.plugin.train.run_state import RunState, follow
 
 
 def epoch(number: int, stage: str = "network", **more: Any) -> dict[str, Any]:
@@ -40,6 +41,23 @@ def test_a_run_from_start_to_end() -> None:
     assert state.notes == ("rolled back",)
     assert state.ending == "done"
     assert state.done == 100
+
+
+def test_each_stage_says_from_its_first_moment_what_it_does() -> None:
+    state = follow(RunState(), [START, {"event": "stage", "stage": "prepare"}])
+    assert not state.counted
+    line = {"event": "step", "stage": "prepare", "done": 12, "image": 12, "images": 1900}
+    state = follow(state, [{**line, "seconds_left": 9.0, "of_stage": True}])
+    assert (state.counted, state.of_stage) == (True, True)
+    assert state.stage_text == "Preparing the images, 12 of 1,900"
+    state = follow(state, [{"event": "stage", "stage": "network"}])
+    assert (state.counted, state.seconds_left) == (False, None)
+    assert state.stage_text == "Compiling the network"
+    state = follow(state, [STEP])
+    assert state.stage_text == "Training the network, epoch 2 of 5"
+    assert not state.of_stage
+    state = follow(state, [{"event": "stage", "stage": "evaluate"}])
+    assert state.stage_text == "Evaluating"
 
 
 def test_an_epoch_that_is_learnt_again_replaces_what_came_after() -> None:

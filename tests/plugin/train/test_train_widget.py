@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from napari_cellclf.plugin.train.preview import (
     some_images,
 )
 from napari_cellclf.plugin.train.request import SplitChoice, divide
-from napari_cellclf.plugin.train.run_form import Curves
+from napari_cellclf.plugin.train.run_form import Curves, RunForm
 from napari_cellclf.plugin.train.run_state import EpochPoint, RunState
 from napari_cellclf.plugin.train.widget import TrainWidget
 
@@ -400,6 +401,25 @@ def test_a_script_that_closes_the_viewer_is_not_held_up(start: Any, qtbot: Any) 
     ends(qtbot, widget, "running")
     viewer.close()
     assert len(running_processes()) == 1
+
+
+def test_the_bar_moves_while_nothing_is_counted(qtbot: Any) -> None:
+    form = RunForm()
+    qtbot.addWidget(form.footer)
+    qtbot.addWidget(form)
+    form.footer.show()
+    state = RunState(started=True, stage="prepare", total=100)
+    form.show_state(state)
+    assert form.progress.isVisible()
+    assert form.progress.maximum() == 0
+    assert form.stage.text() == "Preparing the images…"
+    counted = replace(state, counted=True, image=30, images=60, done=30, seconds_left=42.0)
+    form.show_state(replace(counted, of_stage=True))
+    assert form.progress.value() == 300
+    assert form.stage.text() == "Preparing the images, 30 of 60 · about 40 s left for this part"
+    form.show_state(RunState(started=True, stage="network", total=100, done=60))
+    assert form.progress.maximum() == 0
+    assert form.stage.text() == "Compiling the network…"
 
 
 def test_curves_follow_the_state(qtbot: Any) -> None:

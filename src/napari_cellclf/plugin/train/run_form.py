@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_cellclf.core.counting import time_left
 from napari_cellclf.plugin.shared.controls import (
     TRAIN,
     VALIDATION,
@@ -29,7 +30,7 @@ from napari_cellclf.plugin.shared.controls import (
 from napari_cellclf.plugin.shared.messages import in_plain_words
 from napari_cellclf.plugin.shared.path_field import PathField
 from napari_cellclf.plugin.train.data_form import more_rows
-from napari_cellclf.plugin.train.run_state import EpochPoint, RunState, time_left
+from napari_cellclf.plugin.train.run_state import EpochPoint, RunState
 
 _STEPS = 1000
 _NOTES_SHOWN = 3
@@ -105,7 +106,8 @@ class RunForm(QWidget):
         stage = waiting or ("" if state is None else _stage_line(state))
         self.stage.setText(stage)
         self.stage.setVisible(bool(stage))
-        known = state is not None and state.total > 0 and not waiting
+        # Until a part tells how far it is, the bar moves to and fro.
+        known = state is not None and state.total > 0 and state.counted and not waiting
         self.progress.setRange(0, _STEPS if known else 0)
         if state is not None and known:
             self.progress.setValue(round(_STEPS * state.done / state.total))
@@ -161,7 +163,7 @@ class ResultView(QWidget):
 def _stage_line(state: RunState) -> str:
     if state.ending or not state.stage:
         return ""
-    left = time_left(state.seconds_left)
+    left = time_left(state.seconds_left, of_stage=state.of_stage)
     return f"{state.stage_text} · {left}" if left else f"{state.stage_text}…"
 
 

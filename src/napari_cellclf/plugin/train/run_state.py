@@ -17,12 +17,15 @@ Ending = Literal["", "stopped", "done", "error"]
 
 STAGES = {
     "prepare": "Preparing the images",
+    "build": "Preparing the network",
     "features": "Computing features",
     "head": "Training the head",
     "network": "Training the network",
     "evaluate": "Evaluating",
     "save": "Saving model and report",
 }
+#: What takes the time until a stage tells how far it is.
+_BEGINNINGS = {"features": "Compiling the network", "network": "Compiling the network"}
 _MOST_NOTES = 50
 
 
@@ -54,8 +57,15 @@ class RunState:
     total: int = 0
     #: Until the end, as far as is known.
     seconds_left: float | None = None
+    #: Whether that is the end of this stage only.
+    of_stage: bool = False
     #: One of `STAGES`.
     stage: str = ""
+    #: Whether it has told how far it is.
+    counted: bool = False
+    #: Of the images that it goes through.
+    image: int = 0
+    images: int = 0
     epoch: int = 0
     epochs: int = 0
     #: All epochs, in order.
@@ -73,6 +83,10 @@ class RunState:
     def stage_text(self) -> str:
         """Such as ``"Training the network, epoch 3 of 10"``."""
         title = STAGES.get(self.stage, self.stage)
+        if not self.counted:
+            return _BEGINNINGS.get(self.stage, title)
+        if self.images:
+            return f"{title}, {self.image:,} of {self.images:,}"
         return f"{title}, epoch {self.epoch} of {self.epochs}" if self.epochs else title
 
     @property
@@ -90,28 +104,6 @@ def follow(state: RunState, records: Iterable[Mapping[str, Any]]) -> RunState:
     return state
 
 
-def time_left(seconds: float | None) -> str:
-    """Say how long something takes.
-
-    Examples
-    --------
-    >>> time_left(80), time_left(4000), time_left(3)
-    ('about 1 min 20 s left', 'about 1 h 7 min left', 'a few seconds left')
-    """
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 10:
-        return "a few seconds left"
-    if whole < 60:
-        return f"about {round(whole, -1)} s left"
-    if whole < 600:
-        return f"about {whole // 60} min {whole % 60 // 10 * 10} s left"
-    if whole < 3600:
-        return f"about {round(whole / 60)} min left"
-    return f"about {whole // 3600} h {round(whole % 3600 / 60)} min left"
-
-
 def _on_start(state: RunState, record: Mapping[str, Any]) -> RunState:
     return RunState(
         started=True,
@@ -124,7 +116,16 @@ def _on_start(state: RunState, record: Mapping[str, Any]) -> RunState:
 
 
 def _on_stage(state: RunState, record: Mapping[str, Any]) -> RunState:
-    return replace(state, stage=str(record.get("stage", "")), epoch=0, epochs=0)
+    return replace(
+        state,
+        stage=str(record.get("stage", "")),
+        counted=False,
+        seconds_left=None,
+        epoch=0,
+        epochs=0,
+        image=0,
+        images=0,
+    )
 
 
 def _on_step(state: RunState, record: Mapping[str, Any]) -> RunState:
@@ -137,6 +138,10 @@ def _on_step(state: RunState, record: Mapping[str, Any]) -> RunState:
         done=int(record.get("done", state.done)),
         total=int(record.get("total", state.total)),
         seconds_left=record.get("seconds_left"),
+        of_stage=bool(record.get("of_stage")),
+        counted=True,
+        image=int(record.get("image") or 0),
+        images=int(record.get("images") or 0),
         epoch=int(record.get("epoch") or 0),
         epochs=int(record.get("epochs") or 0),
         current=current,
