@@ -320,6 +320,7 @@ def test_nothing_is_softened_by_labels_of_one_class():
     assert Suggester(features).check({0: 1, 1: 1}, 2).temperature == 1
     # Before the first label, and where only rows have one that cannot be used.
     assert Suggester(features).check({}, 0).temperature == 1
+    assert Suggester(features).refit({}, 0).softened(1).probabilities.shape == (30, 0)
     features[0] = np.nan
     assert Suggester(features).check({0: 1}, 2).temperature == 1
 

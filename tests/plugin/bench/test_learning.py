@@ -110,8 +110,10 @@ def opener(make_napari_viewer: Any, engines: Any, qtbot: Any) -> Iterator[Callab
         viewer.window._qt_window.resize(1000, 760)
         opened.append(Opened(tab, count, classes, told_apart))
         viewer.window._qt_window.activateWindow()
-        opened[-1].page.gallery.view.setFocus()
-        qtbot.waitUntil(opened[-1].page.gallery.view.hasFocus, timeout=PATIENCE)
+        page = opened[-1].page
+        focused = page.gallery.view if classes else page.bar.name.line
+        focused.setFocus()
+        qtbot.waitUntil(focused.hasFocus, timeout=PATIENCE)
         return opened[-1]
 
     yield make
@@ -361,6 +363,20 @@ def test_a_model_is_saved_although_other_images_are_opened(
     may_end.set()
     qtbot.waitUntil(lambda: saved == [("kept", True)], timeout=PATIENCE)
     assert opened.tab.use.isEnabled()
+
+
+def test_features_may_come_before_the_first_class(opener: Any, qtbot: Any) -> None:
+    opened = opener(20, ())
+    opened.begin()
+    # An error in a slot would fail the test.
+    qtbot.waitUntil(lambda: opened.learning._found is not None, timeout=PATIENCE)
+    assert opened.page.gallery.rows.rowCount() == 20
+    for name in CLASSES:
+        opened.page.book.add_class(name)
+    for _ in range(12):
+        row = opened.press_the_right_key()
+        qtbot.waitUntil(lambda row=row: opened.page.gallery.current() != row, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: bool(opened.page.gallery.rows.suggestion(0)), timeout=PATIENCE)
 
 
 def test_percentages_are_softened_once_it_is_known_how_sure_they_may_be(
