@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,24 @@ def test_what_failed_can_be_chosen_again(
     folder.rename(place)
     page.read()
     qtbot.waitUntil(lambda: page.collection is not None, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("whole_viewer", [False, True])
+def test_full_searches_for_garbage_are_rare_only_while_a_dock_is_open(
+    make_napari_viewer: Callable[..., Any], models: Path, qtbot: Any, whole_viewer: bool
+) -> None:
+    before = gc.get_threshold()
+    rare = (*before[:2], before[2] * 100)
+    viewers = [make_napari_viewer() for _ in range(2)]
+    opened = []
+    for viewer in viewers:
+        opened.append(viewer.window.add_plugin_dock_widget("napari-cellclf", NAME)[1])
+        assert gc.get_threshold() == rare
+    for viewer, bench in zip(viewers, opened, strict=True):
+        assert gc.get_threshold() == rare
+        with qtbot.waitSignal(bench.destroyed, timeout=PATIENCE):
+            if whole_viewer:
+                viewer.close()
+            else:
+                viewer.window.remove_dock_widget(bench)
+    assert gc.get_threshold() == before

@@ -21,6 +21,7 @@ from napari_cellclf.core.collection import Collection
 from napari_cellclf.core.labelling import Label
 from napari_cellclf.errors import CellclfError
 from napari_cellclf.io.label_file import write_label_table
+from napari_cellclf.plugin.bench.garbage import RareSearches
 from napari_cellclf.plugin.bench.images_page import ImagesPage
 from napari_cellclf.plugin.bench.keys_window import KeysWindow, preferred_keys
 from napari_cellclf.plugin.bench.label_tab import LabelTab
@@ -88,7 +89,10 @@ class BenchWidget(DockedWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.tabs)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self._searches = RareSearches()
         self.destroyed.connect(link.disconnect)
+        # A viewer that is closed takes its docks with it.
+        self.destroyed.connect(self._searches.end)
 
     @property
     def train(self) -> TrainWidget:
@@ -169,6 +173,7 @@ class BenchWidget(DockedWidget):
         for page in (self._train, self._results):
             if page is not None:
                 page.shut_down()
+        self._searches.end()
         self._viewer = None
         self._soon.stop()
         self._docking.stop()
