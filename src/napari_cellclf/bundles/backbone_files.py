@@ -6,7 +6,6 @@ A bundle on a backbone names it by hash, and finds it here, whatever it is calle
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from napari_cellclf.bundles.catalogue import ELSEWHERE, models_folder
 from napari_cellclf.bundles.plainfile import open_plain, read_up_to
 from napari_cellclf.bundles.schema import BackboneSpec
 from napari_cellclf.errors import BundleError, IntegrityError, ModelNotFoundError
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import replacing
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 #: As of a graph in a bundle: a ViT-S takes 90 MB.
 MAX_BYTES = LIMITS[GRAPH]
-_LONGEST = 1 << 20
 
 
 def backbones_folder() -> Path:
@@ -124,8 +123,7 @@ def keep_backbone(spec: BackboneSpec, content: bytes) -> Path:
 
 def _described(path: Path) -> BackboneSpec | None:
     try:
-        with path.open("rb") as file:
-            spec = BackboneSpec.model_validate(json.loads(file.read(_LONGEST)))
-    except (OSError, ValueError, ValidationError):
+        spec = BackboneSpec.model_validate(read_note(path))
+    except ValidationError:
         return None
     return spec if f"{spec.name}.json" == path.name else None

@@ -23,6 +23,7 @@ from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.errors import BundleError, ModelError, ModelNotFoundError
 from napari_cellclf.io.cache import keras_models_folder
 from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import replacing
 
 if TYPE_CHECKING:
@@ -173,11 +174,8 @@ def origin_note(path: Path) -> Path:
 
 
 def _read_origin(path: Path) -> str | None:
-    try:
-        note = json.loads(origin_note(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(note.get("checksum")) if isinstance(note, dict) else None
+    note = read_note(origin_note(path))
+    return None if note is None else str(note.get("checksum"))
 
 
 def _way_to(wanted: str) -> str:

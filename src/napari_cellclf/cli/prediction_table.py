@@ -398,7 +398,9 @@ def _counts(line: Any) -> tuple[int, int] | None:
     said = {key: value for key, value in line.items() if key != "sum"}
     if line.get("sum") != zlib.crc32(_line(said)) or set(said) != {"done", "rows", "bad"}:
         return None
-    return said["done"], said["rows"]
+    counts, bad = (said["done"], said["rows"]), said["bad"]
+    pairs = isinstance(bad, list) and all(isinstance(one, list) and len(one) == 2 for one in bad)
+    return counts if pairs and all(type(one) is int for one in counts) else None
 
 
 def _line(document: Any) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.inference.engine import has_nvidia_driver
+from napari_cellclf.io.notes import read_note
 
 #: Those of Keras 3, each with the package it needs.
 BACKENDS = ("tensorflow", "torch", "jax", "openvino", "numpy")
@@ -176,12 +176,8 @@ def explain_no_gpu(
 
 def _configured(environment: Mapping[str, str]) -> str | None:
     folder = Path(environment.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        found = json.loads((folder / "keras.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Keras ignores a file that it cannot read as well.
-        return None
-    backend = found.get("backend") if isinstance(found, dict) else None
+    # Keras ignores a file that it cannot read as well.
+    backend = (read_note(folder / "keras.json") or {}).get("backend")
     return backend if isinstance(backend, str) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from napari_cellclf.core.sampling import epoch_order
 from napari_cellclf.errors import CancelledError, CellclfError, RunError
 from napari_cellclf.inference.process_engine import window_is_open
 from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.models.training.presets import choose_preset, load_preset
 from napari_cellclf.runs.checkpoints import DiskKeeper, remove_partial
 from napari_cellclf.runs.continuing import keep_old_sides
@@ -77,11 +77,7 @@ class RunResult:
     @property
     def metrics(self) -> dict[str, Any] | None:
         """What ``report/metrics.json`` says; None if nothing was held out."""
-        file = self.folder.report / "metrics.json"
-        if not file.is_file():
-            return None
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        return read_note(self.folder.report / "metrics.json")
 
 
 def train(

@@ -42,6 +42,12 @@ def beginning_of(stage: str) -> str:
     return _BEGINNINGS.get(stage, _TITLES.get(stage, stage))
 
 
+#: Fields that are numbers; a metric may be NaN, a count may not.
+_COUNTS = ("epoch", "epochs", "done", "total", "seconds_left")
+_MEASURED = ("loss", "accuracy", "learning_rate")
+_MOST = 1 << 53
+
+
 def ignore_event(record: Mapping[str, Any]) -> None:
     """Take no notice: the default of every `on_event`."""
 
@@ -104,7 +110,24 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "event" in found else None
+    return found if isinstance(found, dict) and _is_record(found) else None
+
+
+def _is_record(found: dict[str, Any]) -> bool:
+    """Whether a line says what such lines say, as far as anything is computed with it."""
+    if found.get("event") == "epoch" and not {"stage", "epoch"} <= set(found):
+        return False
+    return "event" in found and all(
+        value is None or _is_number(value, name in _COUNTS)
+        for name, value in found.items()
+        if name in _COUNTS or name in _MEASURED or name.startswith("validation_")
+    )
+
+
+def _is_number(value: Any, is_count: bool) -> bool:
+    if type(value) is float and not is_count:
+        return True
+    return type(value) in (int, float) and -_MOST <= value <= _MOST
 
 
 @dataclass(frozen=True)

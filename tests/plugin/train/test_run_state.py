@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_cellclf.core.counting import time_left
-from napari_cellclf.plugin.train.run_state import RunState, follow
+from napari_cellclf.plugin.train.run_state import RunState, _headline, follow
+from napari_cellclf.runs.folder import RunFolder
 
 
 def epoch(number: int, stage: str = "network", **more: Any) -> dict[str, Any]:
@@ -115,3 +117,21 @@ def test_no_log_breaks_it(records: list[dict[str, Any]]) -> None:
     assert isinstance(state.stage_text, str)
     assert all(math.isnan(point.loss) or point.loss == point.loss for point in state.points)
     assert len({(point.stage, point.epoch) for point in state.points}) == len(state.points)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"evaluations": ["x"]}',
+        '{"evaluations": [{"accuracy": 1}]}',
+        '{"evaluations": [{"accuracy": {"value": "x"}}]}',
+        '{"evaluations": [{"accuracy": {"value": 1, "low": [], "high": 1}}]}',
+        '{"evaluations": [{"accuracy": {"value": 1}, "n": "x"}]}',
+        "[" * 100_000,
+    ],
+)
+def test_metrics_of_any_content_are_no_error(tmp_path: Path, said: str) -> None:
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "metrics.json").write_text(said)
+    assert _headline(RunFolder(tmp_path)).text.startswith("The model is ready")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_cellclf.core.progress import OnProgress, Progress, ShouldStop
 from napari_cellclf.core.stains import STAINS
 from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import refusals, replacing
 from napari_cellclf.io.rxrx1 import COLUMNS
 
@@ -107,12 +108,8 @@ def _earlier_files(folder: Path) -> list[str]:
         raise InputError(f"{folder} is a file; choose another folder with --out")
     if not folder.exists() or not any(folder.iterdir()):
         return []
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        marker = None
-    files = marker.get("files") if isinstance(marker, dict) else None
-    ours = isinstance(marker, dict) and marker.get("made_by") == _MADE_BY
+    marker = read_note(folder / MARKER) or {}
+    files, ours = marker.get("files"), marker.get("made_by") == _MADE_BY
     if not ours or not isinstance(files, list) or not all(_is_below(folder, n) for n in files):
         raise InputError(
             f"{folder} holds files that the demo did not write; choose a new folder with --out"
@@ -122,6 +119,6 @@ def _earlier_files(folder: Path) -> list[str]:
 
 def _is_below(folder: Path, name: object) -> bool:
     """Whether a name leads to a place inside the folder, links followed."""
-    if not isinstance(name, str) or PurePosixPath(name).is_absolute():
+    if not isinstance(name, str) or "\0" in name or PurePosixPath(name).is_absolute():
         return False
     return (folder / name).parent.resolve().is_relative_to(folder.resolve())

@@ -12,6 +12,7 @@ from typing import Literal
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import replacing
 
 _DIGITS = {"sha256": 64, "md5": 32}
@@ -97,12 +98,14 @@ def was_checked(path: Path, checksum: Checksum) -> bool:
     """Whether a file was compared with a checksum before and is unchanged since."""
     try:
         found = path.stat()
-        note = json.loads(note_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return False
-    return bool(
-        note == {"checksum": str(checksum), "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-    )
+    expected = {
+        "checksum": str(checksum),
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+    }
+    return read_note(note_path(path)) == expected
 
 
 def note_path(path: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from napari_cellclf.core.progress import OnProgress, Progress, ShouldStop
 from napari_cellclf.errors import CancelledError, CellclfError, DownloadError
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.remote.source import OpenFile, PassingFault, Rules, Source, too_slow
 
 _BLOCK = 1 << 16
@@ -218,14 +219,15 @@ class PartialFile:
 
     def resume_at(self, origin: str) -> tuple[int, str | None]:
         """Return the byte and the tag to resume at."""
+        note = read_note(self._note) or {}
+        tag = note.get("tag")
+        # It is sent to the server as a line.
+        if note.get("origin") != origin or not isinstance(tag, str) or not tag.isprintable():
+            return 0, None
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            size = self.path.stat().st_size
-        except (OSError, ValueError):
+            return self.path.stat().st_size, tag
+        except OSError:
             return 0, None
-        if not isinstance(note, dict) or note.get("origin") != origin:
-            return 0, None
-        return size, str(note.get("tag"))
 
     def remember(self, origin: str, tag: str | None) -> None:
         """Record the version of the file being fetched; without a tag, remove the record."""

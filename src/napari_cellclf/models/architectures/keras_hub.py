@@ -186,7 +186,7 @@ def _file(preset: str | None, name: str) -> Path:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArchitectureError(
             f"{path} cannot be read ({first_line(error)}); give a folder of a preset's files"
         ) from error
@@ -199,7 +199,7 @@ def _arguments(config: str | None) -> dict[str, Any]:
     """Read the arguments of a class, which must be plain and of usual size."""
     try:
         found = json.loads(config or "")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArchitectureError(
             f"{NAME} received config={config!r:.80}; give a preset with weights='imagenet', or a "
             'backbone with its arguments as JSON, such as {"patch_size": 8}'

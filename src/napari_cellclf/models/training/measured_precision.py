@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -26,7 +27,7 @@ import numpy as np
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
-from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import replacing
 from napari_cellclf.models.devices import chosen_backend, has_fast_bfloat16
 from napari_cellclf.models.training.network import initial_network, thaw
@@ -48,7 +49,6 @@ _MOST_STEPS, _SECONDS = 5, 10.0
 _WORTH_IT, _CLOSE = 1.1, 0.05
 #: What processors call their instructions for bfloat16, as Linux lists them.
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
-_MOST_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -200,14 +200,16 @@ def _key(
 def _read(kept: Path) -> dict[Settled, MeasuredWay] | None:
     """Return what was measured before; None where nothing was, or it is damaged."""
     try:
-        found = json.loads(read_regular(kept, _MOST_BYTES))
-        return {
+        found = read_note(kept) or {}
+        ways: dict[Settled, MeasuredWay] = {
             way: MeasuredWay(tuple(map(float, found[way]["seconds"])), float(found[way]["loss"]))
             for way in _WAYS
-            if min(found[way]["seconds"]) > 0
-        } or None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        }
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
+    seconds = [one.seconds for one in ways.values()]
+    measured = all(few and all(0 < one < math.inf for one in few) for few in seconds)
+    return ways if measured else None
 
 
 def _write(kept: Path, measured: dict[Settled, MeasuredWay]) -> None:

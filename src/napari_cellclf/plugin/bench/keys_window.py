@@ -35,7 +35,7 @@ def preferred_keys() -> dict[str, str]:
         return {}
     try:
         known = json.loads(preferences.labels.keys or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(name): str(key) for name, key in known.items()} if isinstance(known, dict) else {}
 

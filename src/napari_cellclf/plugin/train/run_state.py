@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import CellclfError
+from napari_cellclf.io.notes import read_note
 from napari_cellclf.plugin.train.own_model import keep_as_own
 from napari_cellclf.runs.folder import RunFolder
 
@@ -227,11 +227,7 @@ def headline(run: RunFolder) -> RunHeadline:
 def _headline(run: RunFolder) -> RunHeadline:
     page = run.report / "report.html"
     report = page if page.is_file() else None
-    try:
-        found = json.loads((run.report / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    evaluation = _first(found)
+    evaluation = _first(read_note(run.report / "metrics.json") or {})
     if evaluation is None:
         return RunHeadline(
             "The model is ready. No images were held out, so its accuracy is unknown.", report
@@ -239,17 +235,21 @@ def _headline(run: RunFolder) -> RunHeadline:
     return RunHeadline(_sentence(evaluation), report)
 
 
-def _first(found: Any) -> dict[str, Any] | None:
-    inside = found.get("evaluations") if isinstance(found, dict) else None
-    return inside[0] if isinstance(inside, list) and inside else None
+def _first(found: dict[str, Any]) -> dict[str, Any] | None:
+    inside = found.get("evaluations")
+    first = inside[0] if isinstance(inside, list) and inside else None
+    return first if isinstance(first, dict) else None
 
 
 def _sentence(evaluation: dict[str, Any]) -> str:
-    figure = evaluation.get("accuracy") or {}
-    value, low, high = (figure.get(name) for name in ("value", "low", "high"))
+    figure, number = evaluation.get("accuracy"), evaluation.get("n", 0)
+    found = figure if isinstance(figure, dict) and isinstance(number, int) else {}
+    value, low, high = (found.get(name) for name in ("value", "low", "high"))
+    if not all(one is None or isinstance(one, float | int) for one in (value, low, high)):
+        value = None
     if value is None:
         return "The model is ready; see the report for its accuracy."
-    role, number = evaluation.get("role", "held-out"), evaluation.get("n", 0)
+    role = evaluation.get("role", "held-out")
     noun = evaluation.get("noun", "image")
     interval = ""
     if low is not None and high is not None:

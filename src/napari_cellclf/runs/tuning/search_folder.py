@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_cellclf.core.metrics import METRICS
 from napari_cellclf.errors import DatasetError, RunError
 from napari_cellclf.io.local_paths import expanded
+from napari_cellclf.io.regular_files import read_regular
 from napari_cellclf.io.replacing import replacing
 from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Raised when a change would make older versions misread a search.
 FORMAT_VERSION: Literal[1] = 1
+#: Of ``tuning.json``.
+_MOST_BYTES = 1 << 22
 
 
 class TuningSpec(BaseModel):
@@ -127,7 +130,7 @@ class TuningFolder:
     def spec(self) -> TuningSpec:
         """Read what is searched."""
         try:
-            return TuningSpec.model_validate_json(self.spec_file.read_bytes())
+            return TuningSpec.model_validate_json(read_regular(self.spec_file, _MOST_BYTES))
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path} holds no search for settings (no tuning.json); start one there"
