@@ -233,6 +233,28 @@ def test_a_result_of_other_classes_is_left_out(open_page: Any) -> None:
     assert page.gallery.rows.suggestion(0) == true_class(0)
 
 
+def test_nobody_begins_with_an_image_that_cannot_be_read(open_page: Any) -> None:
+    page = open_page(10)
+    assert page.gallery.current() == 0
+    order = np.array([4, *range(1, 4), *range(5, 10)])
+    page.suggest(Learnt(np.full((10, 3), np.nan), order, np.zeros(9, bool)))
+    assert page.gallery.current() == 4
+
+
+def test_what_was_said_of_a_key_is_over_with_the_next_change(open_page: Any) -> None:
+    page = open_page(10, classes=("W" * 60, "other"))
+    _press(page, "9")
+    assert page.message.text() == "There are 2 classes; add another one with + Class."
+    page.gallery.go_to(3)
+    _press(page, "1")
+    assert page.message.text() == ""
+    page.gallery.go_to(3)
+    assert len(page.hint.text()) < 80
+    _press(page, "9")
+    page.bar.merged.emit("W" * 60, "other")
+    assert page.message.text() == ""
+
+
 def test_skipped_and_unsure_images_come_last(open_page: Any, qtbot: Any) -> None:
     page = open_page(6)
     _press(page, KEY.Key_Space)

@@ -88,7 +88,7 @@ class ImagesPage(QWidget):
         self.rows = wide_combo(
             "Whether a whole image (or plane of a stack) is looked at, or each object in it."
         )
-        self.rows.addItems(["an image, or a plane of a stack", "an object (a cell, a nucleus…)"])
+        self.rows.addItems(["whole images or planes", "objects (cells, nuclei…)"])
         self.masks = masks_field()
         self.objects = wide_combo("The layer whose objects are looked at one by one.")
         self.group = wide_combo(
@@ -209,7 +209,7 @@ class ImagesPage(QWidget):
         self._rows.addRow("Images", self.files)
         self._rows.addRow("Image", self.layers)
         self._rows.addRow("File names", self.naming)
-        self._rows.addRow("Each row is", self.rows)
+        self._rows.addRow("Look at", self.rows)
         self._rows.addRow("Masks", self.masks)
         self._rows.addRow("Objects", self.objects)
         keeping = QWidget()

@@ -33,7 +33,13 @@ from napari_cellclf.plugin.gallery.gallery import Gallery
 from napari_cellclf.plugin.gallery.gallery_model import DOUBTS, NONE, GalleryFilter
 from napari_cellclf.plugin.gallery.keys import N_CLASS_KEYS, Keys
 from napari_cellclf.plugin.shared.background import LatestTask
-from napari_cellclf.plugin.shared.controls import KeysPage, MessageLine, small_label, tab_downwards
+from napari_cellclf.plugin.shared.controls import (
+    KeysPage,
+    MessageLine,
+    shortened,
+    small_label,
+    tab_downwards,
+)
 from napari_cellclf.plugin.shared.messages import explain
 from napari_cellclf.plugin.shared.path_field import ask_for_path
 
@@ -159,7 +165,11 @@ class LabelPage(KeysPage):
             self._go_on()
         else:
             self.gallery.refresh()
-            self._keep_in_view(current)
+            if current is not None and current not in order and rows.given[current] == NONE:
+                # It cannot be read, and is last now: nobody wants to begin there.
+                self.gallery.go_to(int(rows.shown[0]))
+            else:
+                self._keep_in_view(current)
         self._say_next()
 
     def doubt(self, doubts: NDArray[np.floating]) -> None:
@@ -203,8 +213,8 @@ class LabelPage(KeysPage):
             partial(self.book.label, self.labels.ids(numbers), name, drawn=self._drawn(numbers))
         ):
             count = len(numbers)
-            of_several = f"{counted(count, self.collection.noun)} labelled “{name}”."
-            self._say(of_several if count > 1 else "")
+            if count > 1:
+                self._say(f"{counted(count, self.collection.noun)} labelled “{name}”.")
 
     def label_with_key(self, number: int) -> None:
         """Give the class of a key, counted from 0."""
@@ -433,6 +443,8 @@ class LabelPage(KeysPage):
             self._leaving = None
             self.message.say(explain(error), wrong=True)
             return False
+        # What was said of an earlier key is over.
+        self._say("")
         return True
 
     def _step(self, step: Callable[[], str], done: str, nothing: str) -> None:
@@ -570,7 +582,6 @@ class LabelPage(KeysPage):
     def _add_class(self, name: str) -> None:
         first = not self.book.classes
         if self._do(partial(self.book.add_class, name)):
-            self._say("")
             # The first classes are typed one after the other.
             if first or len(self.book.classes) < 2:
                 self.bar.ask_for_class()
@@ -622,9 +633,10 @@ class LabelPage(KeysPage):
         given, suggested = self.labels.class_of(number), rows.suggestion(number)
         accept, skip, unsure = map(self.keys.key_of, ("accept", "skip", "unsure"))
         if given:
-            return f"Labelled “{given}”. Press {digits} to change it, {accept} to go on."
+            return f"Labelled “{shortened(given)}”. Press {digits} to change it, {accept} to go on."
         if suggested:
-            return f"{accept} accepts “{suggested}”; {digits} gives another class, {skip} skips."
+            name = shortened(suggested)
+            return f"{accept} accepts “{name}”; {digits} gives another class, {skip} skips."
         return f"Press {digits} to label; {skip} skips, {unsure} marks as unsure."
 
     def _ask_for_other(self) -> None:

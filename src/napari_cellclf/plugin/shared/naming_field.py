@@ -41,7 +41,7 @@ class NamingField(QWidget):
         self.box.setToolTip(_HINT)
         line = self.box.lineEdit()
         if line is not None:
-            line.setPlaceholderText("as RxRx1 or Drosophila, or {well}_s{site}_w{channel}.tif")
+            line.setPlaceholderText("optional, such as {well}_s{site}_w{channel}.tif")
         self._fill()
         self.preview = _WholeText()
         self.preview.setVisible(False)
