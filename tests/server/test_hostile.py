@@ -56,10 +56,13 @@ def _refusal(answer: httpx.Response, status: int, code: str) -> str:
     return detail
 
 
-def _talk(live: Any, sent: bytes, wait: float = 5) -> bytes:
+def _talk(live: Any, *sent: bytes, wait: float = 5) -> bytes:
     """Send bytes as they are, and read until the server closes."""
     with socket.create_connection(live.address, timeout=wait) as connection:
-        connection.sendall(sent)
+        for number, piece in enumerate(sent):
+            # Less than a header may take.
+            time.sleep(0.1 if number else 0)
+            connection.sendall(piece)
         received = b""
         while chunk := connection.recv(65536):
             received += chunk
@@ -265,7 +268,13 @@ def test_methods_that_there_are_not(one: httpx.Client) -> None:
     assert set(answer.headers["allow"].split(", ")) >= {"GET", "POST"}
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "a b", "[::1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "", "a b", "[::1", "user@localhost"),
+        *("localhost:x", "localhost/evil", "localhost?", "localhost#x", "x@[::1]", "[localhost]"),
+    ],
+)
 def test_other_names_than_its_own(one: httpx.Client, host: str) -> None:
     answer = one.get("/healthz", headers={"Host": host})
     assert answer.status_code == 400
@@ -333,6 +342,23 @@ def test_addresses_that_are_none(live: Any, line: bytes) -> None:
 def test_a_header_without_end(live: Any) -> None:
     answer = _talk(live, b"GET / HTTP/1.1\r\n" + b"X-Padding: yes\r\n" * 400)
     assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize(("more", "status"), [(0, b"200"), (1, b"431")])
+def test_the_limit_of_a_header_is_exact(live: Any, pieces: int, more: int, status: bytes) -> None:
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Padding: "
+    whole = head.ljust(4096 + more - 4, b"x") + b"\r\n\r\n"
+    parts = [whole] if pieces == 1 else [whole[:3000], whole[3000:]]
+    answer = _talk(live, *parts)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("hosts", [("localhost", "localhost"), ("localhost", "evil.example"), ()])
+def test_a_request_names_one_host(live: Any, hosts: tuple[str, ...]) -> None:
+    named = "".join(f"Host: {host}\r\n" for host in hosts)
+    answer = _talk(live, f"GET /healthz HTTP/1.1\r\n{named}Connection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_requests_that_do_not_wait_for_answers_are_all_answered(live: Any) -> None:

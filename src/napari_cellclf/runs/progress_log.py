@@ -43,7 +43,7 @@ def beginning_of(stage: str) -> str:
 
 
 #: Fields that are numbers; a metric may be NaN, a count may not.
-_COUNTS = ("epoch", "epochs", "done", "total", "seconds_left")
+_COUNTS = ("epoch", "epochs", "image", "images", "done", "total", "seconds_left")
 _MEASURED = ("loss", "accuracy", "learning_rate")
 _MOST = 1 << 53
 
@@ -118,7 +118,7 @@ def _is_record(found: dict[str, Any]) -> bool:
     if found.get("event") == "epoch" and not {"stage", "epoch"} <= set(found):
         return False
     return "event" in found and all(
-        value is None or _is_number(value, name in _COUNTS)
+        (value is None and name not in ("done", "total")) or _is_number(value, name in _COUNTS)
         for name, value in found.items()
         if name in _COUNTS or name in _MEASURED or name.startswith("validation_")
     )

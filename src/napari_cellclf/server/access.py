@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+#: A Host header: a name or an address, and a port.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^][@/?#\\:\s]+)(?::\d*)?")
 #: As nginx has it: the client went away before the answer.
 CLIENT_GONE = 499
 
@@ -102,7 +105,9 @@ class AccessControl:
 
     def _check_host(self, request: Request) -> None:
         """Refuse an unknown name: a web page may have made its own name point here."""
-        host = _host_name(request.headers.get("host", ""))
+        named = request.headers.getlist("host")
+        # Of several, what stands between could have taken another one.
+        host = _host_name(named[0]) if len(named) == 1 else ""
         # Addresses cannot be made to point elsewhere.
         if not (_is_address(host) or host in self._hosts):
             raise RequestError(
@@ -143,11 +148,9 @@ def failure_response(error: RequestError) -> Response:
 
 
 def _host_name(header: str) -> str:
-    """Remove the port from a Host header."""
-    try:
-        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    """Remove the port from a Host header; nothing is left of one that is more than a host."""
+    found = _HOST.fullmatch(header.lower())
+    return found[1].strip("[]").rstrip(".") if found else ""
 
 
 def _netloc(origin: str) -> str:

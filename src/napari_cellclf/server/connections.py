@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from napari_cellclf.server.settings import Limits
 
 
+_TOO_LARGE = ("header_too_large", "the header is too large; send a smaller one")
+
+
 class IdleConnections:
     """The idle connections of a server, the oldest first."""
 
@@ -96,7 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes += len(data)
         super().data_received(data)
         if self._header_bytes > self.limits.header_bytes:
-            self._refuse(431, "header_too_large", "the header is too large; send a smaller one")
+            self._refuse(431, *_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         """Start waiting for the header of a request."""
@@ -109,6 +112,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_is_there()
         self._header_bytes = 0
         self.idle.discard(self)
+        if self._header_size() > self.limits.header_bytes:
+            # It came in one piece, so that it was whole before its bytes were counted.
+            self._refuse(431, *_TOO_LARGE)
+            return
         super().on_headers_complete()
         self._in_body = True
         self._answered = False
@@ -119,13 +126,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Pass on a part of a body, whose size is limited where it is read."""
         self._header_bytes = 0
-        super().on_body(body)
+        if not self.transport.is_closing():
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next header."""
         self._header_bytes = 0
         self._in_body = False
-        super().on_message_complete()
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def pause_writing(self) -> None:
         """Wait for a client to read its answer, for a limited time."""
@@ -148,6 +157,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
         self._refuse(400, "bad_request", "this is not an HTTP/1.1 request")
+
+    def _header_size(self) -> int:
+        line = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
+        return line + sum(len(name) + len(value) + 4 for name, value in self.headers) + 2
 
     def _brings_body(self) -> bool:
         return any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from napari_cellclf.core.counting import time_left
 from napari_cellclf.plugin.train.run_state import RunState, _headline, follow
 from napari_cellclf.runs.folder import RunFolder
+from napari_cellclf.runs.progress_log import read_progress
 
 
 def epoch(number: int, stage: str = "network", **more: Any) -> dict[str, Any]:
@@ -135,3 +137,16 @@ def test_metrics_of_any_content_are_no_error(tmp_path: Path, said: str) -> None:
     report.mkdir()
     (report / "metrics.json").write_text(said)
     assert _headline(RunFolder(tmp_path)).text.startswith("The model is ready")
+
+
+@pytest.mark.parametrize("wrong", ["1e400", "-1", "NaN", "null", '"x"', "[]", "1" * 400])
+def test_a_log_of_any_content_is_no_error(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "progress.jsonl"
+    lines = [
+        json.dumps({**line, key: "HERE"}).replace('"HERE"', wrong)
+        for line in (START, STEP, epoch(1))
+        for key in line
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    state = follow(RunState(), read_progress(path)[0])
+    assert state.done >= -1
