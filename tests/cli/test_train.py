@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -52,6 +53,12 @@ def table(images: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLCLF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On which folds are trained one after the other, by this process."""
+    monkeypatch.setattr("napari_cellclf.cli.folds.available_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -214,6 +221,26 @@ class TestFolds:
             dataset = load_dataset(run)
             parts = [set(one.groups) for one in (dataset.train, dataset.validation, dataset.test)]
             assert sorted(name for part in parts for name in part) == ["b0", "b1", "b2"]
+
+
+def test_folds_beside_one_another(cellclf, images, tmp_path, monkeypatch):
+    """On eight cores, two processes that train for real."""
+    monkeypatch.setattr("napari_cellclf.cli.folds.available_cores", lambda: 8)
+    monkeypatch.setattr("napari_cellclf.cli.folds.free_memory", lambda: None)
+    out = tmp_path / "out"
+    command = ("train", images, "--out", out, "--split", "2-fold", *TINY, "--set", "epochs=1")
+    result = cellclf(*command)
+    assert result.code == 0, result.err
+    assert "training 2 runs at a time" in result.err
+    assert "run 2 of 2: network, epoch 1 of 1" in result.err
+    assert sum(line.startswith("model:") for line in result.lines) == 2
+    assert "all held-out images: 18 images" in result.out
+    for log in out.glob("folds/*/progress.jsonl"):
+        assert [one["event"] for one in read_progress(log)[0]].count("start") == 1
+    # Finished ones are not begun again.
+    again = cellclf(*command, "--json")
+    assert again.code == 0, again.err
+    assert [json.loads(line)["metrics"]["n"] for line in again.lines] == [9, 9, 18]
 
 
 def test_a_folder_in_which_nothing_was_trained_can_be_used_again(cellclf, images, tmp_path):

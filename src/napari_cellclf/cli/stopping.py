@@ -22,8 +22,8 @@ from napari_cellclf.errors import RunError
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.progress_log import ProgressLog
 
-#: Seconds that a run has to stop by itself.
-PATIENCE = 9.0
+#: Seconds that a run has to stop by itself; the process needs some to end, too.
+PATIENCE = 8.0
 #: Seconds between two looks at the file "stop", and that the last words may take.
 _LOOK, _LAST_WORDS = 0.2, 0.8
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

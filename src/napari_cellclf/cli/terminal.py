@@ -113,6 +113,15 @@ class ProgressReporter:
         self._next_line: float | None = None
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._above: ProgressReporter | None = None
+
+    def beside(self, title: str) -> ProgressReporter:
+        """Make another one, for other work at the same time, whose bar is below this one's."""
+        other = ProgressReporter(
+            self._style, title, self._unit, estimates=self._estimates, clock=self._clock
+        )
+        other._above = self
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -147,10 +156,11 @@ class ProgressReporter:
     def note(self, message: str) -> None:
         """Write one line, above the bar where there is one."""
         line = f"cellclf: {printable(message)}"
-        if self._bar is None:
+        bar = self._bar if self._above is None else self._above._bar
+        if bar is None:
             print(line, file=sys.stderr)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def hide(self) -> None:
         """Take the bar away, so that standard output can be written to the same terminal."""
@@ -162,6 +172,16 @@ class ProgressReporter:
         """Show no more progress; rows on the same terminal tell of it."""
         self.hide()
         self._style = "none"
+
+    def _shown(self) -> RichProgress:
+        """Return the bars on the terminal, of which this is one."""
+        if self._above is not None:
+            self._above._bar = self._above._shown()
+            return self._above._bar
+        if self._bar is None:
+            self._bar = _make_bar(estimates=self._estimates)
+            self._bar.start()
+        return self._bar
 
     def _line(self, progress: Progress) -> None:
         now = self._clock()
@@ -179,8 +199,7 @@ class ProgressReporter:
 
     def _show(self, message: str, done: int, total: int | None, part: float = 0.0) -> None:
         if self._bar is None:
-            self._bar = _make_bar(estimates=self._estimates)
-            self._bar.start()
+            self._bar = self._shown()
             self._task = self._bar.add_task(message, total=total, count="")
         if self._task is not None:
             count = "" if total is None or self._unit is None else f"{done} of {total}"

@@ -191,11 +191,16 @@ def _train_on_backbone(args: argparse.Namespace) -> int:
 
 
 def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) -> int:
+    from napari_cellclf.cli.folds import available_cores, folds_at_once, free_memory
     from napari_cellclf.runs.cross_validation import create_folds, report_folds
 
     parts = _folds(args)
     folds = create_folds(parts, config, args.out, preset=preset)
-    _train(folds, None, parts[0][1].source, as_json=args.json)
+    at_once = folds_at_once(available_cores(), free_memory(), config)
+    if min(at_once, len(folds)) > 1:
+        _train_beside(folds, at_once, parts[0][1].source, as_json=args.json)
+    else:
+        _train(folds, None, parts[0][1].source, as_json=args.json)
     role = "leave-one-group-out" if args.split == LEAVE_ONE_OUT else "k-fold"
     evaluation = report_folds(args.out, role)
     report = args.out / "report" / "report.html"
@@ -247,6 +252,41 @@ def _train(
     return ExitCode.OK
 
 
+def _train_beside(folders: Sequence[Path], at_once: int, source: str, *, as_json: bool) -> None:
+    """Carry out several runs at a time, with a line of progress for each."""
+    from napari_cellclf.cli.folds import Fold, train_beside
+    from napari_cellclf.runs.folder import RunFolder
+
+    first = ProgressReporter(stream_style(json=as_json), unit=None, estimates=False)
+    folds = []
+    for number, folder in enumerate(folders, start=1):
+        title = f"run {number} of {len(folders)}"
+        reporter = first.beside(title)
+        folds.append(Fold(RunFolder(folder), _Told(reporter, title, named=True), reporter))
+    with first:
+        first.note(source)
+        first.note(f"training {at_once} runs at a time")
+        train_beside(folds, at_once, first.note, first.hide)
+    for fold in folds:
+        model = str(fold.run.bundle)
+        if as_json:
+            _print_metrics(fold.run.report, model)
+        else:
+            print(f"model:  {printable(model)}")
+
+
+def _print_metrics(report: Path, model: str) -> None:
+    """Print what another process measured, as this one would have."""
+    file = report / "metrics.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    document = {
+        "model": model,
+        "report": None if found is None else str(report / "report.html"),
+        "metrics": None if found is None else found["evaluations"][0],
+    }
+    print(json.dumps(document, allow_nan=False), flush=True)
+
+
 def _show(result: RunResult, *, as_json: bool) -> None:
     """Print what came of a run."""
     report = result.folder.report / "report.html"
@@ -261,8 +301,8 @@ def _show(result: RunResult, *, as_json: bool) -> None:
 class _Told:
     """Writes what is worth a line of its own, where a run tells of it."""
 
-    def __init__(self, reporter: ProgressReporter, title: str) -> None:
-        self._note = reporter.note
+    def __init__(self, reporter: ProgressReporter, title: str, *, named: bool = False) -> None:
+        self._note = (lambda line: reporter.note(f"{title}: {line}")) if named else reporter.note
         self._begin = reporter.begin
         self._title = title
 
