@@ -114,7 +114,7 @@ def test_what_is_wrong_with_it_is_told_in_the_window(
     qtbot.waitUntil(tab.message.is_wrong, timeout=PATIENCE)
     assert "choose another name" in tab.message.text()
     assert tab.page is None
-    assert "Open images" in tab._empty.text()
+    assert "cannot be labelled yet" in tab._empty.text()
 
 
 def test_another_person_s_labels_are_read_beside_the_window(
