@@ -16,7 +16,13 @@ import pytest
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
-from napari_cellclf.errors import DatasetError, LeakageError, RunError, RunLockedError
+from napari_cellclf.errors import (
+    CancelledError,
+    DatasetError,
+    LeakageError,
+    RunError,
+    RunLockedError,
+)
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import create
@@ -266,3 +272,31 @@ def test_a_table_that_was_changed_is_not_trained_on(tmp_path: Path) -> None:
     run.dataset_file.write_text(table.replace("train", "test", 1))
     with pytest.raises(RunError, match="is not as it was when the run was made"):
         run_training(run.path)
+
+
+def test_settings_that_were_edited_are_accepted_only_when_told(tmp_path: Path) -> None:
+    run = create_run(plain(tmp_path), CONFIG, tmp_path / "run")
+    assert not run.is_edited(run.spec())
+    found = json.loads(run.spec_file.read_text())
+    found["config"]["learning_rate"] = 0.125
+    run.spec_file.write_text(json.dumps(found))
+    with pytest.raises(RunError, match=r"run\.json is not as it was .* --accept-changes"):
+        run_training(run.path)
+
+    def stop() -> bool:
+        return True
+
+    with pytest.raises(CancelledError):
+        run_training(run.path, accept_changes=True, should_stop=stop)
+    spec = run.spec()
+    assert spec.changes_accepted and not run.is_edited(spec)
+    assert spec.config.learning_rate == 0.125
+    assert "changes that were made in run.json" in run.log.read_text()
+
+
+def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path) -> None:
+    run = create_run(plain(tmp_path), CONFIG, tmp_path / "run")
+    found = json.loads(run.spec_file.read_text())
+    run.spec_file.write_text(json.dumps(found | {"name": "../elsewhere"}))
+    with pytest.raises(RunError, match="cannot be used"):
+        run.spec()

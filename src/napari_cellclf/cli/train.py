@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="with a run that is resumed: where its images are now, if they were moved",
     )
+    add(
+        "--accept-changes",
+        action="store_true",
+        help="with a run that is resumed: go on although its run.json or dataset.csv was edited",
+    )
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +118,11 @@ def run(args: argparse.Namespace) -> int:
                 "these images"
             )
         _refuse_changes(args)
-        return _train([folder.path], args.root, as_json=args.json)
+        return _train(
+            [folder.path], args.root, as_json=args.json, accept_changes=args.accept_changes
+        )
+    if args.accept_changes:
+        raise InputError("--accept-changes is for a run that is resumed; leave it out")
     if args.root is not None:
         raise InputError(
             "--root is for a run that is resumed; leave it out, DATA says where images are"
@@ -137,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_changes(args: argparse.Namespace) -> None:
     """Rather than let a run go on as it was begun, and say nothing of what was typed."""
-    options = _given(args, ("data", "root", "json"))
+    options = _given(args, ("data", "root", "json", "accept_changes"))
     if options:
         raise InputError(
             f"{options} cannot be changed for a run that is resumed; leave it out, or start a "
@@ -225,7 +234,12 @@ def _folds(args: argparse.Namespace) -> list[tuple[str, Dataset]]:
 
 
 def _train(
-    folders: Sequence[Path], root: Path | None, source: str = "", *, as_json: bool = False
+    folders: Sequence[Path],
+    root: Path | None,
+    source: str = "",
+    *,
+    as_json: bool = False,
+    accept_changes: bool = False,
 ) -> int:
     """Carry runs out; `source` says which images a new one has, and what was left out."""
     from napari_cellclf.cli.stopping import stoppable
@@ -247,6 +261,7 @@ def _train(
                 on_progress=reporter,
                 on_event=_Told(reporter, title),
                 should_stop=should_stop,
+                accept_changes=accept_changes,
             )
         _show(result, as_json=as_json)
     return ExitCode.OK

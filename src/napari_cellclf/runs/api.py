@@ -146,8 +146,12 @@ def run_training(
     on_progress: OnProgress = ignore_progress,
     on_event: OnEvent = ignore_event,
     should_stop: ShouldStop = never_stop,
+    accept_changes: bool = False,
 ) -> RunResult:
-    """Train in this process, from the start or from the last checkpoint."""
+    """Train in this process, from the start or from the last checkpoint.
+
+    `accept_changes`: go on where ``run.json`` or ``dataset.csv`` was edited, and record that.
+    """
     run = RunFolder(expanded(folder).absolute())
     spec = run.spec()
     if run.is_finished:
@@ -156,7 +160,7 @@ def run_training(
         # Another process may have ended it since.
         if run.is_finished:
             return RunResult(run)
-        return _train_logged(run, spec, root, on_progress, on_event, should_stop)
+        return _train_logged(run, spec, root, on_progress, on_event, should_stop, accept_changes)
 
 
 def workload(dataset: Dataset, config: TrainingConfig, unlabelled: int = 0) -> Workload:
@@ -241,6 +245,7 @@ def _train_logged(
     on_progress: OnProgress,
     on_event: OnEvent,
     should_stop: ShouldStop,
+    accept_changes: bool,
 ) -> RunResult:
     with _logged(run, on_event) as log:
         run.stop_file.unlink(missing_ok=True)
@@ -252,14 +257,32 @@ def _train_logged(
             return should_stop() or os.path.exists(wish)  # noqa: PTH110
 
         dataset = load_dataset(run, root)
-        # A continued model moves images to the side where it had them, and writes that down.
-        if spec.config.continue_from is None and dataset.sha256 != spec.manifest_sha256:
-            raise RunError(
-                f"{run.dataset_file} is not as it was when the run was made, and a run has one set "
-                "of images; undo the change, or start a new run with it"
-            )
+        spec = _with_changes(run, spec, dataset, log, accept_changes)
         unlabelled = load_unlabelled(run, root)
         return _train(run, spec, dataset, unlabelled, log, on_progress, stop)
+
+
+def _with_changes(
+    run: RunFolder, spec: RunSpec, dataset: Dataset, log: ProgressLog, accept: bool
+) -> RunSpec:
+    """Refuse what was edited since a program wrote it, or record that it was accepted."""
+    changed = [run.spec_file] if run.is_edited(spec) else []
+    # A continued model moves images to the side where it had them, and writes that down.
+    if spec.config.continue_from is None and dataset.sha256 != spec.manifest_sha256:
+        changed.append(run.dataset_file)
+    if not changed:
+        return spec
+    if not accept:
+        raise RunError(
+            f"{changed[0]} is not as it was when the run was made; undo the change, start a new "
+            f"run with it, or resume with cellclf train {run.path} --accept-changes"
+        )
+    update = {"changes_accepted": True, "manifest_sha256": dataset.sha256}
+    spec = spec.model_copy(update=update)
+    run.write_spec(spec)
+    names = " and ".join(file.name for file in changed)
+    log.write("note", message=f"the run goes on with changes that were made in {names}")
+    return spec
 
 
 def _train(

@@ -72,7 +72,7 @@ def create_run(
         # Of a run that failed before it trained anything.
         run.log.unlink(missing_ok=True)
         beside = run.path / _BEGUN
-        beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        beside.write_text(spec.text(), encoding="utf-8")
         write_dataset_csv(dataset, run.dataset_file, root)
         if unlabelled is not None:
             write_dataset_csv(unlabelled, run.unlabelled_file, root)

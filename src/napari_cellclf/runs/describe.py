@@ -116,5 +116,6 @@ def facts_of(
         "reproducible": "yes" if config.reproducible else "no",
         "device": device,
         "started": spec.created,
+        **({"changed since": "yes, settings or images, by hand"} if spec.changes_accepted else {}),
         "software": ", ".join(f"{name} {number}" for name, number in spec.versions.items()),
     }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_cellclf.bundles.catalogue import RUN_MODEL
 from napari_cellclf.bundles.jsontext import parse_json
+from napari_cellclf.bundles.schema import NAME_PATTERN, seal_of
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import RunError, RunLockedError, UnsafeModelError
@@ -39,7 +41,7 @@ class RunSpec(BaseModel):
     #: Of this schema.
     format_version: Literal[1] = FORMAT_VERSION
     #: Of the run, and of the model it makes.
-    name: str
+    name: str = Field(pattern=NAME_PATTERN)
     #: When, in ISO 8601.
     created: str
     #: Every choice of the training; from its first step on with nothing left open, as trained.
@@ -64,6 +66,16 @@ class RunSpec(BaseModel):
     manifest_sha256: str
     #: Of the software that made the run.
     versions: dict[str, str] = {}
+    #: Whether the run went on with settings or a table that somebody had changed.
+    changes_accepted: bool = False
+    #: Of everything else here, as a program wrote it.
+    spec_sha256: str = ""
+
+    def text(self) -> str:
+        """Return the content of ``run.json``, sealed anew."""
+        described = self.model_dump(mode="json") | {"spec_sha256": ""}
+        described["spec_sha256"] = seal_of(described)
+        return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -167,8 +179,7 @@ class RunFolder:
         """
         self.check_links()
         try:
-            content = read_regular(self.spec_file, _MOST_BYTES, follow=False)
-            return RunSpec.model_validate(parse_json(content, self.spec_file.name))
+            return RunSpec.model_validate(self._described())
         except FileNotFoundError as error:
             raise RunError(
                 f"{self.path} is not a training run (no run.json); give data and --out to start one"
@@ -186,6 +197,18 @@ class RunFolder:
                 f"{self.spec_file} cannot be read ({reason}); start a new run"
             ) from error
 
+    def is_edited(self, spec: RunSpec) -> bool:
+        """Whether ``run.json``, which was read as `spec`, is not as a program wrote it."""
+        try:
+            return seal_of(self._described()) != spec.spec_sha256
+        except (OSError, UnsafeModelError, ValueError):
+            return True
+
+    def _described(self) -> dict[str, Any]:
+        content = read_regular(self.spec_file, _MOST_BYTES, follow=False)
+        described: dict[str, Any] = parse_json(content, self.spec_file.name)
+        return described
+
     def check_links(self) -> None:
         """Refuse a folder with links in it: what is written or removed there would be elsewhere."""
         link = next(_links(self.path, 2, [_MOST_NAMES]), None)
@@ -199,7 +222,7 @@ class RunFolder:
         """Replace what the run was asked to do, whole or not at all."""
         beside = self.spec_file.with_name(f".{self.spec_file.name}.partial")
         try:
-            beside.write_text(spec.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            beside.write_text(spec.text(), encoding="utf-8")
             beside.replace(self.spec_file)
         except OSError as error:
             raise RunError(
