@@ -289,7 +289,8 @@ def test_settings_that_were_edited_are_accepted_only_when_told(tmp_path: Path) -
     with pytest.raises(CancelledError):
         run_training(run.path, accept_changes=True, should_stop=stop)
     spec = run.spec()
-    assert spec.changes_accepted and not run.is_edited(spec)
+    assert spec.changes_accepted
+    assert not run.is_edited(spec)
     assert spec.config.learning_rate == 0.125
     assert "changes that were made in run.json" in run.log.read_text()
 
@@ -300,3 +301,13 @@ def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path) -> None:
     run.spec_file.write_text(json.dumps(found | {"name": "../elsewhere"}))
     with pytest.raises(RunError, match="cannot be used"):
         run.spec()
+
+
+def test_a_run_of_an_earlier_version_has_no_checksum(tmp_path: Path) -> None:
+    run = create_run(plain(tmp_path), CONFIG, tmp_path / "run")
+    found = json.loads(run.spec_file.read_text())
+    for key in ("spec_sha256", "moved_sha256", "changes_accepted"):
+        del found[key]
+    run.spec_file.write_text(json.dumps(found))
+    with pytest.raises(RunError, match="has no checksum, as those of earlier versions"):
+        run_training(run.path)

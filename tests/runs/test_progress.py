@@ -87,6 +87,17 @@ def test_a_log_that_cannot_be_opened(tmp_path):
         ProgressLog(tmp_path / "no" / "progress.jsonl")
 
 
+def test_of_a_long_log_the_last_lines_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress_module, "_MOST_BYTES", 100)
+    log = ProgressLog(tmp_path / "progress.jsonl")
+    for number in range(50):
+        log.write("note", message=str(number))
+    log.close()
+    records, end = read_progress(tmp_path / "progress.jsonl")
+    assert [record["message"] for record in records] == ["49"]
+    assert read_progress(tmp_path / "progress.jsonl", end) == ([], end)
+
+
 def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
     def end(*_):
         raise TrainingError("what went wrong")
@@ -96,8 +107,9 @@ def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
 
     (tmp_path / "run.json").touch()
     made = SimpleNamespace(sha256="of the images")
-    spec = SimpleNamespace(config=SimpleNamespace(continue_from=None), manifest_sha256=made.sha256)
+    spec = SimpleNamespace(manifest_sha256=made.sha256, moved_sha256="")
     monkeypatch.setattr(RunFolder, "spec", lambda run: spec)
+    monkeypatch.setattr(RunFolder, "is_edited", lambda *_: False)
     monkeypatch.setattr(api, "load_dataset", lambda *_: made)
     monkeypatch.setattr(api, "_train", end)
     with pytest.raises(TrainingError):

@@ -18,7 +18,7 @@ import pytest
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.bundles.schema import RoundingSpec
 from napari_cellclf.core.image import Image
-from napari_cellclf.errors import CancelledError, CheckpointError, DatasetError
+from napari_cellclf.errors import CancelledError, CheckpointError, DatasetError, RunError
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.io.read import read_image
@@ -326,6 +326,13 @@ def test_continuing_does_not_test_on_images_that_were_trained_on(
     # Its own bundle knows all of them again.
     seen = ModelBundle.load(result.bundle).seen_images()
     assert sorted(seen.splits.values()) == sorted(splits.values())
+    # The table that was written then is this run's; edited once more, it is refused.
+    assert result.folder.spec().moved_sha256 == made.sha256 != superset.sha256
+    result.bundle.unlink()
+    table = result.folder.dataset_file.read_text()
+    result.folder.dataset_file.write_text(table.replace(",test", ",train"))
+    with pytest.raises(RunError, match=r"dataset\.csv is not as it was when the run was made"):
+        run_training(result.folder.path)
 
 
 def test_continuing_says_what_groups_move_and_what_is_left_to_test_on(

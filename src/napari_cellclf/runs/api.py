@@ -23,6 +23,7 @@ from napari_cellclf.core.progress import (
 from napari_cellclf.core.sampling import epoch_order
 from napari_cellclf.errors import CancelledError, CellclfError, RunError
 from napari_cellclf.inference.process_engine import window_is_open
+from napari_cellclf.io.dataset_tables import write_dataset_csv
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.notes import read_note
 from napari_cellclf.models.training.presets import choose_preset, load_preset
@@ -267,17 +268,20 @@ def _with_changes(
 ) -> RunSpec:
     """Refuse what was edited since a program wrote it, or record that it was accepted."""
     changed = [run.spec_file] if run.is_edited(spec) else []
-    # A continued model moves images to the side where it had them, and writes that down.
-    if spec.config.continue_from is None and dataset.sha256 != spec.manifest_sha256:
+    if dataset.sha256 not in (spec.manifest_sha256, spec.moved_sha256):
         changed.append(run.dataset_file)
     if not changed:
         return spec
     if not accept:
-        raise RunError(
-            f"{changed[0]} is not as it was when the run was made; undo the change, start a new "
-            f"run with it, or resume with cellclf train {run.path} --accept-changes"
+        earlier = changed == [run.spec_file] and not spec.spec_sha256
+        found = (
+            "has no checksum, as those of earlier versions; if nobody has edited it, resume"
+            if earlier
+            else "is not as it was when the run was made; undo the change, start a new run with "
+            "it, or resume"
         )
-    update = {"changes_accepted": True, "manifest_sha256": dataset.sha256}
+        raise RunError(f"{changed[0]} {found} with cellclf train {run.path} --accept-changes")
+    update = {"changes_accepted": True, "manifest_sha256": dataset.sha256, "moved_sha256": ""}
     spec = spec.model_copy(update=update)
     run.write_spec(spec)
     names = " and ".join(file.name for file in changed)
@@ -307,9 +311,15 @@ def _train(
         raise CancelledError("stopped before the first image; start the run again to resume")
     device = describe_device(find_devices(chosen_backend()))
     first = RunReporter(log, on_progress, workload(dataset, spec.config))
+    given = dataset
     dataset, changed = keep_old_sides(
-        run, spec, dataset, on_progress=first.progress, should_stop=should_stop
+        spec, dataset, on_progress=first.progress, should_stop=should_stop
     )
+    if dataset is not given:
+        # First the hash: a process that is killed in between leaves a table that is still known.
+        spec = spec.model_copy(update={"moved_sha256": dataset.sha256})
+        run.write_spec(spec)
+        write_dataset_csv(dataset, run.dataset_file, spec.root)
     told = ""
     if unlabelled is not None:
         # Last, since a continued model may have moved groups.

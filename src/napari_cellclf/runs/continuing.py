@@ -11,16 +11,14 @@ from napari_cellclf.bundles.catalogue import find_model
 from napari_cellclf.core.progress import OnProgress, ShouldStop
 from napari_cellclf.core.seen_images import keep_sides
 from napari_cellclf.core.splitting import SPLITS
-from napari_cellclf.io.dataset_tables import write_dataset_csv
 from napari_cellclf.io.prepared import items_of, prepare_images
 
 if TYPE_CHECKING:
     from napari_cellclf.core.dataset import Dataset
-    from napari_cellclf.runs.folder import RunFolder, RunSpec
+    from napari_cellclf.runs.folder import RunSpec
 
 
 def keep_old_sides(
-    run: RunFolder,
     spec: RunSpec,
     dataset: Dataset,
     *,
@@ -30,7 +28,7 @@ def keep_old_sides(
     """Leave every image that the continued model knows on the side of the split where it was.
 
     Images are known by their pixels, wherever they lie now. Returns the images as they are trained
-    on, which the run's table then lists too, and a sentence that says what was changed.
+    on, `dataset` itself where nothing moves, and a sentence that says what was changed.
     """
     if spec.config.continue_from is None:
         return dataset, ""
@@ -57,7 +55,6 @@ def keep_old_sides(
     if not moved:
         return dataset, ""
     dataset = dataset.with_splits(splits)
-    write_dataset_csv(dataset, run.dataset_file, spec.root)
     counted = ", ".join(f"{count} to {split}" for split, count in sorted(moved.items()))
     return dataset, (
         f"{bundle.spec.name} has seen {sum(map(bool, before))} of these images; they and their "

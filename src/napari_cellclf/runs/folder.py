@@ -21,6 +21,7 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.validation import reason_of
 from napari_cellclf.errors import RunError, RunLockedError, UnsafeModelError
 from napari_cellclf.io.regular_files import never_a_link, read_regular
+from napari_cellclf.io.replacing import replacing
 from napari_cellclf.models.training.config import Settled, TrainingConfig
 
 #: Raised when a change would make older versions misread a run.
@@ -64,6 +65,8 @@ class RunSpec(BaseModel):
     naming: str | None = None
     #: Hash of names, labels and splits of all images, as they were asked for.
     manifest_sha256: str
+    #: The same once a continued model has moved images to the side where it had them.
+    moved_sha256: str = ""
     #: Of the software that made the run.
     versions: dict[str, str] = {}
     #: Whether the run went on with settings or a table that somebody had changed.
@@ -72,7 +75,7 @@ class RunSpec(BaseModel):
     spec_sha256: str = ""
 
     def text(self) -> str:
-        """Return the content of ``run.json``, sealed anew."""
+        """Return the content of ``run.json`` with its checksum."""
         described = self.model_dump(mode="json") | {"spec_sha256": ""}
         described["spec_sha256"] = seal_of(described)
         return json.dumps(described, indent=1, ensure_ascii=False) + "\n"
@@ -220,15 +223,9 @@ class RunFolder:
 
     def write_spec(self, spec: RunSpec) -> None:
         """Replace what the run was asked to do, whole or not at all."""
-        beside = self.spec_file.with_name(f".{self.spec_file.name}.partial")
-        try:
+        remedy = "free some space, or make it writable, and start the run again"
+        with replacing(self.spec_file, RunError, remedy) as beside:
             beside.write_text(spec.text(), encoding="utf-8")
-            beside.replace(self.spec_file)
-        except OSError as error:
-            raise RunError(
-                f"{self.spec_file} cannot be written ({error.strerror or error}); free some space, "
-                "or make it writable, and start the run again"
-            ) from error
 
     @property
     def is_run(self) -> bool:

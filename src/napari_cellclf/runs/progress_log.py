@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,8 @@ from napari_cellclf.io.regular_files import never_a_link, open_regular
 from napari_cellclf.models.training.reporter import StepReport
 
 OnEvent = Callable[[Mapping[str, Any]], None]
+#: Of a log, that are read: its last ones, what nine hours write.
+_MOST_BYTES = 1 << 25
 #: Seconds between two lines of steps.
 _INTERVAL = 0.25
 #: A step of the whole network takes about as long as preparing so many images, for each image.
@@ -93,11 +96,12 @@ class ProgressLog:
 
 
 def read_progress(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Read the lines that were written since the last time."""
+    """Read the lines that were written since the last time, of a long log the last ones."""
     try:
         with open_regular(path, follow=False) as file:
-            file.seek(offset)
-            content = file.read()
+            size = file.seek(0, os.SEEK_END)
+            offset = file.seek(max(offset, size - _MOST_BYTES))
+            content = file.read(_MOST_BYTES)
     except OSError:
         return [], offset
     end = content.rfind(b"\n") + 1

@@ -17,6 +17,7 @@ from typing import Literal
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_cellclf.errors import RunError
+from napari_cellclf.io.regular_files import never_a_link
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.train.run_state import RunState, follow
@@ -233,7 +234,7 @@ class TrainingProcess:
         # -P keeps modules that happen to lie in the current folder out of the child.
         command = command or [sys.executable, "-P", "-m", "napari_cellclf", "train"]
         try:
-            with (run.path / CONSOLE).open("ab") as console:
+            with open(run.path / CONSOLE, "ab", opener=never_a_link) as console:
                 self._process = subprocess.Popen(
                     [*command, str(run.path)],
                     stdin=subprocess.DEVNULL,
