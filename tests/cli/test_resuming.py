@@ -123,6 +123,25 @@ def test_after_a_stop_the_same_command_goes_on(
     assert [row["well"] for row in _rows(stopped)] == ["B02", "B03"]
 
 
+@pytest.mark.parametrize("edit", [("B02", "B09"), ("image,label", "label,image")])
+def test_rows_that_were_changed_are_computed_again(
+    cellclf: Run, bundle: Path, plate: Path, stopped: Path, edit: tuple[str, str]
+) -> None:
+    partial = stopped.with_name("p.partial.csv")
+    text = partial.read_text()
+    partial.write_text(text.replace(*edit))
+    assert partial.read_text() != text
+    result = cellclf("predict", bundle, plate, "--out", stopped)
+    assert (result.code, result.err.splitlines()[0]) == (
+        0,
+        f"cellclf: {partial} was changed after it was written; its rows from number 1 on are "
+        "computed again",
+    )
+    whole = stopped.with_name("whole.csv")
+    assert cellclf("predict", bundle, plate, "--out", whole).code == 0
+    assert stopped.read_text() == whole.read_text()
+
+
 def test_all_that_is_said_of_an_image_is_in_a_table_that_was_gone_on_with(
     cellclf: Run, telling: Path, plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,10 +239,11 @@ def test_whatever_is_cut_off_a_journal_it_says_what_was_true_once(
         journal.add(true[-1].done, true[-1].rows, bad)
     journal.close()
     rows = max(0, true[-1].rows - lost)
-    assert journal.earlier(rows) == [one for one in true if one.rows <= rows][-1]
+    sums = [0] * rows
+    assert journal.earlier(sums) == [one for one in true if one.rows <= rows][-1]
     content = path.read_bytes()
     path.write_bytes(content[: max(0, len(content) - cut)])
-    assert journal.earlier(rows) in true
+    assert journal.earlier(sums) in true
 
 
 def test_a_line_is_written_once_a_second(tmp_path: Path) -> None:
@@ -260,10 +280,10 @@ def test_a_journal_of_nothing_that_can_be_read_is_none(tmp_path: Path) -> None:
     path = tmp_path / "p.partial.jsonl"
     for content in (b"", b"\n", b"[]\n", b"no json\n", b"\xff\xfe\n"):
         path.write_bytes(content)
-        assert Journal(path, "key").earlier(10) == Earlier()
+        assert Journal(path, "key").earlier([0] * 10) == Earlier()
     path.write_bytes(b'{"format": 1, "work": "other"}\n')
     with pytest.raises(InputError, match="another model"):
-        Journal(path, "key").earlier(10)
+        Journal(path, "key").earlier([0] * 10)
 
 
 @pytest.mark.parametrize("edit", [('"done": 2', '"done": 202'), ('"rows": 2', '"rows": 1')])
@@ -274,9 +294,9 @@ def test_a_line_that_was_changed_ends_a_journal(tmp_path: Path, edit: tuple[str,
     journal.add(2, 2, [])
     journal.add(3, 3, [])
     journal.close()
-    assert journal.earlier(10) == Earlier(3, 3)
-    assert journal.earlier(10, total=2) == Earlier(2, 2)
+    assert journal.earlier([0] * 10) == Earlier(3, 3)
+    assert journal.earlier([0] * 10, total=2) == Earlier(2, 2)
     text = journal.path.read_text()
     journal.path.write_text(text.replace(*edit))
-    assert journal.earlier(10) == Earlier(1, 1)
+    assert journal.earlier([0] * 10) == Earlier(1, 1)
     assert journal.path.read_text() != text

@@ -15,7 +15,7 @@ from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import safe_cell
 from napari_cellclf.io.tables import (
     PredictionWriter,
-    count_rows,
+    row_sums,
     write_predictions,
 )
 
@@ -154,16 +154,21 @@ def test_a_table_is_gone_on_with_after_the_rows_that_are_kept(tmp_path: Path) ->
         for number in range(4):
             writer.write({"image": f"=line {number}\nof two", "p_a": 0.5, "note": number})
     path.write_bytes(path.read_bytes()[:-9])
-    assert count_rows(path) == 3
+    assert len(row_sums(path)) == 3
+    kept = row_sums(path)[:2]
     with PredictionWriter(path, ["a"], ["other"], kept_rows=2) as writer:
         writer.write({"image": "new", "p_a": 1.0, "note": "n"})
+        # Columns that are added change no sum.
+        writer.write({"image": "wide", "p_a": None, "more": "\udcff\r"})
+        assert row_sums(path)[:2] == kept
+        assert row_sums(path)[3] == writer.sum
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == ["'=line 0\nof two", "'=line 1\nof two", "new"]
-    assert [row["note"] for row in rows] == ["0", "1", "n"]
+    assert [row["image"] for row in rows] == ["'=line 0\nof two", "'=line 1\nof two", "new", "wide"]
+    assert [row["note"] for row in rows] == ["0", "1", "n", ""]
 
 
 def test_whole_rows_of_a_table_that_is_not_there_are_none(tmp_path: Path) -> None:
-    assert count_rows(tmp_path / "p.csv") == 0
+    assert row_sums(tmp_path / "p.csv") == []
     (tmp_path / "p.csv").write_bytes(b"")
-    assert count_rows(tmp_path / "p.csv") == 0
+    assert row_sums(tmp_path / "p.csv") == []

@@ -319,9 +319,14 @@ def _object_columns(sources: Sequence[ImageSource]) -> Iterator[Mapping[str, Any
 
 
 def _take_up(journal: Journal, table: Path, total: int, note: Callable[[str], None]) -> Earlier:
-    from napari_cellclf.io.tables import count_rows
+    from napari_cellclf.io.tables import row_sums
 
-    earlier = journal.earlier(count_rows(partial_path(table)), total)
+    earlier = journal.earlier(row_sums(partial_path(table)), total)
+    if earlier.changed:
+        note(
+            f"{partial_path(table)} was changed after it was written; its rows from number "
+            f"{earlier.rows + 1:,} on are computed again"
+        )
     if earlier.done:
         note(
             f"resuming: {earlier.done:,} of {counted(total, 'image')} done in {partial_path(table)}"

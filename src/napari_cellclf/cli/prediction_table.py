@@ -2,8 +2,9 @@
 
 How far a table has come stands in a journal beside it, so that the same command resumes after a
 kill: JSON lines, first what the work is, then, once a second, how many images and rows are on the
-disk, and which images failed since the line before. Rows that were written after the last line are
-computed again, so that none is lost and none is there twice.
+disk, and which images failed since the line before, with a checksum of the rows. Rows that were
+written after the last line, or changed, are computed again, so that none is lost, none is there
+twice, and none is somebody else's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -35,6 +36,8 @@ _FIRST = ("image", "label", "confidence")
 _FORMAT = 2
 #: Of a journal, in bytes: reasons of as many failures as anybody has images.
 _MOST_BYTES = 1 << 30
+#: What each line says, besides its own checksum.
+_SAID = {"done", "rows", "bad", "table"}
 #: Seconds between two lines: what a kill costs at most.
 _EVERY = 1.0
 
@@ -51,6 +54,8 @@ class Earlier:
     rows: int = 0
     #: The images among them that failed, and why.
     bad: tuple[Bad, ...] = ()
+    #: Whether somebody changed rows behind these.
+    changed: bool = False
 
 
 _NOTHING = Earlier()
@@ -157,6 +162,7 @@ class TableFile:
         self._rows = earlier.rows
         self._done = earlier.done
         self._rows_of_done = earlier.rows
+        self._sum_of_done = 0
         self._failed: list[Bad] = []
         self._failed_of_done = 0
 
@@ -164,7 +170,7 @@ class TableFile:
         with ExitStack() as stack:
             stack.enter_context(self._writer)
             if self._journal is not None:
-                self._journal.begin(self._earlier)
+                self._journal.begin(self._earlier, self._writer.sum)
             stack.pop_all()
         return self
 
@@ -186,13 +192,15 @@ class TableFile:
     def finished(self, done: int) -> None:
         """Take note that all rows so far are of finished images."""
         self._done, self._rows_of_done = done, self._rows
+        self._sum_of_done = self._writer.sum
         self._failed_of_done = len(self._failed)
         if self._journal is not None and self._journal.is_due():
             self._write_down(self._journal)
 
     def _write_down(self, journal: Journal) -> None:
         self._writer.sync()
-        journal.add(self._done, self._rows_of_done, self._failed[: self._failed_of_done])
+        bad = self._failed[: self._failed_of_done]
+        journal.add(self._done, self._rows_of_done, bad, self._sum_of_done)
         self._failed = self._failed[self._failed_of_done :]
         self._failed_of_done = 0
 
@@ -324,10 +332,10 @@ class Journal:
         self._file: IO[bytes] | None = None
         self._next = 0.0
 
-    def earlier(self, rows: int, total: int | None = None) -> Earlier:
+    def earlier(self, sums: Sequence[int], total: int | None = None) -> Earlier:
         """Return what an earlier process did of this work, up to the first line that is damaged.
 
-        `rows`: whole ones in the table. `total`: images of the work.
+        `sums`: of the whole rows in the table, see `row_sums`. `total`: images of the work.
         """
         first, *lines = _read(self.path) or [None]
         if not isinstance(first, dict):
@@ -345,13 +353,20 @@ class Journal:
                 break
             before = now
             bad += [(str(image), str(reason)) for image, reason in line["bad"]]
-            if now[1] <= rows and (total is None or now[0] <= total) and len(bad) <= now[0]:
+            if now[1] > len(sums):
+                break
+            if now[1] and sums[now[1] - 1] != line["table"]:
+                return replace(found, changed=True)
+            if (total is None or now[0] <= total) and len(bad) <= now[0]:
                 found = Earlier(*now, tuple(bad))
         return found
 
-    def begin(self, earlier: Earlier) -> None:
-        """Start again, with what was done earlier as the first line."""
-        lines = [self._heading(), _state(earlier.done, earlier.rows, earlier.bad)]
+    def begin(self, earlier: Earlier, table: int = 0) -> None:
+        """Start again, with what was done earlier as the first line.
+
+        `table`: checksum of its rows.
+        """
+        lines = [self._heading(), _state(earlier.done, earlier.rows, earlier.bad, table)]
         with replacing(self.path) as beside:
             beside.write_bytes(b"".join(map(_line, lines)))
         self._file = self.path.open("ab")
@@ -360,11 +375,14 @@ class Journal:
         """Whether it is time for another line."""
         return self._clock() >= self._next
 
-    def add(self, done: int, rows: int, bad: Sequence[Bad]) -> None:
-        """Write a line; the rows that it speaks of must be on the disk."""
+    def add(self, done: int, rows: int, bad: Sequence[Bad], table: int = 0) -> None:
+        """Write a line; the rows that it speaks of must be on the disk.
+
+        `table`: checksum of the rows.
+        """
         if self._file is not None:
             with refusals(self.path):
-                self._file.write(_line(_state(done, rows, bad)))
+                self._file.write(_line(_state(done, rows, bad, table)))
                 self._file.flush()
                 os.fsync(self._file.fileno())
             self._next = self._clock() + _EVERY
@@ -386,8 +404,8 @@ class Journal:
         return {"format": _FORMAT, "work": self._key}
 
 
-def _state(done: int, rows: int, bad: Sequence[Bad]) -> dict[str, Any]:
-    said = {"done": done, "rows": rows, "bad": [list(one) for one in bad]}
+def _state(done: int, rows: int, bad: Sequence[Bad], table: int) -> dict[str, Any]:
+    said = {"done": done, "rows": rows, "bad": [list(one) for one in bad], "table": table}
     return said | {"sum": zlib.crc32(_line(said))}
 
 
@@ -396,7 +414,7 @@ def _counts(line: Any) -> tuple[int, int] | None:
     if not isinstance(line, dict):
         return None
     said = {key: value for key, value in line.items() if key != "sum"}
-    if line.get("sum") != zlib.crc32(_line(said)) or set(said) != {"done", "rows", "bad"}:
+    if line.get("sum") != zlib.crc32(_line(said)) or set(said) != _SAID:
         return None
     counts, bad = (said["done"], said["rows"]), said["bad"]
     pairs = isinstance(bad, list) and all(isinstance(one, list) and len(one) == 2 for one in bad)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import CancelledError, DatasetError
 from napari_cellclf.io.cache import delete_oldest, remove_abandoned
 from napari_cellclf.io.regular_files import read_regular
@@ -129,6 +130,18 @@ class KeptArrays:
 
 #: A file of numbers, and which array in it.
 Place = tuple[Path, int]
+
+
+def damaged_in_words(count: int, noun: str = "image") -> str:
+    """Say that features of images are computed again because they were damaged.
+
+    Examples
+    --------
+    >>> damaged_in_words(1)
+    'the features of 1 image in the cache had been changed or damaged; computed again'
+    """
+    what = counted(count, noun)
+    return f"the features of {what} in the cache had been changed or damaged; computed again"
 
 
 class ArrayCache:

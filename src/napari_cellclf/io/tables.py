@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, takewhile
@@ -13,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.csv_tables import safe_row
+from napari_cellclf.io.regular_files import open_regular
 from napari_cellclf.io.replacing import refusals, replacing
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ class PredictionWriter:
         self._columns = list(dict.fromkeys((*_columns(classes), *extra)))
         self._file: IO[str] | None = None
         self._kept_rows = kept_rows
+        #: Of all rows so far; see `row_sums`.
+        self.sum = 0
 
     def __enter__(self) -> Self:
         if self._kept_rows is None:
@@ -57,8 +62,9 @@ class PredictionWriter:
                 self.__exit__(InputError, error, None)
                 raise
         else:
-            with self._path.open(newline="", encoding="utf-8") as file:
+            with _reading(self._path) as file:
                 self._columns = next(csv.reader(file))
+            self.sum = (0, *row_sums(self._path))[self._kept_rows]
             self._rewrite(0, self._kept_rows)
         return self
 
@@ -75,7 +81,9 @@ class PredictionWriter:
         new = [key for key in record if key not in self._columns]
         if new:
             self._widen(new)
-        self._put(self._file, [record.get(column) for column in self._columns])
+        values = [record.get(column) for column in self._columns]
+        self._put(self._file, values)
+        self.sum = _sum_with(self.sum, safe_row(self._columns), safe_row(values))
 
     def __exit__(
         self,
@@ -104,7 +112,7 @@ class PredictionWriter:
         """Rewrite the table beside the old one until it is complete, then append to it."""
         with replacing(self._path) as beside, _open(beside) as wide:
             self._put(wide, self._columns)
-            with self._path.open(newline="", encoding="utf-8") as narrow:
+            with _reading(self._path) as narrow:
                 old = csv.reader(narrow)
                 next(old)
                 # These are safe already: a second escape would change them.
@@ -128,15 +136,31 @@ def said_columns(*, unsure: bool, unlike: bool, sets: bool = False) -> list[str]
     return ["unsure"] * unsure + ["prediction_set"] * sets + unlike_columns + ["remarks"]
 
 
-def count_rows(path: Path) -> int:
-    """Count the whole rows of a table whose end may be cut off."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            table = csv.reader(file)
-            heading = next(table, [])
-            return sum(1 for _ in takewhile(lambda row: len(row) == len(heading), table))
-    except (OSError, csv.Error):
-        return 0
+def row_sums(path: Path) -> list[int]:
+    """Return checksums of the table up to each whole row; its end may be cut off.
+
+    Each is of what stands in which column, the same after other columns have been added.
+    """
+    sums: list[int] = []
+    with suppress(OSError, csv.Error), _reading(path) as file:
+        table = csv.reader(file)
+        heading = next(table, [])
+        for row in takewhile(lambda row: len(row) == len(heading), table):
+            sums.append(_sum_with(sums[-1] if sums else 0, heading, row))
+    return sums
+
+
+def _sum_with(before: int, columns: Iterable[Any], cells: Iterable[Any]) -> int:
+    """Add one row to a checksum."""
+    filled = (pair for pair in zip(columns, cells, strict=True) if pair[1] not in (None, ""))
+    row = "".join(f"{column}\0{cell}\0" for column, cell in filled) + "\n"
+    return zlib.crc32(row.encode("utf-8", "backslashreplace"), before)
+
+
+def _reading(path: Path) -> IO[str]:
+    # What cannot be decoded is no row that was written here.
+    file = open_regular(path, follow=False)
+    return io.TextIOWrapper(file, newline="", encoding="utf-8", errors="replace")
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:

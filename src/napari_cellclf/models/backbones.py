@@ -301,6 +301,8 @@ class RowFeatures:
     bad: dict[int, str] = field(default_factory=dict)
     #: Those of the pixels of each row's plane (`pixel_hashes`).
     hashes: tuple[tuple[str, ...], ...] = ()
+    #: Rows whose kept features had been damaged, and were computed again.
+    damaged: int = 0
 
 
 #: Starts what computes a backbone, and ends with `close`.
@@ -359,6 +361,7 @@ def compute_features(
     folder = cache_folder() / "features" if folder is None else folder
     cache = ArrayCache(folder, f"rows-{backbone.key}", _MOST_BYTES)
     found = cache.find(keys)
+    damaged = found.damaged
     if found.missing:
         on_progress(Progress(len(keys) - len(found.missing), len(keys), "starting the network"))
         engine = start(backbone)
@@ -373,7 +376,8 @@ def compute_features(
     for number in range(len(keys)):
         if number not in found.bad:
             features[number] = found[number]
-    return RowFeatures(features, found.bad, tuple(tuple(note.split()) for note in found.notes))
+    hashes = tuple(tuple(note.split()) for note in found.notes)
+    return RowFeatures(features, found.bad, hashes, damaged)
 
 
 def _compute_missing(

@@ -28,6 +28,7 @@ from napari_cellclf.core.seen_images import SeenImages
 from napari_cellclf.core.splitting import SPLITS
 from napari_cellclf.core.suggesting import Head, Suggester
 from napari_cellclf.errors import DatasetError, InputError, RunError
+from napari_cellclf.io.array_cache import damaged_in_words
 from napari_cellclf.io.dataset_tables import write_dataset_csv
 from napari_cellclf.io.local_paths import expanded
 from napari_cellclf.io.prepared import items_of, prepare_images
@@ -119,6 +120,8 @@ def train_on_backbone(
         found = _look_at(used, backbone, on_progress, should_stop)
         for name in SPLITS:
             _tell_bad(found, name, on_note)
+        if found.features.damaged:
+            on_note(damaged_in_words(found.features.damaged))
         _finish(run, dataset, found, on_note)
     except OSError as error:
         raise RunError(

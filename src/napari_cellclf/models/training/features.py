@@ -36,7 +36,7 @@ from napari_cellclf.inference.engine import (
 )
 from napari_cellclf.inference.onnx_engines import Graph, load_graph_engine
 from napari_cellclf.inference.prepare import in_order
-from napari_cellclf.io.array_cache import ArrayCache, KeptArrays
+from napari_cellclf.io.array_cache import ArrayCache, KeptArrays, damaged_in_words
 from napari_cellclf.models.export.onnx.convert import to_onnx
 from napari_cellclf.models.training.network import in_float32
 from napari_cellclf.models.training.validation import compute_batch
@@ -102,6 +102,8 @@ def cached_features(
             note(f"{error}; falling back to another engine")
             continue
         note(f"the features of the backbone are computed by {device}")
+        if found.damaged:
+            note(damaged_in_words(found.damaged))
         _compute_missing(compute, arrays, found, cache, batch_size, on_progress, should_stop)
         break
     return _stacked(cache.find_all(keys))

@@ -31,6 +31,7 @@ from napari_cellclf.core.suggesting import (
     Suggestions,
 )
 from napari_cellclf.errors import CellclfError, InputError
+from napari_cellclf.io.array_cache import damaged_in_words
 from napari_cellclf.models.backbones import (
     CHILD,
     DEFAULT_BACKBONE,
@@ -49,6 +50,7 @@ from napari_cellclf.plugin.bench.label_page import LabelPage
 from napari_cellclf.plugin.bench.label_tab import LabelTab
 from napari_cellclf.plugin.gallery.gallery_model import DOUBTS
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket, run_command
+from napari_cellclf.plugin.shared.messages import sentence
 from napari_cellclf.plugin.train.own_model import images_kept_for_tests, keep_as_own
 from napari_cellclf.runs.resolve import crop_around
 
@@ -274,7 +276,10 @@ class Learning(QObject):
         self._show_working(False)
         bad = len(found.rows.bad)
         some = counted(bad, "image cannot be used, and is", "images cannot be used, and are")
-        self._tell(f"{some} not offered." if bad else "")
+        told = [f"{some} not offered."] if bad else []
+        if found.rows.damaged:
+            told.append(sentence(damaged_in_words(found.rows.damaged)))
+        self._tell(" ".join(told))
         if self.request is not None:
             self._start_refit(self.request)
 
