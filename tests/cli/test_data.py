@@ -43,6 +43,18 @@ def test_the_report(cellclf: Run, embryos: Path) -> None:
     assert done.err == ""
 
 
+def test_leakage_is_red_on_a_terminal_only(
+    cellclf: Run, embryos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("data", embryos, "--split", "random", "--allow-leakage")
+    assert "\x1b" not in cellclf(*command).out
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    (red,) = (line for line in cellclf(*command).lines if "\x1b" in line)
+    assert red.startswith("\x1b[31m  - LEAKAGE ALLOWED: ")
+    assert red.endswith("\x1b[0m")
+
+
 def test_everything_is_written(cellclf: Run, embryos: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     done = cellclf("data", embryos, "--out", out, "--seed", 3, "--copies", 4)

@@ -48,17 +48,6 @@ def test_nothing_odd_is_said() -> None:
     assert dataset_text(report).endswith("nothing odd was found\n")
 
 
-def test_leakage_is_red_on_a_terminal_only() -> None:
-    data = plates().split("random", allow_leakage=True)
-    report = make_report(data, FILES)
-    red = [line for line in dataset_text(report, colour=True).splitlines() if "\x1b" in line]
-    assert len(red) == 1
-    assert red[0].startswith("\x1b[31m  - LEAKAGE ALLOWED: ")
-    assert red[0].endswith("\x1b[0m")
-    assert "\x1b" not in dataset_text(report)
-    assert "\x1b" not in dataset_text(make_report(plates().split(), FILES), colour=True)
-
-
 def test_bad_files_copies_and_planes_are_listed() -> None:
     files = FileFindings(
         unreadable=tuple((f"/d/{n}.png", f"/d/{n}.png: is damaged") for n in range(12)),

@@ -15,7 +15,14 @@ from contextlib import suppress
 from typing import NoReturn
 
 from napari_cellclf.cli.options import Subparsers
-from napari_cellclf.cli.terminal import ExitCode, add_verbose, printable, quiet_libraries
+from napari_cellclf.cli.terminal import (
+    ExitCode,
+    add_verbose,
+    escaped_streams,
+    printable,
+    printable_lines,
+    quiet_libraries,
+)
 from napari_cellclf.errors import CancelledError, CellclfError
 from napari_cellclf.models.devices import chosen_backend
 
@@ -69,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stopped:
         # argparse leaves this way after --help (0) and after a wrong command line (2).
         return int(stopped.code or 0)
-    with quiet_libraries(verbose=args.verbose):
+    with quiet_libraries(verbose=args.verbose), escaped_streams():
         return _run(args)
 
 
@@ -117,7 +124,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 
     Each command has a module, and a run needs one of them.
     """
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="cellclf",
         description="Classify microscopy images.",
         epilog=_EXIT_CODES,
@@ -146,6 +153,14 @@ def _add_command(commands: Subparsers, name: str, summary: str) -> None:
     command.set_defaults(run=module.run)
     add_verbose(command)
     module.add_arguments(command)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names of files, which a shell may have put into a command, do not act on the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with a message."""
+        super().error(printable_lines(message))
 
 
 class _Version(argparse.Action):

@@ -30,6 +30,7 @@ from napari_cellclf.cli.terminal import (
     printable,
     stop_on_interrupt,
     stream_style,
+    unescaped,
 )
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import DatasetError, InputError
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 #: The image and its five fixed rotations.
 _COPIES = 6
 _FILES = ("report.txt", "dataset.csv", "classes-before.png", "classes-after.png", "bad_files.csv")
+
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +144,6 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report, and write it with the table and the plots if asked to."""
     from napari_cellclf.io.dataset_inspection import inspect_dataset
-    from napari_cellclf.reports.dataset_summary import dataset_text
 
     if args.out is not None:
         _check_out(args.out, overwrite=args.overwrite)
@@ -165,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps(plain(report.to_dict()), allow_nan=False))
         else:
-            print(dataset_text(report, colour=on_terminal and "NO_COLOR" not in os.environ), end="")
+            _show(report, colour=on_terminal and "NO_COLOR" not in os.environ)
         if args.out is not None:
             _write(dataset, report, names, args)
             reporter.note(f"the report is in {args.out}")
@@ -192,6 +194,17 @@ def read_only(args: argparse.Namespace) -> Dataset:
         kind=args.kind,
         naming=args.naming,
     )
+
+
+def _show(report: DatasetReport, *, colour: bool) -> None:
+    """Print a report, with what makes its metrics untrue in red where there are colours."""
+    from napari_cellclf.reports.dataset_summary import dataset_text
+
+    for line in dataset_text(report).removesuffix("\n").split("\n"):
+        if colour and report.leaks and line.startswith("  - LEAKAGE"):
+            print(f"{_RED}{printable(line)}{_PLAIN}", file=unescaped(sys.stdout))
+        else:
+            print(line)
 
 
 def _names_text(args: argparse.Namespace) -> str:

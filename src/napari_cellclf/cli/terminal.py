@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 
@@ -44,6 +44,41 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Escape the same in each line of a text of several."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+class EscapedStream:
+    """A stream on which no text acts on a terminal: whatever is printed is escaped in its lines.
+
+    Everything else is the stream's own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unescaped = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self.unescaped.write(printable_lines(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the stream has."""
+        return getattr(self.unescaped, name)
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """Return the stream itself, for colours and bars of our own."""
+    return stream.unescaped if isinstance(stream, EscapedStream) else stream
+
+
+@contextmanager
+def escaped_streams() -> Iterator[None]:
+    """Escape whatever is printed inside the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", EscapedStream(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
@@ -198,6 +233,7 @@ class ProgressReporter:
         return f"{progress.done} of {progress.total} {self._unit}{doing}"
 
     def _show(self, message: str, done: int, total: int | None, part: float = 0.0) -> None:
+        message = printable(message)
         if self._bar is None:
             self._bar = self._shown()
             self._task = self._bar.add_task(message, total=total, count="")
@@ -224,7 +260,7 @@ def _make_bar(*, estimates: bool) -> RichProgress:
         BarColumn(),
         TextColumn("{task.fields[count]}", markup=False),
         *([TimeRemainingColumn()] if estimates else []),
-        console=Console(file=sys.stderr),
+        console=Console(file=unescaped(sys.stderr)),
         transient=True,
         # Standard output is not for the bar to rewrite.
         redirect_stdout=False,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from napari_cellclf.core.dataset import Dataset
 
-_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
 _SPLITS = ("train", "validation", "test", "unsplit")
 _MOST_CLASSES, _MOST_GROUPS, _MOST_LISTED, _MOST_SIZES = 60, 24, 10, 6
 _COLOURS = {
@@ -30,7 +29,7 @@ _MOST_WRITTEN = 40
 _WIDEST = 30.0
 
 
-def dataset_text(report: DatasetReport, *, colour: bool = False) -> str:
+def dataset_text(report: DatasetReport) -> str:
     """Write a report as lines of text."""
     parts = [
         [_printable(report.source)],
@@ -38,7 +37,7 @@ def dataset_text(report: DatasetReport, *, colour: bool = False) -> str:
         list(_group_lines(report)),
         list(_file_lines(report)),
         list(_duplicate_lines(report)),
-        list(_warning_lines(report, colour)),
+        list(_warning_lines(report)),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -106,15 +105,12 @@ def _duplicate_lines(report: DatasetReport) -> Iterator[str]:
     yield from _listed(lines)
 
 
-def _warning_lines(report: DatasetReport, colour: bool) -> Iterator[str]:
+def _warning_lines(report: DatasetReport) -> Iterator[str]:
     if not report.warnings:
         yield "nothing odd was found"
         return
     yield "look at:"
-    for sentence in report.warnings:
-        line = f"  - {_printable(sentence)}"
-        red = colour and report.leaks and sentence.startswith("LEAKAGE")
-        yield f"{_RED}{line}{_PLAIN}" if red else line
+    yield from (f"  - {_printable(sentence)}" for sentence in report.warnings)
 
 
 def _listed(lines: Sequence[str]) -> Iterator[str]:

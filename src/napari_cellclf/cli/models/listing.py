@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from napari_cellclf.cli.options import Subparsers
-from napari_cellclf.cli.terminal import add_verbose, columns, printable
+from napari_cellclf.cli.terminal import add_verbose, columns, printable, unescaped
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import ModelNotFoundError
 
@@ -167,4 +167,4 @@ def _render(markdown: str) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(markdown, hyperlinks=False))
+    Console(file=unescaped(sys.stdout)).print(Markdown(markdown, hyperlinks=False))
