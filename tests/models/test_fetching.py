@@ -172,6 +172,19 @@ def test_a_file_that_is_no_model_changes_nothing(server: Server, tmp_path: Path)
     assert list((tmp_path / "models").glob("*")) == []
 
 
+@pytest.mark.parametrize("classes", [["a", "c"], ["b", "a"], ["a", "b", "c"]])
+def test_a_bundle_of_other_classes_than_announced_is_not_put_in_place(
+    server: Server, tmp_path: Path, classes: list[str]
+) -> None:
+    announced = entry(server, "good.cellclf", kind="bundle", classes=classes, channels=["DNA"])
+    write_list(tmp_path, [announced])
+    with pytest.raises(
+        BundleError, match=r"has other classes \(a, b\) than the list of models says"
+    ):
+        fetch_model("the-good")
+    assert list((tmp_path / "models").glob("*")) == []
+
+
 def test_a_bundle_that_answers_otherwise_is_not_put_in_place(
     server: Server, files: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -328,7 +328,7 @@ def test_continuing_does_not_test_on_images_that_were_trained_on(
     assert sorted(seen.splits.values()) == sorted(splits.values())
     # The table that was written then is this run's; edited once more, it is refused.
     assert result.folder.spec().moved_sha256 == made.sha256 != superset.sha256
-    result.bundle.unlink()
+    shutil.rmtree(result.bundle)
     table = result.folder.dataset_file.read_text()
     result.folder.dataset_file.write_text(table.replace(",test", ",train"))
     with pytest.raises(RunError, match=r"dataset\.csv is not as it was when the run was made"):
