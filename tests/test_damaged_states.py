@@ -110,7 +110,7 @@ def _journal(folder: Path, content: bytes) -> None:
         said = json.loads(content)
         content = _line(said | {"sum": zlib.crc32(_line(said))} if isinstance(said, dict) else said)
     path.write_bytes(path.read_bytes() + content + b"\n")
-    earlier = journal.earlier(10, 10)
+    earlier = journal.earlier([7] * 10, 10)
     assert 0 <= earlier.done <= 10
     assert all(isinstance(one, str) for pair in earlier.bad for one in pair)
 
@@ -138,7 +138,10 @@ STATES: dict[str, tuple[Callable[[Path, bytes], object], dict[str, Any]]] = {
         _arrays,
         {"format": 4, "keys": ["a"], "shapes": [[2, 2]], "notes": [""], "sums": [0]},
     ),
-    "a journal": (_journal, {"done": 1, "rows": 1, "bad": [["a.png", "damaged"]]}),
+    "a journal": (
+        _journal,
+        {"done": 1, "rows": 1, "bad": [["a.png", "damaged"]], "table": 7},
+    ),
     "measured precision": (
         lambda f, c: measured_precision._read(_put(f / "m.json", c)),
         {"float32": {"seconds": [1.0], "loss": 1.0}, "bfloat16": {"seconds": [1.0], "loss": 1.0}},
