@@ -86,6 +86,21 @@ def test_features_are_computed_once(folder, tmp_path):
     assert len(starts.engines) == 1
 
 
+def test_damaged_features_are_computed_again_and_counted(folder, tmp_path):
+    starts, kept = Starts(), tmp_path / "kept"
+    collection = open_collection([folder])
+    backbone = default_backbone(collection.read(0))
+    first = row_features(collection, backbone, start=starts, folder=kept)
+    (numbers,) = kept.glob("*.f32")
+    content = bytearray(numbers.read_bytes())
+    content[0] ^= 1
+    numbers.write_bytes(content)
+    again = row_features(open_collection([folder]), backbone, start=starts, folder=kept)
+    assert (first.damaged, again.damaged) == (0, 1)
+    assert starts.images == 6
+    np.testing.assert_array_equal(again.features, first.features)
+
+
 def test_only_what_changed_is_computed_again(folder, tmp_path):
     starts = Starts()
     collection = open_collection([folder])

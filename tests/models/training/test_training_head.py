@@ -63,6 +63,18 @@ def pixels(count, size=32, seed=0):
     return list(np.random.default_rng(seed).normal(size=(count, size, size, 1)).astype("float32"))
 
 
+def test_damaged_features_are_reported_and_computed_again(tmp_path):
+    images, notes = pixels(5), []
+    first = compute(images, tmp_path)
+    (numbers,) = tmp_path.glob("*.f32")
+    content = bytearray(numbers.read_bytes())
+    content[0] ^= 1
+    numbers.write_bytes(content)
+    again = compute(images, tmp_path, note=notes.append)
+    np.testing.assert_allclose(again, first, rtol=1e-5)
+    assert notes[-1].startswith("the features of 1 image in the cache had been changed or damaged")
+
+
 def test_only_the_head_learns_and_the_backbone_computes_once(tmp_path, computed):
     network = tiny()
     before = network.get_weights()

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from napari_cellclf.errors import CancelledError, DatasetError, RunError
+from napari_cellclf.io.datasets import read_dataset
+from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.plugin.shared.background import LatestTask, Ticket
 from napari_cellclf.plugin.train.follower import RunFollower, TrainingProcess, running_processes
 from napari_cellclf.plugin.train.run_state import headline
+from napari_cellclf.runs.create import create_run
 from napari_cellclf.runs.folder import RunFolder, locked
 
 Fake = Callable[[str], list[str]]
@@ -105,6 +109,23 @@ def test_errors_are_said(
     follower.attach(TrainingProcess(run, fake(behaviour)))
     qtbot.waitUntil(lambda: follower.phase == "failed", timeout=PATIENCE)
     assert follower.problem == words
+
+
+def test_a_run_that_was_edited_says_how_it_goes_on(
+    qtbot: Any, follower: RunFollower, tmp_path: Path
+) -> None:
+    for number in range(8):
+        image = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 20 * number).save(image)
+    images = read_dataset(tmp_path / "images").split(seed=0)
+    run = create_run(images, TrainingConfig(epochs=1), tmp_path / "run")
+    text = run.spec_file.read_text()
+    run.spec_file.write_text(text.replace('"seed": ', '"seed": 1'))
+    follower.attach(TrainingProcess(run))
+    qtbot.waitUntil(lambda: follower.phase == "failed", timeout=PATIENCE)
+    assert "is not as it was when the run was made" in follower.problem
+    assert follower.problem.endswith(f"cellclf train {run.path} --accept-changes.")
 
 
 def test_a_process_that_cannot_start(run: RunFolder, tmp_path: Path) -> None:
