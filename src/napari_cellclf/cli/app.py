@@ -95,6 +95,10 @@ def program() -> NoReturn:
             if thread.is_alive():
                 _flush()
                 os._exit(code)
+    if code == ExitCode.INTERRUPTED:
+        # Libraries take seconds to take themselves apart on a busy machine.
+        _flush()
+        os._exit(code)
     sys.exit(code)
 
 
