@@ -32,7 +32,7 @@ from napari_cellclf.errors import (
     UnsafeModelError,
 )
 from napari_cellclf.inference import engine_library as engine_library_module
-from napari_cellclf.inference import load
+from napari_cellclf.inference import load, onnx_engines
 from napari_cellclf.inference.engine_library import engine_library, openvino_core
 from napari_cellclf.inference.load import load_classifier
 from napari_cellclf.inference.onnx_engines import choose_providers
@@ -110,14 +110,37 @@ def test_the_second_time_it_is_compiled_already(
 
     monkeypatch.setattr(ModelBundle, "graph", counted)
     pixels = np.random.default_rng(3).normal(size=(5, 20, 24, 2)).astype(np.float32)
-    answers = []
+    answers, counts = [], []
     for _ in range(2):
         compute = load_classifier(bundle.path, engine="openvino", precision="fast").engine
         answers.append(np.concatenate([compute(pixels), compute(pixels[:1])]))
-    assert len(reads) == 1
+        counts.append(len(reads))
+    # For one image, and for parts of batches.
+    assert counts == [2, 2]
     np.testing.assert_array_equal(*answers)
     load_classifier(bundle.path, engine="openvino", precision="float32")
-    assert len(reads) == 2
+    assert len(reads) == 3
+
+
+@needs_openvino
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_batches_of_any_size_give_what_single_images_give(
+    bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(onnx_engines, "usable_cores", lambda: cores)
+    compute = load_classifier(bundle.path, engine="openvino", precision="float32").engine
+    random = np.random.default_rng(4)
+    # More shapes than are compiled for.
+    for side in (20, 21, 22, 23, 24, 25, 20):
+        pixels = random.normal(size=(9, side, 24, 2)).astype(np.float32)
+        alone = np.concatenate([compute(one[None]) for one in pixels])
+        for count in (2, 3, 4, 9):
+            np.testing.assert_allclose(compute(pixels[:count]), alone[:count], atol=1e-5)
+        # What was computed before stays as it was.
+        kept = compute(pixels)
+        copy = kept.copy()
+        compute(pixels[::-1])
+        np.testing.assert_array_equal(kept, copy)
 
 
 @needs_openvino

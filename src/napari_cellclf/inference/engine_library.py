@@ -88,6 +88,12 @@ def openvino_core() -> Any:
     return core
 
 
+def usable_cores() -> int:
+    """Count the processor cores that this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
+
+
 def check_process(process: int, library: str = "OpenVINO") -> None:
     """Refuse to compute in a process that was forked from the one with a library's threads."""
     if os.getpid() != process:

@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from napari_cellclf.inference.engine_library import (
     image_too_large,
     is_exhausted,
     openvino_core,
+    usable_cores,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ _GPUS = {
     "DmlExecutionProvider": "DirectML",
     "CoreMLExecutionProvider": "CoreML",
 }
+
+#: Of parts of a batch for which a network is compiled; for others it is used as it is.
+_MOST_SHAPES = 4
+
+#: Operations of OpenVINO that attention may be written with, beside plain products.
+_ATTENTION = ("Einsum", "ScaledDotProductAttention")
 
 #: Everything else arrives here as an exception.
 _FATAL_ONLY = 4
@@ -111,18 +117,22 @@ class _GraphEngine(ABC):
 class OpenVinoEngine(_GraphEngine):
     """Computes with a network that OpenVINO has compiled.
 
-    One image is computed by all cores together, which answers soonest. Several are divided among
-    requests that each have some of the cores to themselves, which wastes no time on waiting for
-    each other (benchmarks/engines.py).
+    One image is computed by all cores together, which answers soonest. Several are computed one or
+    two at a time, by requests that each have some of the cores to themselves: so few fit into a
+    core's cache, no core waits for another, and OpenVINO makes better use of a shape that it knows
+    in advance (benchmarks/engines.py).
 
     `compiled`: ``(N, Y, X, C)`` float32 in, ``(N, K)`` and perhaps `EXTRAS` out; of one request.
+    `compiled_for`: gives the same for images of one shape, ``(N, Y, X, C)``.
     """
 
-    def __init__(self, compiled: Any, spread: Callable[[], Any], version: str) -> None:
-        self._alone = [compiled.create_infer_request()]
-        self._spread = spread
+    def __init__(
+        self, compiled: Any, compiled_for: Callable[[tuple[int, ...]], Any], version: str
+    ) -> None:
+        self._alone = compiled.create_infer_request()
+        self._compiled_for = compiled_for
         self._process = os.getpid()
-        self._together: list[Any] = []
+        self._spread: dict[tuple[int, ...], list[Any]] = {}
         # A request computes one batch at a time.
         self._lock = threading.Lock()
         names = [_output_name(port) for port in compiled.outputs]
@@ -142,16 +152,18 @@ class OpenVinoEngine(_GraphEngine):
         version = openvino.get_version()
         exact = {"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" else {}
 
-        def compiled_for(hint: str) -> Any:
+        def compiled_for(shape: tuple[int, ...] | None) -> Any:
             core = openvino_core()
-            key = key_of(graph.sha256, "openvino", version, precision, _processor(core))
-            return _load_compiled(core, graph, exact | {"PERFORMANCE_HINT": hint}, key)
+            parts = [graph.sha256, "openvino", version, precision, _processor(core)]
+            key = key_of(*parts, *([] if shape is None else [str(shape)]))
+            hint = "LATENCY" if shape is None else "THROUGHPUT"
+            return _load_compiled(core, graph, exact | {"PERFORMANCE_HINT": hint}, key, shape)
 
         try:
-            compiled = compiled_for("LATENCY")
+            compiled = compiled_for(None)
         except RuntimeError as error:
             raise _refusal(graph.name, error) from error
-        return cls(compiled, partial(compiled_for, "THROUGHPUT"), version.split("-")[0])
+        return cls(compiled, compiled_for, version.split("-")[0])
 
     def _compute(self, batch: NDArray[np.float32], extras: Sequence[Extra]) -> Computed:
         check_process(self._process)
@@ -159,7 +171,8 @@ class OpenVinoEngine(_GraphEngine):
         places = {"probabilities": 0} | {extra: self._places[extra] for extra in extras}
         try:
             with self._lock:
-                answers = _infer(self._requests(len(pixels)), pixels, list(places.values()))
+                requests, size = self._requests(pixels.shape)
+                answers = _infer(requests, pixels, size, list(places.values()))
             return _computed(places, answers, len(pixels))
         except RuntimeError as error:
             if is_exhausted(error):
@@ -169,34 +182,50 @@ class OpenVinoEngine(_GraphEngine):
                 "the engine keras"
             ) from error
 
-    def _requests(self, count: int) -> list[Any]:
-        if count == 1:
-            return self._alone
-        if not self._together:
-            compiled = self._spread()
+    def _requests(self, shape: tuple[int, ...]) -> tuple[list[Any], int]:
+        """Return what computes a batch, and how many images at a time."""
+        count, *image = shape
+        # With fewer than two for each core, parts of two would leave cores without work.
+        part = (2 if count >= 2 * usable_cores() else 1, *image)
+        if count == 1 or (part not in self._spread and len(self._spread) == _MOST_SHAPES):
+            return [self._alone], count
+        if part not in self._spread:
+            compiled = self._compiled_for(part)
             number = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-            self._together = [compiled.create_infer_request() for _ in range(number)]
-        return self._together
+            self._spread[part] = [compiled.create_infer_request() for _ in range(number)]
+        return self._spread[part], part[0]
 
 
 def _infer(
-    requests: list[Any], pixels: NDArray[np.float32], places: list[int]
+    requests: list[Any], pixels: NDArray[np.float32], size: int, places: list[int]
 ) -> list[NDArray[np.float32]]:
-    """Divide a batch among requests; all of them are idle again afterwards, whatever happens.
+    """Compute a batch in parts; all requests are idle again afterwards, whatever happens.
 
     `places`: of the outputs that are wanted; the others are not copied.
     """
-    parts = np.array_split(pixels, min(len(requests), len(pixels)))
+    parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+    if len(parts[-1]) < size:
+        # Filled up, since the shape is known in advance; what it gives is left out below.
+        parts[-1] = np.resize(parts[-1], (size, *pixels.shape[1:]))
+    answers: list[list[NDArray[np.float32]]] = [[] for _ in places]
+
+    def take(request: Any) -> None:
+        request.wait()
+        for found, place in zip(answers, places, strict=True):
+            # Copied, since the next part is written to the same place.
+            found.append(np.array(request.get_output_tensor(place).data, np.float32))
+
+    n_ahead = len(requests)
     with ExitStack() as started:
-        for request, part in zip(requests, parts, strict=False):
+        for number, part in enumerate(parts):
+            request = requests[number % n_ahead]
+            if number >= n_ahead:
+                take(request)
             request.start_async({0: part}, share_inputs=True)
             started.callback(request.wait)
-    used = requests[: len(parts)]
-    # Copied, since the next batch is written to the same place.
-    return [
-        np.concatenate([one.get_output_tensor(place).data for one in used], dtype=np.float32)
-        for place in places
-    ]
+        for number in range(max(0, len(parts) - n_ahead), len(parts)):
+            take(requests[number % n_ahead])
+    return [np.concatenate(found)[: len(pixels)] for found in answers]
 
 
 def _computed(names: Iterable[str], answers: Sequence[NDArray[np.float32]], count: int) -> Computed:
@@ -222,7 +251,9 @@ def _processor(core: Any) -> str:
     return f"{name} {core.get_property(_PROCESSOR, 'OPTIMIZATION_CAPABILITIES')}"
 
 
-def _load_compiled(core: Any, graph: Graph, wanted: dict[str, str], key: str) -> Any:
+def _load_compiled(
+    core: Any, graph: Graph, wanted: dict[str, str], key: str, shape: tuple[int, ...] | None
+) -> Any:
     """Import what was kept, which suits every performance hint, or compile and keep it."""
     kept = find_compiled(key)
     if kept is not None:
@@ -230,9 +261,31 @@ def _load_compiled(core: Any, graph: Graph, wanted: dict[str, str], key: str) ->
         with suppress(RuntimeError):
             return core.import_model(io.BytesIO(kept), _PROCESSOR, wanted)
     model = core.read_model(io.BytesIO(graph.read()))
+    if shape is not None and not _has_attention(model):
+        model.reshape({0: list(shape)})
     compiled = core.compile_model(model, _PROCESSOR, wanted)
     keep_compiled(key, compiled.export_model().getvalue())
     return compiled
+
+
+def _has_attention(model: Any) -> bool:
+    """Whether a graph multiplies what was computed with what was computed.
+
+    OpenVINO 2026.4 ends the process when it compiles attention for a shape that it knows.
+    """
+    operations = model.get_ops()
+    if any(operation.get_type_name() in _ATTENTION for operation in operations):
+        return True
+    products = [operation for operation in operations if operation.get_type_name() == "MatMul"]
+    return not all(
+        any(_is_stored(port.get_node()) for port in product.input_values()) for product in products
+    )
+
+
+def _is_stored(node: Any) -> bool:
+    while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
 
 
 def _refusal(name: str, error: RuntimeError) -> EngineError:

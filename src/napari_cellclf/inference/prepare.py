@@ -7,7 +7,6 @@ by the bytes that lie ready, however many files there are.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from napari_cellclf.errors import (
     InputError,
     UnreadableImageError,
 )
+from napari_cellclf.inference.engine_library import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,9 +243,7 @@ def default_threads() -> int:
     The network's own threads are not subtracted: on a processor both share the cores, whoever is
     behind, and with a GPU the cores are free.
     """
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable is not None else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    return min(usable_cores(), _MOST_THREADS)
 
 
 def in_order(

@@ -11,7 +11,6 @@ import gc
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 
 from napari_cellclf.core.progress import ShouldStop, never_stop
 from napari_cellclf.errors import CancelledError, InputError
+from napari_cellclf.inference.engine_library import usable_cores
 from napari_cellclf.io.notes import read_note
 from napari_cellclf.io.replacing import replacing
 from napari_cellclf.models.devices import chosen_backend, has_fast_bfloat16
@@ -186,9 +186,8 @@ def _key(
 ) -> str:
     """Name everything that the time of a step depends on."""
     backend = chosen_backend()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parts = [
-        *(platform.node(), platform.machine(), cores, backend, version("keras")),
+        *(platform.node(), platform.machine(), usable_cores(), backend, version("keras")),
         *(version("tensorflow" if backend == "tensorflow" else backend), config.architecture),
         *(json.dumps(dict(config.parameters), sort_keys=True, default=str), config.continue_from),
         *(list(size), len(preprocessing.channels), n_classes, config.batch_size),
