@@ -8,7 +8,8 @@ float32 and in bfloat16, each with batch normalization as Keras computes it and 
 are installed, a plain loop of PyTorch with AdamW, channels last, in float32 and in bfloat16
 (autocast), in a process of its own (`torch_steps.py`). Fewest seconds of each; the first step,
 which compiles, does not count. Before there was `fused_normalization`, and before a precision was
-measured, runs took the first column.
+measured, runs took the first column. Last, how much of the rate on one batch over and over is kept
+when batches come out of the cache of prepared images, with the augmentation of a preset.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from unittest.mock import patch
 
 import keras
 import numpy as np
+from gpu import Case, generate, training
 
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
@@ -34,6 +36,7 @@ from napari_cellclf.models.training import trainer as trainers
 from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.models.training.measured_precision import settled_precision
 from napari_cellclf.models.training.network import initial_network
+from napari_cellclf.models.training.presets import load_preset
 from napari_cellclf.models.training.trainer import Trainer
 
 #: Architecture, side in pixels, images in a batch, and the function of torchvision.
@@ -141,6 +144,28 @@ def measured(config: TrainingConfig, side: int, theirs: str | None, pairs: int) 
     return {name: config.batch_size / taken for name, taken in seconds.items()}
 
 
+def kept_by_input(config: TrainingConfig, side: int, pairs: int) -> float:
+    """Return the rate from the cache as a fraction of that on one batch over and over."""
+    augmented = config.changed(augmentation=load_preset("brightfield-rgb").augmentation)
+    case = Case("", augmented, preprocessing_of(side).channels, side)
+    network = initial_network(config, case.preprocessing, CLASSES).network
+    network.trainable = True
+    with tempfile.TemporaryDirectory() as folder:
+        material = generate(case, Path(folder), 4 * config.batch_size)
+        cached, repeated = training(case, material, network, 4).values()
+        cached(), repeated()
+        rounds = [(seconds_of(cached), seconds_of(repeated)) for _ in range(pairs)]
+    from_cache, on_one = (min(taken) for taken in zip(*rounds, strict=True))
+    return on_one / from_cache
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Measure one run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def main() -> None:
     """Print a table of images a second."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -155,10 +180,12 @@ def main() -> None:
         config = TrainingConfig(architecture=name, weights=None, head_epochs=0, batch_size=count)
         rates = measured(config, side, theirs if has_torch else None, arguments.pairs)
         way = chosen(config, side)
-        shown = ", ".join(f"{one} {rate:.1f}" for one, rate in rates.items())
+        ratio = rates[f"fused {way}"] / rates["Keras float32"]
+        kept = kept_by_input(config.changed(precision=way), side, arguments.pairs)
         print(
-            f"{name}, {side} pixels, batches of {count}: {shown}; a run takes {way}: "
-            f"{rates[f'fused {way}'] / rates['Keras float32']:.2f} times Keras float32",
+            f"{name}, {side} pixels, batches of {count}: "
+            + ", ".join(f"{one} {rate:.1f}" for one, rate in rates.items())
+            + f"; a run takes {way}: {ratio:.2f} times Keras float32; from the cache {kept:.0%}",
             flush=True,
         )
     if not has_torch:
