@@ -188,7 +188,7 @@ def _key(
     backend = chosen_backend()
     parts = [
         *(platform.node(), platform.machine(), usable_cores(), backend, version("keras")),
-        *(version("tensorflow" if backend == "tensorflow" else backend), config.architecture),
+        *(version("napari-cellclf"), version(backend), config.architecture),
         *(json.dumps(dict(config.parameters), sort_keys=True, default=str), config.continue_from),
         *(list(size), len(preprocessing.channels), n_classes, config.batch_size),
         *(config.finetune_depth, bool(config.weights), config.head_epochs > 0, config.optimizer),
