@@ -131,6 +131,39 @@ def test_other_tables_are_refused_in_one_line(tmp_path: Path, content: bytes, sa
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [(b"II*\0", "is an image, not a CSV table"), (b"path,label\n", "is 524,288 MiB large")],
+)
+def test_what_is_too_large_for_a_table_is_not_read(
+    tmp_path: Path, start: bytes, says: str
+) -> None:
+    path = tmp_path / "huge.csv"
+    with path.open("wb") as handle:
+        handle.write(start)
+        try:
+            handle.truncate(2**39)
+        except OSError:
+            pytest.skip("this file system has no files with holes")
+    with pytest.raises(InputError, match=says):
+        read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"path,label" + b"," * 2**20, "line 1 of .* is too long for a table"),
+        (b"path,label\n1.png,a\n2.png," + b"," * 2**20, "line 3 of .* is too long for a table"),
+        (b"path,label\n" + b"\n" * 2_000_000, "line 2,000,001 of .* is one too many"),
+    ],
+)
+def test_lines_without_measure_are_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_csv(path)
+
+
 def test_a_workbook_is_refused_beside_images_too(tmp_path: Path) -> None:
     path = tmp_path / "plate.xlsx"
     path.write_bytes(b"PK\x03\x04")

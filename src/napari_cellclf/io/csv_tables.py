@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from napari_cellclf.core.counting import counted
 from napari_cellclf.errors import InputError
 from napari_cellclf.io.raster import sniff
-from napari_cellclf.io.regular_files import read_regular
+from napari_cellclf.io.regular_files import open_regular, read_regular
 from napari_cellclf.io.replacing import replacing
 
 #: Endings of files that are tables when they are given beside images.
@@ -34,6 +35,10 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 #: Excel's own first line that names the separator.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*(?:\r\n|\r|\n)', re.IGNORECASE)
 _LOOKED_AT = 30
+#: A million rows of long paths are half as large; read as text, they take several times that.
+_MOST_BYTES = 128 * 2**20
+_MOST_LINES = 2_000_000
+_LONGEST_LINE = 2**20
 _MOST_NAMED = 5
 
 #: Those of four bytes begin like those of two.
@@ -106,7 +111,7 @@ class CsvText:
 def open_csv(path: Path, *, own: bool = False) -> CsvText:
     """Decode a table, and find its heading and its separator."""
     try:
-        data = read_regular(path)
+        data = read_regular(path) if own else _read_strange(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read as a CSV table: {error.strerror or error}"
@@ -114,6 +119,7 @@ def open_csv(path: Path, *, own: bool = False) -> CsvText:
     if own:
         return CsvText(data.decode("utf-8-sig", "surrogateescape"))
     text, note = _decode(path, data)
+    _check_lines(path, text)
     # DOS programs end a text file with this character.
     text = text.removesuffix("\x1a")
     stated = _SEPARATOR_LINE.match(text)
@@ -129,13 +135,37 @@ def open_csv(path: Path, *, own: bool = False) -> CsvText:
     return CsvText(table, separator, note, above)
 
 
+def _read_strange(path: Path) -> bytes:
+    """Read what is said to be a table, and no more of it than tells that it is something else."""
+    with open_regular(path) as handle:
+        head = handle.peek(512)[:512]
+        if head.startswith(_WORKBOOKS):
+            raise InputError(
+                f"{path} is a workbook, not a CSV table; save it from the spreadsheet as CSV UTF-8"
+            )
+        if sniff(head) is not None:
+            raise InputError(f"{path} is an image, not a CSV table; give a table, or a folder")
+        size = os.fstat(handle.fileno()).st_size
+        if size > _MOST_BYTES:
+            raise InputError(
+                f"the table {path} is {size / 2**20:,.0f} MiB large; give tables of at most "
+                f"{_MOST_BYTES // 2**20} MiB"
+            )
+        return handle.read(_MOST_BYTES)
+
+
+def _check_lines(path: Path, text: str) -> None:
+    """Refuse what would take far more memory as cells than as text."""
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > _LONGEST_LINE or number > _MOST_LINES:
+            what = "is too long" if number <= _MOST_LINES else "is one too many"
+            raise InputError(
+                f"line {number:,} of {path} {what} for a table of images; give at most "
+                f"{_MOST_LINES:,} lines of at most {_LONGEST_LINE:,} characters"
+            )
+
+
 def _decode(path: Path, data: bytes) -> tuple[str, str]:
-    if data.startswith(_WORKBOOKS):
-        raise InputError(
-            f"{path} is a workbook, not a CSV table; save it from the spreadsheet as CSV UTF-8"
-        )
-    if sniff(data[:512]) is not None:
-        raise InputError(f"{path} is an image, not a CSV table; give a table, or a folder")
     try:
         for mark, encoding in _WIDE.items():
             if data.startswith(mark):
