@@ -124,6 +124,23 @@ def test_it_can_be_stopped_and_gives_way(open_widget: OpenWidget, qtbot: Any) ->
     assert ask(qtbot, viewer, widget).data.shape == (48, 60)
 
 
+def test_what_hides_the_image_is_named(open_widget: OpenWidget, qtbot: Any) -> None:
+    viewer, widget = open_widget("grey")
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 48, 60), np.uint8)
+    image = viewer.add_image(pixels, name="film")
+    finish(qtbot, widget)
+    button, message = widget.form.why.button, widget.form.message
+    image.visible = False
+    qtbot.mouseClick(button, LEFT)
+    assert message.text() == "“film” is hidden; click the eye of its layer first."
+    image.visible = True
+    viewer.dims.ndisplay = 3
+    qtbot.mouseClick(button, LEFT)
+    assert message.text() == "“film” is shown in 3D; switch to 2D to look at one plane first."
+    viewer.dims.ndisplay = 2
+    assert ask(qtbot, viewer, widget).data.shape == (1, 48, 60)
+
+
 def test_an_object_is_explained_where_it_is(open_widget: OpenWidget, qtbot: Any) -> None:
     viewer, widget = open_widget("objects")
     pixels = np.random.default_rng(1).integers(0, 255, (80, 90), np.uint8)

@@ -77,11 +77,15 @@ def open_page(make_napari_viewer: Any, qtbot: Any) -> Iterator[Callable[..., Lab
     opened: list[LabelPage] = []
 
     def opener(
-        count: int = 30, *, classes: tuple[str, ...] = CLASSES, book: LabelBook | None = None
+        count: int = 30,
+        *,
+        classes: tuple[str, ...] = CLASSES,
+        book: LabelBook | None = None,
+        bad: int | None = None,
     ) -> LabelPage:
         viewer = make_napari_viewer(show=True)
         book = LabelBook("ada", classes) if book is None else book
-        page = LabelPage(make_rows(count), book)
+        page = LabelPage(make_rows(count, bad=bad), book)
         viewer.window.add_dock_widget(page, name="Label")
         viewer.window._qt_window.resize(1000, 760)
         opened.append(page)
@@ -113,6 +117,31 @@ def _click_tile(page: LabelPage, number: int, modifier: Any = NONE) -> None:
 
 def _button(page: LabelPage, name: str) -> Any:
     return next(one for one in page.bar._buttons if one.name == name)
+
+
+def test_what_cannot_be_read_gets_no_label(open_page: Any, qtbot: Any) -> None:
+    page = open_page(5, bad=1)
+    qtbot.waitUntil(lambda: page.gallery.loader.problem(1) != "", timeout=20_000)
+    why = (
+        "This image cannot be read and gets no label (/data/image_00001.png: is damaged); "
+        "Space skips it."
+    )
+    assert page.hint.text().startswith("Press 1 to 3 to label")
+    _press(page, KEY.Key_1)
+    qtbot.waitUntil(lambda: page.gallery.current() == 1, timeout=10_000)
+    assert (page.hint.text(), _given(page)) == (why, {0: "dim"})
+    _press(page, KEY.Key_2)
+    assert (page.message.text(), _given(page)) == (why, {0: "dim"})
+    assert page.gallery.current() == 1
+    _press(page, KEY.Key_Space)
+    assert page.gallery.current() == 2
+    # Among others, these are labelled.
+    _click_tile(page, 1, CONTROL)
+    _press(page, KEY.Key_3)
+    assert _given(page) == {0: "dim", 2: "bright"}
+    words = "1 image labelled “bright”; 1 image cannot be read and got no label."
+    assert page.message.text() == words
+    assert page.gallery.current() == 3
 
 
 def test_digits_label_and_go_on(open_page: Any) -> None:

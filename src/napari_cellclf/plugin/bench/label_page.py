@@ -206,15 +206,19 @@ class LabelPage(KeysPage):
         if not numbers:
             self._say(_NO_CURRENT)
             return
-        if self._leaving == numbers and all(self.labels.class_of(row) == name for row in numbers):
+        seen = tuple(row for row in numbers if not self.gallery.loader.problem(row))
+        if not seen:
+            self.message.say(self._why_no_label(numbers), wrong=True)
+            return
+        if self._leaving == numbers and all(self.labels.class_of(row) == name for row in seen):
             return
         self._leaving = numbers
-        if self._do(
-            partial(self.book.label, self.labels.ids(numbers), name, drawn=self._drawn(numbers))
-        ):
-            count = len(numbers)
-            if count > 1:
-                self._say(f"{counted(count, self.collection.noun)} labelled “{name}”.")
+        if self._do(partial(self.book.label, self.labels.ids(seen), name, drawn=self._drawn(seen))):
+            count, noun = len(seen), self.collection.noun
+            left = len(numbers) - count
+            unseen = f"; {counted(left, noun)} cannot be read and got no label" if left else ""
+            if len(numbers) > 1:
+                self._say(f"{counted(count, noun)} labelled “{name}”{unseen}.")
 
     def label_with_key(self, number: int) -> None:
         """Give the class of a key, counted from 0."""
@@ -393,6 +397,8 @@ class LabelPage(KeysPage):
         gallery.row_chosen.connect(self._on_row)
         gallery.row_activated.connect(self.show_wanted)
         gallery.changed.connect(self._say_next)
+        # A thumbnail that cannot be drawn is known only now.
+        gallery.loader.ready.connect(self._say_next)
         gallery.class_chosen.connect(lambda numbers, name: self.label(name, numbers))
         self._undo.clicked.connect(self.undo)
         self._redo.clicked.connect(self.redo)
@@ -630,6 +636,8 @@ class LabelPage(KeysPage):
                 f"Press {digits} to label the {len(self._targets()):,} selected "
                 f"{self.collection.noun}s."
             )
+        if self.gallery.loader.problem(number):
+            return self._why_no_label((number,))
         given, suggested = self.labels.class_of(number), rows.suggestion(number)
         accept, skip, unsure = map(self.keys.key_of, ("accept", "skip", "unsure"))
         if given:
@@ -638,6 +646,14 @@ class LabelPage(KeysPage):
             name = shortened(suggested)
             return f"{accept} accepts “{name}”; {digits} gives another class, {skip} skips."
         return f"Press {digits} to label; {skip} skips, {unsure} marks as unsure."
+
+    def _why_no_label(self, numbers: Sequence[int]) -> str:
+        """Say that rows cannot be read, and of a lone one why."""
+        noun, skip = self.collection.noun, self.keys.key_of("skip")
+        if len(numbers) > 1:
+            return f"The {len(numbers):,} selected {noun}s cannot be read and get no label."
+        reason = shortened(self.gallery.loader.problem(numbers[0]).rstrip("."), 160)
+        return f"This {noun} cannot be read and gets no label ({reason}); {skip} skips it."
 
     def _ask_for_other(self) -> None:
         mode = QFileDialog.FileMode.ExistingFile

@@ -134,6 +134,14 @@ class ViewerLink:
         data = layer.world_to_data(dims.point[-layer.ndim :])
         return tuple(int(np.round(data[axis])) for axis in choice.leading)
 
+    def why_not_seen(self, choice: ImageChoice) -> str:
+        """Say what hides all planes of an image; empty if nothing does."""
+        if not any(self._seen(info.key) for info in choice.layers):
+            return f"“{choice.title}” is hidden; click the eye of its layer first."
+        if self.viewer.dims.ndisplay > 2 and choice.leading:
+            return f"“{choice.title}” is shown in 3D; switch to 2D to look at one plane first."
+        return ""
+
     def go_to(self, choice: ImageChoice, position: Position) -> None:
         """Move the sliders to a plane."""
         layer = self.find(choice.layers[0].key)

@@ -430,7 +430,10 @@ class ClassifyWidget(DockedWidget):
         of_files = results.request.image is None
         number = self.form.page.current() if of_files else self._number(results)
         if number is None or (of_files and collection is None):
-            self._say(f"Select the {results.noun} to be explained first.", wrong=True)
+            image = results.request.image
+            unseen = self._link.why_not_seen(image) if image and self._link else ""
+            words = unseen or f"Select the {results.noun} to be explained first."
+            self._say(words, wrong=True)
         elif collection is None:
             self._why.ask_layers(results, number, class_name)
         elif self._show_row(collection.rows[number], results):

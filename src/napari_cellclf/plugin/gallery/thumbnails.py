@@ -45,7 +45,9 @@ class ThumbnailLoader(QObject):
         super().__init__(parent)
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[int, QPixmap | str] = OrderedDict()
+        self._kept: OrderedDict[int, QPixmap] = OrderedDict()
+        #: Why rows cannot be drawn; never forgotten for want of memory, since it decides on labels.
+        self._problems: dict[int, str] = {}
         self._side = side
         self._plane_bytes = plane_bytes
         self._work: _Work | None = None
@@ -79,6 +81,9 @@ class ThumbnailLoader(QObject):
 
     def get(self, number: int) -> QPixmap | str | None:
         """Return the thumbnail of a row, why there is none, or None if it is still to come."""
+        problem = self._problems.get(number)
+        if problem is not None:
+            return problem
         found = self._kept.get(number)
         if found is not None:
             self._kept.move_to_end(number)
@@ -87,6 +92,10 @@ class ThumbnailLoader(QObject):
             if not self._timer.isActive():
                 self._timer.start()
         return found
+
+    def problem(self, number: int) -> str:
+        """Return why a row has no thumbnail; empty where it has one, or none yet."""
+        return self._problems.get(number, "")
 
     def close(self) -> None:
         """Stop the threads and forget all thumbnails."""
@@ -97,6 +106,7 @@ class ThumbnailLoader(QObject):
             self._work.join()
         self._work = None
         self._kept.clear()
+        self._problems.clear()
         self._bytes = 0
 
     def _take(self) -> None:
@@ -119,9 +129,11 @@ class ThumbnailLoader(QObject):
             self._timer.stop()
 
     def _keep(self, number: int, drawn: QImage | str) -> None:
+        if isinstance(drawn, str):
+            self._problems[number] = drawn
+            return
         self._forget(number)
-        kept = drawn if isinstance(drawn, str) else QPixmap.fromImage(drawn)
-        self._kept[number] = kept
+        kept = self._kept[number] = QPixmap.fromImage(drawn)
         self._bytes += _size(kept)
         while self._bytes > self._most_bytes and len(self._kept) > 1:
             self._forget(next(iter(self._kept)))
@@ -132,8 +144,8 @@ class ThumbnailLoader(QObject):
             self._bytes -= _size(old)
 
 
-def _size(kept: QPixmap | str) -> int:
-    return 200 if isinstance(kept, str) else kept.width() * kept.height() * 4
+def _size(kept: QPixmap) -> int:
+    return kept.width() * kept.height() * 4
 
 
 class _Work:
