@@ -135,9 +135,7 @@ def test_other_tables_are_refused_in_one_line(tmp_path: Path, content: bytes, sa
     ("start", "says"),
     [(b"II*\0", "is an image, not a CSV table"), (b"path,label\n", "is 524,288 MiB large")],
 )
-def test_what_is_too_large_for_a_table_is_not_read(
-    tmp_path: Path, start: bytes, says: str
-) -> None:
+def test_what_is_too_large_for_a_table_is_not_read(tmp_path: Path, start: bytes, says: str) -> None:
     path = tmp_path / "huge.csv"
     with path.open("wb") as handle:
         handle.write(start)
