@@ -39,6 +39,8 @@ _LOOKED_AT = 30
 _MOST_BYTES = 128 * 2**20
 _MOST_LINES = 2_000_000
 _LONGEST_LINE = 2**20
+#: As many as a spreadsheet has.
+_MOST_COLUMNS = 16_384
 _MOST_NAMED = 5
 
 #: Those of four bytes begin like those of two.
@@ -209,7 +211,12 @@ def _guess_separator(text: str) -> str:
 
 
 def check_heading(path: Path, heading: Sequence[str]) -> None:
-    """Refuse a table with two columns of one name."""
+    """Refuse a table with two columns of one name, or with more names than a spreadsheet."""
+    named = sum(map(bool, heading))
+    if named > _MOST_COLUMNS:
+        raise InputError(
+            f"the table {path} has {named:,} columns; give at most {_MOST_COLUMNS:,} of them"
+        )
     seen: set[str] = set()
     for name in filter(None, heading):
         if name.lower() in seen:
