@@ -257,6 +257,8 @@ class LabelPage(KeysPage):
         for number in numbers:
             self._skipped.pop(number, None)
             self._skipped[number] = None
+        # What was said of an earlier key is over.
+        self._say("")
         self._postpone()
         self._move_on(numbers)
 
