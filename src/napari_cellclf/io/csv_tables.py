@@ -158,6 +158,8 @@ def _read_strange(path: Path) -> bytes:
 
 def _check_lines(path: Path, text: str) -> None:
     """Refuse what would take far more memory as cells than as text."""
+    if len(text) <= _LONGEST_LINE:
+        return
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
         if len(line) > _LONGEST_LINE or number > _MOST_LINES:
             what = "is too long" if number <= _MOST_LINES else "is one too many"
