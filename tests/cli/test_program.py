@@ -15,8 +15,11 @@ import tifffile
 
 #: A command whose thread cannot be stopped, as one that decodes an image in one piece.
 ENDLESS = """
-import sys, threading, time
+import signal, sys, threading, time
 from napari_cellclf.cli import app
+
+# Whoever starts the tests in the background has the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def run(argv=None):
     threading.Thread(target=time.sleep, args=(60,)).start()
