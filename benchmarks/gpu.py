@@ -46,11 +46,10 @@ from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.inference.classifier import Classifier
 from napari_cellclf.inference.keras_engine import KerasEngine
-from napari_cellclf.inference.onnx_engines import OnnxRuntimeEngine
+from napari_cellclf.inference.onnx_engines import Graph, OnnxRuntimeEngine
 from napari_cellclf.inference.prepare import BadImage, UnreadImage, prepared_ahead
 from napari_cellclf.io.array_cache import KeptArrays
-from napari_cellclf.io.prepared import UnreadImage as CacheItem
-from napari_cellclf.io.prepared import prepare_images
+from napari_cellclf.io.prepared import TurnedFile, prepare_images
 from napari_cellclf.io.rxrx1 import stain_channels
 from napari_cellclf.io.sources import ImageSource, collect_sources
 from napari_cellclf.models.devices import chosen_backend, describe_device, find_devices, set_up
@@ -128,7 +127,7 @@ def generate(case: Case, folder: Path, count: int) -> Material:
             file = plate / f"B{number % 24 + 1:02d}_s{number // 24 + 1}_w{channel + 1}.png"
             file.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels[..., channel])))
     sources = collect_sources([folder])
-    items = [CacheItem(source.id) for source in sources]
+    items = [TurnedFile(source.id) for source in sources]
     prepared = prepare_images(items, case.preprocessing, folder=folder / "cache")
     if prepared.bad:
         raise SystemExit(next(iter(prepared.bad.values())))
@@ -211,7 +210,7 @@ def prediction(
         "prediction, from the prepared cache": lambda: predict(network, cached, size),
     }
     if case.config.precision == "float32" and find_spec("onnxruntime") and bundle.has_graph:
-        engine = OnnxRuntimeEngine.load(bundle)
+        engine = OnnxRuntimeEngine.load(Graph.of(bundle))
         batch = np.stack([cached[number] for number in range(size)])
         runs[f"prediction, {engine.device}, a batch in memory"] = lambda: [
             engine(batch) for _ in range(steps)

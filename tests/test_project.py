@@ -114,6 +114,38 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     assert imported - known <= _dependencies().keys()
 
 
+def _names_in(module: str) -> set[str]:
+    """Return the names at the top of one of our modules, or of what lies in a package."""
+    path = SOURCE.joinpath(*module.split(".")[1:])
+    file = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+    found = {inside.stem for inside in path.iterdir()} if path.is_dir() else set()
+    if module == "napari_cellclf":
+        found |= set(napari_cellclf.__all__)
+    statements = list(ast.parse(file.read_text(encoding="utf-8")).body)
+    for node in statements:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        else:
+            statements += getattr(node, "body", []) + getattr(node, "orelse", [])
+            stored = (one for one in ast.walk(node) if isinstance(one, ast.Name))
+            found |= {one.id for one in stored if isinstance(one.ctx, ast.Store)}
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tools/*.py")]),
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_what_benchmarks_and_tools_import_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("napari_cellclf"):
+            missing = {alias.name for alias in node.names} - _names_in(str(node.module))
+            assert not missing, f"{node.module} has no {missing}"
+
+
 def _lines_of_dependencies() -> list[str]:
     """Return the lines of pyproject.toml that declare what is installed with the package."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
