@@ -144,7 +144,7 @@ STATES: dict[str, tuple[Callable[[Path, bytes], object], dict[str, Any]]] = {
     ),
     "measured precision": (
         lambda f, c: measured_precision._read(_put(f / "m.json", c)),
-        {"float32": {"seconds": [1.0], "loss": 1.0}, "bfloat16": {"seconds": [1.0], "loss": 1.0}},
+        {way: {"seconds": [1.0], "losses": [1.0, 0.5]} for way in ("float32", "bfloat16")},
     ),
     "Keras": (lambda f, c: _configured({"KERAS_HOME": str(_put(f / "keras.json", c).parent)}), {}),
     "progress": (

@@ -103,17 +103,23 @@ def test_it_can_be_stopped(tmp_path: Path) -> None:
 
 
 def test_the_loss_counts_beside_the_time() -> None:
-    plain = MeasuredWay((2.0, 1.9), 0.7)
-    for seconds, loss, wanted in (
-        (1.0, 0.72, "bfloat16"),
-        (1.0, 0.8, "float32"),
-        (1.0, float("nan"), "float32"),
-        (1.85, 0.7, "float32"),
+    plain = MeasuredWay((2.0, 1.9), (0.7, 0.5, 0.1))
+    nan = float("nan")
+    for seconds, losses, wanted in (
+        (1.0, (0.72, 0.6, 0.5), "bfloat16"),
+        (1.0, (0.8, 0.5, 0.1), "float32"),
+        (1.0, (0.7, 0.8, 0.9), "float32"),
+        (1.0, (nan, 0.5, 0.1), "float32"),
+        (1.0, (0.7, 0.5, nan), "float32"),
+        (1.85, (0.7, 0.5, 0.1), "float32"),
     ):
-        rounded = MeasuredWay((9.0, seconds), loss)
+        rounded = MeasuredWay((9.0, seconds), losses)
         assert choose({"float32": plain, "bfloat16": rounded}) == wanted
+    # With steps that are too large in float32 as well, only the first loss tells.
+    jumping = MeasuredWay((2.0, 1.9), (0.7, 3.0))
+    assert choose({"float32": jumping, "bfloat16": MeasuredWay((1.0,), (0.7, 4.0))}) == "bfloat16"
     assert "1.90 times as fast" in describe(
-        {"float32": plain, "bfloat16": MeasuredWay((1.0,), 0.7)}, "bfloat16"
+        {"float32": plain, "bfloat16": MeasuredWay((1.0,), (0.7, 0.6))}, "bfloat16"
     )
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ _WAYS: tuple[Literal["float32"], Literal["bfloat16"]] = ("float32", "bfloat16")
 _FEW_STEPS = 200
 #: Steps of each way, after the first, which compiles; and seconds after which two are enough.
 _MOST_STEPS, _SECONDS = 5, 10.0
-#: How much faster it has to be, and how far the loss may be from float32's.
+#: How much faster it has to be, and how far the first loss may be from float32's.
 _WORTH_IT, _CLOSE = 1.1, 0.05
 #: What processors call their instructions for bfloat16, as Linux lists them.
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
@@ -53,10 +53,10 @@ _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 
 @dataclass(frozen=True)
 class MeasuredWay:
-    """How long the steps of one precision took, and their mean loss."""
+    """How long the steps of one precision took but for the first, and the loss of each."""
 
     seconds: tuple[float, ...]
-    loss: float
+    losses: tuple[float, ...]
 
 
 def settled_precision(
@@ -103,18 +103,26 @@ def settled_precision(
 
 
 def choose(measured: dict[Settled, MeasuredWay]) -> Settled:
-    """Take bfloat16 if it is faster by more than chance and its loss is close to float32's.
+    """Take bfloat16 if it is faster by more than chance, and learns as float32 does.
+
+    The same weights have to give a close loss, and steps have to make it smaller where they do so
+    in float32. How much smaller says little: large steps on one batch soon differ by chance.
 
     Examples
     --------
-    >>> slow, fast = MeasuredWay((1.5, 1.4), 0.70), MeasuredWay((1.1, 1.0), 0.71)
+    >>> slow = MeasuredWay((1.5, 1.4), (0.70, 0.5, 0.4))
+    >>> fast = MeasuredWay((1.1, 1.0), (0.71, 0.6, 0.5))
     >>> choose({"float32": slow, "bfloat16": fast}), choose({"float32": fast, "bfloat16": slow})
     ('bfloat16', 'float32')
     """
     plain, rounded = measured["float32"], measured["bfloat16"]
-    is_close = abs(rounded.loss - plain.loss) <= _CLOSE * max(1.0, plain.loss)
+    first = plain.losses[0]
+    is_close = abs(rounded.losses[0] - first) <= _CLOSE * max(1.0, first)
+    learns = all(map(math.isfinite, rounded.losses)) and (
+        min(rounded.losses[1:]) < rounded.losses[0] or min(plain.losses[1:]) >= first
+    )
     is_faster = _WORTH_IT * min(rounded.seconds) <= min(plain.seconds)
-    return "bfloat16" if is_close and is_faster else "float32"
+    return "bfloat16" if is_close and learns and is_faster else "float32"
 
 
 def describe(measured: dict[Settled, MeasuredWay], chosen: Settled) -> str:
@@ -122,8 +130,8 @@ def describe(measured: dict[Settled, MeasuredWay], chosen: Settled) -> str:
     plain, rounded = measured["float32"], measured["bfloat16"]
     ratio = min(plain.seconds) / min(rounded.seconds)
     return (
-        f"a step in bfloat16 is {ratio:.2f} times as fast here as in float32 (loss "
-        f"{rounded.loss:.3f} and {plain.loss:.3f}); computing in {chosen}"
+        f"a step in bfloat16 is {ratio:.2f} times as fast here as in float32 (loss of the first "
+        f"{rounded.losses[0]:.3f} and {plain.losses[0]:.3f}); computing in {chosen}"
     )
 
 
@@ -165,7 +173,7 @@ def _measure(
     del trainers
     keras.utils.clear_session()
     gc.collect()
-    return {way: MeasuredWay(tuple(seconds[way][1:]), float(np.mean(losses[way]))) for way in _WAYS}
+    return {way: MeasuredWay(tuple(seconds[way][1:]), tuple(losses[way])) for way in _WAYS}
 
 
 def _trainer(
@@ -201,19 +209,25 @@ def _read(kept: Path) -> dict[Settled, MeasuredWay] | None:
     try:
         found = read_note(kept) or {}
         ways: dict[Settled, MeasuredWay] = {
-            way: MeasuredWay(tuple(map(float, found[way]["seconds"])), float(found[way]["loss"]))
+            way: MeasuredWay(_numbers(found[way]["seconds"]), _numbers(found[way]["losses"]))
             for way in _WAYS
         }
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    seconds = [one.seconds for one in ways.values()]
-    measured = all(few and all(0 < one < math.inf for one in few) for few in seconds)
+    measured = all(
+        one.seconds and all(0 < second < math.inf for second in one.seconds) and len(one.losses) > 1
+        for one in ways.values()
+    )
     return ways if measured else None
+
+
+def _numbers(found: Iterable[object]) -> tuple[float, ...]:
+    return tuple(float(str(one)) for one in found)
 
 
 def _write(kept: Path, measured: dict[Settled, MeasuredWay]) -> None:
     """Keep what was measured; where that is impossible, the next run measures again."""
-    said = {way: {"seconds": one.seconds, "loss": one.loss} for way, one in measured.items()}
+    said = {way: {"seconds": one.seconds, "losses": one.losses} for way, one in measured.items()}
     with suppress(InputError), replacing(kept) as beside:
         beside.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(said), encoding="utf-8")
