@@ -64,7 +64,7 @@ def _pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "fake.py"
     script.write_text(textwrap.dedent(_FAKE))
     monkeypatch.setattr(folds_module, "COMMAND", [sys.executable, str(script)])
-    monkeypatch.setattr(folds_module, "available_cores", lambda: 8)
+    monkeypatch.setattr(folds_module, "usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 

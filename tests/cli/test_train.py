@@ -58,7 +58,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """On which folds are trained one after the other, by this process."""
-    monkeypatch.setattr("napari_cellclf.cli.folds.available_cores", lambda: 2)
+    monkeypatch.setattr("napari_cellclf.inference.engine_library.usable_cores", lambda: 2)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ class TestFolds:
 
 def test_folds_beside_one_another(cellclf, images, tmp_path, monkeypatch):
     """On eight cores, two processes that train for real."""
-    monkeypatch.setattr("napari_cellclf.cli.folds.available_cores", lambda: 8)
+    monkeypatch.setattr("napari_cellclf.inference.engine_library.usable_cores", lambda: 8)
     monkeypatch.setattr("napari_cellclf.cli.folds.free_memory", lambda: None)
     out = tmp_path / "out"
     command = ("train", images, "--out", out, "--split", "2-fold", *TINY, "--set", "epochs=1")

@@ -16,6 +16,7 @@ from napari_cellclf.cli.stopping import stoppable
 from napari_cellclf.core.counting import time_left
 from napari_cellclf.core.progress import OnProgress, Progress
 from napari_cellclf.errors import CancelledError, RunError
+from napari_cellclf.inference.engine_library import usable_cores
 from napari_cellclf.runs.folder import RunFolder
 from napari_cellclf.runs.progress_log import OnEvent, read_progress
 
@@ -42,13 +43,6 @@ def folds_at_once(cores: int, free: int | None, config: TrainingConfig) -> int:
         return 1
     rooms = cores // _CORES if free is None else min(cores // _CORES, free // _BYTES)
     return max(1, rooms)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def free_memory() -> int | None:
@@ -136,7 +130,7 @@ def train_beside(
     folds: Sequence[Fold], at_once: int, note: Callable[[str], None], hide: Callable[[], None]
 ) -> None:
     """Train folds, so many at a time; the second begins once the first computes on no GPU."""
-    threads = max(1, available_cores() // at_once)
+    threads = max(1, usable_cores() // at_once)
     waiting = [fold for fold in folds if not fold.run.is_finished]
     running: list[Fold] = []
     problems: list[str] = []

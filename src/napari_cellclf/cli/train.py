@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--accept-changes",
         action="store_true",
-        help="with a run that is resumed: go on although its run.json or dataset.csv was edited",
+        help="with a run that is resumed: go on although its settings or lists of images were edited",
     )
 
 
@@ -200,12 +200,13 @@ def _train_on_backbone(args: argparse.Namespace) -> int:
 
 
 def _train_folds(args: argparse.Namespace, config: TrainingConfig, preset: str) -> int:
-    from napari_cellclf.cli.folds import available_cores, folds_at_once, free_memory
+    from napari_cellclf.cli.folds import folds_at_once, free_memory
+    from napari_cellclf.inference.engine_library import usable_cores
     from napari_cellclf.runs.cross_validation import create_folds, report_folds
 
     parts = _folds(args)
     folds = create_folds(parts, config, args.out, preset=preset)
-    at_once = folds_at_once(available_cores(), free_memory(), config)
+    at_once = folds_at_once(usable_cores(), free_memory(), config)
     if min(at_once, len(folds)) > 1:
         _train_beside(folds, at_once, parts[0][1].source, as_json=args.json)
     else:
