@@ -46,7 +46,7 @@ class PredictionWriter:
     ) -> None:
         self._path = Path(path)
         # A dict keeps the order and each name once.
-        self._columns = list(dict.fromkeys((*_columns(classes), *extra)))
+        self._name_columns(dict.fromkeys((*_columns(classes), *extra)))
         self._file: IO[str] | None = None
         self._kept_rows = kept_rows
         #: Of all rows so far; see `row_sums`.
@@ -57,13 +57,13 @@ class PredictionWriter:
             with refusals(self._path):
                 self._file = _open(self._path)
             try:
-                self._put(self._file, self._columns)
+                self._put(self._file, self._heading)
             except InputError as error:
                 self.__exit__(InputError, error, None)
                 raise
         else:
             with _reading(self._path) as file:
-                self._columns = next(csv.reader(file))
+                self._name_columns(next(csv.reader(file)))
             self.sum = (0, *row_sums(self._path))[self._kept_rows]
             self._rewrite(0, self._kept_rows)
         return self
@@ -81,9 +81,9 @@ class PredictionWriter:
         new = [key for key in record if key not in self._columns]
         if new:
             self._widen(new)
-        values = [record.get(column) for column in self._columns]
-        self._put(self._file, values)
-        self.sum = _sum_with(self.sum, safe_row(self._columns), safe_row(values))
+        cells = safe_row(record.get(column) for column in self._columns)
+        self._put(self._file, cells)
+        self.sum = _sum_with(self.sum, self._heading, cells)
 
     def __exit__(
         self,
@@ -97,13 +97,17 @@ class PredictionWriter:
                 self._file.close()
             self._file = None
 
-    def _put(self, file: IO[str], values: Iterable[Any]) -> None:
+    def _name_columns(self, names: Iterable[str]) -> None:
+        self._columns = list(names)
+        self._heading = safe_row(self._columns)
+
+    def _put(self, file: IO[str], cells: Iterable[str]) -> None:
         with refusals(self._path):
-            csv.writer(file).writerow(safe_row(values))
+            csv.writer(file).writerow(cells)
             file.flush()
 
     def _widen(self, new: list[str]) -> None:
-        self._columns += new
+        self._name_columns((*self._columns, *new))
         assert self._file is not None
         self._file.close()
         self._rewrite(len(new), None)
@@ -111,7 +115,7 @@ class PredictionWriter:
     def _rewrite(self, empty: int, rows: int | None) -> None:
         """Rewrite the table beside the old one until it is complete, then append to it."""
         with replacing(self._path) as beside, _open(beside) as wide:
-            self._put(wide, self._columns)
+            self._put(wide, self._heading)
             with _reading(self._path) as narrow:
                 old = csv.reader(narrow)
                 next(old)
