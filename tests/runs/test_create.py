@@ -16,6 +16,7 @@ import pytest
 from napari_cellclf.bundles.schema import NAME_PATTERN
 from napari_cellclf.core.classes import ClassSpec
 from napari_cellclf.core.dataset import Dataset
+from napari_cellclf.core.preprocessing import Preprocessing
 from napari_cellclf.errors import (
     CancelledError,
     DatasetError,
@@ -28,6 +29,7 @@ from napari_cellclf.models.training.config import TrainingConfig
 from napari_cellclf.runs import create
 from napari_cellclf.runs.api import run_training
 from napari_cellclf.runs.create import create_run, load_dataset, with_absolute_paths
+from napari_cellclf.runs.describe import facts_of
 from napari_cellclf.runs.folder import RunFolder, is_locked, locked
 
 CONFIG = TrainingConfig(epochs=1)
@@ -293,6 +295,11 @@ def test_settings_that_were_edited_are_accepted_only_when_told(tmp_path: Path) -
     assert not run.is_edited(spec)
     assert spec.config.learning_rate == 0.125
     assert "changes that were made in run.json" in run.log.read_text()
+    preprocessing = Preprocessing(channels=({"name": "DNA"},), size=(8, 8))
+    facts = facts_of(spec, load_dataset(run), preprocessing, "CPU")
+    assert facts["changed since"] == "yes, settings or images, by hand"
+    untouched = spec.model_copy(update={"changes_accepted": False})
+    assert "changed since" not in facts_of(untouched, load_dataset(run), preprocessing, "CPU")
 
 
 def test_a_name_that_no_model_can_have_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from imagecodecs import png_encode
 from napari_cellclf.bundles.bundle import ModelBundle
 from napari_cellclf.core.dataset import Dataset
 from napari_cellclf.core.seen_images import pixel_hashes
-from napari_cellclf.errors import CancelledError, DatasetError, NoImagesError, TrainingError
+from napari_cellclf.errors import (
+    CancelledError,
+    DatasetError,
+    NoImagesError,
+    RunError,
+    TrainingError,
+)
 from napari_cellclf.io.datasets import read_dataset
 from napari_cellclf.io.read import read_image
 from napari_cellclf.models.augmentation.config import AugmentationConfig
@@ -114,6 +120,31 @@ def test_what_cannot_be_used_is_refused_before_a_run_is_made(plates: Path, tmp_p
     with pytest.raises(DatasetError, match="pseudo-label is for whole images"):
         find_unlabelled(named, CONFIG.changed(unlabelled=str(plates / "more")))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_list_that_was_edited_or_removed_is_accepted_only_when_told(
+    plates: Path, tmp_path: Path
+) -> None:
+    config = CONFIG.changed(unlabelled=str(plates / "more"))
+    run = create_run(by_plate(plates), config, tmp_path / "run")
+
+    def stop() -> bool:
+        return True
+
+    with pytest.raises(CancelledError):
+        run_training(run.path, should_stop=stop)
+    lines = run.unlabelled_file.read_text().splitlines()
+    run.unlabelled_file.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(RunError, match=r"unlabelled\.csv is not as it was .* --accept-changes"):
+        run_training(run.path, should_stop=stop)
+    with pytest.raises(CancelledError):
+        run_training(run.path, should_stop=stop, accept_changes=True)
+    assert run.spec().changes_accepted
+    with pytest.raises(CancelledError):
+        run_training(run.path, should_stop=stop)
+    run.unlabelled_file.unlink()
+    with pytest.raises(RunError, match=r"unlabelled\.csv is not as it was"):
+        run_training(run.path, should_stop=stop)
 
 
 def copy_of_held_out(data: Dataset, folder: Path) -> str:

@@ -258,18 +258,26 @@ def _train_logged(
             return should_stop() or os.path.exists(wish)  # noqa: PTH110
 
         dataset = load_dataset(run, root)
-        spec = _with_changes(run, spec, dataset, log, accept_changes)
         unlabelled = load_unlabelled(run, root)
+        spec = _with_changes(run, spec, dataset, unlabelled, log, accept_changes)
         return _train(run, spec, dataset, unlabelled, log, on_progress, stop)
 
 
 def _with_changes(
-    run: RunFolder, spec: RunSpec, dataset: Dataset, log: ProgressLog, accept: bool
+    run: RunFolder,
+    spec: RunSpec,
+    dataset: Dataset,
+    unlabelled: Dataset | None,
+    log: ProgressLog,
+    accept: bool,
 ) -> RunSpec:
     """Refuse what was edited since a program wrote it, or record that it was accepted."""
     changed = [run.spec_file] if run.is_edited(spec) else []
     if dataset.sha256 not in (spec.manifest_sha256, spec.moved_sha256):
         changed.append(run.dataset_file)
+    unlabelled_sha256 = "" if unlabelled is None else unlabelled.sha256
+    if unlabelled_sha256 != spec.unlabelled_sha256:
+        changed.append(run.unlabelled_file)
     if not changed:
         return spec
     if not accept:
@@ -281,8 +289,8 @@ def _with_changes(
             "it, or resume"
         )
         raise RunError(f"{changed[0]} {found} with cellclf train {run.path} --accept-changes")
-    update = {"changes_accepted": True, "manifest_sha256": dataset.sha256, "moved_sha256": ""}
-    spec = spec.model_copy(update=update)
+    update = {"manifest_sha256": dataset.sha256, "unlabelled_sha256": unlabelled_sha256}
+    spec = spec.model_copy(update=update | {"moved_sha256": "", "changes_accepted": True})
     run.write_spec(spec)
     names = " and ".join(file.name for file in changed)
     log.write("note", message=f"the run goes on with changes that were made in {names}")

@@ -64,6 +64,7 @@ def create_run(
         leakage_allowed=dataset.leakage_allowed,
         naming=dataset.naming,
         manifest_sha256=dataset.sha256,
+        unlabelled_sha256="" if unlabelled is None else unlabelled.sha256,
         versions={"napari-cellclf": version("napari-cellclf")},
     )
     try:

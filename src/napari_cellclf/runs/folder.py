@@ -65,7 +65,9 @@ class RunSpec(BaseModel):
     naming: str | None = None
     #: Hash of names, labels and splits of all images, as they were asked for.
     manifest_sha256: str
-    #: The same once a continued model has moved images to the side where it had them.
+    #: Of the images without labels; empty if there are none.
+    unlabelled_sha256: str = ""
+    #: That of the data set once a continued model has moved images to the side where it had them.
     moved_sha256: str = ""
     #: Of the software that made the run.
     versions: dict[str, str] = {}
