@@ -160,9 +160,9 @@ def test_an_object_is_explained_in_its_place(spots: Classifier) -> None:
     assert not np.isnan(found.heat[:60, :62]).any()
     assert np.isnan(found.heat[61:]).all()
     assert np.isnan(found.heat[:, 63:]).all()
-    with pytest.raises(InputError, match=r"2 objects \(1, 2\), but no number was given; give one"):
+    with pytest.raises(InputError, match=r"2 objects \(1, 2\), but none was chosen; give one"):
         of_objects.explain(field)
-    with pytest.raises(InputError, match="but there is no number 7"):
+    with pytest.raises(InputError, match="but none has the number 7"):
         of_objects.explain(field, number=7)
 
 

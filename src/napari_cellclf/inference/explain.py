@@ -159,9 +159,10 @@ def _region(
     meant = [one for one in objects if number in (None, one.number)]
     if len(meant) != 1:
         known = ", ".join(str(one.number) for one in objects[:10]) or "none"
-        asked = "no number was given" if number is None else f"there is no number {number}"
+        asked = "none was chosen" if number is None else f"none has the number {number}"
         raise InputError(
-            f"{where} has {counted(len(objects), 'object')} ({known}), but {asked}; give one"
+            f"{where} has {counted(len(objects), 'object')} ({known}), but {asked}; give one of "
+            "these numbers"
         )
     return meant[0]
 
