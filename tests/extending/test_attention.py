@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagecodecs import png_encode
 
 import napari_cellclf as cc
 from napari_cellclf.core import extensions
 from napari_cellclf.models.backbones import Backbone, default_backbone
 from napari_cellclf.runs.on_backbone import train_on_backbone
+from stripes import write_stripes
 
 MODULE = '''
 import keras
@@ -74,16 +74,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Fine stripes, across or down."""
-    folder, random = tmp_path / "images", np.random.default_rng(0)
-    for number, name in enumerate(("across", "down")):
-        (folder / name).mkdir(parents=True)
-        for image in range(20):
-            pixels = random.normal(90, 10, (32, 32))
-            pixels[random.integers(4) :: 4] += 100
-            pixels = np.ascontiguousarray(pixels.T) if number else pixels
-            content = png_encode(pixels.clip(0, 255).astype(np.uint8))
-            (folder / name / f"{image:03d}.png").write_bytes(content)
-    return folder
+    write_stripes(tmp_path / "images", 20)
+    return tmp_path / "images"
 
 
 @pytest.mark.usefixtures("site")

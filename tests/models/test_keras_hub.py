@@ -14,7 +14,6 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-from imagecodecs import png_encode
 from starlette.testclient import TestClient
 
 import napari_cellclf as cc
@@ -32,6 +31,7 @@ from napari_cellclf.server.app import make_app
 from napari_cellclf.server.served_model import load_served
 from napari_cellclf.server.service import Service
 from napari_cellclf.server.settings import Settings
+from stripes import write_stripes
 
 VIT = {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
 DINOV2 = {
@@ -72,15 +72,8 @@ def _built(name: str, channels: int = 3, **parameters: Any) -> keras.Model:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images with stripes down, or across."""
-    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for number, name in enumerate(("across", "down")):
-        (folder / name).mkdir()
-        for image in range(12):
-            pixels = random.normal(90, 10, (32, 32))
-            pixels[random.integers(4) :: 4] += 100
-            pixels = np.ascontiguousarray(pixels.T) if number else pixels
-            content = png_encode(pixels.clip(0, 255).astype(np.uint8))
-            (folder / name / f"{image:03d}.png").write_bytes(content)
+    folder = tmp_path_factory.mktemp("images")
+    write_stripes(folder, 12)
     return folder
 
 

@@ -107,7 +107,7 @@ def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
 
     (tmp_path / "run.json").touch()
     made = SimpleNamespace(sha256="of the images")
-    spec = SimpleNamespace(manifest_sha256=made.sha256, moved_sha256="")
+    spec = SimpleNamespace(manifest_sha256=made.sha256, moved_sha256="", unlabelled_sha256="")
     monkeypatch.setattr(RunFolder, "spec", lambda run: spec)
     monkeypatch.setattr(RunFolder, "is_edited", lambda *_: False)
     monkeypatch.setattr(api, "load_dataset", lambda *_: made)
@@ -121,14 +121,15 @@ def test_what_ended_a_run_is_told_though_its_log_is_full(tmp_path, monkeypatch):
         api.run_training(tmp_path)
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    return now
+
+
 class TestReporter:
     WORK = Workload(images=10, features=8, head_steps=4, network_steps=6, batch_size=2)
-
-    @pytest.fixture
-    def clock(self, monkeypatch):
-        now = [100.0]
-        monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-        return now
 
     @pytest.fixture
     def told(self):
@@ -197,12 +198,6 @@ class TestReporter:
 
 class TestTimeLeft:
     """Of steps that take as long as a fake clock says."""
-
-    @pytest.fixture
-    def clock(self, monkeypatch):
-        now = [100.0]
-        monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-        return now
 
     @pytest.fixture
     def take(self, tmp_path, clock):

@@ -404,17 +404,22 @@ def test_percentages_are_softened_once_it_is_known_how_sure_they_may_be(
     assert rows.suggested[row] == suggested
 
 
-def test_labels_that_look_wrong_can_be_sorted_to_the_front(opener: Any, qtbot: Any) -> None:
+def opened_with_wrong_labels(opener: Any, qtbot: Any) -> Any:
+    """Label 40 of 60 rows, 7 and 23 wrong, and wait until that is noticed."""
     opened = opener(60, told_apart=True)
     opened.begin()
-    page, learn = opened.page, opened.learning
-    qtbot.waitUntil(lambda: learn.is_ready, timeout=PATIENCE)
-    ids = [row.id for row in page.collection.rows]
+    page = opened.page
+    qtbot.waitUntil(lambda: opened.learning.is_ready, timeout=PATIENCE)
     for row in range(40):
-        wrong = row in (7, 23)
         right = CLASSES.index(true_class(row))
-        page.book.label([ids[row]], CLASSES[(right + wrong) % len(CLASSES)])
+        label = CLASSES[(right + (row in (7, 23))) % len(CLASSES)]
+        page.book.label([page.collection.rows[row].id], label)
     qtbot.waitUntil(lambda: "2 labels look wrong" in page.estimate.text(), timeout=PATIENCE)
+    return opened
+
+
+def test_labels_that_look_wrong_can_be_sorted_to_the_front(opener: Any, qtbot: Any) -> None:
+    page = opened_with_wrong_labels(opener, qtbot).page
     box = page.gallery.tab_stops[0]
     box.setFocus()
     while box.currentText() != "Sort: likely wrong labels":
@@ -456,15 +461,8 @@ def test_images_that_a_model_set_aside_for_its_test_are_not_listed_as_likely_wro
     opener: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any, run_python: Callable[..., str]
 ) -> None:
     monkeypatch.setenv("CELLCLF_MODELS", str(tmp_path / "models"))
-    opened = opener(60, told_apart=True)
-    opened.begin()
+    opened = opened_with_wrong_labels(opener, qtbot)
     page, learn = opened.page, opened.learning
-    qtbot.waitUntil(lambda: learn.is_ready, timeout=PATIENCE)
-    ids = [row.id for row in page.collection.rows]
-    for row in range(40):
-        right = CLASSES.index(true_class(row))
-        page.book.label([ids[row]], CLASSES[(right + (row in (7, 23))) % len(CLASSES)])
-    qtbot.waitUntil(lambda: "2 labels look wrong" in page.estimate.text(), timeout=PATIENCE)
     hashes = [pixel_hashes(page.collection.read(row))[0] for row in (7, 23)]
     assert hashes[0] != hashes[1]
     (tmp_path / "models").mkdir()
