@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--accept-changes",
         action="store_true",
-        help="with a run that is resumed: go on although its settings or lists of images were edited",
+        help="with a run that is resumed: go on although settings or lists of images were edited",
     )
 
 
